@@ -1,0 +1,2 @@
+// Package device names boards: serial, MAC address and revision code.
+package device

@@ -1,0 +1,37 @@
+package nfs3
+
+// Status is nfsstat3 (RFC 1813 section 2.6).
+type Status uint32
+
+// The statuses of RFC 1813.
+const (
+	OK             Status = 0
+	ErrPerm        Status = 1
+	ErrNoEnt       Status = 2
+	ErrIO          Status = 5
+	ErrNxIO        Status = 6
+	ErrAcces       Status = 13
+	ErrExist       Status = 17
+	ErrXDev        Status = 18
+	ErrNoDev       Status = 19
+	ErrNotDir      Status = 20
+	ErrIsDir       Status = 21
+	ErrInval       Status = 22
+	ErrFBig        Status = 27
+	ErrNoSpc       Status = 28
+	ErrROFS        Status = 30
+	ErrMLink       Status = 31
+	ErrNameTooLong Status = 63
+	ErrNotEmpty    Status = 66
+	ErrDQuot       Status = 69
+	ErrStale       Status = 70
+	ErrRemote      Status = 71
+	ErrBadHandle   Status = 10001
+	ErrNotSync     Status = 10002
+	ErrBadCookie   Status = 10003
+	ErrNotSupp     Status = 10004
+	ErrTooSmall    Status = 10005
+	ErrServerFault Status = 10006
+	ErrBadType     Status = 10007
+	ErrJukebox     Status = 10008
+)
