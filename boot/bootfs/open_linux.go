@@ -1,0 +1,139 @@
+package bootfs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrRefused says that a name leads out of the boot directory, or to
+// something that is no regular file.
+var ErrRefused = errors.New("refused")
+
+// maxEntries is how many entries of a directory a look for another spelling
+// of a name reads; a board's overlays directory has some 300.
+const maxEntries = 4096
+
+// openDir opens a board's boot directory, O_PATH. No symlink is followed on
+// the way: the board's root user could point them at the rest of his root.
+func openDir(root, dir string) (int, error) {
+	rootFD, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("opening root %q: %w", root, err)
+	}
+	defer unix.Close(rootFD)
+	fd, err := openat2(rootFD, dir, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_XDEV)
+	switch {
+	case errors.Is(err, unix.ELOOP):
+		return -1, fmt.Errorf("%w: boot directory %q of root %q has a symlink in its path", ErrRefused, dir, root)
+	case err != nil:
+		return -1, fmt.Errorf("opening boot directory %q of root %q: %w", dir, root, err)
+	}
+	return fd, nil
+}
+
+// openat2 opens path below dir and never leaves it. The kernel asks to try
+// again (EAGAIN) when a rename ran beside the walk.
+func openat2(dir int, path string, flags uint64, resolve uint64) (int, error) {
+	how := unix.OpenHow{
+		Flags:   flags | unix.O_CLOEXEC,
+		Resolve: resolve | unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS,
+	}
+	for try := 0; ; try++ {
+		fd, err := unix.Openat2(dir, path, &how)
+		if (errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR)) && try < 16 {
+			continue
+		}
+		return fd, err
+	}
+}
+
+// openFile opens a cleaned name below the boot directory. Symlinks count while
+// they stay below it; an absolute one never does.
+func openFile(dir int, name string) (*File, error) {
+	fd, err := openPath(dir, name)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	// Look before opening: opening a fifo or a device acts on it.
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, fmt.Errorf("looking at %q: %w", name, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, fmt.Errorf("%w: %q is no regular file", ErrRefused, name)
+	}
+	f, err := os.OpenFile("/proc/self/fd/"+strconv.Itoa(fd), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("opening %q: %w", name, errors.Unwrap(err))
+	}
+	return &File{data: f, closer: f, size: st.Size, modTime: time.Unix(st.Mtim.Unix())}, nil
+}
+
+// openPath resolves a name to an O_PATH fd, first as written and then, as FAT
+// would, without regard to case.
+func openPath(dir int, name string) (int, error) {
+	fd, err := openat2(dir, name, unix.O_PATH, unix.RESOLVE_NO_XDEV)
+	if errors.Is(err, unix.ENOENT) {
+		if other := respell(dir, name); other != name {
+			fd, err = openat2(dir, other, unix.O_PATH, unix.RESOLVE_NO_XDEV)
+		}
+	}
+	switch {
+	case err == nil:
+		return fd, nil
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ENAMETOOLONG):
+		return -1, fmt.Errorf("%q: %w", name, fs.ErrNotExist)
+	case errors.Is(err, unix.EXDEV), errors.Is(err, unix.ELOOP):
+		return -1, fmt.Errorf("%w: %q leads out of the boot directory", ErrRefused, name)
+	}
+	return -1, fmt.Errorf("opening %q: %w", name, err)
+}
+
+// respell gives name with each element spelled as an entry of its directory
+// that differs in case only; elements without one stay.
+func respell(dir int, name string) string {
+	parts := strings.Split(name, "/")
+	for i, part := range parts {
+		parent := strings.Join(parts[:i], "/")
+		if entry := findEntry(dir, parent, part); entry != "" {
+			parts[i] = entry
+		} else {
+			break
+		}
+	}
+	return strings.Join(parts, "/")
+}
+
+// findEntry looks for an entry of directory parent, "" being dir itself.
+func findEntry(dir int, parent, name string) string {
+	if parent == "" {
+		parent = "."
+	}
+	fd, err := openat2(dir, parent, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, unix.RESOLVE_NO_XDEV)
+	if err != nil {
+		return ""
+	}
+	d := os.NewFile(uintptr(fd), parent)
+	defer d.Close()
+	entries, _ := d.Readdirnames(maxEntries) // what could be read is enough
+	if slices.Contains(entries, name) {
+		return name
+	}
+	// Of several spellings always take the same one.
+	found := ""
+	for _, e := range entries {
+		if strings.EqualFold(e, name) && (found == "" || e < found) {
+			found = e
+		}
+	}
+	return found
+}
