@@ -1,0 +1,287 @@
+package proxydhcp
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"rubus/config/device"
+)
+
+// packet reads a golden: hex bytes with comments.
+func packet(t testing.TB, name string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", name+".hex"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var digits strings.Builder
+	for line := range strings.Lines(string(text)) {
+		line, _, _ = strings.Cut(line, "#")
+		for _, f := range strings.Fields(line) {
+			digits.WriteString(f)
+		}
+	}
+	b, err := hex.DecodeString(digits.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// edit is a copy of a packet with options replaced; nil data removes one.
+func edit(t testing.TB, b []byte, options map[uint8][]byte) []byte {
+	t.Helper()
+	m, err := dhcpv4.FromBytes(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for code, data := range options {
+		if data == nil {
+			m.Options.Del(dhcpv4.GenericOptionCode(code))
+		} else {
+			m.Options[code] = data
+		}
+	}
+	return m.ToBytes()
+}
+
+// at is a copy of a packet with bytes replaced.
+func at(b []byte, offset int, with ...byte) []byte {
+	b = append([]byte(nil), b...)
+	copy(b[offset:], with)
+	return b
+}
+
+func mac(t testing.TB, s string) device.MAC {
+	t.Helper()
+	m, err := device.ParseMAC(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+type identity struct {
+	Kind     Kind
+	MAC      string
+	Serial   string
+	Revision string
+	Loader   string
+}
+
+func TestParseGoldens(t *testing.T) {
+	for name, want := range map[string]identity{
+		"discover-pi3-rom":      {Pi3ROM, "b8:27:eb:6c:4c:16", "", "revision 000000", ""},
+		"discover-bootcode":     {Bootcode, "b8:27:eb:6c:4c:16", "b66c4c16", "revision 000000", ""},
+		"discover-pi4-2020":     {EEPROM, "dc:a6:32:2e:f8:ed", "5b154510", "4B 1.1 1 GiB", "2020-03-04"},
+		"discover-pi4-2021":     {EEPROM, "dc:a6:32:2e:f8:ed", "5b154510", "4B 1.1 1 GiB", "2020-03-16 to 2022-02-08"},
+		"discover-pi4":          {EEPROM, "e4:5f:01:09:02:f7", "91cdf03d", "4B 1.4 8 GiB", "2022-02-04 or later"},
+		"discover-pi4-repeated": {EEPROM, "dc:a6:32:2e:f8:ed", "5b154510", "revision 000000", "before 2020-03-04, or DHCP_OPTION97=0"},
+		"discover-pi5-relayed":  {EEPROM, "2c:cf:67:11:22:33", "deadbeef", "5 1.0 8 GiB", "2023-10-30 or later"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := packet(t, name)
+			req, err := Parse(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := identity{req.Kind, req.MAC.String(), req.Serial.String(), req.Revision.String(), req.Bootloader()}
+			if d := cmp.Diff(want, got); d != "" {
+				t.Error(d)
+			}
+			if req.Type != dhcpv4.MessageTypeDiscover || req.XID != binary.BigEndian.Uint32(b[4:]) || string(req.GUID[:]) != string(guidOf(t, b)) {
+				t.Errorf("type %v, xid %08x, guid %x", req.Type, req.XID, req.GUID)
+			}
+		})
+	}
+}
+
+func guidOf(t testing.TB, b []byte) []byte {
+	t.Helper()
+	m, err := dhcpv4.FromBytes(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m.Options[97]
+}
+
+func TestParseRelayed(t *testing.T) {
+	req, err := Parse(packet(t, "discover-pi5-relayed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if req.GIAddr != netip.MustParseAddr("10.20.0.1") || req.Hops != 1 || req.RelayInfo != "\x01\x04eth7" {
+		t.Errorf("giaddr %v, hops %d, option 82 %q", req.GIAddr, req.Hops, req.RelayInfo)
+	}
+}
+
+// guid makes a structured option 97.
+func guid(t testing.TB, hexed string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(strings.ReplaceAll(hexed, " ", ""))
+	if err != nil || len(b) != 17 {
+		t.Fatalf("%q: %v", hexed, err)
+	}
+	return b
+}
+
+func TestParseForms(t *testing.T) {
+	pi4, old := packet(t, "discover-pi4"), packet(t, "discover-bootcode")
+	with := func(hexed string) []byte { return edit(t, pi4, map[uint8][]byte{97: guid(t, hexed)}) }
+	for name, c := range map[string]struct {
+		in   []byte
+		want identity
+	}{
+		"own FourCC, MAC matches": {
+			with("00 12345678 1431d000 010902f7 3df0cd91"),
+			identity{EEPROM, "e4:5f:01:09:02:f7", "91cdf03d", "4B 1.4 8 GiB", `unknown: DHCP_OPTION97 is set to "\x124Vx"`},
+		},
+		"MAC overridden": {
+			with("00 34695052 1431d000 99999999 3df0cd91"),
+			identity{EEPROM, "e4:5f:01:09:02:f7", "91cdf03d", "4B 1.4 8 GiB", "2022-02-04 or later"},
+		},
+		"RPi5 in the other byte order": {
+			with("00 52506935 7041d000 010902f7 3df0cd91"),
+			identity{EEPROM, "e4:5f:01:09:02:f7", "91cdf03d", "5 1.0 8 GiB", `unknown: DHCP_OPTION97 is set to "RPi5"`},
+		},
+		"Pi 5 before 2023-10-30": {
+			with("00 34695052 7041d000 010902f7 3df0cd91"),
+			identity{EEPROM, "e4:5f:01:09:02:f7", "91cdf03d", "5 1.0 8 GiB", "before 2023-10-30"},
+		},
+		"a board newer than this program": {
+			with("00 35695052 f051d000 010902f7 3df0cd91"),
+			identity{EEPROM, "e4:5f:01:09:02:f7", "91cdf03d", "revision d051f0", "2023-10-30 or later"},
+		},
+		"repeated serial, own xid, late bootcode.bin": {
+			at(old, 4, 1, 2, 3, 4),
+			identity{Bootcode, "b8:27:eb:6c:4c:16", "b66c4c16", "revision 000000", ""},
+		},
+		"repeated serial, MAC of a USB adapter": {
+			at(old, 28, 0, 0x11, 0x22, 0x33, 0x44, 0x55),
+			identity{Bootcode, "00:11:22:33:44:55", "b66c4c16", "revision 000000", ""},
+		},
+		"REQUEST": {
+			edit(t, pi4, map[uint8][]byte{53: {3}}),
+			identity{EEPROM, "e4:5f:01:09:02:f7", "91cdf03d", "4B 1.4 8 GiB", "2022-02-04 or later"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			req, err := Parse(c.in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := identity{req.Kind, req.MAC.String(), req.Serial.String(), req.Revision.String(), req.Bootloader()}
+			if d := cmp.Diff(c.want, got); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+func TestParseReasons(t *testing.T) {
+	pi4, rom := packet(t, "discover-pi4"), packet(t, "discover-pi3-rom")
+	with := func(code uint8, data []byte) []byte { return edit(t, pi4, map[uint8][]byte{code: data}) }
+	for name, c := range map[string]struct {
+		in   []byte
+		want Reason
+	}{
+		"empty":                       {nil, Malformed},
+		"truncated header":            {pi4[:200], Malformed},
+		"truncated options":           {pi4[:300], Malformed},
+		"no cookie":                   {at(pi4, 236, 0, 0, 0, 0), Malformed},
+		"BOOTP without options":       {append(append([]byte(nil), pi4[:240]...), 255), NotRequest},
+		"a server's reply":            {packet(t, "offer-pi4"), NotRequest},
+		"token ring":                  {at(pi4, 1, 6), NotEthernet},
+		"long hardware address":       {at(pi4, 2, 8), NotEthernet},
+		"no hardware address":         {at(pi4, 28, 0, 0, 0, 0, 0, 0), NotEthernet},
+		"multicast hardware address":  {at(pi4, 28, 1), NotEthernet},
+		"dhclient":                    {with(60, nil), NotPXE},
+		"klibc ipconfig":              {with(60, []byte("Linux ipconfig")), NotPXE},
+		"U-Boot":                      {packet(t, "discover-uboot"), NotPXE},
+		"UEFI on a Pi 4":              {with(60, []byte("PXEClient:Arch:00011:UNDI:003016")), OtherPXE},
+		"vendor class ends in NUL":    {with(60, []byte(piVendorClass+"\x00")), OtherPXE},
+		"iPXE":                        {packet(t, "discover-ipxe"), IPXE},
+		"iPXE with a Pi's identity":   {with(77, []byte("iPXE")), IPXE},
+		"iPXE's user class, RFC 3004": {with(77, []byte("\x04iPXE")), IPXE},
+		"iPXE's own options":          {with(175, []byte{0xb1, 0}), IPXE},
+		"no GUID":                     {with(97, nil), NoGUID},
+		"short GUID":                  {with(97, make([]byte, 16)), NoGUID},
+		"GUID of type 1":              {with(97, guid(t, "01 34695052 1431d000 010902f7 3df0cd91")), NoGUID},
+		"PC":                          {packet(t, "discover-pc"), ForeignGUID},
+		"UUID not present":            {with(97, guid(t, "00 ffffffff ffffffff ffffffff ffffffff")), ForeignGUID},
+		"UUID not set":                {with(97, guid(t, "00 00000000 00000000 00000000 00000000")), ForeignGUID},
+		"UUID of a cheap board":       {with(97, guid(t, "00 00020003 00040005 00060007 00080009")), ForeignGUID},
+		"serial zero":                 {with(97, guid(t, "00 34695052 1431d000 010902f7 00000000")), ForeignGUID},
+		"old-style revision":          {with(97, guid(t, "00 34695052 10000000 010902f7 3df0cd91")), ForeignGUID},
+		"nothing but a revision":      {with(97, guid(t, "00 12345678 1431d000 11223344 3df0cd91")), ForeignGUID},
+		"ROM, but an address of none": {at(rom, 28, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff), NotEthernet},
+	} {
+		t.Run(name, func(t *testing.T) {
+			req, err := Parse(c.in)
+			if !errors.Is(err, c.want) || req != (Request{}) {
+				t.Errorf("Parse: %+v, %v; want %v", req, err, c.want)
+			}
+		})
+	}
+}
+
+// Every prefix of a request is refused with a reason, never a panic.
+func TestParseTruncated(t *testing.T) {
+	b := packet(t, "discover-pi5-relayed")
+	for n := range b {
+		if _, err := Parse(b[:n]); err != Malformed && err != NotRequest {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, name := range goldens(f) {
+		f.Add(packet(f, name))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		req, err := Parse(b)
+		var reason Reason
+		if err != nil {
+			if !errors.As(err, &reason) {
+				t.Fatalf("%v is no Reason", err)
+			}
+			return
+		}
+		if req.MAC.IsZero() || req.Kind.String() == "unknown" || (req.Kind != Pi3ROM) == req.Serial.IsZero() {
+			t.Fatalf("no identity: %+v", req)
+		}
+		reply := Reply(req, netip.MustParseAddr("192.0.2.1"))
+		if (reply == nil) != (req.Type != dhcpv4.MessageTypeDiscover) {
+			t.Fatalf("reply to %v: %x", req.Type, reply)
+		}
+		if reply == nil {
+			return
+		}
+		if _, err := dhcpv4.FromBytes(reply); err != nil || len(reply) > 548+257 {
+			t.Fatalf("our reply: %d bytes, %v", len(reply), err)
+		}
+	})
+}
+
+// goldens are the names of all of testdata.
+func goldens(t testing.TB) []string {
+	t.Helper()
+	files, err := filepath.Glob("testdata/*.hex")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no goldens: %v", err)
+	}
+	for i, f := range files {
+		files[i] = strings.TrimSuffix(filepath.Base(f), ".hex")
+	}
+	return files
+}
