@@ -1,0 +1,119 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"rubus/config/device"
+	"rubus/images/imageref"
+	"rubus/overlay"
+)
+
+// ErrUp says that something was refused because the board is up, or may be.
+var ErrUp = errors.New("the board is up")
+
+// Stop cuts a board off: its exports end, its roots are unmounted, its uppers
+// stay. The board hangs or panics; it may boot again.
+func (f *Fleet) Stop(ctx context.Context, serial device.Serial) error {
+	b := f.known(serial)
+	if b == nil {
+		return fmt.Errorf("board %s: %w", serial, ErrNotFound)
+	}
+	if err := b.lock(ctx); err != nil {
+		return err
+	}
+	defer b.unlock()
+	return f.cutOff(b)
+}
+
+// cutOff ends what a board stands on. The caller holds work.
+func (f *Fleet) cutOff(b *board) error {
+	rec := b.record()
+	rec.Up = false
+	// Written first: after a crash here the board is not taken up again.
+	if err := f.store(b, rec); err != nil {
+		return err
+	}
+	var errs []error
+	for _, s := range rec.Slots {
+		errs = append(errs, f.release(b, s))
+	}
+	b.mu.Lock()
+	b.ev = Evidence{Stopped: f.opt.Now()}
+	b.pinned, b.problem = 0, ""
+	b.mu.Unlock()
+	f.log.Info("board cut off", "serial", b.serial)
+	f.observe(b.serial, rec.MAC, "stopped", "")
+	return errors.Join(errs...)
+}
+
+// UpperInfo is what a reset would delete of one upper.
+type UpperInfo struct {
+	Upper string       `json:"upper"`
+	State SlotState    `json:"state"`
+	Image imageref.Ref `json:"image"`
+	Bytes int64        `json:"bytes"`
+	Files int64        `json:"files"`
+	Made  time.Time    `json:"made"`
+}
+
+// Uppers lists a board's uppers with their sizes. It reads whole trees.
+func (f *Fleet) Uppers(serial device.Serial) ([]UpperInfo, error) {
+	b := f.known(serial)
+	if b == nil {
+		return nil, fmt.Errorf("board %s: %w", serial, ErrNotFound)
+	}
+	var out []UpperInfo
+	for _, s := range b.slots() {
+		bytes, files, err := overlay.Usage(f.spec(serial, s).UpperDir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("measuring upper %q of board %s: %w", s.upperID(), serial, err)
+		}
+		out = append(out, UpperInfo{Upper: s.upperID(), State: s.State, Image: s.Image, Bytes: bytes, Files: files, Made: s.Made})
+	}
+	return out, nil
+}
+
+// Reset deletes a board's uppers, so that its next boot starts from its image
+// as tagged then. It is refused while the board is up or may be, unless forced;
+// then the board is cut off first.
+func (f *Fleet) Reset(ctx context.Context, serial device.Serial, force bool) error {
+	b := f.known(serial)
+	if b == nil {
+		return fmt.Errorf("board %s: %w", serial, ErrNotFound)
+	}
+	if e := b.evidence(); !force {
+		if up := e.Up(f.opt.Now(), f.opt.Limits); up != UpNo {
+			if up == UpUnknown {
+				f.probe(b)
+				return fmt.Errorf("board %s: %w, or nobody can tell yet", serial, ErrUp)
+			}
+			return fmt.Errorf("board %s: %w", serial, ErrUp)
+		}
+	}
+	if err := b.lock(ctx); err != nil {
+		return err
+	}
+	defer b.unlock()
+	if err := f.cutOff(b); err != nil {
+		return err
+	}
+	rec := b.record()
+	gone := rec.Slots
+	rec.Slots = nil
+	if err := f.store(b, rec); err != nil {
+		return err
+	}
+	var errs []error
+	for _, s := range gone {
+		err := overlay.RemoveUpper(f.spec(serial, s).UpperDir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	f.log.Info("board reset", "serial", serial, "forced", force)
+	return errors.Join(errs...)
+}

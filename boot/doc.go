@@ -1,0 +1,15 @@
+// Package boot is the life of a board from its first packet to its mounted root.
+//
+// The Fleet holds one board per serial. A board has slots: each slot is one
+// upper over one base, one mount point and one export, numbered per board and
+// never used twice. A slot is made when the board asks for its first file
+// ("next"), becomes the board's root when it mounts it ("current"), and is
+// retired when another slot took its place ("old", or "parked" when it holds
+// writes that must be kept). device.json holds the slots, and is on disk
+// before anything depends on what it says.
+//
+// Locks: Fleet.mu guards the table of boards and the desired state, and is
+// never held over I/O; board.work is held by whoever changes a board's slots
+// and may be held over mounts; board.mu guards the fields that others read and
+// is held for moments only. Order: work, then mu, then Fleet.mu.
+package boot

@@ -1,0 +1,390 @@
+package boot
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"rubus/config/device"
+	"rubus/images"
+	"rubus/images/imageref"
+	"rubus/nfsexport"
+	"rubus/overlay"
+)
+
+// Store is what the Fleet needs of the image store.
+type Store interface {
+	// Hold keeps versions from being removed until release is called.
+	Hold(ctx context.Context) (release func(), err error)
+	Resolve(ref imageref.Ref) (images.Version, error)
+	LayerDir(digest string) string
+}
+
+// Exporter offers roots over NFS.
+type Exporter interface {
+	// Publish makes e known, or replaces the export with the same ID.
+	Publish(e nfsexport.Export) error
+	// Withdraw ends an export; when it returns, nothing of it is open.
+	Withdraw(id nfsexport.ID) error
+}
+
+// Neighbours knows who has an address on the link.
+type Neighbours interface {
+	// OnLink says whether the address is reached without a router.
+	OnLink(addr netip.Addr) bool
+	// Owner is the MAC that the neighbour table gives for an address; it may
+	// ask on the link and wait for a second at most.
+	Owner(ctx context.Context, addr netip.Addr) (device.MAC, bool)
+	// Silent asks the board for a sign of life (ARP on the link, ping off it)
+	// and says whether it gave none. An error means that nobody can tell.
+	Silent(ctx context.Context, addr netip.Addr, mac device.MAC) (bool, error)
+}
+
+// Options are what a Fleet is made of.
+type Options struct {
+	// State is the state directory; devices/ and roots/ below it are the Fleet's.
+	State      string
+	Store      Store
+	Exporter   Exporter
+	Neighbours Neighbours
+	Logger     *slog.Logger
+	// NFSPort goes into the generated cmdline when it is not the standard one;
+	// 0 is 2049.
+	NFSPort uint16
+	// InsecurePorts lets NFS calls come from ports of 1024 and above.
+	InsecurePorts bool
+	// TrustFirst binds a board to the first MAC that asks for its files, when
+	// none was heard in DHCP: needed where rubus hears no DHCP (mode off).
+	TrustFirst bool
+	Limits     Limits
+	// MaxUnknown bounds the unknown boards that are remembered.
+	MaxUnknown int
+	// Now is the clock; nil: time.Now.
+	Now func() time.Time
+	// Observe, when not nil, is told what happens to boards. It must not block.
+	Observe func(Event)
+}
+
+// Event is one fact about a board.
+type Event struct {
+	Time   time.Time
+	Serial device.Serial
+	MAC    device.MAC
+	// Kind is a short constant such as "dhcp", "tftp", "mount", "refused".
+	Kind string
+	// Text says what happened.
+	Text string
+}
+
+// Fleet is all boards. Make one with New, then call Start, then Run.
+type Fleet struct {
+	opt     Options
+	log     *slog.Logger
+	started time.Time
+
+	mu      sync.Mutex
+	desired *Desired
+	boards  map[device.Serial]*board
+	byPath  map[string]slotKey       // export path -> slot
+	byID    map[nfsexport.ID]slotKey // export id -> slot
+	unknown *sightings
+}
+
+type slotKey struct {
+	serial device.Serial
+	n      int
+}
+
+// board is one board. The zero value is not usable; see Fleet.board.
+type board struct {
+	serial device.Serial
+	// work is held (one token) by whoever changes the board's slots.
+	work chan struct{}
+
+	mu       sync.Mutex
+	rec      Record
+	ev       Evidence
+	activity map[int]*nfsexport.Activity // by slot
+	mounted  map[int]bool                // slots whose root is mounted and published Ready
+	// pinned is the slot that answers the present boot attempt; 0: none yet.
+	pinned int
+	// claim is the MAC heard in DHCP with this board's identity.
+	claim   device.MAC
+	problem string
+	// refusal is the last reason for which somebody was refused as this board.
+	refusal string
+	// badPeer was refused an NFS call at badTime; it is not looked up again for a second.
+	badPeer netip.Addr
+	badTime time.Time
+	// probing says that a probe for life is under way.
+	probing bool
+}
+
+// New makes a Fleet over a state directory. It reads nothing yet.
+func New(opt Options) *Fleet {
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
+	if opt.Limits == (Limits{}) {
+		opt.Limits = DefaultLimits()
+	}
+	if opt.MaxUnknown == 0 {
+		opt.MaxUnknown = 2048
+	}
+	if opt.Logger == nil {
+		opt.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Fleet{
+		opt: opt, log: opt.Logger, started: opt.Now(),
+		boards: map[device.Serial]*board{}, byPath: map[string]slotKey{}, byID: map[nfsexport.ID]slotKey{},
+		unknown: newSightings(opt.MaxUnknown),
+	}
+}
+
+// Start takes up every board that has a record: the boards that were up are
+// published as Preparing first, so that their calls wait instead of failing,
+// then mounted (or their mounts adopted) and published as Ready. It returns
+// when all have been tried; a board that fails stays Preparing, says why in its
+// status, and is tried again by Run. Call it before the NFS port opens.
+func (f *Fleet) Start(ctx context.Context) error {
+	serials, err := recordedSerials(f.opt.State)
+	if err != nil {
+		return err
+	}
+	var up []*board
+	for _, s := range serials {
+		rec, err := loadRecord(f.opt.State, s)
+		b := f.board(s)
+		b.mu.Lock()
+		b.rec = rec
+		if cur := rec.inState(SlotCurrent); rec.Up && cur != nil {
+			b.ev.Mounted, b.ev.Adopted = cur.Mounted, true
+		}
+		if err != nil {
+			b.problem = err.Error()
+		}
+		b.mu.Unlock()
+		if err != nil {
+			f.log.Error("a board's record cannot be read; the board is not served", "serial", s, "err", err)
+			continue
+		}
+		if err := f.cleanUppers(b); err != nil {
+			f.log.Warn("a board's leftovers cannot be removed", "serial", s, "err", err)
+		}
+		if rec.Up {
+			up = append(up, b)
+		}
+	}
+	for _, b := range up {
+		for _, slot := range b.slots() {
+			if slot.State == SlotParked {
+				continue
+			}
+			if err := f.publish(b, slot, nfsexport.Preparing); err != nil {
+				return fmt.Errorf("publishing the root of board %s: %w", b.serial, err)
+			}
+		}
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(8)
+	for _, b := range up {
+		g.Go(func() error {
+			if err := f.restore(gctx, b); err != nil {
+				b.setProblem(err.Error())
+				f.log.Error("a board's root is not ready; its calls wait and it is tried again", "serial", b.serial, "err", err)
+			}
+			return gctx.Err()
+		})
+	}
+	return g.Wait()
+}
+
+// restore mounts and publishes what a board that was up stood on.
+func (f *Fleet) restore(ctx context.Context, b *board) error {
+	if err := b.lock(ctx); err != nil {
+		return err
+	}
+	defer b.unlock()
+	var errs []error
+	for _, slot := range b.slots() {
+		if slot.State == SlotParked || b.isMounted(slot.N) {
+			continue
+		}
+		if err := f.mount(ctx, b, slot); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if err := f.publish(b, slot, nfsexport.Ready); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Apply makes d the desired state: boards that are new are served from now,
+// what changed holds from a board's next boot, and a board whose entry is gone
+// or disabled gets no new boot but keeps its root until it is down.
+func (f *Fleet) Apply(d *Desired) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.desired = d
+}
+
+// wanted is the device of a serial as desired now; nil when there is none, and
+// for an unknown board the template when the policy is to boot it.
+func (f *Fleet) wanted(s device.Serial) *Device {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if d := f.desired.device(s); d != nil {
+		return d
+	}
+	if f.desired != nil && f.desired.Unknown == UnknownBoot && !s.IsZero() {
+		d := f.desired.UnknownDevice
+		d.Serial, d.Enabled = s, true
+		return &d
+	}
+	return nil
+}
+
+// board is the board of a serial; it is made when first asked for.
+func (f *Fleet) board(s device.Serial) *board {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b := f.boards[s]
+	if b == nil {
+		b = &board{
+			serial: s, work: make(chan struct{}, 1),
+			rec:      Record{Version: recordVersion, Serial: s},
+			activity: map[int]*nfsexport.Activity{}, mounted: map[int]bool{},
+		}
+		f.boards[s] = b
+	}
+	return b
+}
+
+// known is the board of a serial if there is one.
+func (f *Fleet) known(s device.Serial) *board {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.boards[s]
+}
+
+func (f *Fleet) all() []*board {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := make([]*board, 0, len(f.boards))
+	for _, b := range f.boards {
+		out = append(out, b)
+	}
+	slices.SortFunc(out, func(a, b *board) int { return a.serial.Compare(b.serial) })
+	return out
+}
+
+func (b *board) lock(ctx context.Context) error {
+	select {
+	case b.work <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (b *board) unlock() { <-b.work }
+
+func (b *board) setProblem(s string) {
+	b.mu.Lock()
+	b.problem = s
+	b.mu.Unlock()
+}
+
+func (b *board) slots() []Slot {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.rec.Slots)
+}
+
+func (b *board) record() Record {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.rec.clone()
+}
+
+func (b *board) isMounted(n int) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.mounted[n]
+}
+
+// store writes a changed record to disk and, when it is there, makes it the
+// board's. The caller holds work.
+func (f *Fleet) store(b *board, r Record) error {
+	if err := saveRecord(f.opt.State, &r); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	b.rec = r
+	b.mu.Unlock()
+	return nil
+}
+
+// evidence is the board's evidence with what the NFS server saw folded in.
+func (b *board) evidence() Evidence {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e := b.ev
+	e.HasRoot = b.rec.Up && len(b.mounted) > 0
+	for n, a := range b.activity {
+		e.LastCall = later(e.LastCall, unixNano(a.LastCall.Load()))
+		if s := b.rec.slot(n); s != nil && s.State == SlotCurrent {
+			e.InitRead = later(e.InitRead, unixNano(a.InitRead.Load()))
+		}
+	}
+	return e
+}
+
+func unixNano(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n)
+}
+
+func (f *Fleet) observe(serial device.Serial, mac device.MAC, kind, text string) {
+	if f.opt.Observe != nil {
+		f.opt.Observe(Event{Time: f.opt.Now(), Serial: serial, MAC: mac, Kind: kind, Text: text})
+	}
+}
+
+// newExportID is a random export id; never zero.
+func newExportID() nfsexport.ID {
+	for {
+		var b [8]byte
+		_, _ = rand.Read(b[:]) // crypto/rand.Read never fails (Go 1.24)
+		if id := nfsexport.ID(binary.BigEndian.Uint64(b[:])); id != 0 {
+			return id
+		}
+	}
+}
+
+// spec is the overlay of a slot.
+func (f *Fleet) spec(serial device.Serial, s Slot) overlay.Spec {
+	p := pathsOf(f.opt.State, serial)
+	dirs := make([]string, len(s.Base.Digests))
+	for i, d := range s.Base.Digests {
+		dirs[i] = f.opt.Store.LayerDir(d)
+	}
+	return overlay.Spec{
+		Serial: serial, Base: s.Base, LayerDirs: dirs,
+		UpperDir: filepath.Join(p.uppers(), s.upperID()), UpperID: s.upperID(), Target: p.root(s.N),
+	}
+}

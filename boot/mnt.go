@@ -1,0 +1,222 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"rubus/config/device"
+	"rubus/nfsexport"
+)
+
+// Errors that a MOUNT and a file request can end with.
+var (
+	// ErrNotFound: there is no such export or file.
+	ErrNotFound = errors.New("not found")
+	// ErrRefused: the caller is not the board.
+	ErrRefused = errors.New("refused")
+	// ErrNotReady: the root is not mounted yet; asking again helps.
+	ErrNotReady = errors.New("not ready")
+)
+
+// Mount decides on a MOUNT: the path names a slot and the peer must be its
+// board. A root in preparation is waited for, until ctx ends. When Mount
+// returns without error, device.json says what the board stands on.
+func (f *Fleet) Mount(ctx context.Context, path string, peer netip.AddrPort) (nfsexport.ID, error) {
+	b, n := f.lookupPath(path)
+	if b == nil {
+		return 0, fmt.Errorf("export %q: %w", path, ErrNotFound)
+	}
+	addr := peer.Addr().Unmap()
+	if !f.opt.InsecurePorts && peer.Port() >= 1024 {
+		return 0, fmt.Errorf("MOUNT of board %s from port %d of %s: %w (only ports below 1024 are the system's)", b.serial, peer.Port(), addr, ErrRefused)
+	}
+	mac, err := f.identify(ctx, b, addr)
+	if err != nil {
+		f.log.Warn("a MOUNT is refused", "serial", b.serial, "address", addr, "err", err)
+		f.observe(b.serial, mac, "refused", "MOUNT from "+addr.String())
+		return 0, err
+	}
+	if err := f.waitReady(ctx, b, n); err != nil {
+		return 0, fmt.Errorf("root of board %s: %w", b.serial, ErrNotReady)
+	}
+	if err := b.lock(ctx); err != nil {
+		return 0, fmt.Errorf("root of board %s: %w", b.serial, ErrNotReady)
+	}
+	defer b.unlock()
+	slot, err := f.takeUp(b, n, mac, addr)
+	if err != nil {
+		b.setProblem(err.Error())
+		return 0, err
+	}
+	f.log.Info("root mounted", "serial", b.serial, "address", addr, "image", slot.Image, "root", n)
+	f.observe(b.serial, mac, "mount", exportPath(b.serial, n))
+	return slot.Export, nil
+}
+
+// takeUp makes slot n the board's root: on disk, then to its clients.
+func (f *Fleet) takeUp(b *board, n int, mac device.MAC, addr netip.Addr) (Slot, error) {
+	now := f.opt.Now()
+	rec := b.record()
+	s := rec.slot(n)
+	if s == nil || !b.isMounted(n) {
+		return Slot{}, fmt.Errorf("export of board %s: %w", b.serial, ErrNotFound)
+	}
+	if s.State == SlotOld || s.State == SlotParked {
+		return Slot{}, fmt.Errorf("root %d of board %s was given up for a newer one: %w", n, b.serial, ErrRefused)
+	}
+	if dev := f.wanted(b.serial); s.State == SlotNext && (dev == nil || !dev.Enabled) {
+		return Slot{}, fmt.Errorf("board %s has no entry in devices.yaml any more, or is disabled: %w", b.serial, ErrRefused)
+	}
+	next, err := planMount(rec, n, func(s Slot) (bool, error) { return f.upperEmpty(b, s) }, now)
+	if err != nil {
+		return Slot{}, err
+	}
+	next.Address = addr
+	if !mac.IsZero() {
+		next.MAC = mac
+	}
+	if err := f.store(b, next); err != nil {
+		return Slot{}, err
+	}
+	b.mu.Lock()
+	b.ev.Mounted, b.ev.Adopted, b.ev.Stopped = now, false, time.Time{}
+	b.problem, b.refusal = "", ""
+	b.mu.Unlock()
+	return *next.slot(n), f.republish(b)
+}
+
+// republish offers all mounted slots of a board again, as its record now says.
+func (f *Fleet) republish(b *board) error {
+	var errs []error
+	for _, s := range b.slots() {
+		if b.isMounted(s.N) {
+			errs = append(errs, f.publish(b, s, nfsexport.Ready))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Rebind decides on an NFS call with a good handle of an export that came from
+// an address the export is not for. The same board on a new address (another
+// lease) is rebound: on disk, then served. It is asked at most once a second
+// for one peer, and may block for as long as the neighbour table takes.
+func (f *Fleet) Rebind(ctx context.Context, id nfsexport.ID, peer netip.AddrPort) bool {
+	f.mu.Lock()
+	key, ok := f.byID[id]
+	b := f.boards[key.serial]
+	f.mu.Unlock()
+	if !ok || b == nil || (!f.opt.InsecurePorts && peer.Port() >= 1024) {
+		return false
+	}
+	addr, now := peer.Addr().Unmap(), f.opt.Now()
+	b.mu.Lock()
+	rec := b.rec.clone()
+	tooSoon := b.badPeer == addr && now.Sub(b.badTime) < time.Second
+	b.mu.Unlock()
+	if s := rec.slot(key.n); tooSoon || s == nil || s.State == SlotNext || !rec.Up {
+		return false
+	}
+	if rec.Address == addr {
+		return true // rebound while this call was on its way
+	}
+	mac, ok := f.opt.Neighbours.Owner(ctx, addr)
+	if !ok || rec.MAC.IsZero() || mac != rec.MAC || !f.opt.Neighbours.OnLink(addr) {
+		b.mu.Lock()
+		again := b.badPeer == addr
+		b.badPeer, b.badTime = addr, now
+		b.mu.Unlock()
+		if !again {
+			f.log.Warn("NFS calls are refused: the caller is not the board", "serial", b.serial, "address", addr, "mac", mac)
+		}
+		f.observe(b.serial, mac, "refused", "NFS from "+addr.String())
+		return false
+	}
+	if err := b.lock(ctx); err != nil {
+		return false
+	}
+	defer b.unlock()
+	rec = b.record()
+	rec.Address = addr
+	if err := f.store(b, rec); err != nil {
+		f.log.Error("a board's new address cannot be written down", "serial", b.serial, "err", err)
+		return false
+	}
+	if err := f.republish(b); err != nil {
+		f.log.Error("a board's new address cannot be served", "serial", b.serial, "err", err)
+		return false
+	}
+	f.log.Info("the board has a new address", "serial", b.serial, "address", addr)
+	return true
+}
+
+// identify says whether addr is the board's: on the link its neighbour entry
+// must be the MAC the board was heard with or is bound to; off the link only
+// an address: of devices.yaml will do. The MAC is zero off the link.
+func (f *Fleet) identify(ctx context.Context, b *board, addr netip.Addr) (device.MAC, error) {
+	dev := f.wanted(b.serial)
+	if !f.opt.Neighbours.OnLink(addr) {
+		if dev != nil && dev.Address == addr {
+			return device.MAC{}, nil
+		}
+		return device.MAC{}, fmt.Errorf("%s is not on a link of this server and no address: of board %s in devices.yaml: %w", addr, b.serial, ErrRefused)
+	}
+	mac, ok := f.opt.Neighbours.Owner(ctx, addr)
+	if !ok {
+		return mac, fmt.Errorf("the neighbour table has no MAC for %s, so it cannot be told from board %s: %w", addr, b.serial, ErrRefused)
+	}
+	b.mu.Lock()
+	bound, claim := b.rec.MAC, b.claim
+	b.mu.Unlock()
+	switch {
+	case dev != nil && !dev.MAC.IsZero():
+		ok = mac == dev.MAC
+	case !claim.IsZero():
+		ok = mac == claim
+	case !bound.IsZero():
+		ok = mac == bound
+	default:
+		// Never heard: a Pi up to the 3 derives its MAC from its serial.
+		ok = mac == b.serial.PiMAC() || (f.opt.TrustFirst && f.claimant(mac, b.serial).IsZero())
+	}
+	if !ok {
+		return mac, fmt.Errorf("%s has MAC %s, which is not that of board %s: %w", addr, mac, b.serial, ErrRefused)
+	}
+	return mac, nil
+}
+
+// lookupPath finds the slot that a MOUNT path names: /SERIAL/N, or /SERIAL for
+// the board's present root.
+func (f *Fleet) lookupPath(path string) (*board, int) {
+	f.mu.Lock()
+	key, ok := f.byPath[path]
+	f.mu.Unlock()
+	if ok {
+		return f.known(key.serial), key.n
+	}
+	name, rest, more := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	serial, err := device.ParseSerial(name)
+	if err != nil {
+		return nil, 0
+	}
+	b := f.known(serial)
+	if b == nil {
+		return nil, 0
+	}
+	rec := b.record()
+	if !more {
+		if s := rec.inState(SlotCurrent); s != nil {
+			return b, s.N
+		}
+		return nil, 0
+	}
+	n, err := strconv.Atoi(rest)
+	if err != nil || rec.slot(n) == nil {
+		return nil, 0
+	}
+	return b, n
+}

@@ -1,0 +1,163 @@
+package boot
+
+import "time"
+
+// Phase is how far a board's boot is, as far as the server can tell.
+type Phase string
+
+// The phases of a board.
+const (
+	// PhaseUnseen: nothing was heard of the board since the daemon started.
+	PhaseUnseen Phase = "unseen"
+	// PhaseDHCP: it asked for a boot server and was answered.
+	PhaseDHCP Phase = "dhcp"
+	// PhaseTFTP: it fetches files.
+	PhaseTFTP Phase = "tftp"
+	// PhaseMounted: it mounted its root.
+	PhaseMounted Phase = "mounted"
+	// PhaseRunning: it read its init: user space.
+	PhaseRunning Phase = "running"
+	// PhaseDown: proved by silence, see Evidence.Up.
+	PhaseDown Phase = "down"
+	// PhaseStopped: cut off by an admin, or its entry was removed and it is down.
+	PhaseStopped Phase = "stopped"
+)
+
+// Up says whether a board runs.
+type Up string
+
+// A board is up, is down, or nobody can tell. Unknown counts as up wherever
+// something would be destroyed.
+const (
+	UpYes     Up = "yes"
+	UpNo      Up = "no"
+	UpUnknown Up = "unknown"
+)
+
+// Evidence is all that a board's state is derived from: times of what was
+// seen, zero for what was not. It is a value, and what follows from it is pure.
+type Evidence struct {
+	// DHCP and TFTP are the last answered DISCOVER and file request of the
+	// bound board; Attempt is the first of either in the present boot.
+	DHCP, TFTP, Attempt time.Time
+	// Mounted is the last MOUNT of the current slot.
+	Mounted time.Time
+	// LastCall is the last NFS call on any of its exports.
+	LastCall time.Time
+	// InitRead is the last time its init program was read from the start.
+	InitRead time.Time
+	// Silent is when a series of ARP requests or pings was first left without
+	// an answer, with none answered since; Answered is the last answer.
+	Silent, Answered time.Time
+	// Stopped is when the board was cut off.
+	Stopped time.Time
+	// HasRoot says that the board has a root published.
+	HasRoot bool
+	// Adopted says that the mount is older than this daemon, which therefore
+	// did not see whether init was read.
+	Adopted bool
+}
+
+// Limits are the spans of time by which Evidence is judged.
+type Limits struct {
+	// Call: a board that called within it is up.
+	Call time.Duration
+	// Boot: after this long without a packet a boot attempt is over.
+	Boot time.Duration
+	// Quiet: an export without a call for this long is quiet. An idle Linux
+	// client sends nothing and closes its connection after 5 minutes.
+	Quiet time.Duration
+}
+
+// DefaultLimits are the spans used unless configured.
+func DefaultLimits() Limits {
+	return Limits{Call: 30 * time.Second, Boot: 2 * time.Minute, Quiet: 5*time.Minute + 30*time.Second}
+}
+
+// lastHeard is the newest sign of life.
+func (e *Evidence) lastHeard() time.Time {
+	t := e.LastCall
+	for _, u := range []time.Time{e.Answered, e.Mounted, e.DHCP, e.TFTP} {
+		if u.After(t) {
+			t = u
+		}
+	}
+	return t
+}
+
+// Up says whether the board runs. Down is proved, not guessed: an idle client
+// sends nothing, so it takes silence on NFS for Limits.Call and an unanswered
+// series of probes that began after the last sign of life.
+func (e *Evidence) Up(now time.Time, l Limits) Up {
+	if !e.HasRoot {
+		// Nothing of ours is under it: it can lose nothing.
+		return UpNo
+	}
+	if !e.LastCall.IsZero() && now.Sub(e.LastCall) < l.Call {
+		return UpYes
+	}
+	if !e.Silent.IsZero() && !e.Silent.Before(e.lastHeard()) {
+		return UpNo
+	}
+	if !e.Answered.IsZero() && now.Sub(e.Answered) < l.Boot {
+		return UpYes
+	}
+	return UpUnknown
+}
+
+// Phase says how far the board is.
+func (e *Evidence) Phase(now time.Time, l Limits) Phase {
+	if !e.Stopped.IsZero() && e.Stopped.After(e.DHCP) && e.Stopped.After(e.TFTP) && e.Stopped.After(e.Mounted) {
+		return PhaseStopped
+	}
+	// A boot attempt newer than the mount and still fresh is what the board does.
+	if !e.Attempt.IsZero() && e.Attempt.After(e.Mounted) && now.Sub(later(e.DHCP, e.TFTP)) < l.Boot {
+		if e.TFTP.IsZero() || e.TFTP.Before(e.Attempt) {
+			return PhaseDHCP
+		}
+		return PhaseTFTP
+	}
+	if e.HasRoot && e.Up(now, l) == UpNo {
+		return PhaseDown
+	}
+	switch {
+	case !e.InitRead.IsZero() && !e.InitRead.Before(e.Mounted):
+		return PhaseRunning
+	case e.Adopted && !e.LastCall.IsZero():
+		return PhaseRunning
+	case !e.Mounted.IsZero():
+		return PhaseMounted
+	}
+	return PhaseUnseen
+}
+
+// Since is when the board entered its phase, as well as is known.
+func (e *Evidence) Since(p Phase) time.Time {
+	switch p {
+	case PhaseDHCP, PhaseTFTP:
+		return e.Attempt
+	case PhaseMounted:
+		return e.Mounted
+	case PhaseRunning:
+		return later(e.InitRead, e.Mounted)
+	case PhaseDown:
+		return e.lastHeard()
+	case PhaseStopped:
+		return e.Stopped
+	}
+	return time.Time{}
+}
+
+// FreshAttempt says that the board asked by DHCP and TFTP for the boot it is
+// about to mount: a MOUNT now is a new boot.
+func (e *Evidence) FreshAttempt(now time.Time, l Limits) bool {
+	return !e.Attempt.IsZero() && e.Attempt.After(e.Mounted) && !e.TFTP.Before(e.Attempt) &&
+		now.Sub(later(e.DHCP, e.TFTP)) < 15*l.Boot
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,284 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/images"
+	"rubus/nfsexport"
+	"rubus/overlay"
+)
+
+// prepare gives the slot that answers the board's present boot attempt: its
+// root is mounted and published. It is idempotent; calls for one board run one
+// after the other. It may block on mounts.
+func (f *Fleet) prepare(ctx context.Context, b *board, dev *Device) (Slot, error) {
+	if err := b.lock(ctx); err != nil {
+		return Slot{}, err
+	}
+	defer b.unlock()
+	if s, ok := b.pinnedSlot(); ok {
+		return s, nil
+	}
+	slot, discard, err := f.choose(ctx, b, dev)
+	if err != nil {
+		b.setProblem(err.Error())
+		return Slot{}, err
+	}
+	for _, s := range discard {
+		f.discard(b, s)
+	}
+	if err := f.mount(ctx, b, slot); err != nil {
+		b.setProblem(err.Error())
+		return Slot{}, err
+	}
+	if err := f.publish(b, slot, nfsexport.Ready); err != nil {
+		b.setProblem(err.Error())
+		return Slot{}, err
+	}
+	b.mu.Lock()
+	b.pinned, b.problem = slot.N, ""
+	b.mu.Unlock()
+	f.log.Info("root prepared", "serial", b.serial, "image", slot.Image, "root", slot.N)
+	return slot, nil
+}
+
+// pinnedSlot is the slot chosen earlier in the same boot attempt.
+func (b *board) pinnedSlot() (Slot, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.pinned == 0 || !b.mounted[b.pinned] {
+		return Slot{}, false
+	}
+	s := b.rec.slot(b.pinned)
+	if s == nil {
+		return Slot{}, false
+	}
+	return *s, true
+}
+
+// choose settles which slot the boot gets and writes it down. The image store
+// is held, so the version cannot go between its choice and the record.
+func (f *Fleet) choose(ctx context.Context, b *board, dev *Device) (Slot, []Slot, error) {
+	release, err := f.opt.Store.Hold(ctx)
+	if err != nil {
+		return Slot{}, nil, fmt.Errorf("holding the image store: %w", err)
+	}
+	defer release()
+	rec := b.record()
+	empty := func(s Slot) (bool, error) { return f.upperEmpty(b, s) }
+	w, wantErr := f.want(dev)
+	if wantErr != nil {
+		// A board that has written stays on its base whatever became of the tag.
+		if k := rec.kept(); k == nil || dev.Ephemeral {
+			return Slot{}, nil, wantErr
+		} else if e, err := empty(*k); err != nil || e {
+			return Slot{}, nil, errors.Join(wantErr, err)
+		}
+		k := rec.kept()
+		w = want{Image: k.Image, Base: k.Base, Boot: k.Boot}
+	}
+	next, n, discard, err := planBoot(rec, w, empty, newExportID, f.opt.Now())
+	if err != nil {
+		return Slot{}, nil, err
+	}
+	if dev.Async != next.Async || f.opt.InsecurePorts != next.InsecurePorts {
+		next.Async, next.InsecurePorts = dev.Async, f.opt.InsecurePorts
+	}
+	if err := f.store(b, next); err != nil {
+		return Slot{}, nil, err
+	}
+	return *next.slot(n), discard, nil
+}
+
+// want resolves the device's image to the base it names now.
+func (f *Fleet) want(dev *Device) (want, error) {
+	v, err := f.opt.Store.Resolve(dev.Image)
+	if err != nil {
+		return want{}, fmt.Errorf("image %q of this board: %w", dev.Image, err)
+	}
+	base, err := f.baseOf(v)
+	if err != nil {
+		return want{}, err
+	}
+	return want{Image: v.Ref, Base: base, Boot: v.Boot, Ephemeral: dev.Ephemeral}, nil
+}
+
+func (f *Fleet) baseOf(v images.Version) (overlay.Base, error) {
+	digests := make([]string, len(v.Layers))
+	dirs := make([]string, len(v.Layers))
+	for i, l := range v.Layers {
+		digests[i], dirs[i] = l.Digest, f.opt.Store.LayerDir(l.Digest)
+	}
+	base, err := overlay.BaseOf(digests, dirs)
+	if err != nil {
+		return overlay.Base{}, fmt.Errorf("reading the layers of %q: %w", v.Ref, err)
+	}
+	return base, nil
+}
+
+// upperEmpty says whether a slot's upper holds nothing; one that was never
+// made holds nothing.
+func (f *Fleet) upperEmpty(b *board, s Slot) (bool, error) {
+	empty, err := overlay.IsEmpty(f.spec(b.serial, s).UpperDir)
+	if errors.Is(err, fs.ErrNotExist) && s.Mounted.IsZero() {
+		return true, nil
+	}
+	return empty, err
+}
+
+// mount mounts the root of a slot, or adopts the mount that is there. The
+// caller holds work.
+func (f *Fleet) mount(ctx context.Context, b *board, s Slot) error {
+	if b.isMounted(s.N) {
+		return nil
+	}
+	spec := f.spec(b.serial, s)
+	now, err := overlay.BaseOf(s.Base.Digests, spec.LayerDirs)
+	if err != nil {
+		return fmt.Errorf("image %q: %w", s.Image, err)
+	}
+	if err := s.Base.Matches(now); err != nil {
+		return fmt.Errorf("image %q is not what this board's writes were made over: %w", s.Image, err)
+	}
+	p := pathsOf(f.opt.State, b.serial)
+	if _, err := os.Lstat(spec.UpperDir); errors.Is(err, fs.ErrNotExist) && s.Mounted.IsZero() {
+		if err := overlay.CreateUpper(spec.UpperDir); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(p.roots(), 0o700); err != nil {
+		return fmt.Errorf("making the mount point: %w", err)
+	}
+	if _, err := overlay.Mount(ctx, spec); err != nil {
+		return fmt.Errorf("mounting the root of board %s: %w", b.serial, err)
+	}
+	b.mu.Lock()
+	b.mounted[s.N] = true
+	b.mu.Unlock()
+	return nil
+}
+
+// publish offers a slot over NFS, or changes how it is offered.
+func (f *Fleet) publish(b *board, s Slot, state nfsexport.State) error {
+	e := f.export(b, s, state)
+	if err := f.opt.Exporter.Publish(e); err != nil {
+		return fmt.Errorf("exporting the root of board %s: %w", b.serial, err)
+	}
+	f.mu.Lock()
+	f.byPath[e.Path] = slotKey{b.serial, s.N}
+	f.byID[e.ID] = slotKey{b.serial, s.N}
+	f.mu.Unlock()
+	return nil
+}
+
+func (f *Fleet) export(b *board, s Slot, state nfsexport.State) nfsexport.Export {
+	b.mu.Lock()
+	a := b.activity[s.N]
+	if a == nil {
+		a = &nfsexport.Activity{}
+		b.activity[s.N] = a
+	}
+	rec := b.rec
+	b.mu.Unlock()
+	dir := pathsOf(f.opt.State, b.serial).root(s.N)
+	e := nfsexport.Export{
+		ID: s.Export, Name: b.serial.String(), Path: exportPath(b.serial, s.N), Dir: dir, State: state,
+		Client: rec.Address, InsecurePorts: rec.InsecurePorts, Async: rec.Async, Activity: a,
+	}
+	if s.State == SlotNext {
+		// Nobody's until the board mounts it.
+		e.Client = netip.Addr{}
+	}
+	if state == nfsexport.Ready {
+		e.Init = initFileID(dir)
+	}
+	return e
+}
+
+// initFileID is the inode of the program a Linux kernel starts as init in a
+// root; 0 when there is none. Symlinks are the board's: they stay in the root.
+func initFileID(root string) uint64 {
+	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0
+	}
+	defer unix.Close(dir)
+	for _, name := range []string{"sbin/init", "etc/init", "bin/init"} {
+		fd, err := unix.Openat2(dir, name, &unix.OpenHow{
+			Flags:   unix.O_PATH | unix.O_CLOEXEC,
+			Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+		})
+		if err != nil {
+			continue
+		}
+		var st unix.Stat_t
+		err = unix.Fstat(fd, &st)
+		unix.Close(fd)
+		if err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
+			return st.Ino
+		}
+	}
+	return 0
+}
+
+// release ends the export of a slot and unmounts its root. The caller holds
+// work and has proved that nothing of value stands on it.
+func (f *Fleet) release(b *board, s Slot) error {
+	if err := f.opt.Exporter.Withdraw(s.Export); err != nil {
+		return fmt.Errorf("withdrawing the root of board %s: %w", b.serial, err)
+	}
+	f.mu.Lock()
+	delete(f.byPath, exportPath(b.serial, s.N))
+	delete(f.byID, s.Export)
+	f.mu.Unlock()
+	spec := f.spec(b.serial, s)
+	if err := overlay.Unmount(spec); err != nil {
+		return fmt.Errorf("unmounting the root of board %s: %w", b.serial, err)
+	}
+	b.mu.Lock()
+	delete(b.mounted, s.N)
+	delete(b.activity, s.N)
+	if b.pinned == s.N {
+		b.pinned = 0
+	}
+	b.mu.Unlock()
+	// The mount point is empty now; rmdir takes nothing that is not.
+	_ = unix.Rmdir(spec.Target)
+	return nil
+}
+
+// discard removes a slot that the record no longer names. What fails here is
+// left on disk and found at the next start.
+func (f *Fleet) discard(b *board, s Slot) {
+	if err := f.release(b, s); err != nil {
+		f.log.Warn("a root that is not needed any more stays", "serial", b.serial, "root", s.N, "err", err)
+		return
+	}
+	err := overlay.RemoveUpper(f.spec(b.serial, s).UpperDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		f.log.Warn("an upper that is not needed any more stays", "serial", b.serial, "upper", s.upperID(), "err", err)
+	}
+}
+
+// waitReady waits until a slot's root is mounted, for a client that mounts it
+// while it is being prepared. It is bounded by ctx.
+func (f *Fleet) waitReady(ctx context.Context, b *board, n int) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !b.isMounted(n) {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}

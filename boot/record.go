@@ -1,0 +1,243 @@
+package boot
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"rubus/config/device"
+	"rubus/images"
+	"rubus/images/imageref"
+	"rubus/nfsexport"
+	"rubus/overlay"
+)
+
+// recordVersion is the format of device.json that this program writes.
+const recordVersion = 1
+
+// maxRecord bounds what is read of a device.json, in bytes.
+const maxRecord = 1 << 20
+
+// SlotState says what a slot is to its board.
+type SlotState string
+
+// The states of a slot.
+const (
+	// SlotNext was prepared for a boot that has not mounted it yet.
+	SlotNext SlotState = "next"
+	// SlotCurrent is the root the board mounted last.
+	SlotCurrent SlotState = "current"
+	// SlotOld was the board's root; it goes when its export has been quiet.
+	SlotOld SlotState = "old"
+	// SlotParked holds writes that are kept while the board uses another slot.
+	SlotParked SlotState = "parked"
+)
+
+// Slot is one upper over one base with the export that offers it.
+type Slot struct {
+	// N counts a board's slots from 1; it is never used twice.
+	N     int       `json:"n"`
+	State SlotState `json:"state"`
+	// Image is the version the base was taken from; always with its number.
+	Image imageref.Ref `json:"image"`
+	Base  overlay.Base `json:"base"`
+	// Boot is where the version has its boot files, relative to the root.
+	Boot      string       `json:"boot"`
+	Ephemeral bool         `json:"ephemeral,omitempty"`
+	Export    nfsexport.ID `json:"export"`
+	Made      time.Time    `json:"made"`
+	// Mounted is when the board last mounted the slot; zero: never.
+	Mounted time.Time `json:"mounted,omitzero"`
+	// Retired is when the slot stopped being the board's root.
+	Retired time.Time `json:"retired,omitzero"`
+}
+
+// Record is what device.json says of a board.
+type Record struct {
+	Version int           `json:"version"`
+	Serial  device.Serial `json:"serial"`
+	// MAC and Address are the board's binding: who may be this board.
+	MAC     device.MAC `json:"mac,omitzero"`
+	Address netip.Addr `json:"address,omitzero"`
+	// Up says that the board mounted its root and was not stopped since: its
+	// slots are mounted and published at start, before the NFS port opens.
+	Up bool `json:"up"`
+	// Async and InsecurePorts are the options the current root was exported with.
+	Async         bool   `json:"async,omitempty"`
+	InsecurePorts bool   `json:"insecure_ports,omitempty"`
+	LastSlot      int    `json:"last_slot"`
+	Slots         []Slot `json:"slots"`
+}
+
+// slot is the slot with number n, or nil.
+func (r *Record) slot(n int) *Slot {
+	for i := range r.Slots {
+		if r.Slots[i].N == n {
+			return &r.Slots[i]
+		}
+	}
+	return nil
+}
+
+// inState is the newest slot in a state, or nil.
+func (r *Record) inState(st SlotState) *Slot {
+	for i := len(r.Slots) - 1; i >= 0; i-- {
+		if r.Slots[i].State == st {
+			return &r.Slots[i]
+		}
+	}
+	return nil
+}
+
+// kept is the newest slot that holds, or is to hold, persistent writes; or nil.
+func (r *Record) kept() *Slot {
+	for i := len(r.Slots) - 1; i >= 0; i-- {
+		if s := &r.Slots[i]; !s.Ephemeral && s.State != SlotOld {
+			return s
+		}
+	}
+	return nil
+}
+
+func (r *Record) clone() Record {
+	c := *r
+	c.Slots = slices.Clone(r.Slots)
+	return c
+}
+
+func (r *Record) drop(n int) {
+	r.Slots = slices.DeleteFunc(r.Slots, func(s Slot) bool { return s.N == n })
+}
+
+// Paths of a board below the state directory.
+type boardPaths struct{ state, serial string }
+
+func pathsOf(state string, s device.Serial) boardPaths { return boardPaths{state, s.String()} }
+
+func (p boardPaths) dir() string    { return filepath.Join(p.state, "devices", p.serial) }
+func (p boardPaths) record() string { return filepath.Join(p.dir(), "device.json") }
+func (p boardPaths) uppers() string { return filepath.Join(p.dir(), "uppers") }
+func (p boardPaths) roots() string  { return filepath.Join(p.state, "roots", p.serial) }
+func (p boardPaths) root(n int) string {
+	return filepath.Join(p.roots(), fmt.Sprint(n))
+}
+
+// upperID names the upper of a slot: the base it was written over and the slot.
+func (s *Slot) upperID() string { return fmt.Sprintf("%s.%d", s.Base.ID, s.N) }
+
+// exportPath is what the board gives to MNT for a slot.
+func exportPath(serial device.Serial, n int) string { return fmt.Sprintf("/%s/%d", serial, n) }
+
+// loadRecord reads a board's device.json; a board without one has an empty record.
+func loadRecord(state string, serial device.Serial) (Record, error) {
+	empty := Record{Version: recordVersion, Serial: serial}
+	path := pathsOf(state, serial).record()
+	fi, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return empty, nil
+	}
+	if err != nil {
+		return empty, fmt.Errorf("reading the board's record: %w", err)
+	}
+	if fi.Size() > maxRecord {
+		return empty, fmt.Errorf("reading the board's record: %q is larger than %d bytes", path, maxRecord)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return empty, fmt.Errorf("reading the board's record: %w", err)
+	}
+	var r Record
+	if err := json.Unmarshal(b, &r); err != nil {
+		return empty, fmt.Errorf("reading the board's record %q: %w", path, err)
+	}
+	if r.Version != recordVersion {
+		return empty, fmt.Errorf("the board's record %q is of format %d; this rubus knows %d", path, r.Version, recordVersion)
+	}
+	if r.Serial != serial {
+		return empty, fmt.Errorf("the board's record %q is that of board %q", path, r.Serial)
+	}
+	return r, nil
+}
+
+// saveRecord puts the record on disk: whole, and before it returns.
+func saveRecord(state string, r *Record) error {
+	p := pathsOf(state, r.Serial)
+	if err := os.MkdirAll(p.dir(), 0o700); err != nil {
+		return fmt.Errorf("writing the board's record: %w", err)
+	}
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("writing the board's record: %w", err)
+	}
+	if err := renameio.WriteFile(p.record(), append(b, '\n'), 0o600); err != nil {
+		return fmt.Errorf("writing the board's record: %w", err)
+	}
+	// renameio syncs the file; the name is safe once the directory is.
+	return syncDirs(p.dir(), filepath.Dir(p.dir()))
+}
+
+func syncDirs(dirs ...string) error {
+	for _, d := range dirs {
+		f, err := os.Open(d)
+		if err != nil {
+			return fmt.Errorf("syncing a directory: %w", err)
+		}
+		err = f.Sync()
+		f.Close()
+		if err != nil {
+			return fmt.Errorf("syncing %q: %w", d, err)
+		}
+	}
+	return nil
+}
+
+// recordedSerials lists the boards that have a directory in the state directory.
+func recordedSerials(state string) ([]device.Serial, error) {
+	entries, err := os.ReadDir(filepath.Join(state, "devices"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listing the boards: %w", err)
+	}
+	var out []device.Serial
+	for _, e := range entries {
+		// A name that is no serial in its own spelling is not ours.
+		if s, err := device.ParseSerial(e.Name()); err == nil && s.String() == e.Name() && e.IsDir() {
+			out = append(out, s)
+		}
+	}
+	return out, nil
+}
+
+// Uses tells the image store which versions and layers boards stand on. A
+// record that cannot be read is an error: then nothing may be removed.
+func Uses(state string) ([]images.Use, error) {
+	serials, err := recordedSerials(state)
+	if err != nil {
+		return nil, err
+	}
+	var uses []images.Use
+	for _, s := range serials {
+		r, err := loadRecord(state, s)
+		if err != nil {
+			return nil, err
+		}
+		for _, slot := range r.Slots {
+			uses = append(uses, images.Use{
+				Ref: slot.Image, Layers: slices.Clone(slot.Base.Digests),
+				Who: fmt.Sprintf("board %s (%s root)", s, strings.ToLower(string(slot.State))),
+			})
+		}
+	}
+	return uses, nil
+}

@@ -1,0 +1,229 @@
+package boot
+
+import (
+	"slices"
+	"time"
+
+	"rubus/config/device"
+)
+
+// Sighting is a board that asks for a boot server.
+type Sighting struct {
+	// Serial is zero from a Pi 3's boot ROM, which sends none.
+	Serial   device.Serial
+	MAC      device.MAC
+	Revision device.Revision // 0: not sent
+	// Stage is what asks, such as "rom" or "eeprom".
+	Stage string
+}
+
+// Verdict is whether a sighting is answered, and why not.
+type Verdict struct {
+	Answer bool
+	// Serial is the board's, also when the sighting had none.
+	Serial device.Serial
+	// Why says in a few words why there is no answer; "" when there is one.
+	Why string
+}
+
+// Sight decides on a board's DISCOVER. It does not block: it runs for every
+// packet. The MAC heard here, with this identity, is the board's claim; it
+// becomes its binding when the board mounts.
+func (f *Fleet) Sight(s Sighting) Verdict {
+	now := f.opt.Now()
+	if s.Serial.IsZero() {
+		s.Serial = f.serialOf(s.MAC)
+	}
+	if s.Serial.IsZero() {
+		return f.stranger(s, now)
+	}
+	dev := f.wanted(s.Serial)
+	if dev == nil {
+		return f.stranger(s, now)
+	}
+	v := Verdict{Serial: s.Serial}
+	if !dev.Enabled {
+		v.Why = "the device is disabled in devices.yaml"
+		return v
+	}
+	if !dev.MAC.IsZero() && dev.MAC != s.MAC {
+		v.Why = "devices.yaml gives this serial to MAC " + dev.MAC.String()
+		f.refused(s, v.Why)
+		return v
+	}
+	if other := f.claimant(s.MAC, s.Serial); !other.IsZero() {
+		v.Why = "this MAC is that of board " + other.String()
+		f.refused(s, v.Why)
+		return v
+	}
+	if f.isFull(s.Serial) {
+		v.Why = "too many unknown boards"
+		return v
+	}
+	b := f.board(s.Serial)
+	e := b.evidence()
+	b.mu.Lock()
+	bound := b.rec.MAC
+	b.mu.Unlock()
+	if !bound.IsZero() && bound != s.MAC && e.Up(now, f.opt.Limits) != UpNo {
+		v.Why = "the board is up as MAC " + bound.String() + "; another MAC claims its serial"
+		f.refused(s, v.Why)
+		f.probe(b)
+		return v
+	}
+	b.mu.Lock()
+	b.claim = s.MAC
+	if b.ev.Attempt.IsZero() || !b.ev.TFTP.Before(b.ev.Attempt) || now.Sub(b.ev.DHCP) > f.opt.Limits.Boot {
+		b.ev.Attempt, b.pinned = now, 0
+	}
+	b.ev.DHCP = now
+	b.mu.Unlock()
+	v.Answer = true
+	f.observe(s.Serial, s.MAC, "dhcp", s.Stage)
+	return v
+}
+
+// stranger notes a board that no entry names.
+func (f *Fleet) stranger(s Sighting, now time.Time) Verdict {
+	f.mu.Lock()
+	policy := UnknownIgnore
+	if f.desired != nil {
+		policy = f.desired.Unknown
+	}
+	isNew := false
+	if policy != UnknownIgnore {
+		isNew = f.unknown.note(s, now)
+	}
+	f.mu.Unlock()
+	if isNew {
+		f.log.Info("a board that devices.yaml does not name asks to boot", "serial", s.Serial, "mac", s.MAC, "revision", s.Revision)
+		f.observe(s.Serial, s.MAC, "unknown", s.Stage)
+	}
+	return Verdict{Serial: s.Serial, Why: "not in devices.yaml"}
+}
+
+func (f *Fleet) refused(s Sighting, why string) {
+	b := f.board(s.Serial)
+	b.mu.Lock()
+	again := b.refusal == why
+	b.refusal = why
+	b.mu.Unlock()
+	if !again {
+		f.log.Warn("a boot is refused", "serial", s.Serial, "mac", s.MAC, "why", why)
+	}
+	f.observe(s.Serial, s.MAC, "refused", why)
+}
+
+// serialOf names the board of a MAC: by devices.yaml, else by what boards are
+// bound to; zero when there is none.
+func (f *Fleet) serialOf(mac device.MAC) device.Serial {
+	f.mu.Lock()
+	if f.desired != nil {
+		if s, ok := f.desired.ByMAC[mac]; ok {
+			f.mu.Unlock()
+			return s
+		}
+	}
+	f.mu.Unlock()
+	return f.claimant(mac, device.Serial{})
+}
+
+// claimant is a board other than not that has a MAC or claims it; zero: none.
+// A board whose entry names its MAC holds it; one that is down and only bound
+// to it does not stand in the way of the entry's.
+func (f *Fleet) claimant(mac device.MAC, not device.Serial) device.Serial {
+	f.mu.Lock()
+	if f.desired != nil {
+		if s, ok := f.desired.ByMAC[mac]; ok && s != not {
+			f.mu.Unlock()
+			return s
+		}
+	}
+	f.mu.Unlock()
+	for _, b := range f.all() {
+		if b.serial == not {
+			continue
+		}
+		b.mu.Lock()
+		has := b.rec.MAC == mac || b.claim == mac
+		b.mu.Unlock()
+		if has {
+			return b.serial
+		}
+	}
+	return device.Serial{}
+}
+
+// isFull says that one more unknown board would be one too many.
+func (f *Fleet) isFull(s device.Serial) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.desired.device(s) != nil || f.boards[s] != nil {
+		return false
+	}
+	n := 0
+	for t := range f.boards {
+		if f.desired.device(t) == nil {
+			n++
+		}
+	}
+	return n >= f.opt.MaxUnknown
+}
+
+// Unknown is a board that no entry of devices.yaml names.
+type Unknown struct {
+	Serial      device.Serial
+	MAC         device.MAC
+	Revision    device.Revision
+	First, Last time.Time
+}
+
+// sightings is a bounded list of unknown boards; when it is full the one not
+// seen for longest goes.
+type sightings struct {
+	max  int
+	seen map[device.MAC]*Unknown
+}
+
+func newSightings(limit int) *sightings {
+	return &sightings{max: limit, seen: map[device.MAC]*Unknown{}}
+}
+
+// note says whether the board is new to the list.
+func (l *sightings) note(s Sighting, now time.Time) bool {
+	if u := l.seen[s.MAC]; u != nil {
+		u.Last = now
+		if !s.Serial.IsZero() {
+			u.Serial = s.Serial
+		}
+		if s.Revision != 0 {
+			u.Revision = s.Revision
+		}
+		return false
+	}
+	if len(l.seen) >= l.max {
+		var oldest *Unknown
+		for _, u := range l.seen {
+			if oldest == nil || u.Last.Before(oldest.Last) {
+				oldest = u
+			}
+		}
+		delete(l.seen, oldest.MAC)
+	}
+	l.seen[s.MAC] = &Unknown{Serial: s.Serial, MAC: s.MAC, Revision: s.Revision, First: now, Last: now}
+	return true
+}
+
+// Unknown lists the boards seen that devices.yaml does not name, by MAC.
+func (f *Fleet) Unknown() []Unknown {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []Unknown
+	for _, u := range f.unknown.seen {
+		if f.desired.device(u.Serial) == nil {
+			out = append(out, *u)
+		}
+	}
+	slices.SortFunc(out, func(a, b Unknown) int { return slices.Compare(a.MAC[:], b.MAC[:]) })
+	return out
+}

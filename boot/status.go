@@ -1,0 +1,145 @@
+package boot
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"rubus/config/device"
+	"rubus/images/imageref"
+	"rubus/nfsexport"
+)
+
+// Status is what is known of a board now. It is a copy.
+type Status struct {
+	Serial device.Serial
+	Name   string
+	// Wanted is the image that devices.yaml names; zero when it has no entry.
+	Wanted imageref.Ref
+	// Running is the version under the board's present root; zero: none.
+	Running imageref.Ref
+	// Available is the version that a reset would move the board to, when that
+	// is another than Running; zero otherwise.
+	Available imageref.Ref
+	Phase     Phase
+	Since     time.Time
+	Up        Up
+	MAC       device.MAC
+	Address   netip.Addr
+	Ephemeral bool
+	Enabled   bool
+	// Listed says that devices.yaml has an entry for the board.
+	Listed bool
+	// Path and Export are those of the present root.
+	Path   string
+	Export nfsexport.ID
+	// Problem is why the board is not served, Refusal the last time somebody
+	// was refused in its name; "" when there is none.
+	Problem, Refusal string
+	Evidence         Evidence
+	// Calls, BytesRead and BytesWritten count NFS on the present root.
+	Calls, BytesRead, BytesWritten uint64
+	Slots                          []Slot
+}
+
+// Boards lists all boards that have an entry or a record, by serial.
+func (f *Fleet) Boards() []Status {
+	f.mu.Lock()
+	var serials []device.Serial
+	for s := range f.boards {
+		serials = append(serials, s)
+	}
+	if f.desired != nil {
+		for s := range f.desired.Devices {
+			if f.boards[s] == nil {
+				serials = append(serials, s)
+			}
+		}
+	}
+	f.mu.Unlock()
+	slices.SortFunc(serials, device.Serial.Compare)
+	out := make([]Status, 0, len(serials))
+	for _, s := range serials {
+		if st, ok := f.Board(s); ok {
+			out = append(out, st)
+		}
+	}
+	return out
+}
+
+// Board is the status of one board; false when nothing is known of it.
+func (f *Fleet) Board(s device.Serial) (Status, bool) {
+	f.mu.Lock()
+	listed := f.desired.device(s)
+	b := f.boards[s]
+	f.mu.Unlock()
+	if listed == nil && b == nil {
+		return Status{}, false
+	}
+	st := Status{Serial: s, Phase: PhaseUnseen, Up: UpNo}
+	dev := f.wanted(s)
+	if dev != nil {
+		st.Name, st.Wanted, st.Ephemeral, st.Enabled = dev.Name, dev.Image, dev.Ephemeral, dev.Enabled
+		st.MAC, st.Address = dev.MAC, dev.Address
+	}
+	st.Listed = listed != nil
+	if b != nil {
+		f.fill(&st, b)
+	}
+	f.available(&st)
+	return st, true
+}
+
+func (f *Fleet) fill(st *Status, b *board) {
+	now := f.opt.Now()
+	e := b.evidence()
+	b.mu.Lock()
+	rec := b.rec.clone()
+	st.Problem, st.Refusal = b.problem, b.refusal
+	claim, pinned := b.claim, b.pinned
+	cur := rec.inState(SlotCurrent)
+	if cur != nil {
+		if a := b.activity[cur.N]; a != nil {
+			st.Calls, st.BytesRead, st.BytesWritten = a.Calls.Load(), a.BytesRead.Load(), a.BytesWritten.Load()
+		}
+	}
+	b.mu.Unlock()
+	st.Evidence, st.Slots = e, rec.Slots
+	st.Phase = e.Phase(now, f.opt.Limits)
+	st.Since, st.Up = e.Since(st.Phase), e.Up(now, f.opt.Limits)
+	if !rec.MAC.IsZero() {
+		st.MAC = rec.MAC
+	} else if st.MAC.IsZero() {
+		st.MAC = claim
+	}
+	if rec.Address.IsValid() {
+		st.Address = rec.Address
+	}
+	shown := cur
+	if s := rec.slot(pinned); s != nil && (st.Phase == PhaseTFTP || cur == nil) {
+		shown = s
+	}
+	if shown == nil {
+		shown = rec.kept()
+	}
+	if shown != nil {
+		st.Running, st.Export, st.Path = shown.Image, shown.Export, exportPath(b.serial, shown.N)
+	}
+}
+
+// available says what a board that stays behind could have.
+func (f *Fleet) available(st *Status) {
+	if st.Wanted.IsZero() {
+		return
+	}
+	v, err := f.opt.Store.Resolve(st.Wanted)
+	if err != nil {
+		if st.Problem == "" {
+			st.Problem = err.Error()
+		}
+		return
+	}
+	if !st.Running.IsZero() && v.Ref != st.Running {
+		st.Available = v.Ref
+	}
+}
