@@ -3,6 +3,7 @@ package proxydhcp
 import (
 	"bytes"
 	"net/netip"
+	"strings"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
@@ -19,7 +20,7 @@ type Offer struct {
 	Source, ServerID, NextServer netip.Addr
 	// Address is yiaddr; invalid in the offer of a proxy.
 	Address netip.Addr
-	// BootServer is option 66 as sent, at most 255 bytes of anything.
+	// BootServer is option 66, at most 255 bytes of anything but NUL at the end.
 	BootServer string
 	// PiBoot says that option 43 has the text that a Pi looks for.
 	PiBoot bool
@@ -40,7 +41,7 @@ func offerFrom(m *dhcpv4.DHCPv4, source netip.Addr) (o Offer, ok bool) {
 	o.NextServer = address(m.ServerIPAddr.To4())
 	o.Address = address(m.YourIPAddr.To4())
 	if s := m.Options.Get(dhcpv4.OptionTFTPServerName); len(s) <= 255 {
-		o.BootServer = string(s)
+		o.BootServer = strings.TrimRight(string(s), "\x00") // dnsmasq ends it with one
 	}
 	o.PiBoot = bytes.Contains(m.Options.Get(dhcpv4.OptionVendorSpecificInformation), []byte(bootText))
 	return o, true

@@ -1,0 +1,332 @@
+package proxydhcp
+
+import (
+	"bufio"
+	"context"
+	"net"
+	"net/netip"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/mdlayher/socket"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"rubus/config/device"
+)
+
+// patience bounds every wait; nothing waits that long unless it fails.
+const patience = 20 * time.Second
+
+// private fails the test unless it has a network namespace of its own, which
+// shows by having no link that is up but the loopback.
+func private(t testing.TB) {
+	t.Helper()
+	links, err := netlink.LinkList()
+	must(t, err)
+	for _, l := range links {
+		if a := l.Attrs(); a.Flags&net.FlagUp != 0 && a.Flags&net.FlagLoopback == 0 {
+			t.Fatalf("%q is up: needs root and a network namespace of its own: go test -exec scripts/in-ns", a.Name)
+		}
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// newNS makes another namespace; it ends with the test.
+func newNS(t testing.TB) netns.NsHandle {
+	t.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	home, err := netns.Get()
+	must(t, err)
+	defer home.Close()
+	ns, err := netns.New()
+	must(t, err)
+	must(t, netns.Set(home))
+	t.Cleanup(func() { ns.Close() })
+	return ns
+}
+
+// within runs f on a thread that is in a namespace.
+func within(t testing.TB, ns netns.NsHandle, f func()) {
+	t.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	home, err := netns.Get()
+	must(t, err)
+	defer home.Close()
+	must(t, netns.Set(ns))
+	f()
+	must(t, netns.Set(home))
+}
+
+// add makes a link, sets it up and removes it after the test.
+func add(t testing.TB, l netlink.Link) {
+	t.Helper()
+	must(t, netlink.LinkAdd(l))
+	t.Cleanup(func() { _ = netlink.LinkDel(l) })
+	must(t, netlink.LinkSetUp(l))
+}
+
+func addr(t testing.TB, name, cidr string) {
+	t.Helper()
+	a, err := netlink.ParseAddr(cidr)
+	must(t, err)
+	must(t, netlink.AddrAdd(byName(t, name), a))
+}
+
+func byName(t testing.TB, name string) netlink.Link {
+	t.Helper()
+	l, err := netlink.LinkByName(name)
+	must(t, err)
+	return l
+}
+
+// cable makes a veth pair, both ends up, the second with a MAC. With a bridge,
+// the first is its port.
+func cable(t testing.TB, near, far, mac, bridge string) {
+	t.Helper()
+	hw, err := net.ParseMAC(mac)
+	must(t, err)
+	v := &netlink.Veth{LinkAttrs: netlink.NewLinkAttrs(), PeerName: far, PeerHardwareAddr: hw}
+	v.Name = near
+	add(t, v)
+	must(t, netlink.LinkSetUp(byName(t, far)))
+	if bridge != "" {
+		must(t, netlink.LinkSetMaster(v, byName(t, bridge)))
+	}
+}
+
+func bridge(t testing.TB, name string) {
+	t.Helper()
+	b := &netlink.Bridge{LinkAttrs: netlink.NewLinkAttrs()}
+	b.Name = name
+	add(t, b)
+}
+
+// move takes a link into a namespace, and sets it up there with an address.
+func move(t testing.TB, name string, ns netns.NsHandle, cidr string) {
+	t.Helper()
+	must(t, netlink.LinkSetNsFd(byName(t, name), int(ns)))
+	within(t, ns, func() {
+		addr(t, name, cidr)
+		must(t, netlink.LinkSetUp(byName(t, name)))
+	})
+}
+
+// dnsmasq runs a DHCP server in the namespace of the calling thread until the
+// test ends, and returns when it serves.
+func dnsmasq(t testing.TB, args ...string) {
+	t.Helper()
+	exe, err := exec.LookPath("dnsmasq")
+	if err != nil {
+		t.Fatalf("%v (Debian package dnsmasq-base)", err)
+	}
+	cmd := exec.Command(exe, append([]string{
+		"--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--log-facility=-", "--log-dhcp", "--user=root",
+		"--pid-file", "--no-ping", "--dhcp-authoritative", "--dhcp-leasefile=" + filepath.Join(t.TempDir(), "leases"),
+	}, args...)...)
+	stderr, err := cmd.StderrPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	lines := make(chan string, 1024)
+	go func() {
+		defer close(lines)
+		for s := bufio.NewScanner(stderr); s.Scan(); {
+			select {
+			case lines <- s.Text():
+			default:
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	deadline := time.After(patience)
+	for {
+		select {
+		case line, open := <-lines:
+			if !open {
+				t.Fatal("dnsmasq ended")
+			}
+			if strings.Contains(line, "DHCP, ") {
+				return
+			}
+		case <-deadline:
+			t.Fatal("dnsmasq does not start")
+		}
+	}
+}
+
+// board plays firmware on a link: raw frames, no IP stack.
+type board struct {
+	conn  *socket.Conn
+	index int
+	mac   device.MAC
+}
+
+func newBoard(t testing.TB, name string) *board {
+	t.Helper()
+	l := byName(t, name)
+	c, err := listenLink(l.Attrs().Index)
+	must(t, err)
+	t.Cleanup(func() { c.Close() })
+	return &board{conn: c, index: l.Attrs().Index, mac: device.MAC(l.Attrs().HardwareAddr)}
+}
+
+func (b *board) send(t testing.TB, payload []byte) {
+	t.Helper()
+	b.sendFrame(t, discoverFrame(b.mac, payload))
+}
+
+// sendTagged sends as from a VLAN.
+func (b *board) sendTagged(t testing.TB, payload []byte, vlan byte) {
+	t.Helper()
+	b.sendFrame(t, slices.Insert(discoverFrame(b.mac, payload), 12, 0x81, 0, 0, vlan))
+}
+
+func (b *board) sendFrame(t testing.TB, frame []byte) {
+	t.Helper()
+	to := &unix.SockaddrLinklayer{Ifindex: b.index, Halen: 6}
+	must(t, b.conn.Sendto(t.Context(), frame, 0, to))
+}
+
+// heard is a server's message as a board receives it.
+type heard struct {
+	frame []byte
+	datagram
+	msg *dhcpv4.DHCPv4
+}
+
+// next is the next message of a server; ok is false when ctx ends first.
+func (b *board) next(ctx context.Context, t testing.TB) (heard, bool) {
+	t.Helper()
+	buf := make([]byte, maxFrame)
+	for {
+		n, from, err := b.conn.Recvfrom(ctx, buf, 0)
+		if err != nil && ctx.Err() != nil {
+			return heard{}, false
+		}
+		must(t, err)
+		frame := append([]byte(nil), buf[:n]...)
+		d, err := parseFrame(frame)
+		if err != nil || from.(*unix.SockaddrLinklayer).Pkttype == unix.PACKET_OUTGOING {
+			continue
+		}
+		m, err := dhcpv4.FromBytes(d.payload)
+		must(t, err)
+		if m.OpCode == dhcpv4.OpcodeBootReply {
+			return heard{frame, d, m}, true
+		}
+	}
+}
+
+// ask sends a DISCOVER until every one of the servers has answered, and gives
+// the first answer of each. An answer of anybody else fails the test.
+func (b *board) ask(t testing.TB, payload []byte, servers ...string) map[string]heard {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	got := map[string]heard{}
+	for ctx.Err() == nil {
+		b.send(t, payload)
+		try, stop := context.WithTimeout(ctx, 2*time.Second)
+		for len(got) < len(servers) {
+			h, ok := b.next(try, t)
+			if !ok {
+				break
+			}
+			if _, again := got[h.src.Addr().String()]; !again {
+				got[h.src.Addr().String()] = h
+			}
+		}
+		stop()
+		if len(got) == len(servers) {
+			break
+		}
+	}
+	for _, s := range servers {
+		if _, ok := got[s]; !ok {
+			t.Fatalf("no answer of %s; answers: %v", s, got)
+		}
+	}
+	return got
+}
+
+// running is a Server under test.
+type running struct {
+	events chan Event
+	stop   func()
+}
+
+// run starts a server and returns when it is ready.
+func run(t testing.TB, s Server) *running {
+	t.Helper()
+	r := &running{events: make(chan Event, 4096)}
+	ready := make(chan struct{})
+	s.Ready = func() { close(ready) }
+	s.Observe = func(e Event) { r.events <- e }
+	if s.Decider == nil {
+		s.Decider = deciderFunc(always)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	r.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	t.Cleanup(r.stop)
+	select {
+	case <-ready:
+	case err := <-done:
+		done <- err
+		t.Fatalf("Run: %v", err)
+	}
+	return r
+}
+
+// wait is the next event that fits.
+func (r *running) wait(t testing.TB, what string, fits func(Event) bool) Event {
+	t.Helper()
+	deadline := time.After(patience)
+	for {
+		select {
+		case e := <-r.events:
+			if fits(e) {
+				return e
+			}
+		case <-deadline:
+			t.Fatalf("no event: %s", what)
+		}
+	}
+}
+
+// checksummed fails the test if a frame's UDP checksum is absent or wrong.
+func checksummed(t testing.TB, frame []byte) {
+	t.Helper()
+	udp := frame[34 : 34+int(frame[38])<<8+int(frame[39])]
+	pseudo := append(append([]byte(nil), frame[26:34]...), 0, protoUDP, frame[38], frame[39])
+	if udp[6] == 0 && udp[7] == 0 || sum(sum(0, pseudo), udp) != 0xffff {
+		t.Errorf("UDP checksum %x is wrong", udp[6:8])
+	}
+}
+
+func ap(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
