@@ -1,0 +1,179 @@
+package nfs3
+
+import (
+	"context"
+	"encoding/binary"
+	"sync"
+
+	"rubus/nfsexport/sunrpc"
+	"rubus/nfsexport/xdr"
+)
+
+// The program's numbers (RFC 1813 section 1.1).
+const (
+	Number  = 100003
+	Version = 3
+)
+
+// The procedures (RFC 1813 section 3).
+const (
+	ProcNull = iota
+	ProcGetAttr
+	ProcSetAttr
+	ProcLookup
+	ProcAccess
+	ProcReadLink
+	ProcRead
+	ProcWrite
+	ProcCreate
+	ProcMkdir
+	ProcSymlink
+	ProcMknod
+	ProcRemove
+	ProcRmdir
+	ProcRename
+	ProcLink
+	ProcReadDir
+	ProcReadDirPlus
+	ProcFSStat
+	ProcFSInfo
+	ProcPathConf
+	ProcCommit
+	// Procs is the number of procedures.
+	Procs
+)
+
+const (
+	// cheapIO is the largest READ and WRITE that is done in the connection's
+	// reader: about what a context switch costs.
+	cheapIO = 16 << 10
+	// maxDirReply bounds the results of READDIR and READDIRPLUS, whatever the
+	// client has room for.
+	maxDirReply = 64 << 10
+)
+
+// Program is the NFS version 3 program over an FS. It implements sunrpc.Program.
+type Program struct {
+	fs    FS
+	calls sync.Pool // of *call
+}
+
+// NewProgram makes the program that serves fs.
+func NewProgram(fs FS) *Program { return &Program{fs: fs} }
+
+// Number implements sunrpc.Program.
+func (p *Program) Number() uint32 { return Number }
+
+// Versions implements sunrpc.Program.
+func (p *Program) Versions() (low, high uint32) { return Version, Version }
+
+// Plan implements sunrpc.Program.
+func (p *Program) Plan(c *sunrpc.Call) sunrpc.Plan {
+	switch c.Procedure {
+	case ProcRead:
+		args := c.Args
+		args.Opaque(MaxHandle)
+		args.Uint64()
+		n := int(min(args.Uint32(), MaxIO))
+		return sunrpc.Plan{Long: n > cheapIO, Reply: n}
+	case ProcWrite:
+		// The data is most of the call. What is asked to be stable waits for
+		// the disk.
+		args := c.Args
+		args.Opaque(MaxHandle)
+		args.Uint64()
+		args.Uint32()
+		return sunrpc.Plan{Long: args.Len() > cheapIO || Stable(args.Uint32()) != Unstable}
+	case ProcReadDir, ProcReadDirPlus:
+		return sunrpc.Plan{Long: true, Reply: maxDirReply}
+	case ProcReadLink:
+		return sunrpc.Plan{Reply: MaxPath}
+	case ProcCommit:
+		return sunrpc.Plan{Long: true}
+	case ProcSetAttr, ProcCreate, ProcMkdir, ProcSymlink, ProcMknod, ProcRemove, ProcRmdir, ProcRename, ProcLink:
+		return sunrpc.Plan{Long: true, Once: true}
+	}
+	return sunrpc.Plan{}
+}
+
+// Serve implements sunrpc.Program.
+func (p *Program) Serve(_ context.Context, rc *sunrpc.Call, w *xdr.Writer) sunrpc.Status {
+	if rc.Procedure == ProcNull {
+		return sunrpc.Success // section 3.3.0: no arguments, no results
+	}
+	if rc.Procedure >= Procs {
+		return sunrpc.ProcUnavail
+	}
+	if rc.Flavor != sunrpc.AuthSys {
+		return sunrpc.AuthTooWeak
+	}
+	c, ok := p.calls.Get().(*call)
+	if !ok {
+		c = newCall(p.fs)
+	}
+	c.rc, c.w, c.r = rc, w, rc.Args
+	c.Peer, c.UID, c.GID, c.Groups = rc.Peer, rc.UID, rc.GID, rc.Groups()
+	at := w.Len()
+	ok = c.dispatch(rc.Procedure)
+	if ok {
+		st := Status(binary.BigEndian.Uint32(w.Buf[at:]))
+		rc.Result, rc.Forget = uint32(st), st == ErrJukebox
+	}
+	// A call that panicked is not put back: nobody knows what it left behind.
+	c.rc, c.w, c.r, c.Groups = nil, nil, xdr.Reader{}, nil
+	p.calls.Put(c)
+	if !ok {
+		return sunrpc.GarbageArgs
+	}
+	return sunrpc.Success
+}
+
+// dispatch runs a procedure; false means that its arguments are garbage, and
+// that nothing was done.
+func (c *call) dispatch(proc uint32) bool {
+	switch proc {
+	case ProcGetAttr:
+		return c.getAttr()
+	case ProcSetAttr:
+		return c.setAttr()
+	case ProcLookup:
+		return c.lookup()
+	case ProcAccess:
+		return c.access()
+	case ProcReadLink:
+		return c.readLink()
+	case ProcRead:
+		return c.read()
+	case ProcWrite:
+		return c.write()
+	case ProcCreate:
+		return c.create()
+	case ProcMkdir:
+		return c.mkdir()
+	case ProcSymlink:
+		return c.symlink()
+	case ProcMknod:
+		return c.mknod()
+	case ProcRemove:
+		return c.remove(false)
+	case ProcRmdir:
+		return c.remove(true)
+	case ProcRename:
+		return c.rename()
+	case ProcLink:
+		return c.link()
+	case ProcReadDir:
+		return c.readDir(false)
+	case ProcReadDirPlus:
+		return c.readDir(true)
+	case ProcFSStat:
+		return c.fsStat()
+	case ProcFSInfo:
+		return c.fsInfo()
+	case ProcPathConf:
+		return c.pathConf()
+	case ProcCommit:
+		return c.commit()
+	}
+	return false
+}

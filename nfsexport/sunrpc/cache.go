@@ -1,0 +1,206 @@
+package sunrpc
+
+import (
+	"hash/crc32"
+	"sync"
+	"time"
+
+	"rubus/nfsexport/xdr"
+)
+
+// The Cache has a fixed number of slots in sets; a client address always falls
+// into the same set, so one client's storm costs few others their entries.
+const (
+	cacheSets = 128
+	cacheWays = 128
+	noSlot    = -1
+)
+
+// sight is what the Cache knows of a call.
+type sight uint8
+
+const (
+	// fresh: never seen; or seen by a server that is gone, then Call.Begun says
+	// when.
+	fresh sight = iota
+	// replay: done, and the reply was appended again.
+	replay
+	// busy: running at this moment.
+	busy
+)
+
+// wayState is where the call of a slot is, in this process.
+type wayState uint8
+
+const (
+	wayFree wayState = iota
+	wayRunning
+	wayMaybe // begun, and left without a reply
+	wayDone
+)
+
+// Cache is the duplicate request cache: it keeps replies, so that a call that
+// is sent again is answered again instead of being done again. It lies in a
+// file mapped into memory: what was stored there is still there after the
+// process was killed. Calls are told apart by client address (a client that
+// reconnects may come from another port), number, procedure and arguments.
+type Cache struct {
+	file *cacheFile
+	now  func() time.Time
+	sets [cacheSets]cacheSet
+}
+
+// cacheSet is the part of the index for the clients that fall into it.
+type cacheSet struct {
+	mu     sync.Mutex
+	next   int // where to look for a slot to reuse first
+	tags   [cacheWays]uint64
+	states [cacheWays]wayState
+}
+
+// OpenCache opens the cache in the file at path, or makes one there; with path
+// "" the cache dies with the process. It always gives a cache that works: what
+// cannot be read back is dropped, and without a file the cache does without;
+// err says so. The file should lie on a tmpfs such as /run: it is written on
+// every call, and a cache that outlives the kernel is of no use.
+func OpenCache(path string, now func() time.Time) (*Cache, error) {
+	file, err := openCacheFile(path, cacheSets*cacheWays)
+	c := &Cache{file: file, now: now}
+	for i := range c.sets {
+		c.sets[i].load(file, i*cacheWays)
+	}
+	return c, err
+}
+
+// Close unmaps the file. No call may use the cache any more.
+func (c *Cache) Close() error { return c.file.close() }
+
+// load reads the index of a set back from the file.
+func (set *cacheSet) load(file *cacheFile, first int) {
+	newest := int64(0)
+	for way := range cacheWays {
+		k, st, ok := file.key(first + way)
+		if !ok || k.set() != first/cacheWays {
+			continue
+		}
+		set.tags[way], set.states[way] = k.tag(), wayMaybe
+		if st == slotDone {
+			set.states[way] = wayDone
+		}
+		if k.began > newest {
+			newest, set.next = k.began, (way+1)%cacheWays
+		}
+	}
+}
+
+// begin looks a call up and, unless it is known, notes that it has begun. With
+// fresh, the caller passes the slot to finish, abandon or forget; with replay
+// it has the reply appended to w.
+func (c *Cache) begin(call *Call, w *xdr.Writer) (slot int, seen sight) {
+	args := call.Args.Rest()
+	k := cacheKey{
+		addr: call.Peer.Addr().As16(), xid: call.XID,
+		program: call.Program, version: call.Version, procedure: call.Procedure,
+		argsLen: uint32(len(args)), argsSum: crc32.Checksum(args, castagnoli()),
+		began: c.now().UnixNano(),
+	}
+	n, tag := k.set(), k.tag()
+	set := &c.sets[n]
+	set.mu.Lock()
+	defer set.mu.Unlock()
+	for way, t := range set.tags {
+		if t != tag || set.states[way] == wayFree {
+			continue
+		}
+		slot = n*cacheWays + way
+		old, _, ok := c.file.key(slot)
+		if !ok || !old.same(&k) {
+			continue
+		}
+		switch set.states[way] {
+		case wayRunning:
+			return noSlot, busy
+		case wayDone:
+			if reply, ok := c.file.reply(slot); ok {
+				w.Buf = append(w.Buf, reply...)
+				return noSlot, replay
+			}
+		}
+		// The slot keeps the time of the first begin.
+		set.states[way], call.Begun = wayRunning, old.began
+		return slot, fresh
+	}
+	for i := range cacheWays {
+		way := (set.next + i) % cacheWays
+		if set.states[way] == wayRunning {
+			continue
+		}
+		set.next = (way + 1) % cacheWays
+		set.tags[way], set.states[way] = tag, wayRunning
+		slot = n*cacheWays + way
+		c.file.intend(slot, &k)
+		return slot, fresh
+	}
+	return noSlot, fresh // all are running: this one goes without
+}
+
+// finish keeps the reply of a call that was done.
+func (c *Cache) finish(slot int, reply []byte) {
+	state := wayDone
+	if !c.file.done(slot, reply) {
+		state = wayMaybe // too long to keep: known to have begun
+	}
+	c.leave(slot, state)
+}
+
+// abandon leaves a call of which nobody knows whether it was done.
+func (c *Cache) abandon(slot int) { c.leave(slot, wayMaybe) }
+
+// forget drops a call that was not done.
+func (c *Cache) forget(slot int) {
+	set := &c.sets[slot/cacheWays]
+	set.mu.Lock()
+	defer set.mu.Unlock()
+	c.file.free(slot)
+	set.states[slot%cacheWays] = wayFree
+}
+
+func (c *Cache) leave(slot int, state wayState) {
+	set := &c.sets[slot/cacheWays]
+	set.mu.Lock()
+	set.states[slot%cacheWays] = state
+	set.mu.Unlock()
+}
+
+// cacheKey is what a call is known by, and when it began.
+type cacheKey struct {
+	addr                             [16]byte
+	xid, program, version, procedure uint32
+	argsLen, argsSum                 uint32
+	began                            int64
+}
+
+// same compares all but the time.
+func (k *cacheKey) same(o *cacheKey) bool {
+	a, b := *k, *o
+	a.began, b.began = 0, 0
+	return a == b
+}
+
+// set is the set that the client falls into.
+func (k *cacheKey) set() int {
+	h := uint32(2166136261) // FNV-1a
+	for _, b := range k.addr {
+		h = (h ^ uint32(b)) * 16777619
+	}
+	return int((h ^ h>>16) % cacheSets)
+}
+
+// tag is a short form for quick comparison.
+func (k *cacheKey) tag() uint64 {
+	return uint64(k.xid)<<32 ^ uint64(k.argsSum) ^ uint64(k.procedure)<<24
+}
+
+// castagnoli is the polynomial for which processors have an instruction. The
+// table is made once by the library.
+func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }

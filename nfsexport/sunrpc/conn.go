@@ -1,0 +1,228 @@
+package sunrpc
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/nfsexport/xdr"
+)
+
+// batch is how many bytes of replies are gathered before they are sent even
+// though more calls have come in.
+const batch = 48 << 10
+
+var errClosing = errors.New("connection is closing")
+
+// conn is one TCP connection. Its reader is the goroutine in serve; long calls
+// run in goroutines of their own and send their replies themselves.
+type conn struct {
+	s      *Server
+	nc     net.Conn
+	raw    syscall.RawConn
+	addr   netip.AddrPort
+	who    *peer
+	cancel context.CancelFunc
+
+	// The reader's own.
+	frames  framer
+	call    Call
+	out     *buffer // holds w.Buf, unless that has outgrown it
+	w       xdr.Writer
+	onRead  func(fd uintptr) bool
+	readN   int
+	readErr error
+
+	// Times of the server's clock, for the sweep; 0 where nothing is waited for.
+	lastRead     atomic.Int64
+	partialSince atomic.Int64
+	writeSince   atomic.Int64
+
+	writer
+}
+
+// newConn makes a connection of nc, which must be a stream with a descriptor.
+func newConn(s *Server, nc net.Conn) (*conn, error) {
+	sc, ok := nc.(syscall.Conn)
+	if !ok {
+		return nil, errors.New("not a socket")
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{s: s, nc: nc, raw: raw}
+	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
+		ap := a.AddrPort()
+		c.addr = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	c.call.Peer = c.addr
+	c.onRead = c.readSome
+	c.onWrite = c.writeSome
+	c.changed.L = &c.mu
+	c.lastRead.Store(s.clock.Load())
+	return c, nil
+}
+
+// serve reads calls until the connection ends, then waits for those that still
+// run. ctx is the connection's own: c.cancel ends it.
+func (c *conn) serve(ctx context.Context) {
+	c.frames = framer{pool: &c.s.pool, limit: c.s.limits.Record, own: func(n int) (*buffer, error) {
+		return c.take(ctx, n)
+	}}
+	for !c.s.stopping.Load() {
+		record, owned, err := c.frames.next()
+		if err != nil {
+			c.s.log.Debug("connection cut", "peer", c.addr.String(), "err", err)
+			break
+		}
+		if record == nil {
+			if c.flush(); !c.fill() {
+				break
+			}
+			continue
+		}
+		if c.partialSince.Load() != 0 {
+			c.partialSince.Store(0)
+		}
+		if !c.handle(ctx, record, owned) {
+			break
+		}
+	}
+	c.flush()
+	c.frames.close()
+	c.drain()
+	c.cut()
+}
+
+// fill waits for more bytes.
+func (c *conn) fill() bool {
+	if c.frames.partial() && c.partialSince.Load() == 0 {
+		c.partialSince.Store(c.s.clock.Load())
+	}
+	if err := c.raw.Read(c.onRead); err != nil || c.readErr != nil || c.readN == 0 {
+		return false
+	}
+	c.frames.filled(c.readN)
+	c.lastRead.Store(c.s.clock.Load())
+	return true
+}
+
+// readSome reads once. It gives false when there is nothing to read; before the
+// wait for more, it gives up the memory.
+func (c *conn) readSome(fd uintptr) bool {
+	for {
+		c.readN, c.readErr = unix.Read(int(fd), c.frames.space())
+		switch c.readErr {
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN:
+			c.frames.park()
+			return false
+		}
+		return true
+	}
+}
+
+// handle runs a cheap call, or starts a long one. It gives false when the
+// connection is to end.
+func (c *conn) handle(ctx context.Context, record []byte, owned *buffer) bool {
+	call := &c.call
+	v := parse(record, call)
+	if v == notCall {
+		// A peer that sends replies or half a header is out of step.
+		c.s.pool.put(owned)
+		return false
+	}
+	var p *program
+	st := Success
+	if v == goodCall {
+		p, st = c.s.find(call)
+	}
+	if v != goodCall || st != Success {
+		at := c.begin()
+		c.s.refuse(call, v, p, st, &c.w)
+		c.end(at, true)
+		c.s.pool.put(owned)
+		return true
+	}
+	plan := p.Plan(call)
+	if !plan.Long {
+		if c.s.inline.Add(1) <= int64(c.s.limits.Inline) {
+			at := c.begin()
+			ok := c.s.answer(ctx, p, call, plan.Once, &c.w)
+			c.s.inline.Add(-1)
+			c.end(at, ok)
+			c.s.pool.put(owned)
+			return true
+		}
+		c.s.inline.Add(-1)
+	}
+	return c.dispatch(ctx, p, plan, record, owned)
+}
+
+// begin makes room for a reply and its record mark; it gives where that starts.
+func (c *conn) begin() int {
+	if c.out == nil {
+		c.out = c.s.pool.get(mediumBuffer)
+		c.w.Buf = c.out.b[:0]
+	}
+	at := c.w.Len()
+	c.w.Uint32(0)
+	return at
+}
+
+// end completes the reply that starts at at, or takes it back.
+func (c *conn) end(at int, send bool) {
+	if !send {
+		c.w.Truncate(at)
+		return
+	}
+	c.w.PutUint32(at, uint32(c.w.Len()-at-markSize)|lastFragment)
+	if c.w.Len() >= batch {
+		c.flush()
+	}
+}
+
+// flush sends the replies gathered, and waits while too much waits to be sent.
+func (c *conn) flush() {
+	if c.out == nil {
+		return
+	}
+	b, data := c.out, c.w.Buf
+	c.out, c.w.Buf = nil, nil
+	if len(data) == 0 {
+		c.s.pool.put(b)
+		return
+	}
+	c.send(outgoing{b, data})
+	c.throttle(c.s.limits.Queue)
+}
+
+// take gets a buffer, charged to the peer when it is a large one; for that it
+// may wait.
+func (c *conn) take(ctx context.Context, n int) (*buffer, error) {
+	if !c.s.pool.isLarge(n) {
+		return c.s.pool.get(n), nil
+	}
+	if size := c.s.pool.largeSize; !c.who.tryCharge(size) {
+		c.flush()
+		if err := c.who.charge(ctx, size); err != nil {
+			return nil, errClosing
+		}
+	}
+	b := c.s.pool.get(n)
+	b.peer = c.who
+	return b, nil
+}
+
+// cut ends the connection at once. It may be called by anybody, repeatedly.
+func (c *conn) cut() {
+	c.cancel()
+	_ = c.nc.Close()
+}

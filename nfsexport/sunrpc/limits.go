@@ -1,0 +1,68 @@
+package sunrpc
+
+import "time"
+
+// Limits bound what clients can make a Server hold and do. A zero field means
+// the default named with it.
+type Limits struct {
+	// Conns and ConnsPerPeer are the most connections at once, in all (20,000)
+	// and from one address (16).
+	Conns, ConnsPerPeer int
+	// Calls, CallsPerPeer and CallsPerConn are the most long calls that run at
+	// once, in all (512; each may hold an OS thread), for one address (64) and
+	// for one connection (64). Who has as many is not read from.
+	Calls, CallsPerPeer, CallsPerConn int
+	// Inline is the most cheap calls that run at once before they count as long
+	// ones (1,024; each may hold an OS thread).
+	Inline int
+	// Bytes and BytesPerPeer are the most bytes of large records and replies
+	// held at once, in all (256 MiB) and for one address (32 MiB). Large is what
+	// exceeds 68 KiB.
+	Bytes, BytesPerPeer int64
+	// Queue is how many bytes of replies may wait for one connection's client
+	// to read them before no more of its calls are read (1 MiB).
+	Queue int
+	// Record is the longest record (1 MiB and 8 KiB).
+	Record int
+	// Idle is how long a connection may be silent (10 minutes), Receive how
+	// long a record may take from its first byte to its last (1 minute), Write
+	// how long a client may take to read a batch of replies (1 minute; a batch
+	// is 2 MiB at most). They are kept to within a quarter or 5 s.
+	Idle, Receive, Write time.Duration
+}
+
+// withDefaults fills the zero fields.
+func (l Limits) withDefaults() Limits {
+	set := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	set64 := func(v *int64, d int64) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	set(&l.Conns, 20000)
+	set(&l.ConnsPerPeer, 16)
+	set(&l.Calls, 512)
+	set(&l.CallsPerPeer, 64)
+	set(&l.CallsPerConn, 64)
+	set(&l.Inline, 1024)
+	set64(&l.Bytes, 256<<20)
+	set64(&l.BytesPerPeer, 32<<20)
+	set(&l.Queue, 1<<20)
+	set(&l.Record, 1<<20+8<<10)
+	set64((*int64)(&l.Idle), int64(10*time.Minute))
+	set64((*int64)(&l.Receive), int64(time.Minute))
+	set64((*int64)(&l.Write), int64(time.Minute))
+	// One large buffer must always be to be had, or its waiter waits for ever.
+	l.BytesPerPeer = max(l.BytesPerPeer, int64(l.Record))
+	l.Bytes = max(l.Bytes, int64(l.Record))
+	return l
+}
+
+// tick is how often connections are looked over.
+func (l Limits) tick() time.Duration {
+	return max(time.Millisecond, min(5*time.Second, l.Idle/4, l.Receive/4, l.Write/4))
+}

@@ -1,0 +1,169 @@
+package sunrpc
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// privileged ports are those below it: only root of the client's machine can
+// call from one.
+const privileged = 1024
+
+// peer is one client address while it has connections.
+type peer struct {
+	conns []*conn
+	calls *semaphore.Weighted
+	bytes *semaphore.Weighted
+	all   *semaphore.Weighted // the bytes of all peers
+}
+
+// charge waits until n bytes may be held for the peer.
+func (p *peer) charge(ctx context.Context, n int) error {
+	if err := p.bytes.Acquire(ctx, int64(n)); err != nil {
+		return err
+	}
+	if err := p.all.Acquire(ctx, int64(n)); err != nil {
+		p.bytes.Release(int64(n))
+		return err
+	}
+	return nil
+}
+
+// tryCharge is charge without waiting.
+func (p *peer) tryCharge(n int) bool {
+	if !p.bytes.TryAcquire(int64(n)) {
+		return false
+	}
+	if !p.all.TryAcquire(int64(n)) {
+		p.bytes.Release(int64(n))
+		return false
+	}
+	return true
+}
+
+func (p *peer) uncharge(n int) {
+	p.bytes.Release(int64(n))
+	p.all.Release(int64(n))
+}
+
+// peers are all connections, by address.
+type peers struct {
+	mu     sync.Mutex
+	byAddr map[netip.Addr]*peer
+	total  int
+	closed bool // no more come in
+	// inside counts those in, and all else that must end before the server has.
+	inside sync.WaitGroup
+
+	refused, evicted uint64
+}
+
+// enter admits a new connection, or says no. A connection in victim makes room
+// for it and is to be cut.
+//
+// Without the right to take a place, any user of a board could hold all places
+// of its address and lock its kernel out; with it for all, he could throw the
+// kernel out. So an unprivileged port never takes a privileged one's place.
+func (ps *peers) enter(c *conn, l *Limits, all *semaphore.Weighted) (victim *conn, ok bool) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	addr := c.addr.Addr()
+	p := ps.byAddr[addr]
+	if p != nil && len(p.conns) >= l.ConnsPerPeer {
+		victim = p.victim(c.addr.Port() < privileged)
+	}
+	if ps.closed || ps.total >= l.Conns || p != nil && len(p.conns) >= l.ConnsPerPeer && victim == nil {
+		ps.refused++
+		return nil, false
+	}
+	if p == nil {
+		p = &peer{
+			calls: semaphore.NewWeighted(int64(l.CallsPerPeer)),
+			bytes: semaphore.NewWeighted(l.BytesPerPeer),
+			all:   all,
+		}
+		ps.byAddr[addr] = p
+	}
+	if victim != nil {
+		ps.evicted++
+		ps.remove(victim)
+	}
+	p.conns = append(p.conns, c)
+	ps.total++
+	ps.inside.Add(1)
+	c.who = p
+	return victim, true
+}
+
+// victim is the connection to cut for a new one: one from an unprivileged port
+// before others, then the one silent for longest. May be nil.
+func (p *peer) victim(forPrivileged bool) *conn {
+	var v *conn
+	for _, c := range p.conns {
+		low := c.addr.Port() < privileged
+		if low && !forPrivileged {
+			continue
+		}
+		if v == nil {
+			v = c
+			continue
+		}
+		vLow := v.addr.Port() < privileged
+		if vLow && !low || vLow == low && c.lastRead.Load() < v.lastRead.Load() {
+			v = c
+		}
+	}
+	return v
+}
+
+// leave takes a connection out, if it still is in.
+func (ps *peers) leave(c *conn) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	ps.remove(c)
+}
+
+// remove is leave with ps.mu held.
+func (ps *peers) remove(c *conn) {
+	i := slices.Index(c.who.conns, c)
+	if i < 0 {
+		return
+	}
+	c.who.conns = slices.Delete(c.who.conns, i, i+1)
+	ps.total--
+	if len(c.who.conns) == 0 {
+		delete(ps.byAddr, c.addr.Addr())
+	}
+}
+
+// list gives all connections.
+func (ps *peers) list() []*conn {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	all := make([]*conn, 0, ps.total)
+	for _, p := range ps.byAddr {
+		all = append(all, p.conns...)
+	}
+	return all
+}
+
+// hold makes the server wait for inside.Done, unless it is closed.
+func (ps *peers) hold() bool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if !ps.closed {
+		ps.inside.Add(1)
+	}
+	return !ps.closed
+}
+
+// close lets nobody in any more.
+func (ps *peers) close() {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	ps.closed = true
+}

@@ -1,0 +1,192 @@
+package sunrpc
+
+import (
+	"encoding/binary"
+	"errors"
+)
+
+// Record marking (RFC 5531 section 11): every fragment is preceded by a word
+// that holds its length and, in the highest bit, whether it is the last.
+const (
+	markSize     = 4
+	lastFragment = 1 << 31
+
+	// inPlace is the longest record that is taken from the buffer it was read
+	// into. Longer ones get a buffer of their own, read into directly.
+	inPlace = 16 << 10
+	// direct is the least rest of a fragment worth a read of its own.
+	direct = 4 << 10
+)
+
+var (
+	errRecordTooLong = errors.New("record too long")
+	errEmptyFragment = errors.New("empty fragment that is not the last")
+)
+
+// framer cuts a stream of bytes into records. It does no I/O: its owner reads
+// into space, says so with filled, and asks next.
+//
+// The work a peer can cause is bounded by the bytes it sends: fragments may be
+// of one byte, but only the last may be empty.
+type framer struct {
+	pool  *pool
+	limit int // longest record
+	// own gives a buffer for a record of n bytes. It may block, and fail.
+	own func(n int) (*buffer, error)
+
+	in   *buffer // bytes as they came; nil while there are none
+	r, w int     // in.b[r:w] is not taken yet
+
+	rec    *buffer // a record that does not lie whole in "in"; nil: none
+	have   int     // bytes of it
+	left   int     // bytes of its current fragment still to come
+	last   bool    // the current fragment is its last
+	intoIt bool    // space gave a part of rec
+}
+
+// next gives the next record; nil means that more bytes are needed. With owned
+// not nil the record lies in owned, which now is the caller's; else the record
+// is valid until space is called.
+func (f *framer) next() (record []byte, owned *buffer, err error) {
+	if f.rec == nil {
+		if f.w-f.r < markSize {
+			return nil, nil, nil
+		}
+		n, last, err := f.mark(0)
+		if err != nil {
+			return nil, nil, err
+		}
+		if last {
+			if end := f.r + markSize + n; end <= f.w {
+				record = f.in.b[f.r+markSize : end : end]
+				f.r = end
+				return record, nil, nil
+			}
+			if n <= inPlace {
+				return nil, nil, nil
+			}
+		}
+		// A record in fragments begins with room for an ordinary one.
+		if f.rec, err = f.own(max(n, inPlace)); err != nil {
+			return nil, nil, err
+		}
+		f.r, f.have, f.left, f.last = f.r+markSize, 0, n, last
+	}
+	for {
+		n := copy(f.rec.b[f.have:f.have+f.left], f.bytes())
+		f.r, f.have, f.left = f.r+n, f.have+n, f.left-n
+		if f.left > 0 {
+			return nil, nil, nil
+		}
+		if f.last {
+			record, owned = f.rec.b[:f.have:f.have], f.rec
+			f.rec = nil
+			return record, owned, nil
+		}
+		if f.w-f.r < markSize {
+			return nil, nil, nil
+		}
+		if n, f.last, err = f.mark(f.have); err != nil {
+			return nil, nil, err
+		}
+		if err := f.grow(f.have + n); err != nil {
+			return nil, nil, err
+		}
+		f.r, f.left = f.r+markSize, n
+	}
+}
+
+// mark reads the word before a fragment of a record that has have bytes yet.
+func (f *framer) mark(have int) (n int, last bool, err error) {
+	word := binary.BigEndian.Uint32(f.in.b[f.r:])
+	last = word&lastFragment != 0
+	n = int(word &^ lastFragment)
+	if n > f.limit-have {
+		return 0, false, errRecordTooLong
+	}
+	if n == 0 && !last {
+		return 0, false, errEmptyFragment
+	}
+	return n, last, nil
+}
+
+// grow makes room in rec for n bytes in all.
+func (f *framer) grow(n int) error {
+	if n <= len(f.rec.b) {
+		return nil
+	}
+	b, err := f.own(n)
+	if err != nil {
+		return err
+	}
+	copy(b.b, f.rec.b[:f.have])
+	f.pool.put(f.rec)
+	f.rec = b
+	return nil
+}
+
+// bytes are those read and not taken.
+func (f *framer) bytes() []byte {
+	if f.in == nil {
+		return nil
+	}
+	return f.in.b[f.r:f.w]
+}
+
+// space gives where to read to: never empty.
+func (f *framer) space() []byte {
+	if f.intoIt = f.rec != nil && f.left >= direct && f.r == f.w; f.intoIt {
+		return f.rec.b[f.have : f.have+f.left]
+	}
+	if f.in == nil {
+		f.in, f.r, f.w = f.pool.get(mediumBuffer), 0, 0
+	} else if f.r > 0 {
+		f.w = copy(f.in.b, f.in.b[f.r:f.w])
+		f.r = 0
+	}
+	if f.w == len(f.in.b) { // a small one, see park
+		b := f.pool.get(mediumBuffer)
+		copy(b.b, f.in.b)
+		f.pool.put(f.in)
+		f.in = b
+	}
+	return f.in.b[f.w:]
+}
+
+// filled says that n bytes were read into what space gave.
+func (f *framer) filled(n int) {
+	if f.intoIt {
+		f.have, f.left = f.have+n, f.left-n
+	} else {
+		f.w += n
+	}
+}
+
+// partial says whether a part of a record is here.
+func (f *framer) partial() bool { return f.rec != nil || f.r < f.w }
+
+// park gives up memory that is not needed while the connection waits. What
+// space gave is void.
+func (f *framer) park() {
+	if f.in == nil {
+		return
+	}
+	n := f.w - f.r
+	switch {
+	case n == 0:
+		f.pool.put(f.in)
+		f.in, f.r, f.w = nil, 0, 0
+	case n <= smallBuffer/2 && len(f.in.b) > smallBuffer:
+		b := f.pool.get(smallBuffer)
+		copy(b.b, f.in.b[f.r:f.w])
+		f.pool.put(f.in)
+		f.in, f.r, f.w = b, 0, n
+	}
+}
+
+// close gives all memory back.
+func (f *framer) close() {
+	f.pool.put(f.in)
+	f.pool.put(f.rec)
+	f.in, f.rec, f.r, f.w = nil, nil, 0, 0
+}

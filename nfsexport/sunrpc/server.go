@@ -1,0 +1,290 @@
+package sunrpc
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// Config is what a Server is made of.
+type Config struct {
+	// Programs are all it serves.
+	Programs []Program
+	// Cache keeps the replies to calls that must not be done twice; nil: such
+	// calls are done again. The Server does not close it.
+	Cache *Cache
+	// Log gets one line for each call that panicked, and reasons for cut
+	// connections at debug level; nil: silent.
+	Log *slog.Logger
+	// Observe is told of every call, in the goroutine that ran it; nil: nobody.
+	Observe func(Event)
+	// DatagramFrom says whether datagrams from an address are looked at; nil:
+	// all are. It must be quick. An answer to a forged address hits somebody
+	// else, so it is best to answer only neighbours.
+	DatagramFrom func(netip.Addr) bool
+	// Limits bound it.
+	Limits Limits
+}
+
+// Server serves RPC programs on the listeners it is given.
+type Server struct {
+	programs     []program
+	cache        *Cache
+	log          *slog.Logger
+	observe      func(Event)
+	datagramFrom func(netip.Addr) bool
+	limits       Limits
+
+	pool   pool
+	jobs   sync.Pool
+	calls  *semaphore.Weighted // long calls that may run
+	bytes  *semaphore.Weighted // of large buffers
+	dgrams *semaphore.Weighted // long calls that came by datagram
+	inline atomic.Int64        // cheap calls that run
+	peers  peers
+
+	started  time.Time
+	clock    atomic.Int64 // nanoseconds since started, at the last tick; never 0
+	stopping atomic.Bool
+	stop     chan struct{} // closed when stopping
+}
+
+// Stats are figures of a running Server.
+type Stats struct {
+	// Conns is the number of connections now.
+	Conns int
+	// Refused counts connections not let in, Evicted those cut to let another
+	// of the same address in.
+	Refused, Evicted uint64
+}
+
+// New makes a server.
+func New(cfg Config) *Server {
+	s := &Server{
+		cache: cfg.Cache, log: cfg.Log, observe: cfg.Observe, datagramFrom: cfg.DatagramFrom,
+		limits: cfg.Limits.withDefaults(), started: time.Now(), stop: make(chan struct{}),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	for _, p := range cfg.Programs {
+		low, high := p.Versions()
+		s.programs = append(s.programs, program{p, p.Number(), low, high})
+	}
+	s.pool.largeSize = max(s.limits.Record, mediumBuffer+1)
+	s.calls = semaphore.NewWeighted(int64(s.limits.Calls))
+	s.bytes = semaphore.NewWeighted(max(s.limits.Bytes, int64(s.pool.largeSize)))
+	s.dgrams = semaphore.NewWeighted(datagramCalls)
+	s.limits.BytesPerPeer = max(s.limits.BytesPerPeer, int64(s.pool.largeSize))
+	s.peers.byAddr = make(map[netip.Addr]*peer)
+	s.clock.Store(1)
+	return s
+}
+
+// Stats gives the figures of now.
+func (s *Server) Stats() Stats {
+	s.peers.mu.Lock()
+	defer s.peers.mu.Unlock()
+	return Stats{Conns: s.peers.total, Refused: s.peers.refused, Evicted: s.peers.evicted}
+}
+
+// Serve serves streams and datagrams from the given listeners, which it closes,
+// until Shutdown has ended all calls (then it gives nil), ctx ends (connections
+// are cut, calls in flight are not answered), or a listener breaks. It may be
+// called once. Connections must be sockets; packets must come from a
+// *net.UDPConn.
+func (s *Server) Serve(ctx context.Context, streams []net.Listener, packets []net.PacketConn) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	errs := make(chan error, len(streams)+len(packets))
+	var listening sync.WaitGroup
+	for _, l := range streams {
+		listening.Go(func() { errs <- s.accept(ctx, l) })
+	}
+	for _, pc := range packets {
+		listening.Go(func() { errs <- s.datagrams(ctx, pc) })
+	}
+	var sweeping sync.WaitGroup
+	sweeping.Go(func() { s.sweepUntil(ctx) })
+
+	var err error
+	select {
+	case err = <-errs: // nil only when stopping
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-s.stop:
+	}
+	s.begin()
+	for _, l := range streams {
+		_ = l.Close()
+	}
+	for _, pc := range packets {
+		// Not closed yet: calls in flight have replies to send.
+		_ = pc.SetReadDeadline(time.Unix(1, 0))
+	}
+	listening.Wait()
+	if err != nil {
+		cancel()
+		s.cutAll()
+	}
+	s.wake()
+	s.peers.inside.Wait()
+	for _, pc := range packets {
+		_ = pc.Close()
+	}
+	cancel()
+	sweeping.Wait()
+	return err
+}
+
+// Shutdown stops accepting and reading, lets the calls in flight end and be
+// answered, and closes all connections. When ctx ends first, it cuts them and
+// gives ctx's error. Serve returns when all is over.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.begin()
+	over := make(chan struct{})
+	go func() {
+		s.peers.inside.Wait()
+		close(over)
+	}()
+	s.wake()
+	select {
+	case <-over:
+		return nil
+	case <-ctx.Done():
+		s.cutAll()
+		return ctx.Err()
+	}
+}
+
+// begin begins to stop. It may be called repeatedly.
+func (s *Server) begin() {
+	s.peers.close()
+	if s.stopping.CompareAndSwap(false, true) {
+		close(s.stop)
+	}
+}
+
+// wake makes all readers see that the server is stopping.
+func (s *Server) wake() {
+	for _, c := range s.peers.list() {
+		_ = c.nc.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+func (s *Server) cutAll() {
+	for _, c := range s.peers.list() {
+		c.cut()
+	}
+}
+
+// accept lets connections in until l is closed.
+func (s *Server) accept(ctx context.Context, l net.Listener) error {
+	var pause time.Duration
+	for {
+		nc, err := l.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			s.enter(ctx, nc)
+		case s.stopping.Load():
+			return nil
+		case transient(err):
+			// Out of descriptors or memory: those that are in will go.
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			s.log.Debug("accepting", "err", err, "pause", pause)
+			select {
+			case <-time.After(pause):
+			case <-s.stop:
+			}
+		default:
+			return err
+		}
+	}
+}
+
+// transient says whether accept(2) may work again later.
+func transient(err error) bool {
+	for _, e := range []syscall.Errno{
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EPROTO, syscall.EPERM,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// enter starts to serve a connection, or closes it.
+func (s *Server) enter(ctx context.Context, nc net.Conn) {
+	c, err := newConn(s, nc)
+	if err != nil {
+		s.log.Warn("connection of no use", "peer", nc.RemoteAddr().String(), "err", err)
+		_ = nc.Close()
+		return
+	}
+	ctx, c.cancel = context.WithCancel(ctx)
+	victim, ok := s.peers.enter(c, &s.limits, s.bytes)
+	if !ok {
+		c.cut()
+		return
+	}
+	if victim != nil {
+		victim.cut()
+	}
+	if tc, ok := nc.(*net.TCPConn); ok {
+		// A peer that went away without a word is gone after two minutes.
+		_ = tc.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4})
+	}
+	go func() {
+		defer s.peers.inside.Done()
+		defer s.peers.leave(c)
+		c.serve(ctx)
+	}()
+}
+
+// sweepUntil keeps the clock and cuts connections that wait for too long,
+// until ctx ends.
+func (s *Server) sweepUntil(ctx context.Context) {
+	t := time.NewTicker(s.limits.tick())
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			now := max(1, time.Since(s.started).Nanoseconds())
+			s.clock.Store(now)
+			s.sweep(now)
+		}
+	}
+}
+
+// sweep cuts the connections that are late at the time now of the clock.
+func (s *Server) sweep(now int64) {
+	l := &s.limits
+	for _, c := range s.peers.list() {
+		late := ""
+		partial, write := c.partialSince.Load(), c.writeSince.Load()
+		switch {
+		case write != 0 && now-write > int64(l.Write):
+			late = "does not read its replies"
+		case partial != 0 && now-partial > int64(l.Receive):
+			late = "does not complete its record"
+		case partial == 0 && now-c.lastRead.Load() > int64(l.Idle) && c.idle():
+			late = "is idle"
+		default:
+			continue
+		}
+		s.log.Debug("connection cut", "peer", c.addr.String(), "why", late)
+		c.cut()
+	}
+}

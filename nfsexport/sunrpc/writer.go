@@ -1,0 +1,193 @@
+package sunrpc
+
+import (
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxVectors and maxVectorBytes bound one batch of replies, which a client
+	// must read within Limits.Write.
+	maxVectors     = 64
+	maxVectorBytes = 2 << 20
+)
+
+// outgoing is a reply, or several: data, which lies in b or has outgrown it.
+type outgoing struct {
+	b    *buffer
+	data []byte
+}
+
+// writer is the sending side of a conn. Whoever has something to send puts it
+// into the queue; if nobody is writing he writes until the queue is empty, also
+// for those who come meanwhile.
+type writer struct {
+	onWrite func(fd uintptr) bool
+	vectors [][]byte // what is being written; the writing goroutine's own
+	batch   []outgoing
+	wrErr   error
+
+	mu      sync.Mutex
+	changed sync.Cond // any of the following
+	queue   []outgoing
+	queued  int // bytes in queue and batch
+	writing bool
+	broken  bool // the connection is dead: nothing is written any more
+	jobs    int  // long calls that run or wait to be sent
+}
+
+// send sends o and gives its buffer back. It may block while it writes, at
+// most as long as the sweep lets the connection live.
+func (c *conn) send(o outgoing) {
+	c.mu.Lock()
+	c.queue = append(c.queue, o)
+	c.queued += len(o.data)
+	if c.writing {
+		c.mu.Unlock()
+		return
+	}
+	c.writing = true
+	for len(c.queue) > 0 {
+		n := c.nextBatch()
+		broken := c.broken
+		c.mu.Unlock()
+		var err error
+		if !broken {
+			err = c.writeBatch()
+		}
+		for i := range c.batch {
+			c.s.pool.put(c.batch[i].b)
+			c.batch[i] = outgoing{}
+		}
+		if err != nil {
+			c.cut()
+		}
+		c.mu.Lock()
+		c.broken = c.broken || err != nil
+		c.queued -= n
+		c.changed.Broadcast()
+	}
+	c.writing = false
+	c.changed.Broadcast()
+	c.mu.Unlock()
+}
+
+// nextBatch moves the front of the queue to the batch; c.mu is held. It gives
+// the bytes moved.
+func (c *conn) nextBatch() (n int) {
+	k := 0
+	for k < len(c.queue) && k < maxVectors && (k == 0 || n+len(c.queue[k].data) <= maxVectorBytes) {
+		n += len(c.queue[k].data)
+		k++
+	}
+	c.batch = append(c.batch[:0], c.queue[:k]...)
+	rest := copy(c.queue, c.queue[k:])
+	clear(c.queue[rest:])
+	c.queue = c.queue[:rest]
+	return n
+}
+
+// writeBatch writes the batch to the socket.
+func (c *conn) writeBatch() error {
+	c.vectors = c.vectors[:0]
+	for _, o := range c.batch {
+		c.vectors = append(c.vectors, o.data)
+	}
+	left := c.vectors
+	c.wrErr = nil
+	err := c.raw.Write(c.onWrite)
+	c.writeSince.Store(0)
+	clear(left)
+	if err == nil {
+		err = c.wrErr
+	}
+	c.vectors = left[:0]
+	return err
+}
+
+// writeSome writes as much as the socket takes. It gives false when more is
+// left; the wait that follows is timed by the sweep.
+func (c *conn) writeSome(fd uintptr) bool {
+	for len(c.vectors) > 0 {
+		var n int
+		if len(c.vectors) == 1 {
+			n, c.wrErr = unix.Write(int(fd), c.vectors[0])
+		} else {
+			n, c.wrErr = unix.Writev(int(fd), c.vectors)
+		}
+		switch c.wrErr {
+		case nil:
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN:
+			c.wrErr = nil
+			c.writeSince.CompareAndSwap(0, c.s.clock.Load())
+			return false
+		default:
+			return true
+		}
+		for len(c.vectors) > 0 && n >= len(c.vectors[0]) {
+			n -= len(c.vectors[0])
+			c.vectors = c.vectors[1:]
+		}
+		if n > 0 {
+			c.vectors[0] = c.vectors[0][n:]
+		}
+	}
+	return true
+}
+
+// throttle waits while more than limit bytes wait to be sent.
+func (c *conn) throttle(limit int) {
+	c.mu.Lock()
+	for c.queued > limit && !c.broken {
+		c.changed.Wait()
+	}
+	c.mu.Unlock()
+}
+
+// waitJobs waits until fewer than limit long calls run.
+func (c *conn) waitJobs(limit int) {
+	c.mu.Lock()
+	full := c.jobs >= limit
+	c.mu.Unlock()
+	if !full {
+		return
+	}
+	c.flush()
+	c.mu.Lock()
+	for c.jobs >= limit {
+		c.changed.Wait()
+	}
+	c.mu.Unlock()
+}
+
+func (c *conn) jobStarted() {
+	c.mu.Lock()
+	c.jobs++
+	c.mu.Unlock()
+}
+
+func (c *conn) jobEnded() {
+	c.mu.Lock()
+	c.jobs--
+	c.changed.Broadcast()
+	c.mu.Unlock()
+}
+
+// drain waits until all long calls have ended and their replies were sent.
+func (c *conn) drain() {
+	c.mu.Lock()
+	for c.jobs > 0 || c.writing {
+		c.changed.Wait()
+	}
+	c.mu.Unlock()
+}
+
+// idle says that nothing is under way.
+func (c *conn) idle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.jobs == 0 && !c.writing
+}
