@@ -212,14 +212,22 @@ func TestBigRecords(t *testing.T) {
 }
 
 func TestPanicIsLogged(t *testing.T) {
-	var log bytes.Buffer
-	_, addr := start(t, Config{Programs: []Program{newFake()}, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	lines := make(logLines, 9)
+	_, addr := start(t, Config{Programs: []Program{newFake()}, Log: slog.New(slog.NewTextHandler(lines, nil))})
 	c := dial(t, addr)
 	c.send(framed(message(1, procPanic))...)
 	words(t, c.reply(), 1, 1, ok, 0, 0, uint32(SystemErr))
-	if s := log.String(); strings.Count(s, "\n") != 1 || !strings.Contains(s, "helper_test.go") {
-		t.Errorf("want one line with the stack, got %q", s)
+	if s := <-lines; strings.Count(s, "\n") != 1 || !strings.Contains(s, "helper_test.go") || len(lines) != 0 {
+		t.Errorf("want one line with the stack, got %q and %d more", s, len(lines))
 	}
+}
+
+// logLines passes on what is written.
+type logLines chan string
+
+func (c logLines) Write(b []byte) (int, error) {
+	c <- string(b)
+	return len(b), nil
 }
 
 func TestObserve(t *testing.T) {
