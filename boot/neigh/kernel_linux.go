@@ -1,0 +1,189 @@
+package neigh
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/mdlayher/socket"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"rubus/config/device"
+)
+
+// route is how the kernel reaches an address.
+type route struct {
+	ip, src netip.Addr
+	gateway netip.Addr // invalid: none
+	index   int        // of the interface
+	onLink  bool       // without a gateway, by Ethernet
+	local   bool       // one of our own addresses
+}
+
+func routeTo(ip netip.Addr) (route, error) {
+	r := route{ip: ip.Unmap()}
+	if !r.ip.Is4() {
+		return r, fmt.Errorf("%v: %w", ip, ErrNotIPv4)
+	}
+	routes, err := netlink.RouteGet(r.ip.AsSlice())
+	if err == nil && len(routes) == 0 {
+		err = unix.ENETUNREACH
+	}
+	if err != nil {
+		return r, fmt.Errorf("looking for the route to %v: %w", ip, err)
+	}
+	k := routes[0]
+	r.index = k.LinkIndex
+	r.src, _ = netip.AddrFromSlice(k.Src.To4())
+	r.local = k.Type == unix.RTN_LOCAL
+	r.gateway, _ = netip.AddrFromSlice(k.Gw.To4())
+	if k.Type == unix.RTN_UNICAST && !r.gateway.IsValid() && k.Via == nil {
+		// A tunnel has no gateway either, but no neighbours to tell apart.
+		l, err := netlink.LinkByIndex(r.index)
+		if err != nil {
+			return r, fmt.Errorf("looking at the interface towards %v: %w", ip, err)
+		}
+		a := l.Attrs()
+		r.onLink = a.EncapType == "ether" && a.RawFlags&unix.IFF_NOARP == 0
+	}
+	return r, nil
+}
+
+// neighbour is the entry of the kernel's table.
+func (r route) neighbour() (device.MAC, State, error) {
+	req := nl.NewNetlinkRequest(unix.RTM_GETNEIGH, 0)
+	req.AddData(&netlink.Ndmsg{Family: unix.AF_INET, Index: uint32(r.index)})
+	req.AddData(nl.NewRtAttr(netlink.NDA_DST, r.ip.AsSlice()))
+	msgs, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWNEIGH)
+	if errors.Is(err, unix.ENOENT) || err == nil && len(msgs) == 0 {
+		return device.MAC{}, Absent, nil
+	}
+	if err != nil {
+		return device.MAC{}, Absent, fmt.Errorf("reading the neighbour entry of %v: %w", r.ip, err)
+	}
+	n, err := netlink.NeighDeserialize(msgs[0])
+	if err != nil {
+		return device.MAC{}, Absent, fmt.Errorf("reading the neighbour entry of %v: %w", r.ip, err)
+	}
+	mac, state := entry(n)
+	return mac, state, nil
+}
+
+// entry translates the kernel's state (linux/neighbour.h).
+func entry(n *netlink.Neigh) (device.MAC, State) {
+	switch {
+	case n.State&unix.NUD_FAILED != 0:
+		return device.MAC{}, Failed
+	case n.State&unix.NUD_INCOMPLETE != 0:
+		return device.MAC{}, Incomplete
+	case len(n.HardwareAddr) != 6 || device.MAC(n.HardwareAddr).IsZero():
+		return device.MAC{}, Absent
+	case n.State&(unix.NUD_REACHABLE|unix.NUD_PERMANENT|unix.NUD_NOARP) != 0:
+		return device.MAC(n.HardwareAddr), Reachable
+	case n.State&(unix.NUD_STALE|unix.NUD_DELAY|unix.NUD_PROBE) != 0:
+		return device.MAC(n.HardwareAddr), Stale
+	}
+	return device.MAC{}, Absent
+}
+
+// set writes the entry of the kernel's table.
+func (r route) set(mac device.MAC, state int) error {
+	return netlink.NeighSet(&netlink.Neigh{
+		LinkIndex: r.index, Family: unix.AF_INET, State: state,
+		IP: r.ip.AsSlice(), HardwareAddr: mac.HardwareAddr(),
+	})
+}
+
+// resolve has the kernel ask for the address, unless it knows, and waits until
+// the kernel says that the entry has changed.
+func (r route) resolve(ctx context.Context) (device.MAC, error) {
+	if mac, state, err := r.neighbour(); err != nil || state >= Stale {
+		return mac, err
+	}
+	c, err := socket.Socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE, "netlink", nil)
+	if err != nil {
+		return device.MAC{}, fmt.Errorf("opening a netlink socket: %w", err)
+	}
+	defer c.Close()
+	if err := c.Bind(&unix.SockaddrNetlink{Groups: unix.RTMGRP_NEIGH}); err != nil {
+		return device.MAC{}, fmt.Errorf("watching the neighbour table: %w", err)
+	}
+	// "Use" starts ARP as a packet to the address would, without the packet.
+	use := &netlink.Neigh{LinkIndex: r.index, Family: unix.AF_INET, IP: r.ip.AsSlice(), Flags: netlink.NTF_USE}
+	if err := netlink.NeighSet(use); err != nil {
+		return device.MAC{}, fmt.Errorf("asking for a neighbour: %w (needs CAP_NET_ADMIN)", err)
+	}
+	buf := make([]byte, 32<<10)
+	for {
+		mac, state, err := r.neighbour()
+		switch {
+		case err != nil:
+			return device.MAC{}, err
+		case state >= Stale:
+			return mac, nil
+		case state == Failed:
+			return device.MAC{}, ErrNoAnswer
+		}
+		// ENOBUFS: a message was lost, perhaps ours.
+		if _, _, err := c.Recvfrom(ctx, buf, 0); err != nil && !errors.Is(err, unix.ENOBUFS) {
+			if ctx.Err() != nil {
+				return device.MAC{}, ErrNoAnswer
+			}
+			return device.MAC{}, fmt.Errorf("watching the neighbour table: %w", err)
+		}
+	}
+}
+
+// addressesOf are the addresses that the table has for a MAC on a link.
+func addressesOf(index int, mac device.MAC) ([]netip.Addr, error) {
+	list, err := netlink.NeighList(index, unix.AF_INET)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil, fmt.Errorf("reading the neighbour table: %w", err)
+	}
+	var found []netip.Addr
+	for i := range list {
+		if m, state := entry(&list[i]); state >= Stale && m == mac {
+			if ip, ok := netip.AddrFromSlice(list[i].IP.To4()); ok {
+				found = append(found, ip)
+			}
+		}
+	}
+	return found, nil
+}
+
+// carrier fails unless frames can leave and reach an Ethernet link; it gives
+// the link's own MAC.
+func carrier(index int) (device.MAC, error) {
+	l, err := netlink.LinkByIndex(index)
+	if err != nil {
+		return device.MAC{}, fmt.Errorf("looking at interface %d: %w", index, err)
+	}
+	a := l.Attrs()
+	switch {
+	case a.Flags&net.FlagUp == 0 || a.RawFlags&unix.IFF_RUNNING == 0:
+		return device.MAC{}, fmt.Errorf("interface %q is down", a.Name)
+	case len(a.HardwareAddr) != 6:
+		return device.MAC{}, fmt.Errorf("interface %q is no Ethernet", a.Name)
+	}
+	return device.MAC(a.HardwareAddr), nil
+}
+
+// arpSocket hears and sends the ARP frames of a link.
+func arpSocket(index int) (*socket.Conn, error) {
+	c, err := socket.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0, "packet", nil)
+	if err != nil {
+		return nil, fmt.Errorf("opening a packet socket: %w (needs CAP_NET_RAW)", err)
+	}
+	var proto [2]byte
+	binary.BigEndian.PutUint16(proto[:], unix.ETH_P_ARP)
+	sa := &unix.SockaddrLinklayer{Protocol: binary.NativeEndian.Uint16(proto[:]), Ifindex: index}
+	if err := c.Bind(sa); err != nil {
+		return nil, errors.Join(fmt.Errorf("listening for ARP: %w", err), c.Close())
+	}
+	return c, nil
+}
