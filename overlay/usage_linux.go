@@ -1,0 +1,203 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Usage is what an upper takes on disk.
+type Usage struct {
+	Bytes int64 // allocated, not apparent
+	Files int64 // all entries, directories too; hard links count once
+}
+
+// IsEmpty says whether the board wrote nothing to an upper: its root has no
+// entries. Overlayfs' own attributes, work and index directories don't count.
+func (u Uppers) IsEmpty(id UpperID) (bool, error) {
+	d, err := os.Open(filepath.Join(u.Path(id), "upper"))
+	if err != nil {
+		return false, fmt.Errorf("looking into upper: %w", err)
+	}
+	defer d.Close()
+	_, err = d.Readdirnames(1)
+	if errors.Is(err, io.EOF) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("looking into upper: %w", err)
+	}
+	return false, nil
+}
+
+// Usage walks an upper, its work directory left out, and counts. What changes
+// meanwhile may or may not be counted. It can take minutes over millions of
+// files; ctx ends it.
+func (u Uppers) Usage(ctx context.Context, id UpperID) (Usage, error) {
+	d, err := os.Open(filepath.Join(u.Path(id), "upper"))
+	if err != nil {
+		return Usage{}, fmt.Errorf("measuring upper: %w", err)
+	}
+	w := walker{seen: make(map[uint64]bool)}
+	if err := w.walk(ctx, d); err != nil {
+		return Usage{}, fmt.Errorf("measuring upper %q of %s: %w", id, u.Serial, err)
+	}
+	return w.usage, nil
+}
+
+// walker goes through a tree with one open directory at a time, going up by
+// "..": neither fds nor paths grow with a depth that a board chose.
+type walker struct {
+	usage Usage
+	seen  map[uint64]bool // inodes with several links
+}
+
+// level is a directory above the open one: what is left to enter, and what
+// the directory is known by.
+type level struct {
+	pending  []string
+	dev, ino uint64
+}
+
+func (w *walker) walk(ctx context.Context, dir *os.File) error {
+	defer func() { dir.Close() }()
+	var above []level
+	here, err := w.count(dir)
+	if err != nil {
+		return err
+	}
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if len(here.pending) == 0 {
+			if len(above) == 0 {
+				return nil
+			}
+			here, above = above[len(above)-1], above[:len(above)-1]
+			up, err := openUp(dir, here)
+			if err != nil {
+				return err
+			}
+			dir.Close()
+			dir = up
+			continue
+		}
+		name := here.pending[len(here.pending)-1]
+		here.pending = here.pending[:len(here.pending)-1]
+		sub, err := openBelow(dir, name)
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EXDEV) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		dir.Close()
+		dir = sub
+		above = append(above, here)
+		if here, err = w.count(dir); err != nil {
+			return err
+		}
+	}
+}
+
+// openUp opens the parent of dir, when that is still the one it was.
+func openUp(dir *os.File, want level) (*os.File, error) {
+	fd, err := unix.Openat(int(dir.Fd()), "..", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Dev != want.dev || st.Ino != want.ino {
+		unix.Close(fd)
+		return nil, errors.New("a directory was moved while it was measured: try again")
+	}
+	return os.NewFile(uintptr(fd), ".."), nil
+}
+
+// count adds the entries of dir and says which of them to enter.
+func (w *walker) count(dir *os.File) (level, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
+		return level{}, err
+	}
+	here := level{dev: st.Dev, ino: st.Ino}
+	for {
+		names, err := dir.Readdirnames(1000)
+		for _, name := range names {
+			var st unix.Stat_t
+			if unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+				continue // gone meanwhile
+			}
+			isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
+			if !isDir && st.Nlink > 1 {
+				if w.seen[st.Ino] {
+					continue
+				}
+				w.seen[st.Ino] = true
+			}
+			w.usage.Files++
+			w.usage.Bytes += st.Blocks * 512
+			if isDir {
+				here.pending = append(here.pending, name)
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return here, nil
+		}
+		if err != nil {
+			return level{}, err
+		}
+	}
+}
+
+// copyAttributes gives directory to the owner, mode and extended attributes of
+// directory from, without those of overlayfs itself.
+func copyAttributes(from, to string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(from, &st); err != nil {
+		return fmt.Errorf("looking at layer %q: %w", from, err)
+	}
+	if err := os.Chown(to, int(st.Uid), int(st.Gid)); err != nil {
+		return err
+	}
+	if err := unix.Chmod(to, st.Mode&0o7777); err != nil {
+		return fmt.Errorf("changing mode of %q: %w", to, err)
+	}
+	names, err := listXattrs(from)
+	if err != nil {
+		return fmt.Errorf("attributes of layer %q: %w", from, err)
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.") {
+			continue
+		}
+		buf := make([]byte, 64<<10) // XATTR_SIZE_MAX
+		n, err := unix.Lgetxattr(from, name, buf)
+		if err != nil {
+			return fmt.Errorf("attribute %q of layer %q: %w", name, from, err)
+		}
+		if err := unix.Lsetxattr(to, name, buf[:n], 0); err != nil {
+			return fmt.Errorf("attribute %q: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func listXattrs(path string) ([]string, error) {
+	buf := make([]byte, 64<<10) // XATTR_LIST_MAX
+	n, err := unix.Llistxattr(path, buf)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return strings.FieldsFunc(string(buf[:n]), func(r rune) bool { return r == 0 }), nil
+}
