@@ -1,0 +1,2 @@
+// Package config reads rubus.yaml and devices.yaml into one immutable, validated Snapshot.
+package config

@@ -1,0 +1,2 @@
+// Package examples holds the commented configuration files that installations begin with.
+package examples
