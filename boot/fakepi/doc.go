@@ -1,0 +1,2 @@
+// Package fakepi behaves like Raspberry Pi firmware on the wire, model by model.
+package fakepi
