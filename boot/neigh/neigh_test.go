@@ -204,7 +204,8 @@ func TestProbeOffLink(t *testing.T) {
 	router := port(t, "br0", "p-router", "02:00:00:00:00:fe", "10.0.0.254/24")
 	within(t, router, func() {
 		sysctl(t, "net/ipv4/ip_forward", "1")
-		addr(t, "lo", "10.5.0.50/32") // stands for a board beyond
+		sysctl(t, "net/ipv4/icmp_ratelimit", "0") // it is asked faster than a real one
+		addr(t, "lo", "10.5.0.50/32")             // stands for a board beyond
 		must(t, netlink.RouteAdd(&netlink.Route{Dst: netlink.NewIPNet(ip("10.7.0.0").AsSlice()), Type: unix.RTN_PROHIBIT}))
 		must(t, netlink.RouteAdd(&netlink.Route{Dst: netlink.NewIPNet(ip("10.8.0.0").AsSlice()), Type: unix.RTN_UNREACHABLE}))
 		must(t, netlink.RouteAdd(&netlink.Route{Dst: netlink.NewIPNet(ip("10.9.0.0").AsSlice()), Type: unix.RTN_BLACKHOLE}))
@@ -266,8 +267,8 @@ func talker(t *testing.T, name string) (requests *atomic.Int32) {
 func TestPin(t *testing.T) {
 	lan(t)
 	ns := port(t, "br0", "p1", piMAC.String(), "10.0.0.50/24")
-	// A kernel that forgets and asks within a second.
-	sysctl(t, "net/ipv4/neigh/br0/base_reachable_time_ms", "200")
+	// A kernel that forgets after half a second to one and a half, and asks.
+	sysctl(t, "net/ipv4/neigh/br0/base_reachable_time_ms", "1000")
 	sysctl(t, "net/ipv4/neigh/br0/delay_first_probe_time", "0")
 	opt := quick()
 	opt.Refresh = 20 * time.Millisecond
@@ -276,15 +277,15 @@ func TestPin(t *testing.T) {
 	var asked *atomic.Int32
 	within(t, ns, func() { asked = talker(t, "eth0") })
 
-	must(t, tab.Pin(piIP, piMAC, 700*time.Millisecond))
+	must(t, tab.Pin(piIP, piMAC, 2500*time.Millisecond))
 	state := func() State {
 		_, s, err := tab.Lookup(t.Context(), piIP)
 		must(t, err)
 		return s
 	}
 	use := func() { useAddress(t) }
-	end := time.Now().Add(500 * time.Millisecond)
-	eventually(t, "half a second", func() bool {
+	end := time.Now().Add(2 * time.Second)
+	eventually(t, "two seconds", func() bool {
 		use()
 		if s := state(); s != Reachable {
 			t.Fatalf("the pinned entry is %v", s)

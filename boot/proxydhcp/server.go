@@ -57,6 +57,9 @@ func defaultROMDelays() []time.Duration {
 // come and go are followed. It fails when it lacks the right to open packet
 // sockets; that there is no interface yet is only logged.
 func (s *Server) Run(ctx context.Context) error {
+	if s.Decider == nil {
+		return errors.New("a proxydhcp server needs a Decider")
+	}
 	for _, p := range s.Interfaces {
 		if _, err := path.Match(p, ""); err != nil {
 			return fmt.Errorf("interface pattern %q: %w", p, err)

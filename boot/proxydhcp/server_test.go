@@ -289,9 +289,15 @@ func TestInterfacesComeAndGo(t *testing.T) {
 	newBoard(t, "board7").ask(t, pi4, "10.9.0.1")
 }
 
-func TestBadPattern(t *testing.T) {
-	s := Server{Interfaces: []string{"eth["}}
-	if err := s.Run(t.Context()); err == nil {
-		t.Error("no error")
+func TestBadServer(t *testing.T) {
+	for name, s := range map[string]Server{
+		"pattern":    {Decider: deciderFunc(always), Interfaces: []string{"eth["}},
+		"no decider": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := s.Run(t.Context()); err == nil {
+				t.Error("no error")
+			}
+		})
 	}
 }
