@@ -71,7 +71,9 @@ func (s *store) uppers(serialText string) Uppers {
 func (s *store) spec(serialText string) Spec {
 	s.Helper()
 	u := s.uppers(serialText)
-	id, err := u.Create(s.base, s.layers[len(s.layers)-1])
+	have, err := u.List()
+	must(s, err)
+	id, err := u.Create(s.base, len(have)+1, s.layers[len(s.layers)-1])
 	must(s, err)
 	return Spec{
 		Serial: u.Serial, Base: s.base, LayerDirs: s.layers, UpperDir: u.Path(id), UpperID: id,

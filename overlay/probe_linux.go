@@ -49,7 +49,7 @@ func probe(ctx context.Context, tmp string) error {
 		return err
 	}
 	uppers := UppersOf(tmp, serial)
-	id, err := uppers.Create(base, layer)
+	id, err := uppers.Create(base, 1, layer)
 	if err != nil {
 		return err
 	}

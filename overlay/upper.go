@@ -94,24 +94,18 @@ func (u Uppers) List() ([]UpperID, error) {
 	return ids, nil
 }
 
-// Create makes a new, empty upper over a base whose top layer is in topLayer,
-// numbered one above all that there are. It is on disk whole or not at all.
-// The caller sees to it that no other Create runs for the board.
-func (u Uppers) Create(base Base, topLayer string) (UpperID, error) {
-	if !isBaseID(base.ID) {
-		return "", fmt.Errorf("creating upper: base id %q: want 16 hex digits", base.ID)
-	}
-	ids, err := u.List()
-	if err != nil {
-		return "", err
-	}
-	n := 1
-	for _, id := range ids {
-		if id.Base() == base.ID {
-			n = max(n, id.N()+1)
-		}
+// Create makes the nth upper, empty, over a base whose top layer is in
+// topLayer. The caller counts: a number is never used twice for a board. It is
+// on disk whole or not at all; one that is there already is an error. The
+// caller sees to it that no other Create runs for the board.
+func (u Uppers) Create(base Base, n int, topLayer string) (UpperID, error) {
+	if !isBaseID(base.ID) || n < 1 {
+		return "", fmt.Errorf("creating upper %d over base id %q: want a number from 1 and 16 hex digits", n, base.ID)
 	}
 	id := MakeUpperID(base.ID, n)
+	if _, err := os.Lstat(u.Path(id)); !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("creating upper %q: %w", id, errors.Join(fs.ErrExist, err))
+	}
 	if err := u.create(id, topLayer); err != nil {
 		return "", fmt.Errorf("creating upper %q: %w", id, err)
 	}

@@ -32,11 +32,14 @@ func TestUppersCreate(t *testing.T) {
 		base Base
 		n    int
 	}{{s.base, 1}, {s.base, 2}, {other, 1}, {s.base, 3}} {
-		if id, err := u.Create(c.base, s.layers[0]); err != nil || id != MakeUpperID(c.base.ID, c.n) {
+		if id, err := u.Create(c.base, c.n, s.layers[0]); err != nil || id != MakeUpperID(c.base.ID, c.n) {
 			t.Errorf("created %q, %v, want number %d", id, err, c.n)
 		}
 	}
-	if _, err := u.Create(Base{ID: "../../etc"}, s.layers[0]); err == nil {
+	if _, err := u.Create(s.base, 2, s.layers[0]); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("created an upper twice: %v", err)
+	}
+	if _, err := u.Create(Base{ID: "../../etc"}, 1, s.layers[0]); err == nil {
 		t.Error("created an upper of a bad base")
 	}
 	must(t, u.Remove(t.Context(), MakeUpperID(s.base.ID, 2)))
