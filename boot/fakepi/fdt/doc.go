@@ -1,0 +1,2 @@
+// Package fdt reads, changes and writes flattened device trees.
+package fdt
