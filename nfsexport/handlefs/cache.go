@@ -1,0 +1,199 @@
+package handlefs
+
+import (
+	"hash/maphash"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// cache is the bounded set of open objects, in shards. An object leaves it only
+// when no call holds it, when it was removed, or with its export: so all calls
+// on one handle meet in one object.
+type cache struct {
+	max    int64
+	fds    atomic.Int64 // held by objects, in the cache or on their way out
+	hand   atomic.Uint32
+	seed   maphash.Seed
+	shards [32]shard
+}
+
+type shard struct {
+	mu   sync.Mutex
+	m    map[key]*object
+	ring []*object // what the clock hand goes round
+	hand int
+}
+
+func (c *cache) init(maxFDs int) {
+	c.max = int64(maxFDs)
+	c.seed = maphash.MakeSeed()
+	for i := range c.shards {
+		c.shards[i].m = map[key]*object{}
+	}
+}
+
+func (c *cache) shard(k *key) *shard {
+	return &c.shards[maphash.Bytes(c.seed, k[:])%uint64(len(c.shards))]
+}
+
+// get gives the object of k below r, held, or nil.
+func (c *cache) get(k *key, r *root) *object {
+	s := c.shard(k)
+	s.mu.Lock()
+	obj := s.m[*k]
+	if obj == nil || obj.root != r {
+		s.mu.Unlock()
+		return nil
+	}
+	obj.refs.Add(1)
+	s.mu.Unlock()
+	if !obj.used.Load() {
+		obj.used.Store(true)
+	}
+	return obj
+}
+
+// insert adds obj, which comes held for its caller. When another call was first
+// obj is closed and the other's object given, held.
+func (c *cache) insert(obj *object) *object {
+	s := c.shard(&obj.key)
+	s.mu.Lock()
+	old := s.m[obj.key]
+	if old != nil && old.root == obj.root {
+		old.refs.Add(1)
+		s.mu.Unlock()
+		obj.close()
+		return old
+	}
+	if old != nil { // of an earlier mount of the same export
+		s.remove(old)
+	}
+	obj.slot = len(s.ring)
+	s.ring = append(s.ring, obj)
+	s.m[obj.key] = obj
+	c.fds.Add(obj.fds())
+	s.mu.Unlock()
+	if old != nil {
+		c.release(old)
+	}
+	return obj
+}
+
+// release gives back a held object.
+func (c *cache) release(obj *object) {
+	if obj.refs.Add(-1) == 0 {
+		n := obj.fds()
+		obj.close()
+		c.fds.Add(-n)
+	}
+}
+
+// drop takes the object of k out, so that its descriptors don't keep a removed
+// file's space. Calls that hold it carry on.
+func (c *cache) drop(k *key) {
+	s := c.shard(k)
+	s.mu.Lock()
+	obj := s.m[*k]
+	if obj != nil {
+		s.remove(obj)
+	}
+	s.mu.Unlock()
+	if obj != nil {
+		c.release(obj)
+	}
+}
+
+// dropObject is drop for an object the caller holds.
+func (c *cache) dropObject(obj *object) {
+	s := c.shard(&obj.key)
+	s.mu.Lock()
+	in := s.m[obj.key] == obj
+	if in {
+		s.remove(obj)
+	}
+	s.mu.Unlock()
+	if in {
+		c.release(obj)
+	}
+}
+
+// forget takes out everything below r.
+func (c *cache) forget(r *root) {
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		var gone []*object
+		for _, obj := range s.ring {
+			if obj.root == r {
+				gone = append(gone, obj)
+			}
+		}
+		for _, obj := range gone {
+			s.remove(obj)
+		}
+		s.mu.Unlock()
+		for _, obj := range gone {
+			c.release(obj)
+		}
+	}
+}
+
+// remove takes obj out of the shard; its lock is held. The cache's reference
+// passes to the caller.
+func (s *shard) remove(obj *object) {
+	delete(s.m, obj.key)
+	last := len(s.ring) - 1
+	s.ring[obj.slot] = s.ring[last]
+	s.ring[obj.slot].slot = obj.slot
+	s.ring[last] = nil
+	s.ring = slices.Delete(s.ring, last, last+1)
+}
+
+// trim closes what was not used lately until the bound holds again.
+func (fs *FS) trim() {
+	c := &fs.cache
+	for i := 0; i < 2*len(c.shards) && c.fds.Load() > c.max; i++ {
+		s := &c.shards[c.hand.Add(1)%uint32(len(c.shards))]
+		for _, obj := range s.idle() {
+			fs.evict(obj)
+		}
+	}
+}
+
+// idle moves the clock hand a little and takes out what it finds unused.
+func (s *shard) idle() (out []*object) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for range min(32, len(s.ring)) {
+		if s.hand >= len(s.ring) {
+			if s.hand = 0; len(s.ring) == 0 {
+				break
+			}
+		}
+		obj := s.ring[s.hand]
+		if obj.refs.Load() == 1 && !obj.used.Swap(false) {
+			s.remove(obj)
+			if out = append(out, obj); len(out) == 4 {
+				break
+			}
+			continue
+		}
+		s.hand++
+	}
+	return out
+}
+
+// evict closes an object that left the cache for want of room. A failed
+// write-back is reported to descriptors that are open: so what is not yet
+// stable is brought to disk first, else its failure could pass unseen.
+func (fs *FS) evict(obj *object) {
+	if fd := obj.rw.Load(); fd >= 0 && obj.dirty.Load() {
+		if e := fdatasync(int(fd)); e != 0 && e != unix.EBADF {
+			fs.syncFailed(obj.root, e)
+		}
+	}
+	fs.cache.release(obj)
+}

@@ -1,0 +1,213 @@
+package handlefs
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/nfsexport"
+)
+
+// ErrNotPublished: the FS knows no export of that ID.
+var ErrNotPublished = errors.New("export is not published")
+
+// ErrPreparing: the export has no mounted root yet.
+var ErrPreparing = errors.New("export is being prepared")
+
+// export is one row of the table: the published values, and the open root when
+// they say Ready. It never changes; what changes is behind its pointers.
+type export struct {
+	nfsexport.Export
+	root  *root // nil: Preparing
+	lost  *atomic.Uint64
+	space *space
+}
+
+// root is the open mount of one export.
+type root struct {
+	id       nfsexport.ID
+	fd       int // the mount point: a real descriptor, open_by_handle_at needs one
+	sentinel int // see sync.go; -1: there is none
+	mount    int32
+	dev      uint64
+	ino      uint64
+	key      key
+	commits  group
+	lost     *atomic.Uint64 // failed syncs, for the write verifier
+
+	// calls counts the calls inside; retired is added once the root is on its
+	// way out, so that the last one out can tell.
+	calls   atomic.Int64
+	drained chan struct{}
+}
+
+const retired = 1 << 40
+
+// enter says whether a call may use the root; if so leave must follow.
+func (r *root) enter() bool {
+	if r.calls.Add(1) < retired {
+		return true
+	}
+	r.leave()
+	return false
+}
+
+func (r *root) leave() {
+	if r.calls.Add(-1) == retired {
+		select {
+		case r.drained <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Publish makes an export known, or gives a known one new values. With State
+// Ready it opens Dir, which must be the root of an overlay mounted with
+// nfs_export=on, and keeps it open until Withdraw; when another mount is there
+// than before, the old one is let go of once no call uses it. It blocks on
+// disk and, when a mount is exchanged, for calls on the old one.
+func (fs *FS) Publish(x nfsexport.Export) error {
+	if x.Activity == nil {
+		return fmt.Errorf("publishing export %s: it has no Activity", x.ID)
+	}
+	e := &export{Export: x, lost: new(atomic.Uint64), space: new(space)}
+	if x.State == nfsexport.Ready {
+		r, err := openRoot(x.ID, x.Dir)
+		if err != nil {
+			return fmt.Errorf("publishing export %s: %w", x.ID, err)
+		}
+		r.lost = e.lost
+		e.root = r
+	}
+	fs.mu.Lock()
+	old := (*fs.table.Load())[x.ID]
+	if old != nil {
+		e.lost, e.space = old.lost, old.space
+		if e.root != nil {
+			e.root.lost = e.lost
+		}
+		if old.root != nil && e.root != nil && old.root.same(e.root) {
+			e.root.close()
+			e.root = old.root
+		}
+	}
+	t := maps.Clone(*fs.table.Load())
+	t[x.ID] = e
+	fs.table.Store(&t)
+	fs.mu.Unlock()
+	if old != nil && old.root != nil && old.root != e.root {
+		fs.retire(old.root)
+	}
+	return nil
+}
+
+// Withdraw forgets an export: its handles are answered NFS3ERR_STALE from now
+// on. After it returns no descriptor below the export is open. It blocks until
+// the calls that are running on the export have ended. An export that is not
+// published is no error.
+func (fs *FS) Withdraw(id nfsexport.ID) error {
+	fs.mu.Lock()
+	e := (*fs.table.Load())[id]
+	t := maps.Clone(*fs.table.Load())
+	delete(t, id)
+	fs.table.Store(&t)
+	fs.mu.Unlock()
+	if e != nil && e.root != nil {
+		fs.retire(e.root)
+	}
+	return nil
+}
+
+// retire waits for the last call to leave r and closes everything below it.
+func (fs *FS) retire(r *root) {
+	for n := r.calls.Add(retired); n != retired; n = r.calls.Load() {
+		<-r.drained
+	}
+	fs.snaps.forget(r)
+	fs.cache.forget(r)
+	r.close()
+}
+
+// RootHandle is the file handle of the export's root, for the reply to MNT. It
+// fails with ErrNotPublished or ErrPreparing.
+func (fs *FS) RootHandle(id nfsexport.ID) ([]byte, error) {
+	e := (*fs.table.Load())[id]
+	if e == nil {
+		return nil, ErrNotPublished
+	}
+	if e.root == nil {
+		return nil, ErrPreparing
+	}
+	var wire [64]byte
+	n := fs.sealer.seal(&e.root.key, &wire)
+	return wire[:n:n], nil
+}
+
+// openRoot opens dir and checks that it can be served: the root of an overlay
+// whose handles can be opened again.
+func openRoot(id nfsexport.ID, dir string) (*root, error) {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("opening %q: %w", dir, err)
+	}
+	r := &root{id: id, fd: fd, sentinel: -1, drained: make(chan struct{}, 1)}
+	if err := r.check(); err != nil {
+		r.close()
+		return nil, fmt.Errorf("%q cannot be served: %w", dir, err)
+	}
+	r.openSentinel()
+	return r, nil
+}
+
+func (r *root) check() error {
+	var fsstat unix.Statfs_t
+	if err := unix.Fstatfs(r.fd, &fsstat); err != nil {
+		return fmt.Errorf("asking for its file system: %w", err)
+	}
+	if fsstat.Type != unix.OVERLAYFS_SUPER_MAGIC {
+		return errors.New("it is not on an overlay (is the root mounted?)")
+	}
+	var sx unix.Statx_t
+	if err := unix.Statx(r.fd, "", unix.AT_EMPTY_PATH, unix.STATX_INO, &sx); err != nil {
+		return fmt.Errorf("statx: %w", err)
+	}
+	if sx.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT != 0 && sx.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0 {
+		return errors.New("it is not a mount point (is the root mounted?)")
+	}
+	var st unix.Stat_t
+	if e := fstat(r.fd, &st); e != 0 {
+		return e
+	}
+	r.dev, r.ino = st.Dev, st.Ino
+	var h kernelHandle
+	var e unix.Errno
+	if r.mount, e = handleOf(r.fd, &empty, &h); e != 0 {
+		return fmt.Errorf("taking its file handle (mounted with nfs_export=on?): %w", e)
+	}
+	if h.typ != overlayHandle || !r.key.setKernel(h.typ, h.data[:h.bytes]) {
+		return fmt.Errorf("its file handle has type %#x and %d bytes (mounted with nfs_export=on?)", h.typ, h.bytes)
+	}
+	r.key.setExport(r.id)
+	again, e := openHandle(r.fd, &h, unix.O_PATH)
+	if e != 0 {
+		return fmt.Errorf("opening it by handle: %w", e)
+	}
+	defer unix.Close(again)
+	if e := fstat(again, &st); e != 0 || st.Ino != r.ino || st.Dev != r.dev {
+		return errors.New("its file handle opens something else")
+	}
+	return nil
+}
+
+// same says whether r and s are the same mount.
+func (r *root) same(s *root) bool { return r.mount == s.mount && r.dev == s.dev && r.ino == s.ino }
+
+func (r *root) close() {
+	if r.sentinel >= 0 {
+		unix.Close(r.sentinel)
+	}
+	unix.Close(r.fd)
+}

@@ -1,0 +1,142 @@
+package handlefs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/nfsexport"
+	"rubus/nfsexport/nfs3"
+)
+
+// Options are what an FS needs to know. Key and Seed must be set.
+type Options struct {
+	// Key authenticates file handles. It must stay the same for as long as
+	// clients hold handles: keep it in the state directory, unreadable to others.
+	Key [32]byte
+	// Seed makes the write verifier (RFC 1813 section 3.3.7). It must differ at
+	// every start of the process.
+	Seed uint64
+	// Now is the clock; nil: time.Now.
+	Now func() time.Time
+	// MaxFDs bounds the file descriptors kept open between calls; 0: half of
+	// RLIMIT_NOFILE, 16,384 at most. Calls that run at the same time may hold
+	// two or three more each, and every export holds two.
+	MaxFDs int
+	// Reserve is how many bytes of the file system below the overlays are kept
+	// for the server's own state: below it boards' calls that need space are
+	// answered NFS3ERR_NOSPC. 0: nothing is kept.
+	Reserve uint64
+	// Logger gets one line per event that an admin should know; nil: silent.
+	Logger *slog.Logger
+	// Observe is told the same events, on the goroutine of the call; nil: silent.
+	Observe func(Event)
+}
+
+// EventKind says what happened.
+type EventKind int
+
+// What an FS can tell.
+const (
+	// BadHandle: a handle with a wrong form or a wrong MAC: forged or flipped.
+	BadHandle EventKind = iota
+	// Refused: a good handle from a peer that may not use the export.
+	Refused
+	// SyncFailed: data or names could not be brought to disk; the export's
+	// write verifier has changed.
+	SyncFailed
+	// SpaceLow: free space fell below Options.Reserve.
+	SpaceLow
+	// SpaceBack: free space is above it again.
+	SpaceBack
+	// Foreign: an object was not on the export's mount and was not served.
+	Foreign
+	// CredentialsStuck: a thread could not take back the server's credentials
+	// and was discarded.
+	CredentialsStuck
+)
+
+// Event is one fact about an export; Export is 0 when it is not known.
+type Event struct {
+	Kind   EventKind
+	Export nfsexport.ID
+	Err    error
+}
+
+// FS is an nfs3.FS over the exports published in it. Its methods may be called
+// from many goroutines at once.
+type FS struct {
+	opts   Options
+	sealer sealer
+	proc   int // /proc/self/fd: where an O_PATH descriptor is opened again
+	cache  cache
+	snaps  snapshots
+	ops    sync.Pool
+
+	mu    sync.Mutex // held by those who change the table
+	table atomic.Pointer[map[nfsexport.ID]*export]
+}
+
+var _ nfs3.FS = (*FS)(nil)
+
+// New makes an FS without exports. It needs a mounted /proc and the privileges
+// of root (CAP_DAC_READ_SEARCH, CAP_SETUID, CAP_SETGID and those of a file
+// system's owner).
+func New(opts Options) (*FS, error) {
+	if opts.Key == ([32]byte{}) {
+		return nil, errors.New("a file handle key of 32 random bytes is needed")
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.MaxFDs <= 0 {
+		var lim unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+			return nil, fmt.Errorf("reading the limit of open files: %w", err)
+		}
+		opts.MaxFDs = int(min(lim.Cur/2, 16384))
+	}
+	proc, err := unix.Open("/proc/self/fd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("opening /proc/self/fd (is /proc mounted?): %w", err)
+	}
+	fs := &FS{opts: opts, proc: proc}
+	fs.sealer.init(opts.Key)
+	fs.cache.init(opts.MaxFDs)
+	fs.table.Store(&map[nfsexport.ID]*export{})
+	fs.ops.New = func() any { return &op{fs: fs} }
+	return fs, nil
+}
+
+// Close withdraws all exports. The FS must not be used after it.
+func (fs *FS) Close() error {
+	var errs []error
+	for id := range *fs.table.Load() {
+		errs = append(errs, fs.Withdraw(id))
+	}
+	return errors.Join(append(errs, unix.Close(fs.proc))...)
+}
+
+// OpenFiles is the number of file descriptors kept open for objects now.
+func (fs *FS) OpenFiles() int { return int(fs.cache.fds.Load()) }
+
+// event tells the log and the observer what happened.
+func (fs *FS) event(kind EventKind, level slog.Level, msg string, id nfsexport.ID, err error) {
+	if err != nil {
+		fs.opts.Logger.Log(context.Background(), level, msg, "export", id, "err", err)
+	} else {
+		fs.opts.Logger.Log(context.Background(), level, msg, "export", id)
+	}
+	if fs.opts.Observe != nil {
+		fs.opts.Observe(Event{Kind: kind, Export: id, Err: err})
+	}
+}

@@ -1,0 +1,184 @@
+package handlefs
+
+import (
+	"math"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/nfsexport/nfs3"
+)
+
+// wantFile says what a call for regular files answers for obj.
+func wantFile(obj *object) nfs3.Status {
+	switch obj.typ {
+	case unix.S_IFREG:
+		return nfs3.OK
+	case unix.S_IFDIR:
+		return nfs3.ErrIsDir
+	default:
+		return nfs3.ErrInval
+	}
+}
+
+// Read implements nfs3.FS. The owner may always read, since a client has
+// checked at open and the mode may have changed since; who may only execute
+// reads too, or no one could run the program.
+func (fs *FS) Read(c *nfs3.Call, fh []byte, off uint64, buf []byte, a *nfs3.PostAttr) (n int, eof bool, st nfs3.Status) {
+	o, st := fs.begin(c, fh)
+	if st != nfs3.OK {
+		return 0, false, st
+	}
+	defer o.end()
+	o.post(&o.st, a)
+	if st := wantFile(o.obj); st != nfs3.OK {
+		return 0, false, st
+	}
+	if !o.owns(&o.st) && !o.may(o.obj, &o.st, mayRead) && !o.may(o.obj, &o.st, mayExec) {
+		return 0, false, nfs3.ErrAcces
+	}
+	o.noteInit(off)
+	if off >= uint64(o.st.Size) { // also keeps offsets near 2^64 from the kernel
+		return 0, true, nfs3.OK
+	}
+	fd, e := o.reader(o.obj)
+	if e != 0 {
+		return 0, false, status(e)
+	}
+	for n < len(buf) {
+		m, err := unix.Pread(fd, buf[n:], int64(off)+int64(n))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil && n == 0 {
+			return 0, false, status(errnoOf(err))
+		}
+		if m <= 0 {
+			break
+		}
+		n += m
+	}
+	eof = off+uint64(n) >= uint64(o.st.Size)
+	if n < len(buf) && !eof { // cut off while it was read
+		o.postNow(o.obj, a)
+		eof = off+uint64(n) >= a.Size
+	}
+	o.exp.Activity.BytesRead.Add(uint64(n))
+	return n, eof, nfs3.OK
+}
+
+func (o *op) noteInit(off uint64) {
+	if off == 0 && o.exp.Init != 0 && o.st.Ino == o.exp.Init {
+		o.exp.Activity.InitRead.Store(o.fs.opts.Now().UnixNano())
+	}
+}
+
+// Write implements nfs3.FS. The owner may always write: a program that creates a
+// file with mode 0444 writes to it through the descriptor it got.
+func (fs *FS) Write(c *nfs3.Call, fh []byte, off uint64, data []byte, how nfs3.Stable, w *nfs3.Wcc) (n int, done nfs3.Stable, st nfs3.Status) {
+	o, st := fs.begin(c, fh)
+	if st != nfs3.OK {
+		return 0, how, st
+	}
+	defer o.end()
+	pre(&o.st, &w.Before)
+	defer o.postNow(o.obj, &w.After)
+	if st := wantFile(o.obj); st != nfs3.OK {
+		return 0, how, st
+	}
+	if !o.owns(&o.st) && !o.may(o.obj, &o.st, mayWrite) {
+		return 0, how, nfs3.ErrAcces
+	}
+	if off > math.MaxInt64 || uint64(len(data)) > math.MaxInt64-off {
+		return 0, how, nfs3.ErrFBig
+	}
+	if len(data) == 0 {
+		return 0, how, nfs3.OK
+	}
+	if o.room() != roomy && o.grows(off, len(data)) {
+		return 0, how, nfs3.ErrNoSpc
+	}
+	fd, e := o.writer(o.obj)
+	if e != 0 {
+		return 0, how, status(e)
+	}
+	o.obj.dirty.Store(true)
+	if n, e = o.pwrite(fd, data, int64(off)); e != 0 {
+		return 0, how, status(e)
+	}
+	o.exp.Activity.BytesWritten.Add(uint64(n))
+	if how == nfs3.Unstable {
+		return n, how, nfs3.OK
+	}
+	return n, how, o.flush(how == nfs3.DataSync)
+}
+
+// pwrite writes as much as goes. When there are set-id bits to lose, it writes
+// as the caller: the kernel clears them for all who lack CAP_FSETID.
+func (o *op) pwrite(fd int, data []byte, off int64) (n int, e unix.Errno) {
+	write := func() unix.Errno {
+		for n < len(data) {
+			m, err := unix.Pwrite(fd, data[n:], off+int64(n))
+			if err == unix.EINTR {
+				continue
+			}
+			if err != nil && n == 0 {
+				return errnoOf(err)
+			}
+			if err != nil || m <= 0 {
+				break
+			}
+			n += m
+		}
+		return 0
+	}
+	if o.c.UID != 0 && o.st.Mode&(unix.S_ISUID|unix.S_ISGID) != 0 {
+		return n, o.as(write)
+	}
+	return n, write()
+}
+
+// grows says whether a write may need space: past the end, into a hole, or into
+// a file that has not been copied up.
+func (o *op) grows(off uint64, n int) bool {
+	return off+uint64(n) > uint64(o.st.Size) || o.st.Blocks*512 < o.st.Size || o.obj.rw.Load() < 0
+}
+
+// flush brings the object's data to disk; those who come meanwhile share the
+// next run.
+func (o *op) flush(dataOnly bool) nfs3.Status {
+	obj := o.obj
+	fd := int(obj.rw.Load())
+	if fd < 0 {
+		return nfs3.OK // no one has written through us since its data was brought to disk
+	}
+	var e unix.Errno
+	if dataOnly {
+		e = fdatasync(fd)
+	} else {
+		e = obj.syncs.do(func() unix.Errno {
+			obj.dirty.Store(false)
+			return fsync(fd)
+		})
+	}
+	if e != 0 {
+		o.fs.syncFailed(o.exp.root, e)
+		return nfs3.ErrIO
+	}
+	return nfs3.OK
+}
+
+// Commit implements nfs3.FS. It brings the whole file to disk, as the range is
+// a hint, and asks for no permission: it changes nothing that was not written.
+func (fs *FS) Commit(c *nfs3.Call, fh []byte, _ uint64, _ uint32, w *nfs3.Wcc) nfs3.Status {
+	o, st := fs.begin(c, fh)
+	if st != nfs3.OK {
+		return st
+	}
+	defer o.end()
+	pre(&o.st, &w.Before)
+	defer o.postNow(o.obj, &w.After)
+	if st := wantFile(o.obj); st != nfs3.OK {
+		return st
+	}
+	return o.flush(false)
+}

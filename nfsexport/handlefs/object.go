@@ -1,0 +1,116 @@
+package handlefs
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/nfsexport/nfs3"
+)
+
+// object is a file, directory or other thing that is open: one per handle,
+// shared by all calls on it.
+type object struct {
+	key  key
+	wire [nfs3.MaxHandle]byte
+	n    uint8 // bytes of wire
+	root *root
+	fd   int // O_PATH, or better
+	typ  uint32
+	ino  uint64
+
+	refs atomic.Int32 // one is the cache's
+	used atomic.Bool  // since the clock hand passed
+	slot int          // in the shard's ring; guarded by the shard
+
+	// dir is held for reading while entries of this directory are looked at
+	// together, and for writing while they change, so that attributes before
+	// and after a change are of this change alone. It is taken before open.
+	dir     sync.RWMutex
+	changes atomic.Uint64 // of the directory, by us
+	snap    atomic.Pointer[snapshot]
+
+	open  sync.Mutex   // held while ro or rw is opened
+	ro    atomic.Int32 // for reading, or -1
+	rw    atomic.Int32 // for both, or -1
+	dirty atomic.Bool  // unstable data since the last sync
+	syncs group
+
+	acl atomic.Int32 // see perm.go
+}
+
+func newObject(r *root, k *key, fd int, st *unix.Stat_t) *object {
+	obj := &object{root: r, key: *k, fd: fd, typ: st.Mode & unix.S_IFMT, ino: st.Ino}
+	obj.ro.Store(-1)
+	obj.rw.Store(-1)
+	obj.refs.Store(2) // the cache's and the caller's
+	return obj
+}
+
+func (obj *object) handle() []byte { return obj.wire[:obj.n] }
+
+func (obj *object) isDir() bool { return obj.typ == unix.S_IFDIR }
+
+func (obj *object) isRoot() bool { return obj.key == obj.root.key }
+
+// fds is the number of descriptors obj holds.
+func (obj *object) fds() int64 {
+	n := int64(1)
+	if obj.ro.Load() >= 0 {
+		n++
+	}
+	if rw := obj.rw.Load(); rw >= 0 && int(rw) != obj.fd {
+		n++
+	}
+	return n
+}
+
+// reader gives a descriptor to read from. obj is a regular file.
+func (o *op) reader(obj *object) (int, unix.Errno) {
+	if fd := obj.rw.Load(); fd >= 0 {
+		return int(fd), 0
+	}
+	if fd := obj.ro.Load(); fd >= 0 {
+		return int(fd), 0
+	}
+	return o.openIO(obj, &obj.ro, unix.O_RDONLY)
+}
+
+// writer gives a descriptor to write to. obj is a regular file. Opening it
+// copies a lower file up.
+func (o *op) writer(obj *object) (int, unix.Errno) {
+	if fd := obj.rw.Load(); fd >= 0 {
+		return int(fd), 0
+	}
+	return o.openIO(obj, &obj.rw, unix.O_RDWR)
+}
+
+// openIO opens obj for I/O. Only regular files come here: opening a fifo or a
+// device that a board has made would block or reach the host's hardware.
+func (o *op) openIO(obj *object, slot *atomic.Int32, flags int) (int, unix.Errno) {
+	obj.open.Lock()
+	defer obj.open.Unlock()
+	if fd := slot.Load(); fd >= 0 {
+		return int(fd), 0
+	}
+	fd, e := o.fs.reopen(obj.fd, flags)
+	if e != 0 {
+		return -1, e
+	}
+	slot.Store(int32(fd))
+	o.fs.cache.fds.Add(1)
+	o.fs.trim()
+	return fd, 0
+}
+
+// close closes the descriptors. No one holds obj any more.
+func (obj *object) close() {
+	if fd := int(obj.ro.Load()); fd >= 0 {
+		unix.Close(fd)
+	}
+	if fd := int(obj.rw.Load()); fd >= 0 && fd != obj.fd {
+		unix.Close(fd)
+	}
+	unix.Close(obj.fd)
+}

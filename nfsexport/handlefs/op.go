@@ -1,0 +1,242 @@
+package handlefs
+
+import (
+	"crypto/subtle"
+	"log/slog"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/nfsexport"
+	"rubus/nfsexport/nfs3"
+)
+
+// op is one call while it runs: who calls, on what, and scratch memory, pooled.
+type op struct {
+	fs   *FS
+	c    *nfs3.Call
+	exp  *export
+	obj  *object
+	st   unix.Stat_t // of obj, when the call began
+	name cname
+	h    kernelHandle
+	k    key
+}
+
+// begin checks a handle and who uses it, and opens its object. Without OK there
+// is no op. The MAC is checked before anything else is told or done.
+func (fs *FS) begin(c *nfs3.Call, fh []byte) (*op, nfs3.Status) {
+	o := fs.ops.Get().(*op)
+	o.c = c
+	st := o.enter(fh)
+	if st == nfs3.OK {
+		return o, st
+	}
+	o.end()
+	return nil, st
+}
+
+func (o *op) end() {
+	fs := o.fs
+	if o.obj != nil {
+		fs.cache.release(o.obj)
+	}
+	if o.exp != nil && o.exp.root != nil {
+		o.exp.root.leave()
+	}
+	o.c, o.exp, o.obj = nil, nil, nil
+	fs.ops.Put(o)
+}
+
+func (o *op) enter(fh []byte) nfs3.Status {
+	fs := o.fs
+	mac, ok := parseHandle(fh, &o.k)
+	if !ok {
+		return o.forged()
+	}
+	var e *export
+	for {
+		e = (*fs.table.Load())[o.k.export()]
+		if e == nil || e.root == nil || e.root.enter() {
+			break
+		}
+	}
+	o.exp = e
+	if e != nil && e.root != nil {
+		o.obj = fs.cache.get(&o.k, e.root)
+	}
+	if o.obj != nil {
+		if subtle.ConstantTimeCompare(fh, o.obj.handle()) != 1 {
+			return o.forged()
+		}
+	} else if !fs.sealer.verify(&o.k, mac) {
+		return o.forged()
+	}
+	if e == nil {
+		return nfs3.ErrStale
+	}
+	if st := o.admit(); st != nfs3.OK {
+		return st
+	}
+	if o.obj != nil {
+		return o.stat()
+	}
+	var st nfs3.Status
+	o.obj, st = o.openKey(&o.st)
+	return st
+}
+
+// stat reads the attributes of the call's object. What has no name left is gone:
+// its descriptors must not keep its space.
+func (o *op) stat() nfs3.Status {
+	if e := fstat(o.obj.fd, &o.st); e != 0 {
+		return status(e)
+	}
+	if o.st.Nlink == 0 {
+		o.fs.cache.dropObject(o.obj)
+		return nfs3.ErrStale
+	}
+	return nfs3.OK
+}
+
+// admit checks the caller's address and notes the call. Who may not use the
+// export is told ACCES and not STALE: on STALE a Linux client gives up a root
+// for good, and an address may be on its way to another board.
+func (o *op) admit() nfs3.Status {
+	e := o.exp
+	if !e.Allowed(o.c.Peer) {
+		e.Activity.Refused.Add(1)
+		o.fs.event(Refused, slog.LevelDebug, "call refused", e.ID, nil)
+		return nfs3.ErrAcces
+	}
+	e.Activity.Calls.Add(1)
+	now := o.fs.opts.Now().UnixNano()
+	if last := e.Activity.LastCall.Load(); now-last > int64(500*time.Millisecond) || now < last {
+		e.Activity.LastCall.Store(now)
+	}
+	if e.State != nfsexport.Ready || e.root == nil {
+		return nfs3.ErrJukebox
+	}
+	return nfs3.OK
+}
+
+func (o *op) forged() nfs3.Status {
+	o.fs.event(BadHandle, slog.LevelDebug, "bad file handle", 0, nil)
+	return nfs3.ErrBadHandle
+}
+
+// openKey opens the object of o.k, whose MAC is right, and gives it held.
+func (o *op) openKey(st *unix.Stat_t) (*object, nfs3.Status) {
+	o.h.typ, o.h.bytes = o.k.kernelType(), uint32(copy(o.h.data[:], o.k.kernel()))
+	fd, e := openHandle(o.exp.root.fd, &o.h, unix.O_PATH)
+	if e != 0 {
+		return nil, status(e)
+	}
+	if e := fstat(fd, st); e != 0 {
+		unix.Close(fd)
+		return nil, status(e)
+	}
+	if st.Nlink == 0 {
+		unix.Close(fd)
+		return nil, nfs3.ErrStale
+	}
+	return o.adopt(fd, st, false)
+}
+
+// adopt makes the held object of o.k from an open descriptor, which it takes;
+// rw says that it is good for I/O.
+func (o *op) adopt(fd int, st *unix.Stat_t, rw bool) (*object, nfs3.Status) {
+	if st.Dev != o.exp.root.dev {
+		unix.Close(fd)
+		o.fs.event(Foreign, slog.LevelWarn, "object on another device (xino=on is needed when layers and upper lie on different file systems)", o.exp.ID, nil)
+		return nil, nfs3.ErrIO
+	}
+	obj := newObject(o.exp.root, &o.k, fd, st)
+	if rw {
+		obj.rw.Store(int32(fd))
+	}
+	obj.n = o.fs.sealer.seal(&o.k, &obj.wire)
+	obj = o.fs.cache.insert(obj)
+	o.fs.trim()
+	return obj, nfs3.OK
+}
+
+// another opens a second handle of the call into *obj, held until the caller
+// releases it. Both must be of one export.
+func (o *op) another(fh []byte, obj **object, st *unix.Stat_t) nfs3.Status {
+	mac, ok := parseHandle(fh, &o.k)
+	if !ok || !o.fs.sealer.verify(&o.k, mac) {
+		return o.forged()
+	}
+	if o.k.export() != o.exp.ID {
+		return nfs3.ErrXDev
+	}
+	if *obj = o.fs.cache.get(&o.k, o.exp.root); *obj != nil {
+		return status(fstat((*obj).fd, st))
+	}
+	var s nfs3.Status
+	*obj, s = o.openKey(st)
+	return s
+}
+
+// keyOf puts the key of name in the directory dir, or of dir itself when name
+// is empty, into o.k. What is mounted there is not shown.
+func (o *op) keyOf(dir int, name *byte) unix.Errno {
+	m, e := handleOf(dir, name, &o.h)
+	if e != 0 {
+		return e
+	}
+	if m != o.exp.root.mount || !o.k.setKernel(o.h.typ, o.h.data[:o.h.bytes]) {
+		return unix.EACCES
+	}
+	o.k.setExport(o.exp.ID)
+	return 0
+}
+
+// child gives the object of o.name in dir, held, and its attributes.
+func (o *op) child(dir *object, st *unix.Stat_t) (*object, nfs3.Status) {
+	if e := o.keyOf(dir.fd, &o.name[0]); e != 0 {
+		return nil, status(e)
+	}
+	if obj := o.fs.cache.get(&o.k, o.exp.root); obj != nil {
+		if e := fstat(obj.fd, st); e == 0 && st.Nlink > 0 {
+			return obj, nfs3.OK
+		}
+		o.fs.cache.dropObject(obj)
+		o.fs.cache.release(obj)
+	}
+	fd, e := openat(dir.fd, &o.name[0], unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if e != 0 {
+		return nil, status(e)
+	}
+	return o.take(fd, st, false)
+}
+
+// take makes the held object of an open descriptor, which it takes.
+func (o *op) take(fd int, st *unix.Stat_t, rw bool) (*object, nfs3.Status) {
+	e := fstat(fd, st)
+	if e == 0 {
+		e = o.keyOf(fd, &empty)
+	}
+	if e != 0 {
+		unix.Close(fd)
+		return nil, status(e)
+	}
+	return o.adopt(fd, st, rw)
+}
+
+// setName takes over the name of an entry. A name that no directory can hold is
+// refused as the kernel's server does.
+func (o *op) setName(n *cname, name string) nfs3.Status {
+	switch {
+	case name == "" || strings.ContainsAny(name, "/\x00"):
+		return nfs3.ErrAcces
+	case len(name) > nfs3.MaxName:
+		return nfs3.ErrNameTooLong
+	}
+	n.set(name)
+	return nfs3.OK
+}
+
+func isDots(name string) bool { return name == "." || name == ".." }

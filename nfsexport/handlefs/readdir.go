@@ -1,0 +1,119 @@
+package handlefs
+
+import (
+	"sort"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/nfsexport/nfs3"
+)
+
+// The cookies of the two names every directory has. 0 is the start.
+const (
+	cookieDot    = 1
+	cookieDotDot = 2
+)
+
+// lister is the scratch memory of one ReadDir that goes on beyond a call frame.
+type lister struct {
+	entry  nfs3.Entry
+	handle [nfs3.MaxHandle]byte
+	st     unix.Stat_t
+}
+
+// ReadDir implements nfs3.FS. Entries come in the order of their cookies, which
+// depend on nothing but the names: so a listing goes on rightly after entries
+// came and went, after a copy-up, a remount and a restart, and no cookie is
+// ever bad.
+func (fs *FS) ReadDir(c *nfs3.Call, dir []byte, cookie uint64, verf *uint64, plus bool, add func(*nfs3.Entry) bool, a *nfs3.PostAttr) (eof bool, st nfs3.Status) {
+	o, st := fs.begin(c, dir)
+	if st != nfs3.OK {
+		return false, st
+	}
+	defer o.end()
+	*verf = 0
+	o.post(&o.st, a)
+	if !o.obj.isDir() {
+		return false, nfs3.ErrNotDir
+	}
+	if !o.may(o.obj, &o.st, mayRead) {
+		return false, nfs3.ErrAcces
+	}
+	// While entries are looked at none changes: a handle and the attributes
+	// beside it are of one object.
+	o.obj.dir.RLock()
+	defer o.obj.dir.RUnlock()
+	s, e := fs.snapshot(o, cookie)
+	if e != 0 {
+		return false, status(e)
+	}
+	eof = o.list(s, cookie, plus, add)
+	if eof {
+		fs.snaps.drop(o.obj, s)
+	} else {
+		fs.snaps.keep(o.obj, s)
+	}
+	return eof, nfs3.OK
+}
+
+// list gives the entries after cookie to add; it is true when the last was taken.
+func (o *op) list(s *snapshot, cookie uint64, plus bool, add func(*nfs3.Entry) bool) bool {
+	l := &lister{}
+	var name cname
+	if cookie < cookieDot {
+		name.set(".")
+		if !o.emit(l, &name, nfs3.Entry{FileID: o.obj.ino, Name: ".", Cookie: cookieDot}, plus, add) {
+			return false
+		}
+	}
+	if cookie < cookieDotDot {
+		ent := nfs3.Entry{FileID: s.parent, Name: "..", Cookie: cookieDotDot}
+		if name.set(".."); o.obj.isRoot() {
+			name.set(".")
+			ent.FileID = o.obj.ino
+		}
+		if !o.emit(l, &name, ent, plus, add) {
+			return false
+		}
+	}
+	for i := sort.Search(len(s.ents), func(i int) bool { return s.ents[i].cookie > cookie }); i < len(s.ents); i++ {
+		d := &s.ents[i]
+		n := s.name(d)
+		if plus {
+			name.set(n)
+		}
+		if !o.emit(l, &name, nfs3.Entry{FileID: d.ino, Name: n, Cookie: d.cookie}, plus, add) {
+			return false
+		}
+	}
+	return true
+}
+
+// emit gives one entry to add, with plus also with attributes and handle. What
+// is not there any more is passed over.
+func (o *op) emit(l *lister, name *cname, ent nfs3.Entry, plus bool, add func(*nfs3.Entry) bool) bool {
+	l.entry = ent
+	if !plus {
+		return add(&l.entry)
+	}
+	e := o.keyOf(o.obj.fd, &name[0])
+	if e == 0 {
+		e = o.statName(name, &l.st)
+	}
+	switch {
+	case e == unix.ENOENT:
+		return true
+	case e == 0 && l.st.Dev == o.exp.root.dev:
+		o.post(&l.st, &l.entry.Attr)
+		l.entry.FileID = l.st.Ino
+		l.entry.Handle = l.handle[:o.fs.sealer.seal(&o.k, &l.handle)]
+	}
+	return add(&l.entry)
+}
+
+func (o *op) statName(name *cname, st *unix.Stat_t) unix.Errno {
+	_, _, e := unix.Syscall6(sysFstatat, uintptr(o.obj.fd), uintptr(unsafe.Pointer(&name[0])),
+		uintptr(unsafe.Pointer(st)), unix.AT_SYMLINK_NOFOLLOW, 0, 0)
+	return e
+}

@@ -1,0 +1,182 @@
+package handlefs
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/nfsexport/nfs3"
+)
+
+// Remove implements nfs3.FS.
+func (fs *FS) Remove(c *nfs3.Call, dir []byte, name string, w *nfs3.Wcc) nfs3.Status {
+	return fs.unlink(c, dir, name, 0, w)
+}
+
+// Rmdir implements nfs3.FS.
+func (fs *FS) Rmdir(c *nfs3.Call, dir []byte, name string, w *nfs3.Wcc) nfs3.Status {
+	return fs.unlink(c, dir, name, unix.AT_REMOVEDIR, w)
+}
+
+func (fs *FS) unlink(c *nfs3.Call, dir []byte, name string, flags int, w *nfs3.Wcc) nfs3.Status {
+	o, st := fs.begin(c, dir)
+	if st != nfs3.OK {
+		return st
+	}
+	defer o.end()
+	o.obj.dir.Lock()
+	preNow(o.obj, &w.Before)
+	switch {
+	case !o.obj.isDir():
+		st = nfs3.ErrNotDir
+	case isDots(name):
+		st = nfs3.ErrAcces
+	default:
+		if st = o.setName(&o.name, name); st == nfs3.OK {
+			st = status(o.unlinkName(flags))
+		}
+	}
+	o.obj.changes.Add(1)
+	o.postNow(o.obj, &w.After)
+	o.obj.dir.Unlock()
+	return o.settle(st)
+}
+
+// unlinkName removes o.name and lets go of our descriptors of what it named,
+// else they would keep its space. The link count is not asked: an overlay may
+// show one that is too high.
+func (o *op) unlinkName(flags int) unix.Errno {
+	known := o.keyOf(o.obj.fd, &o.name[0]) == 0
+	e := o.as(func() unix.Errno {
+		_, _, e := unix.Syscall(unix.SYS_UNLINKAT, uintptr(o.obj.fd), uintptr(unsafe.Pointer(&o.name[0])), uintptr(flags))
+		return e
+	})
+	if e == 0 && known {
+		o.fs.cache.drop(&o.k)
+	}
+	return e
+}
+
+// Rename implements nfs3.FS.
+func (fs *FS) Rename(c *nfs3.Call, from []byte, fromName string, to []byte, toName string, wFrom, wTo *nfs3.Wcc) nfs3.Status {
+	o, st := fs.begin(c, from)
+	if st != nfs3.OK {
+		return st
+	}
+	defer o.end()
+	var dst *object
+	var dstStat unix.Stat_t
+	if st := o.another(to, &dst, &dstStat); st != nfs3.OK {
+		o.post(&o.st, &wFrom.After)
+		return st
+	}
+	defer fs.cache.release(dst)
+	unlock := lockBoth(o.obj, dst)
+	preNow(o.obj, &wFrom.Before)
+	preNow(dst, &wTo.Before)
+	var target cname
+	switch {
+	case !o.obj.isDir() || !dst.isDir():
+		st = nfs3.ErrNotDir
+	case isDots(fromName) || isDots(toName):
+		st = nfs3.ErrPerm
+	case o.room() == scarce:
+		st = nfs3.ErrNoSpc
+	default:
+		if st = o.setName(&o.name, fromName); st == nfs3.OK {
+			if st = o.setName(&target, toName); st == nfs3.OK {
+				st = status(o.rename(dst, &target))
+			}
+		}
+	}
+	o.obj.changes.Add(1)
+	dst.changes.Add(1)
+	o.postNow(o.obj, &wFrom.After)
+	o.postNow(dst, &wTo.After)
+	unlock()
+	return o.settle(st)
+}
+
+func (o *op) rename(dst *object, target *cname) unix.Errno {
+	// What the target named loses that name, unless both are one file: then
+	// nothing happens (rename(2)), and dropping it costs a little only.
+	known := o.keyOf(dst.fd, &target[0]) == 0
+	e := o.as(func() unix.Errno {
+		_, _, e := unix.Syscall6(unix.SYS_RENAMEAT, uintptr(o.obj.fd), uintptr(unsafe.Pointer(&o.name[0])),
+			uintptr(dst.fd), uintptr(unsafe.Pointer(&target[0])), 0, 0)
+		return e
+	})
+	if e == 0 && known {
+		o.fs.cache.drop(&o.k)
+	}
+	return e
+}
+
+// lockBoth locks two directories for change, in an order that all callers share.
+func lockBoth(a, b *object) (unlock func()) {
+	if a == b {
+		a.dir.Lock()
+		return a.dir.Unlock
+	}
+	if string(a.key[:]) > string(b.key[:]) {
+		a, b = b, a
+	}
+	a.dir.Lock()
+	b.dir.Lock()
+	return func() {
+		b.dir.Unlock()
+		a.dir.Unlock()
+	}
+}
+
+// Link implements nfs3.FS. The caller needs to be allowed to write to the
+// directory. The link itself is made as root: whether linking to others' files
+// is allowed (fs.protected_hardlinks) is for the client's kernel to say, and this
+// host's setting must not speak for it.
+func (fs *FS) Link(c *nfs3.Call, fh, dir []byte, name string, a *nfs3.PostAttr, w *nfs3.Wcc) nfs3.Status {
+	o, st := fs.begin(c, fh)
+	if st != nfs3.OK {
+		return st
+	}
+	defer o.end()
+	var dst *object
+	var dstStat unix.Stat_t
+	if st := o.another(dir, &dst, &dstStat); st != nfs3.OK {
+		o.post(&o.st, a)
+		return st
+	}
+	defer fs.cache.release(dst)
+	dst.dir.Lock()
+	preNow(dst, &w.Before)
+	switch {
+	case !dst.isDir():
+		st = nfs3.ErrNotDir
+	case o.obj.isDir():
+		st = nfs3.ErrIsDir
+	case isDots(name):
+		st = nfs3.ErrExist
+	case o.room() != roomy:
+		st = nfs3.ErrNoSpc
+	default:
+		if st = o.setName(&o.name, name); st == nfs3.OK {
+			st = o.link(dst, &dstStat)
+		}
+	}
+	dst.changes.Add(1)
+	o.postNow(o.obj, a)
+	o.postNow(dst, &w.After)
+	dst.dir.Unlock()
+	return o.settle(st)
+}
+
+func (o *op) link(dst *object, st *unix.Stat_t) nfs3.Status {
+	if !o.may(dst, st, mayWrite|mayExec) {
+		if o.may(dst, st, mayExec) && o.keyOf(dst.fd, &o.name[0]) == 0 {
+			return nfs3.ErrExist
+		}
+		return nfs3.ErrAcces
+	}
+	_, _, e := unix.Syscall6(unix.SYS_LINKAT, uintptr(o.obj.fd), uintptr(unsafe.Pointer(&empty)),
+		uintptr(dst.fd), uintptr(unsafe.Pointer(&o.name[0])), unix.AT_EMPTY_PATH, 0)
+	return status(e)
+}

@@ -1,0 +1,159 @@
+package handlefs
+
+import (
+	"math"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/nfsexport/nfs3"
+)
+
+// keepID in chown(2) leaves an owner or group as it is.
+const keepID = ^uint32(0)
+
+// SetAttr implements nfs3.FS.
+func (fs *FS) SetAttr(c *nfs3.Call, fh []byte, s *nfs3.SetAttr, guard *nfs3.Time, w *nfs3.Wcc) nfs3.Status {
+	o, st := fs.begin(c, fh)
+	if st != nfs3.OK {
+		return st
+	}
+	defer o.end()
+	o.obj.dir.Lock()
+	preNow(o.obj, &w.Before)
+	if guard != nil && (!w.Before.OK || *guard != w.Before.Ctime) {
+		st = nfs3.ErrNotSync
+	} else if l := o.room(); l == scarce && !shrinks(s, &o.st) || l == low && s.SetSize && s.Size > uint64(o.st.Size) {
+		st = nfs3.ErrNoSpc
+	} else {
+		st = o.change(o.obj, &o.st, *s)
+	}
+	o.postNow(o.obj, &w.After)
+	o.obj.dir.Unlock()
+	return o.settle(st)
+}
+
+// shrinks says whether s does nothing but cut off data, which never needs space
+// worth naming.
+func shrinks(s *nfs3.SetAttr, st *unix.Stat_t) bool {
+	return s.SetSize && s.Size < uint64(st.Size) && !s.SetMode && !s.SetUID && !s.SetGID
+}
+
+// change makes the changes of s, in the order of the kernel's server: the size
+// first, then the rest.
+func (o *op) change(obj *object, st *unix.Stat_t, s nfs3.SetAttr) nfs3.Status {
+	if s.SetSize {
+		if st := o.resize(obj, st, s.Size); st != nfs3.OK {
+			return st
+		}
+	}
+	if obj.typ == unix.S_IFLNK {
+		s.SetMode = false // a symbolic link has none
+	}
+	if !obj.isDir() && s.SetMode && (s.SetUID || s.SetGID) {
+		// A change of owner takes the set-id bits, also those of the same call.
+		s.Mode &^= unix.S_ISUID
+		if s.Mode&0o010 != 0 {
+			s.Mode &^= unix.S_ISGID
+		}
+	}
+	times, e := s.SetAtime != nfs3.KeepTime || s.SetMtime != nfs3.KeepTime, unix.Errno(0)
+	touch := times && s.SetAtime != nfs3.SetToClient && s.SetMtime != nfs3.SetToClient
+	if touch && !o.owns(st) && !o.may(obj, st, mayWrite) {
+		return nfs3.ErrAcces
+	}
+	if s.SetMode || s.SetUID || s.SetGID || times && !touch {
+		e = o.as(func() unix.Errno {
+			if s.SetUID || s.SetGID {
+				if e := chown(obj.fd, &s); e != 0 {
+					return e
+				}
+			}
+			if s.SetMode {
+				if e := o.chmod(obj.fd, s.Mode); e != 0 {
+					return e
+				}
+			}
+			if times && !touch {
+				return setTimes(obj.fd, &s)
+			}
+			return 0
+		})
+	}
+	// Setting a time to now is for writers too. The kernel lets them only set
+	// both at once, so it is done as root, who was asked for above.
+	if e == 0 && touch {
+		e = setTimes(obj.fd, &s)
+	}
+	return status(e)
+}
+
+// resize cuts or extends a file. The owner may always do that, as with Write.
+// It is done as the caller so that others' set-id bits are cleared.
+func (o *op) resize(obj *object, st *unix.Stat_t, size uint64) nfs3.Status {
+	if s := wantFile(obj); s != nfs3.OK {
+		return s
+	}
+	if !o.owns(st) && !o.may(obj, st, mayWrite) {
+		return nfs3.ErrAcces
+	}
+	if size > math.MaxInt64 {
+		return nfs3.ErrFBig
+	}
+	fd, e := o.writer(obj)
+	if e != 0 {
+		return status(e)
+	}
+	truncate := func() unix.Errno { return errnoOf(unix.Ftruncate(fd, int64(size))) }
+	if st.Mode&(unix.S_ISUID|unix.S_ISGID) != 0 {
+		e = o.as(truncate)
+	} else {
+		e = truncate()
+	}
+	return status(e)
+}
+
+func chown(fd int, s *nfs3.SetAttr) unix.Errno {
+	uid, gid := keepID, keepID
+	if s.SetUID {
+		uid = s.UID
+	}
+	if s.SetGID {
+		gid = s.GID
+	}
+	if s.SetUID && uid == keepID || s.SetGID && gid == keepID {
+		return unix.EINVAL // no id: chown(2) would take it for "keep"
+	}
+	_, _, e := unix.Syscall6(unix.SYS_FCHOWNAT, uintptr(fd), uintptr(unsafe.Pointer(&empty)),
+		uintptr(uid), uintptr(gid), unix.AT_EMPTY_PATH, 0)
+	return e
+}
+
+// chmod goes through /proc: chmod by an O_PATH descriptor came with Linux 6.6.
+func (o *op) chmod(fd int, mode uint32) unix.Errno {
+	var name [20]byte
+	putDecimal(&name, fd)
+	_, _, e := unix.Syscall(unix.SYS_FCHMODAT, uintptr(o.fs.proc), uintptr(unsafe.Pointer(&name[0])), uintptr(mode&0o7777))
+	return e
+}
+
+func setTimes(fd int, s *nfs3.SetAttr) unix.Errno {
+	ts := [2]unix.Timespec{kernelTime(s.SetAtime, s.Atime), kernelTime(s.SetMtime, s.Mtime)}
+	if ts[0].Nsec >= 1e9 && s.SetAtime == nfs3.SetToClient || ts[1].Nsec >= 1e9 && s.SetMtime == nfs3.SetToClient {
+		return unix.EINVAL // else a client could spell UTIME_NOW
+	}
+	_, _, e := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), uintptr(unsafe.Pointer(&empty)),
+		uintptr(unsafe.Pointer(&ts)), unix.AT_EMPTY_PATH, 0, 0)
+	return e
+}
+
+func kernelTime(how nfs3.SetTime, t nfs3.Time) unix.Timespec {
+	switch how {
+	case nfs3.SetToServer:
+		return unix.Timespec{Nsec: unix.UTIME_NOW}
+	case nfs3.SetToClient:
+		return unix.Timespec{Sec: int64(t.Sec), Nsec: int64(t.Nsec)}
+	default:
+		return unix.Timespec{Nsec: unix.UTIME_OMIT}
+	}
+}

@@ -1,0 +1,6 @@
+package handlefs
+
+import "golang.org/x/sys/unix"
+
+// The call has another name on this machine.
+const sysFstatat = unix.SYS_NEWFSTATAT

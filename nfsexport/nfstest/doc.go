@@ -1,0 +1,2 @@
+// Package nfstest is the conformance suite of a file system, mounted or called directly.
+package nfstest

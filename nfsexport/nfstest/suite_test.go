@@ -1,0 +1,36 @@
+package nfstest
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+var dirFlag = flag.String("dir", "", "run the suite on this mounted directory instead of a local overlay")
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if *dirFlag != "" { // where the directory is mounted, or inside a guest that has no namespaces to give
+		unix.Umask(0)
+		m.Run()
+		return
+	}
+	Main(m)
+}
+
+// TestMounted runs the suite on a local overlay, which is the reference, or on
+// the directory of -dir.
+func TestMounted(t *testing.T) {
+	dir := *dirFlag
+	if dir == "" {
+		base := t.TempDir()
+		if err := os.Chmod(filepath.Dir(base), 0o755); err != nil { // other users must get there
+			t.Fatal(err)
+		}
+		dir = NewOverlay(t, base, nil).Root
+	}
+	Run(t, Mounted(dir))
+}
