@@ -142,6 +142,10 @@ func replySource(oob []byte) []byte {
 		switch {
 		case m.Header.Level == unix.SOL_IP && m.Header.Type == unix.IP_PKTINFO && len(m.Data) >= unix.SizeofInet4Pktinfo:
 			info := unix.Inet4Pktinfo{Spec_dst: [4]byte(m.Data[4:8])}
+			if info.Spec_dst == [4]byte{} {
+				// It was queued before askDestination; its header still knows.
+				info.Spec_dst = [4]byte(m.Data[8:12])
+			}
 			return unix.PktInfo4(&info)
 		case m.Header.Level == unix.SOL_IPV6 && m.Header.Type == unix.IPV6_PKTINFO && len(m.Data) >= unix.SizeofInet6Pktinfo:
 			info := unix.Inet6Pktinfo{Addr: [16]byte(m.Data[:16])}

@@ -1,0 +1,2 @@
+// Package unfsd assembles the NFS server in user space.
+package unfsd
