@@ -1,0 +1,2 @@
+// Package child runs a program that does not outlive this one.
+package child

@@ -1,0 +1,2 @@
+// Package emulator runs in QEMU what a board's firmware fetched.
+package emulator

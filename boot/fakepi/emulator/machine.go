@@ -1,0 +1,289 @@
+package emulator
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/boot/fakepi"
+	"rubus/boot/fakepi/child"
+)
+
+// Program is QEMU, of Debian's package qemu-system-arm.
+const Program = "qemu-system-aarch64"
+
+// Options are what a Machine needs beside a Result.
+type Options struct {
+	// NIC is the tap device that firmware used. The machine inherits it; the
+	// caller closes its own.
+	NIC *os.File
+	// ConsoleLog, when not nil, gets all that the board prints.
+	ConsoleLog io.Writer
+	// Observe, when not nil, is told what is seen on the console.
+	Observe func(fakepi.Event)
+}
+
+// Errors that end a machine's life.
+var (
+	// ErrPanic says that the guest's kernel panicked.
+	ErrPanic = errors.New("the guest's kernel panicked")
+	// ErrStopped says that the emulator ended before it was asked to.
+	ErrStopped = errors.New("the emulator ended")
+)
+
+// Machine is an emulated board that runs.
+type Machine struct {
+	process *child.Process
+	con     *console
+	shell   *shell
+	dir     string
+	words   []Word
+	errors  bytes.Buffer // what QEMU says; read it once the process is gone
+	started time.Time
+	observe func(fakepi.Event)
+
+	mu     sync.Mutex
+	seen   map[string]bool
+	cancel context.CancelCauseFunc
+	life   context.Context
+}
+
+// Start starts the machine. Close must be called.
+func Start(res *fakepi.Result, opt Options) (*Machine, error) {
+	f, err := prepare(res, rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	qemu, err := exec.LookPath(Program)
+	if err != nil {
+		return nil, fmt.Errorf("finding the emulator (Debian package qemu-system-arm): %w", err)
+	}
+	dir, err := os.MkdirTemp("", "rubus-simulate-")
+	if err != nil {
+		return nil, fmt.Errorf("making a directory for the emulator: %w", err)
+	}
+	m := &Machine{dir: dir, words: f.words, started: time.Now(), observe: opt.Observe, seen: map[string]bool{}}
+	m.life, m.cancel = context.WithCancelCause(context.Background())
+	if err := m.start(qemu, f, res.Board.MAC.String(), opt); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return m, nil
+}
+
+func (m *Machine) start(qemu string, f files, mac string, opt Options) error {
+	for name, data := range map[string][]byte{"kernel": f.kernel, "initramfs": f.initramfs, "board.dtb": f.dtb} {
+		if err := os.WriteFile(filepath.Join(m.dir, name), data, 0o600); err != nil {
+			return fmt.Errorf("writing the emulator's files: %w", err)
+		}
+	}
+	ours, theirs, err := consolePair()
+	if err != nil {
+		return err
+	}
+	defer theirs.Close()
+	cmd := exec.Command(qemu, arguments(m.dir, f, mac)...)
+	// In this order; see nicFD and consoleFD.
+	cmd.ExtraFiles = []*os.File{opt.NIC, theirs}
+	cmd.Stdout, cmd.Stderr = &m.errors, &m.errors
+	if m.process, err = child.Start(cmd); err != nil {
+		ours.Close()
+		return err
+	}
+	m.con = newConsole(ours, opt.ConsoleLog, m.line)
+	go func() {
+		<-m.process.Done()
+		ours.Close()
+		m.cancel(ErrStopped)
+	}()
+	return nil
+}
+
+// consolePair is a socket pair: one end for this process, one to inherit.
+func consolePair() (net.Conn, *os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("making the console's sockets: %w", err)
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), "console"), os.NewFile(uintptr(fds[1]), "console")
+	defer ours.Close()
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		theirs.Close()
+		return nil, nil, fmt.Errorf("making the console's sockets: %w", err)
+	}
+	return conn, theirs, nil
+}
+
+// Words are what the emulator added to the fetched command line.
+func (m *Machine) Words() []Word { return m.words }
+
+// milestones are the lines of the console that mark how far a boot has come.
+var milestones = []struct {
+	text    string
+	pattern *regexp.Regexp
+}{
+	{"kernel starts", regexp.MustCompile(`Booting Linux on physical CPU`)},
+	{"initramfs starts", regexp.MustCompile(`Run /init as init process|Loading, please wait`)},
+	{"network card found", regexp.MustCompile(`eth0: register '(rndis_host|cdc_ether)'`)},
+	{"address from DHCP", regexp.MustCompile(`IP-Config: .* complete|IP-Config: Got DHCP answer`)},
+	{"root is mounted, systemd starts", regexp.MustCompile(`systemd\[1\]: systemd \S+ running in system mode|systemd\[1\]: Inserted module`)},
+	{"multi-user system reached", regexp.MustCompile(`Reached target.*multi-user\.target`)},
+	{"powers down", regexp.MustCompile(`reboot: (Power down|System halted|Restarting system)`)},
+}
+
+var panicLine = regexp.MustCompile(`Kernel panic - not syncing: (.*)`)
+
+// line looks at one line of the console.
+func (m *Machine) line(l string) {
+	if p := panicLine.FindStringSubmatch(l); p != nil {
+		m.cancel(fmt.Errorf("%w: %s", ErrPanic, printable(p[1])))
+	}
+	for _, s := range milestones {
+		if s.pattern.MatchString(l) {
+			m.event(s.text)
+		}
+	}
+}
+
+// event reports a milestone the first time it is reached.
+func (m *Machine) event(text string) {
+	m.mu.Lock()
+	again := m.seen[text]
+	m.seen[text] = true
+	m.mu.Unlock()
+	if again || m.observe == nil {
+		return
+	}
+	m.observe(fakepi.Event{At: time.Since(m.started), Stage: "linux", Kind: fakepi.KindEmulator, Text: text})
+}
+
+// WaitLogin waits until the board asks for a user. It fails at once when the
+// kernel panics or the emulator ends; the error then has the last lines.
+func (m *Machine) WaitLogin(ctx context.Context) error {
+	err := m.alive(ctx, func(ctx context.Context) error {
+		_, err := m.con.waitFor(ctx, loginPrompt)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for a login prompt: %w", err)
+	}
+	m.event("login prompt")
+	return nil
+}
+
+// Exec runs a command as root in the guest, whose output goes to out, and
+// returns its exit status. It logs in first when nobody has; call WaitLogin
+// before.
+func (m *Machine) Exec(ctx context.Context, command string, out io.Writer) (status int, err error) {
+	err = m.alive(ctx, func(ctx context.Context) error {
+		if m.shell == nil {
+			if m.shell, err = login(ctx, m.con); err != nil {
+				return err
+			}
+			m.event("logged in")
+		}
+		status, err = m.shell.run(ctx, command, out)
+		return err
+	})
+	return status, err
+}
+
+// PowerOff asks the guest to power down and waits until the emulator is gone.
+// Without a shell there is nobody to ask.
+func (m *Machine) PowerOff(ctx context.Context) error {
+	if m.shell == nil {
+		return errors.New("powering the guest down: nobody is logged in")
+	}
+	if err := m.con.send("systemctl poweroff\r"); err != nil {
+		return err
+	}
+	select {
+	case <-m.process.Done():
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("powering the guest down: %w", context.Cause(ctx))
+	}
+}
+
+// Attach joins the console to a terminal until ctx is done or the board is off.
+// What is read from in is typed.
+func (m *Machine) Attach(ctx context.Context, in io.Reader, out io.Writer) error {
+	m.con.setTee(out)
+	defer m.con.setTee(nil)
+	go func() { _, _ = io.Copy(m.con.line, in) }()
+	select {
+	case <-m.process.Done():
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// alive runs f with a context that ends with the machine's life.
+func (m *Machine) alive(ctx context.Context, f func(context.Context) error) error {
+	both, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := context.AfterFunc(m.life, func() { cancel(context.Cause(m.life)) })
+	defer stop()
+	err := f(both)
+	if err == nil {
+		return nil
+	}
+	if cause := context.Cause(m.life); cause != nil && ctx.Err() == nil {
+		err = cause
+	} else if errors.Is(err, errConsole) {
+		<-m.process.Done()
+		err = ErrStopped
+	}
+	return &ConsoleError{Err: err, Console: m.con.lastLines(12), Emulator: m.said()}
+}
+
+// said is what QEMU printed, once it is gone.
+func (m *Machine) said() string {
+	select {
+	case <-m.process.Done():
+		return printable(m.errors.String())
+	default:
+		return ""
+	}
+}
+
+// ConsoleError is an error with the last lines that the board and the emulator printed.
+type ConsoleError struct {
+	Err               error
+	Console, Emulator string
+}
+
+// Error implements error; it is the cause alone.
+func (e *ConsoleError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *ConsoleError) Unwrap() error { return e.Err }
+
+// Running says whether the emulator still runs.
+func (m *Machine) Running() bool {
+	select {
+	case <-m.process.Done():
+		return false
+	default:
+		return true
+	}
+}
+
+// Close ends the emulator and removes its files. It returns when both are gone.
+func (m *Machine) Close() error {
+	m.process.Stop(5 * time.Second)
+	m.cancel(ErrStopped)
+	return os.RemoveAll(m.dir)
+}
