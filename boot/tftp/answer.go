@@ -1,0 +1,92 @@
+package tftp
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+)
+
+// answer serves one admitted request.
+func (r *running) answer(ctx context.Context, event Event, start time.Time, req request, at arrival, t *active) {
+	refuse := func(outcome Outcome, code byte, message string, err error) {
+		r.end(event, start, outcome, errors.Join(err, sendError(ctx, event.Request, code, message)))
+	}
+	switch {
+	case req.op == opWrite:
+		refuse(Refused, codeAccess, "Read only", errors.New("write request"))
+		return
+	case req.mode != "octet":
+		// Line ends of netascii would change the size that tsize announces.
+		refuse(Refused, codeIllegal, "Use octet mode", errors.New("mode is not octet"))
+		return
+	}
+	file, err := r.Handler.Open(ctx, event.Request)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		r.end(event, start, stopOutcome(ctx), context.Cause(ctx))
+		return
+	case errors.Is(err, ErrSilent):
+		r.end(event, start, Silent, err)
+		return
+	case errors.Is(err, ErrNotFound):
+		refuse(NotFound, codeNotFound, "File not found", nil)
+		return
+	case errors.Is(err, ErrRefused):
+		refuse(Refused, codeAccess, "Access violation", err)
+		return
+	default:
+		refuse(Failed, codeUndefined, "Not available", err)
+		return
+	}
+	defer file.Close()
+	sock, err := dial(ctx, at.local, event.Request.Client)
+	if err != nil {
+		r.end(event, start, Failed, err)
+		return
+	}
+	defer sock.Close()
+	event.Size = file.Size()
+	answer, block := negotiate(req.options, event.Size, r.MTU(at.interf)-blockOverhead)
+	event.Block = block
+	res := transfer{
+		sock: sock, file: file, answer: answer, block: block, timeout: r.Timeout, retries: r.Retries,
+		moved: &t.moved,
+	}.run(ctx)
+	event.Bytes, event.Retries = res.bytes, res.retries
+	r.end(event, start, res.outcome, res.err)
+}
+
+// sendError sends one ERROR, from a port of its own as a transfer would.
+func sendError(ctx context.Context, r Request, code byte, message string) error {
+	sock, err := dial(ctx, r.Server, r.Client)
+	if err != nil {
+		return err
+	}
+	defer sock.Close()
+	_, err = sock.Write(packError(code, message))
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// end reports a request that is over.
+func (r *running) end(e Event, start time.Time, outcome Outcome, err error) {
+	e.Outcome, e.Err, e.Duration = outcome, err, time.Since(start)
+	attrs := []any{
+		"client", e.Request.Client.String(), "path", e.Request.Path, "outcome", string(outcome),
+		"bytes", e.Bytes, "duration", e.Duration, "retries", e.Retries,
+	}
+	if err != nil {
+		attrs = append(attrs, "err", err)
+	}
+	switch outcome {
+	case Failed, Timeout:
+		r.Logger.Warn("TFTP read", attrs...)
+	default:
+		r.Logger.Debug("TFTP read", attrs...)
+	}
+	r.Observe(e)
+}

@@ -1,0 +1,258 @@
+package tftp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Request is a read request.
+type Request struct {
+	// Path is as the client sent it: any bytes but zero, also "../x".
+	Path   string
+	Client netip.AddrPort
+	// Server is the address the request came to, and that the answer comes from.
+	Server netip.Addr
+}
+
+// File is what a request reads. Its size is final when it is opened; a file
+// that ends before it makes the transfer fail.
+type File interface {
+	io.ReadCloser
+	Size() int64
+}
+
+// Handler opens files for clients.
+type Handler interface {
+	// Open is called once for a request, in a goroutine of its own, and may
+	// take its time: the client's repetitions are dropped meanwhile. ctx ends
+	// when the client starts anew or the server stops. Errors are ErrNotFound,
+	// ErrRefused and ErrSilent, or any other, which the client isn't told.
+	Open(ctx context.Context, r Request) (File, error)
+}
+
+// What a Handler answers instead of a file.
+var (
+	// ErrNotFound is answered at once with error code 1: the firmware goes on
+	// with the next name.
+	ErrNotFound = errors.New("file not found")
+	// ErrRefused is answered with error code 2.
+	ErrRefused = errors.New("access violation")
+	// ErrSilent is not answered at all: the client is none of ours.
+	ErrSilent = errors.New("no answer")
+)
+
+// Server serves reads. The zero value of each field but Handler is a default.
+type Server struct {
+	Handler Handler
+	// Known says whether a client may be answered at all; nil is all. It is
+	// called for every packet, so it must not block.
+	Known func(netip.Addr) bool
+	// Observe, when not nil, is called at the end of every request, from many
+	// goroutines.
+	Observe func(Event)
+	// Logger takes failures as warnings and all else as debug messages; nil
+	// drops them.
+	Logger *slog.Logger
+	// Timeout is how long to wait for an acknowledgement before sending again,
+	// 1 s by default: a board gives up after 30 s for a whole file.
+	Timeout time.Duration
+	// Retries is how often to send again, 5 by default.
+	Retries int
+	// MaxTransfers bounds all transfers at once, 256 by default.
+	MaxTransfers int
+	// MaxPerClient bounds those of one address, 8 by default.
+	MaxPerClient int
+	// Grace is how long transfers may go on once the server stops, 5 s by
+	// default.
+	Grace time.Duration
+	// MTU gives the largest packet of an interface by its index; nil asks the
+	// kernel.
+	MTU func(index int) int
+}
+
+func (s *Server) withDefaults() Server {
+	d := *s
+	def := func(v *int, n int) {
+		if *v <= 0 {
+			*v = n
+		}
+	}
+	wait := func(v *time.Duration, t time.Duration) {
+		if *v <= 0 {
+			*v = t
+		}
+	}
+	wait(&d.Timeout, time.Second)
+	wait(&d.Grace, 5*time.Second)
+	def(&d.Retries, 5)
+	def(&d.MaxTransfers, 256)
+	def(&d.MaxPerClient, 8)
+	if d.Known == nil {
+		d.Known = func(netip.Addr) bool { return true }
+	}
+	if d.Observe == nil {
+		d.Observe = func(Event) {}
+	}
+	if d.Logger == nil {
+		d.Logger = slog.New(slog.DiscardHandler)
+	}
+	if d.MTU == nil {
+		d.MTU = linkMTU
+	}
+	return d
+}
+
+// Serve answers requests that come to conn, which Listen made, until ctx is
+// over, lets transfers end for Grace, and closes conn. The error says why it could not go on; it is
+// nil when ctx ended it.
+func (s *Server) Serve(ctx context.Context, conn *net.UDPConn) error {
+	defer conn.Close()
+	r := &running{Server: s.withDefaults(), transfers: make(map[netip.AddrPort]*active), perClient: make(map[netip.Addr]int)}
+	// Transfers outlive ctx by Grace.
+	hard, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	err := r.receive(ctx, hard, conn)
+
+	grace := time.AfterFunc(r.Grace, func() { cancel(errStopped) })
+	defer grace.Stop()
+	r.wg.Wait()
+	if err != nil {
+		return fmt.Errorf("serving TFTP: %w", err)
+	}
+	return nil
+}
+
+// running is a Server at work.
+type running struct {
+	Server
+	wg sync.WaitGroup
+
+	mu        sync.Mutex
+	transfers map[netip.AddrPort]*active
+	perClient map[netip.Addr]int
+}
+
+// active is one request that is being answered.
+type active struct {
+	raw    string // the request's bytes
+	cancel context.CancelCauseFunc
+	// moved is set once the client confirmed something: a request like it is
+	// then no repetition but a new start.
+	moved atomic.Bool
+}
+
+// receive reads packets until ctx is over. Transfers end by hard.
+func (r *running) receive(ctx, hard context.Context, conn *net.UDPConn) error {
+	buf, oob := make([]byte, maxRequest+1), make([]byte, 128)
+	for failures := 0; ; {
+		n, oobn, _, client, err := conn.ReadMsgUDPAddrPort(buf, oob)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return err
+		case err != nil:
+			// Of no one client; but never spin on it.
+			if failures++; failures > 100 {
+				return err
+			}
+			r.Logger.Warn("reading a TFTP packet", "err", err)
+			continue
+		}
+		failures = 0
+		at, ok := parseArrival(oob[:oobn])
+		if !ok || at.broadcast || client.Port() == 0 {
+			continue // RFC 1123 section 4.2.3.4: no answer to broadcasts
+		}
+		r.packet(hard, netip.AddrPortFrom(client.Addr().Unmap(), client.Port()), at, buf[:n])
+	}
+}
+
+// packet decides on one packet.
+func (r *running) packet(hard context.Context, client netip.AddrPort, at arrival, raw []byte) {
+	start := time.Now()
+	event := Event{Request: Request{Client: client, Server: at.local}}
+	if !r.Known(client.Addr()) {
+		r.end(event, start, Silent, nil)
+		return
+	}
+	req, err := parseRequest(raw)
+	if err != nil {
+		r.end(event, start, Malformed, err)
+		return
+	}
+	event.Request.Path = req.path
+	ctx, t, verdict := r.admit(hard, client, string(raw))
+	switch verdict {
+	case admitted:
+	case repeated:
+		return
+	default:
+		r.end(event, start, Busy, nil)
+		return
+	}
+	go func() {
+		defer r.wg.Done()
+		defer r.release(client, t)
+		r.answer(ctx, event, start, req, at, t)
+	}()
+}
+
+type verdict int
+
+const (
+	admitted verdict = iota
+	repeated         // the same request is being answered already
+	tooMany
+)
+
+// admit enters a request into the table, in place of an older one from the
+// same port: a board that was reset uses the same ports again.
+func (r *running) admit(hard context.Context, client netip.AddrPort, raw string) (context.Context, *active, verdict) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if old := r.transfers[client]; old != nil {
+		if old.raw == raw && !old.moved.Load() {
+			return nil, nil, repeated
+		}
+		old.cancel(errSuperseded)
+		r.forget(client)
+	}
+	if len(r.transfers) >= r.MaxTransfers || r.perClient[client.Addr()] >= r.MaxPerClient {
+		return nil, nil, tooMany
+	}
+	ctx, cancel := context.WithCancelCause(hard)
+	t := &active{raw: raw, cancel: cancel}
+	r.transfers[client] = t
+	r.perClient[client.Addr()]++
+	r.wg.Add(1)
+	return ctx, t, admitted
+}
+
+// release takes a request out of the table, unless another has its place.
+func (r *running) release(client netip.AddrPort, t *active) {
+	t.cancel(nil)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.transfers[client] == t {
+		r.forget(client)
+	}
+}
+
+// forget drops the entry of a client. r.mu is held.
+func (r *running) forget(client netip.AddrPort) {
+	delete(r.transfers, client)
+	if r.perClient[client.Addr()]--; r.perClient[client.Addr()] <= 0 {
+		delete(r.perClient, client.Addr())
+	}
+}
