@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,11 @@ type Options struct {
 	// for the server's own state: below it boards' calls that need space are
 	// answered NFS3ERR_NOSPC. 0: nothing is kept.
 	Reserve uint64
+	// Rebind is asked about a call with a good handle from a peer that may not
+	// use the export: true when it is the export's board on another address, and
+	// the call goes on. It runs on the goroutine of the call, may block, may
+	// Publish, and is to answer a stranger's next calls quickly. nil: never.
+	Rebind func(nfsexport.ID, netip.AddrPort) bool
 	// Logger gets one line per event that an admin should know; nil: silent.
 	Logger *slog.Logger
 	// Observe is told the same events, on the goroutine of the call; nil: silent.

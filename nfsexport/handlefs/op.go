@@ -105,7 +105,7 @@ func (o *op) stat() nfs3.Status {
 // for good, and an address may be on its way to another board.
 func (o *op) admit() nfs3.Status {
 	e := o.exp
-	if !e.Allowed(o.c.Peer) {
+	if !e.Allowed(o.c.Peer) && !o.rebound() {
 		e.Activity.Refused.Add(1)
 		o.fs.event(Refused, slog.LevelDebug, "call refused", e.ID, nil)
 		return nfs3.ErrAcces
@@ -119,6 +119,11 @@ func (o *op) admit() nfs3.Status {
 		return nfs3.ErrJukebox
 	}
 	return nfs3.OK
+}
+
+// rebound asks whether the caller is the export's board on another address.
+func (o *op) rebound() bool {
+	return o.fs.opts.Rebind != nil && o.fs.opts.Rebind(o.exp.ID, o.c.Peer)
 }
 
 func (o *op) forged() nfs3.Status {
