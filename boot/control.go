@@ -9,7 +9,6 @@ import (
 
 	"rubus/config/device"
 	"rubus/images/imageref"
-	"rubus/overlay"
 )
 
 // ErrUp says that something was refused because the board is up, or may be.
@@ -61,18 +60,18 @@ type UpperInfo struct {
 }
 
 // Uppers lists a board's uppers with their sizes. It reads whole trees.
-func (f *Fleet) Uppers(serial device.Serial) ([]UpperInfo, error) {
+func (f *Fleet) Uppers(ctx context.Context, serial device.Serial) ([]UpperInfo, error) {
 	b := f.known(serial)
 	if b == nil {
 		return nil, fmt.Errorf("board %s: %w", serial, ErrNotFound)
 	}
 	var out []UpperInfo
 	for _, s := range b.slots() {
-		bytes, files, err := overlay.Usage(f.spec(serial, s).UpperDir)
+		u, err := f.uppers(serial).Usage(ctx, s.upperID())
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("measuring upper %q of board %s: %w", s.upperID(), serial, err)
 		}
-		out = append(out, UpperInfo{Upper: s.upperID(), State: s.State, Image: s.Image, Bytes: bytes, Files: files, Made: s.Made})
+		out = append(out, UpperInfo{Upper: string(s.upperID()), State: s.State, Image: s.Image, Bytes: u.Bytes, Files: u.Files, Made: s.Made})
 	}
 	return out, nil
 }
@@ -109,7 +108,7 @@ func (f *Fleet) Reset(ctx context.Context, serial device.Serial, force bool) err
 	}
 	var errs []error
 	for _, s := range gone {
-		err := overlay.RemoveUpper(f.spec(serial, s).UpperDir)
+		err := f.uppers(serial).Remove(ctx, s.upperID())
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}

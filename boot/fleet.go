@@ -178,7 +178,7 @@ func (f *Fleet) Start(ctx context.Context) error {
 			f.log.Error("a board's record cannot be read; the board is not served", "serial", s, "err", err)
 			continue
 		}
-		if err := f.cleanUppers(b); err != nil {
+		if err := f.cleanUppers(ctx, b); err != nil {
 			f.log.Warn("a board's leftovers cannot be removed", "serial", s, "err", err)
 		}
 		if rec.Up {
@@ -378,13 +378,18 @@ func newExportID() nfsexport.ID {
 
 // spec is the overlay of a slot.
 func (f *Fleet) spec(serial device.Serial, s Slot) overlay.Spec {
-	p := pathsOf(f.opt.State, serial)
+	id := s.upperID()
 	dirs := make([]string, len(s.Base.Digests))
 	for i, d := range s.Base.Digests {
 		dirs[i] = f.opt.Store.LayerDir(d)
 	}
 	return overlay.Spec{
 		Serial: serial, Base: s.Base, LayerDirs: dirs,
-		UpperDir: filepath.Join(p.uppers(), s.upperID()), UpperID: s.upperID(), Target: p.root(s.N),
+		UpperDir: f.uppers(serial).Path(id), UpperID: id, Target: pathsOf(f.opt.State, serial).root(s.N),
 	}
+}
+
+// uppers is where the uppers of a board are.
+func (f *Fleet) uppers(serial device.Serial) overlay.Uppers {
+	return overlay.UppersOf(filepath.Join(f.opt.State, "devices"), serial)
 }

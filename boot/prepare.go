@@ -127,7 +127,7 @@ func (f *Fleet) baseOf(v images.Version) (overlay.Base, error) {
 // upperEmpty says whether a slot's upper holds nothing; one that was never
 // made holds nothing.
 func (f *Fleet) upperEmpty(b *board, s Slot) (bool, error) {
-	empty, err := overlay.IsEmpty(f.spec(b.serial, s).UpperDir)
+	empty, err := f.uppers(b.serial).IsEmpty(s.upperID())
 	if errors.Is(err, fs.ErrNotExist) && s.Mounted.IsZero() {
 		return true, nil
 	}
@@ -150,7 +150,8 @@ func (f *Fleet) mount(ctx context.Context, b *board, s Slot) error {
 	}
 	p := pathsOf(f.opt.State, b.serial)
 	if _, err := os.Lstat(spec.UpperDir); errors.Is(err, fs.ErrNotExist) && s.Mounted.IsZero() {
-		if err := overlay.CreateUpper(spec.UpperDir); err != nil {
+		top := spec.LayerDirs[len(spec.LayerDirs)-1]
+		if _, err := f.uppers(b.serial).Create(s.Base, s.N, top); err != nil {
 			return err
 		}
 	}
@@ -239,8 +240,10 @@ func (f *Fleet) release(b *board, s Slot) error {
 	delete(f.byPath, exportPath(b.serial, s.N))
 	delete(f.byID, s.Export)
 	f.mu.Unlock()
-	spec := f.spec(b.serial, s)
-	if err := overlay.Unmount(spec); err != nil {
+	root := overlay.Root{
+		Serial: b.serial, BaseID: s.Base.ID, UpperID: s.upperID(), Target: pathsOf(f.opt.State, b.serial).root(s.N),
+	}
+	if err := overlay.Unmount(context.Background(), root); err != nil {
 		return fmt.Errorf("unmounting the root of board %s: %w", b.serial, err)
 	}
 	b.mu.Lock()
@@ -251,7 +254,7 @@ func (f *Fleet) release(b *board, s Slot) error {
 	}
 	b.mu.Unlock()
 	// The mount point is empty now; rmdir takes nothing that is not.
-	_ = unix.Rmdir(spec.Target)
+	_ = unix.Rmdir(root.Target)
 	return nil
 }
 
@@ -262,7 +265,7 @@ func (f *Fleet) discard(b *board, s Slot) {
 		f.log.Warn("a root that is not needed any more stays", "serial", b.serial, "root", s.N, "err", err)
 		return
 	}
-	err := overlay.RemoveUpper(f.spec(b.serial, s).UpperDir)
+	err := f.uppers(b.serial).Remove(context.Background(), s.upperID())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		f.log.Warn("an upper that is not needed any more stays", "serial", b.serial, "upper", s.upperID(), "err", err)
 	}

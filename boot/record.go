@@ -125,14 +125,13 @@ func pathsOf(state string, s device.Serial) boardPaths { return boardPaths{state
 
 func (p boardPaths) dir() string    { return filepath.Join(p.state, "devices", p.serial) }
 func (p boardPaths) record() string { return filepath.Join(p.dir(), "device.json") }
-func (p boardPaths) uppers() string { return filepath.Join(p.dir(), "uppers") }
 func (p boardPaths) roots() string  { return filepath.Join(p.state, "roots", p.serial) }
 func (p boardPaths) root(n int) string {
 	return filepath.Join(p.roots(), fmt.Sprint(n))
 }
 
 // upperID names the upper of a slot: the base it was written over and the slot.
-func (s *Slot) upperID() string { return fmt.Sprintf("%s.%d", s.Base.ID, s.N) }
+func (s *Slot) upperID() overlay.UpperID { return overlay.MakeUpperID(s.Base.ID, s.N) }
 
 // exportPath is what the board gives to MNT for a slot.
 func exportPath(serial device.Serial, n int) string { return fmt.Sprintf("/%s/%d", serial, n) }

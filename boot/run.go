@@ -2,10 +2,6 @@ package boot
 
 import (
 	"context"
-	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
 
 	"rubus/overlay"
@@ -182,25 +178,22 @@ func (f *Fleet) probe(b *board) {
 // cleanUppers finishes removals that a crash cut short, and names directories
 // that no slot of the board accounts for: nothing that may hold writes is
 // removed without being asked.
-func (f *Fleet) cleanUppers(b *board) error {
-	dir := pathsOf(f.opt.State, b.serial).uppers()
-	if err := overlay.CleanTrash(dir); err != nil {
+func (f *Fleet) cleanUppers(ctx context.Context, b *board) error {
+	u := f.uppers(b.serial)
+	if err := u.Sweep(ctx); err != nil {
 		return err
 	}
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+	ids, err := u.List()
 	if err != nil {
 		return err
 	}
-	known := map[string]bool{}
+	known := map[overlay.UpperID]bool{}
 	for _, s := range b.slots() {
 		known[s.upperID()] = true
 	}
-	for _, e := range entries {
-		if !known[e.Name()] {
-			f.log.Warn("an upper that device.json does not name is left alone", "serial", b.serial, "upper", filepath.Join(dir, e.Name()))
+	for _, id := range ids {
+		if !known[id] {
+			f.log.Warn("an upper that device.json does not name is left alone", "serial", b.serial, "upper", u.Path(id))
 		}
 	}
 	return nil
