@@ -46,6 +46,7 @@ devices.yaml names.`,
 		root.AddCommand(cmds...)
 	}
 	add("", newVersionCmd(g))
+	add(groupServer, newServeCmd(g))
 	_ = add
 	return root
 }

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"path/filepath"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sync/errgroup"
+
+	"rubus/boot"
+	"rubus/boot/neigh"
+	"rubus/boot/proxydhcp"
+	"rubus/boot/tftp"
+	"rubus/cmd/internal/ports"
+	"rubus/cmd/internal/ui"
+	"rubus/config"
+	"rubus/images"
+	"rubus/nfsexport/handlefs"
+	"rubus/nfsexport/unfsd"
+	"rubus/overlay"
+)
+
+// server is the daemon: its parts and how they are wired. It decides nothing.
+type server struct {
+	g     *globals
+	log   *slog.Logger
+	conf  *reloader
+	cfg   config.Daemon // as the daemon was started with
+	state string
+
+	store   *images.Store
+	neigh   *neigh.Table
+	exports *handlefs.FS
+	fleet   *boot.Fleet
+	nfs     *unfsd.Backend
+	tftp    []*net.UDPConn
+}
+
+// newServer makes all parts; it opens no port and mounts nothing.
+func newServer(g *globals, conf *reloader, log *slog.Logger) (*server, error) {
+	s := &server{g: g, conf: conf, log: log, cfg: conf.snapshot().Daemon(), state: conf.state}
+	if err := makeState(s.state); err != nil {
+		return nil, err
+	}
+	key, err := handleKey(s.state)
+	if err != nil {
+		return nil, err
+	}
+	if s.store, err = images.Open(filepath.Join(s.state, "images")); err != nil {
+		return nil, err
+	}
+	s.neigh = neigh.New(neigh.Options{Logger: log})
+	s.exports, err = handlefs.New(handlefs.Options{
+		Key: key, Seed: randomSeed(), Reserve: uint64(s.cfg.Reserve), Logger: log,
+		Rebind: s.rebind,
+	})
+	if err != nil {
+		return nil, err
+	}
+	limits := boot.DefaultLimits()
+	limits.Quiet = s.cfg.Quiet
+	s.fleet = boot.New(boot.Options{
+		State: s.state, Store: s.store, Exporter: s.exports, Neighbours: s.neigh, Logger: log,
+		NFSPort: s.cfg.NFS.Port, InsecurePorts: s.cfg.NFS.InsecurePorts,
+		TrustFirst: s.cfg.DHCP.Mode == config.DHCPOff, Limits: limits,
+	})
+	conf.start(log, s.apply)
+	addrs, err := listenAddrs(s.cfg.Listen)
+	if err != nil {
+		return nil, err
+	}
+	s.nfs = unfsd.New(unfsd.Config{
+		Store: s.exports, Mounter: mounter{s.fleet, s.exports}, Addrs: addrs,
+		Ports:        unfsd.Ports{NFS: s.cfg.NFS.Port, Mount: s.cfg.NFS.MountPort, Portmap: s.cfg.NFS.PortmapPort},
+		CachePath:    filepath.Join(g.RunDir, "nfs-replies"),
+		DatagramFrom: s.neigh.OnLink, Log: log,
+	})
+	return s, nil
+}
+
+// start makes everything ready: the roots of boards that are up first, and the
+// ports last, so that no board finds less than it had.
+func (s *server) start(ctx context.Context) error {
+	if err := overlay.Probe(ctx, s.state); err != nil {
+		return ui.Hint(fmt.Errorf("the state directory %q cannot carry the boards' roots: %w", s.state, err),
+			"use a directory on ext4, xfs or btrfs of this machine: \"state\" of rubus.yaml, or --state")
+	}
+	if err := s.fleet.Start(ctx); err != nil {
+		return err
+	}
+	return errors.Join(s.listenTFTP(ctx), s.listenNFS(ctx))
+}
+
+func (s *server) listenTFTP(ctx context.Context) error {
+	addrs, err := listenAddrs(s.cfg.Listen)
+	if err != nil {
+		return err
+	}
+	if len(addrs) == 0 {
+		addrs = []netip.Addr{netip.IPv4Unspecified()}
+	}
+	for _, a := range addrs {
+		at := netip.AddrPortFrom(a, s.cfg.TFTP.Port)
+		conn, err := tftp.Listen(ctx, at)
+		if err != nil {
+			return portHint(ports.Explain(err, "udp", at))
+		}
+		s.tftp = append(s.tftp, conn)
+	}
+	return nil
+}
+
+func (s *server) listenNFS(ctx context.Context) error {
+	err := s.nfs.Listen(ctx)
+	var le *unfsd.ListenError
+	if errors.As(err, &le) {
+		return portHint(ports.Explain(err, le.Network, le.Addr))
+	}
+	return err
+}
+
+// portHint says what to do about a port that another program has.
+func portHint(err error) error {
+	var in *ports.InUse
+	if !errors.As(err, &in) {
+		return err
+	}
+	return ui.Hint(err, "stop that program, or give rubus an address of its own: \"listen\" of rubus.yaml")
+}
+
+// run serves until ctx ends or a part fails. Roots stay mounted.
+func (s *server) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.nfs.Serve(ctx) })
+	handler := &tftp.Server{
+		Handler: files{s.fleet, s.neigh, s.log}, Logger: s.log,
+	}
+	for _, conn := range s.tftp {
+		g.Go(func() error { return handler.Serve(ctx, conn) })
+	}
+	if s.cfg.DHCP.Mode == config.DHCPProxy {
+		for _, p := range s.proxies() {
+			g.Go(func() error { return p.Run(ctx) })
+		}
+	}
+	g.Go(func() error { return s.fleet.Run(ctx) })
+	g.Go(func() error { return s.conf.run(ctx) })
+	s.log.Info("serving", "version", thisBuild().Version, "state", s.state)
+	notify(s.log, daemon.SdNotifyReady)
+	stop := context.AfterFunc(ctx, func() { notify(s.log, daemon.SdNotifyStopping) })
+	defer stop()
+	err := g.Wait()
+	s.log.Info("stopped; the boards' roots stay mounted")
+	return err
+}
+
+// proxies are the DHCP answerers: one for each address or interface to listen
+// on, or one for all interfaces.
+func (s *server) proxies() []*proxydhcp.Server {
+	one := func(p proxydhcp.Server) *proxydhcp.Server {
+		p.Decider, p.Logger = dhcpDecider{s.fleet}, s.log
+		return &p
+	}
+	if len(s.cfg.Listen) == 0 {
+		return []*proxydhcp.Server{one(proxydhcp.Server{})}
+	}
+	var out []*proxydhcp.Server
+	var ifaces []string
+	for _, l := range s.cfg.Listen {
+		switch {
+		case l.Address.IsLoopback(): // no Ethernet there
+		case l.Address.IsValid():
+			out = append(out, one(proxydhcp.Server{Address: l.Address}))
+		default:
+			ifaces = append(ifaces, l.Interface)
+		}
+	}
+	if len(ifaces) > 0 {
+		out = append(out, one(proxydhcp.Server{Interfaces: ifaces}))
+	}
+	return out
+}
+
+// apply makes a new snapshot the fleet's.
+func (s *server) apply(next *config.Snapshot) {
+	if changed := config.NeedsRestart(s.cfg, next.Daemon()); len(changed) > 0 {
+		s.log.Warn("rubus.yaml changed: restart rubus for it to hold; boards keep their roots", "sections", changed)
+	}
+	s.fleet.Apply(desiredOf(next))
+}
+
+// close lets go of what is open, however far the daemon came. It unmounts
+// nothing.
+func (s *server) close() {
+	for _, c := range s.tftp {
+		c.Close()
+	}
+	s.neigh.Close()
+}
+
+// listenAddrs are the addresses to bind; none: all.
+func listenAddrs(listen []config.Listen) ([]netip.Addr, error) {
+	var out []netip.Addr
+	for _, l := range listen {
+		addrs, err := ports.Addresses(l.Interface, l.Address)
+		if err != nil {
+			return nil, ui.Hint(fmt.Errorf("listening on %s: %w", l, err), "name an interface that is up and has an IPv4 address, or the address itself")
+		}
+		out = append(out, addrs...)
+	}
+	return out, nil
+}
+
+// notify tells systemd; without systemd it does nothing.
+func notify(log *slog.Logger, state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		log.Warn("systemd cannot be told", "state", state, "err", err)
+	}
+}

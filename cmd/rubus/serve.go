@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"rubus/config"
+)
+
+// newServeCmd is "rubus serve", the daemon.
+func newServeCmd(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "Run the daemon: DHCP answers, TFTP, NFS",
+		Long: `Run the daemon in the foreground. It answers the boards' boot requests, gives
+them their files by TFTP and their roots by NFS.
+
+A board's root outlives the daemon: nothing is unmounted when it stops, and
+boards go on when it is back. SIGHUP, or "rubus reload", reads devices.yaml again;
+so does an edit of it. SIGTERM ends the daemon cleanly.`,
+		Example: `  rubus serve
+  rubus serve --state /srv/rubus --devices ./devices.yaml`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return serve(c.Context(), g) },
+	}
+}
+
+// serve runs the daemon until ctx ends.
+func serve(ctx context.Context, g *globals) error {
+	conf, notice, err := newReloader(g)
+	if err != nil {
+		return err
+	}
+	log := newLogger(g.Stderr, conf.snapshot().Daemon().Log)
+	if notice != nil {
+		log.Error("the configuration is refused; starting from the last valid one", "err", notice)
+	}
+	if err := os.MkdirAll(g.RunDir, 0o755); err != nil {
+		return fmt.Errorf("making the run directory: %w", err)
+	}
+	s, err := newServer(g, conf, log)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if err := s.start(ctx); err != nil {
+		return err
+	}
+	return s.run(ctx)
+}
+
+// newLogger makes the daemon's logger. systemd's journal adds the time itself,
+// but a file does not, so it is always there.
+func newLogger(w io.Writer, l config.Log) *slog.Logger {
+	opt := &slog.HandlerOptions{Level: l.Level}
+	if l.JSON {
+		return slog.New(slog.NewJSONHandler(w, opt))
+	}
+	return slog.New(slog.NewTextHandler(w, opt))
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+
+	"rubus/boot"
+	"rubus/nfsexport"
+	"rubus/nfsexport/handlefs"
+	"rubus/nfsexport/mount3"
+)
+
+// mounter lets the fleet decide on MOUNTs.
+type mounter struct {
+	fleet   *boot.Fleet
+	exports *handlefs.FS
+}
+
+// Mount implements mount3.Mounter.
+func (m mounter) Mount(ctx context.Context, path string, peer netip.AddrPort) ([]byte, mount3.Status) {
+	id, err := m.fleet.Mount(ctx, path, peer)
+	if err != nil {
+		return nil, mountStatus(err)
+	}
+	h, err := m.exports.RootHandle(id)
+	if err != nil {
+		return nil, mount3.Later
+	}
+	return h, mount3.OK
+}
+
+func mountStatus(err error) mount3.Status {
+	switch {
+	case errors.Is(err, boot.ErrNotFound):
+		return mount3.ErrNoEnt
+	case errors.Is(err, boot.ErrRefused):
+		return mount3.ErrAcces
+	case errors.Is(err, boot.ErrNotReady):
+		return mount3.Later
+	}
+	return mount3.ErrServerFault
+}
+
+// rebindWait bounds how long an NFS call from a new address is held up.
+const rebindWait = 2 * time.Second
+
+// rebind asks the fleet about a call from another address than an export's.
+func (s *server) rebind(id nfsexport.ID, peer netip.AddrPort) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), rebindWait)
+	defer cancel()
+	return s.fleet.Rebind(ctx, id, peer)
+}
