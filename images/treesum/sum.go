@@ -16,42 +16,31 @@ type Sum [sha256.Size]byte
 // several goroutines for different blocks.
 type Blocks struct {
 	size int64
-	sums []Sum // nil for a file of at most one block
-	one  Sum
+	sums []Sum
+	put  []bool
 }
 
 // NewBlocks starts the hash of content of size bytes, all of which is zero
 // until Put says otherwise.
 func NewBlocks(size int64) *Blocks {
-	b := &Blocks{size: size}
-	if size <= BlockSize {
-		b.one = zeros(int(size))
-		return b
-	}
-	b.sums = make([]Sum, (size+BlockSize-1)/BlockSize)
-	whole := zeros(BlockSize)
-	for i := range b.sums {
-		b.sums[i] = whole
-	}
-	if tail := size % BlockSize; tail != 0 {
-		b.sums[len(b.sums)-1] = zeros(int(tail))
-	}
-	return b
+	n := max(1, (size+BlockSize-1)/BlockSize)
+	return &Blocks{size: size, sums: make([]Sum, n), put: make([]bool, n)}
 }
 
 // Put hashes block number i, which must be as long as that block is.
 func (b *Blocks) Put(i int64, data []byte) {
-	if b.sums == nil {
-		b.one = sha256.Sum256(data)
-		return
-	}
-	b.sums[i] = sha256.Sum256(data)
+	b.sums[i], b.put[i] = sha256.Sum256(data), true
 }
 
 // Sum is the hash of the content put so far.
 func (b *Blocks) Sum() Sum {
-	if b.sums == nil {
-		return b.one
+	for i := range b.sums {
+		if !b.put[i] {
+			b.sums[i] = zeros(min(BlockSize, b.size-int64(i)*BlockSize))
+		}
+	}
+	if len(b.sums) == 1 {
+		return b.sums[0]
 	}
 	h := sha256.New()
 	for i := range b.sums {
@@ -63,7 +52,7 @@ func (b *Blocks) Sum() Sum {
 // zeroBlock is the hash of a whole block of zeros.
 var zeroBlock = sync.OnceValue(func() Sum { return sha256.Sum256(make([]byte, BlockSize)) })
 
-func zeros(n int) Sum {
+func zeros(n int64) Sum {
 	if n == BlockSize {
 		return zeroBlock()
 	}

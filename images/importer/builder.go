@@ -1,0 +1,320 @@
+package importer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"rubus/images/internal/onefs"
+	"rubus/images/treesum"
+)
+
+// builder makes a tree. Names are made one after the other, by one goroutine, in the order
+// of the source: so later entries win, and a hard link finds its file. Content
+// and attributes of files are written by workers meanwhile.
+type builder struct {
+	ctx     context.Context //nolint:containedctx // lives as long as one call
+	root    *node
+	dirs    *dirCache
+	group   *errgroup.Group
+	jobs    chan func() error
+	meter   *meter
+	space   *space
+	notes   *notes
+	stacked bool // on a base: whiteouts mean something
+	buffers chan []byte
+
+	mu     sync.Mutex               // guards what follows
+	open   map[*file]bool           // files not finished
+	stored map[*treesum.Entry]int64 // bytes on disk of those that are
+	// noClone says that the source's and the store's file systems share no content.
+	noClone atomic.Bool
+}
+
+// inFlight is how many blocks wait for a worker at most.
+const inFlight = 32
+
+func newBuilder(ctx context.Context, rootfd int, m *meter, s *space, n *notes, stacked bool) *builder {
+	group, ctx := errgroup.WithContext(ctx)
+	b := &builder{
+		ctx: ctx, group: group, meter: m, space: s, notes: n, stacked: stacked,
+		root:    &node{inode: defaultDir(0, 0), children: make(map[string]*node)},
+		dirs:    newDirCache(rootfd),
+		jobs:    make(chan func() error, inFlight),
+		buffers: make(chan []byte, inFlight),
+		open:    make(map[*file]bool),
+		stored:  make(map[*treesum.Entry]int64),
+	}
+	// What the store's own directory passes on to what is made in it is not the source's.
+	_ = unix.Fremovexattr(rootfd, "system.posix_acl_default")
+	for range runtime.GOMAXPROCS(0) {
+		group.Go(func() error {
+			for job := range b.jobs {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				if err := job(); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return b
+}
+
+// defaultDir describes a directory that the source implies but doesn't have.
+func defaultDir(sec, nsec int64) *treesum.Entry {
+	return &treesum.Entry{Type: treesum.Dir, Mode: 0o755, Sec: sec, Nsec: nsec}
+}
+
+// do hands work to a worker.
+func (b *builder) do(job func() error) error {
+	select {
+	case b.jobs <- job:
+		return nil
+	case <-b.ctx.Done():
+		return b.ctx.Err()
+	}
+}
+
+// buffer gives a block's worth of memory; give it back with free.
+func (b *builder) buffer() []byte {
+	select {
+	case buf := <-b.buffers:
+		return buf[:treesum.BlockSize]
+	default:
+		return make([]byte, treesum.BlockSize)
+	}
+}
+
+func (b *builder) free(buf []byte) {
+	select {
+	case b.buffers <- buf:
+	default:
+	}
+}
+
+// parent gives the directory that path lies in and its own name, making
+// directories that the source left out with the time given. A link or file on the way is refused.
+func (b *builder) parent(p string, sec, nsec int64) (*node, string, error) {
+	dir, name := path.Split(p)
+	at := b.root
+	for len(dir) > 0 {
+		i := 0
+		for dir[i] != '/' {
+			i++
+		}
+		part := dir[:i]
+		dir = dir[i+1:]
+		next := at.children[part]
+		switch {
+		case next == nil:
+			var err error
+			if next, err = b.mkdir(at, part, defaultDir(sec, nsec)); err != nil {
+				return nil, "", err
+			}
+		case next.inode.Type == treesum.Symlink:
+			return nil, "", fmt.Errorf("%q would be written through the symbolic link %q: %w", p, next.path(), errHostile)
+		case !next.isDir():
+			return nil, "", fmt.Errorf("%q lies below %q, which is no directory: %w", p, next.path(), errHostile)
+		}
+		at = next
+	}
+	return at, name, nil
+}
+
+// add makes room for a name: what stands there goes, as with tar. A directory
+// that holds something stays, and is an error.
+func (b *builder) add(dir *node, name string, size int64) (fd int, err error) {
+	if err := b.space.entry(size); err != nil {
+		return -1, err
+	}
+	b.meter.files.Add(1)
+	if fd, err = b.dirs.open(dir); err != nil {
+		return -1, err
+	}
+	old := dir.children[name]
+	if old == nil {
+		return fd, nil
+	}
+	flags := 0
+	if old.isDir() {
+		if len(old.children) > 0 {
+			return -1, fmt.Errorf("%q would replace a directory that holds something: %w", old.path(), errHostile)
+		}
+		b.dirs.drop(old)
+		flags = unix.AT_REMOVEDIR
+	}
+	if err := unix.Unlinkat(fd, name, flags); err != nil {
+		return -1, fmt.Errorf("replacing %q: %w", old.path(), err)
+	}
+	delete(dir.children, name)
+	return fd, nil
+}
+
+func (b *builder) put(dir *node, name string, e *treesum.Entry) *node {
+	n := &node{name: name, parent: dir, inode: e}
+	if e.Type == treesum.Dir {
+		n.children = make(map[string]*node)
+	}
+	dir.children[name] = n
+	return n
+}
+
+// mkdir makes a directory, or gives one that is there the attributes of e. They
+// are set when everything below has been written.
+func (b *builder) mkdir(dir *node, name string, e *treesum.Entry) (*node, error) {
+	if old := dir.children[name]; old != nil && old.isDir() {
+		old.inode = e
+		return old, nil
+	}
+	fd, err := b.add(dir, name, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Mkdirat(fd, name, 0o700); err != nil {
+		return nil, b.failed(dir, name, err)
+	}
+	return b.put(dir, name, e), nil
+}
+
+// special makes a symbolic link, device or fifo. A socket is left out, and so
+// is what would hide a file of a base there is none of.
+func (b *builder) special(dir *node, name string, e *treesum.Entry) error {
+	p := path.Join(dir.path(), name)
+	switch {
+	case e.Type == treesum.Socket:
+		b.notes.add("sockets were left out: their servers make them anew", p)
+		return nil
+	case e.Type == treesum.Char && e.Major == 0 && e.Minor == 0 && !b.stacked:
+		b.notes.add("0/0 character devices (whiteouts) were left out: there is no base they could hide files of", p)
+		return nil
+	}
+	fd, err := b.add(dir, name, 0)
+	if err != nil {
+		return err
+	}
+	if e.Type == treesum.Symlink {
+		err = unix.Symlinkat(e.Target, fd, name)
+	} else {
+		kind := map[byte]uint32{treesum.Char: unix.S_IFCHR, treesum.Block: unix.S_IFBLK, treesum.Fifo: unix.S_IFIFO}[e.Type]
+		err = unix.Mknodat(fd, name, kind|0o600, int(unix.Mkdev(e.Major, e.Minor)))
+	}
+	if errors.Is(err, unix.EPERM) {
+		err = fmt.Errorf("%w (making device nodes needs root and CAP_MKNOD)", err)
+	}
+	if err == nil {
+		err = setAttrsAt(fd, name, e)
+	}
+	if err != nil {
+		return b.failed(dir, name, err)
+	}
+	b.put(dir, name, e)
+	return nil
+}
+
+// link makes another name of an existing file.
+func (b *builder) link(dir *node, name string, target *node) error {
+	if dir.children[name] == target {
+		return nil
+	}
+	if _, err := b.add(dir, name, 0); err != nil {
+		return err
+	}
+	from, err := b.dirs.open(target.parent)
+	if err != nil {
+		return err
+	}
+	// The cache may close one directory to open another: two are needed at once.
+	if from, err = unix.FcntlInt(uintptr(from), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+		return b.failed(dir, name, err)
+	}
+	defer unix.Close(from)
+	to, err := b.dirs.open(dir)
+	if err != nil {
+		return err
+	}
+	if err := unix.Linkat(from, target.name, to, name, 0); err != nil {
+		return b.failed(dir, name, err)
+	}
+	b.put(dir, name, target.inode)
+	return nil
+}
+
+// create makes a regular file, whose content and attributes follow through it.
+func (b *builder) create(dir *node, name string, e *treesum.Entry) (*file, error) {
+	fd, err := b.add(dir, name, e.Size)
+	if err != nil {
+		return nil, err
+	}
+	out, err := onefs.OpenAt(fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
+	if err != nil {
+		return nil, b.failed(dir, name, err)
+	}
+	n := b.put(dir, name, e)
+	return newFile(b, out, n), nil
+}
+
+func (b *builder) failed(dir *node, name string, err error) error {
+	return fmt.Errorf("making %q in the new layer: %w", path.Join(dir.path(), name), err)
+}
+
+// finish waits for the workers, then gives the directories their attributes, which making
+// files in them has changed. err is what the source ended with.
+func (b *builder) finish(err error) (entries []treesum.Entry, bytes int64, _ error) {
+	close(b.jobs)
+	// The workers' error comes first: it is why the source was told to stop.
+	if werr := b.group.Wait(); werr != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		err = werr
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := b.finishDir(b.root, ""); err != nil {
+		return nil, 0, err
+	}
+	names := b.root.names("", nil)
+	counted := make(map[*treesum.Entry]bool)
+	for _, n := range names {
+		if !counted[n.Inode] {
+			counted[n.Inode] = true
+			bytes += b.stored[n.Inode]
+		}
+	}
+	return treesum.Entries(names), bytes, nil
+}
+
+func (b *builder) finishDir(n *node, p string) error {
+	for name, c := range n.children {
+		if c.isDir() {
+			if err := b.finishDir(c, path.Join(p, name)); err != nil {
+				return err
+			}
+		}
+	}
+	fd, err := onefs.OpenDir(b.dirs.root, p)
+	if err == nil {
+		err = setAttrs(fd, n.inode)
+		unix.Close(fd)
+	}
+	if err != nil {
+		return fmt.Errorf("setting attributes of %q in the new layer: %w", "/"+p, err)
+	}
+	return nil
+}
+
+// close gives up what an import that failed has left open.
+func (b *builder) close() {
+	b.dirs.close()
+	for f := range b.open {
+		unix.Close(f.fd)
+	}
+}

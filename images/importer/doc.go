@@ -1,0 +1,2 @@
+// Package importer makes layers and versions of directories and tarballs.
+package importer

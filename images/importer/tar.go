@@ -1,0 +1,265 @@
+package importer
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+
+	"rubus/images/treesum"
+)
+
+// maxTrailer bounds what may follow the end of an archive, in bytes: tar fills
+// its last record with zeros, of 10 KiB by default.
+const maxTrailer = 64 << 20
+
+// tarReader makes a tree of an archive's entries.
+type tarReader struct {
+	b   *builder
+	in  *counting
+	tar *tar.Reader
+	src *source
+}
+
+// counting counts what was read, in one goroutine.
+type counting struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counting) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	c.n += int64(n)
+	return n, err
+}
+
+// readTar reads the archive of src to its end.
+func readTar(b *builder, src *source) error {
+	in := &counting{r: src.stream}
+	t := &tarReader{b: b, in: in, tar: tar.NewReader(in), src: src}
+	b.meter.total.Store(src.total)
+	entries, end := 0, int64(0)
+	for {
+		h, err := t.tar.Next()
+		if err == io.EOF {
+			break
+		}
+		// What it is called insecure for is checked below, and more.
+		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
+			return t.broken(err)
+		}
+		if err := t.entry(h); err != nil {
+			return err
+		}
+		if _, err := io.Copy(io.Discard, t.tar); err != nil {
+			return t.broken(err)
+		}
+		entries, end = entries+1, in.n
+		b.meter.read.Store(src.taken())
+	}
+	// The package takes the end of the stream for the end of the archive. The
+	// last entry is filled up with less than a block; then comes a block of zeros.
+	if in.n-end < 512 {
+		return errors.New("it ends in the middle: the archive has no end mark")
+	}
+	if entries == 0 {
+		return errors.New("the archive holds no files")
+	}
+	return t.drain()
+}
+
+// drain reads what follows the archive, so that the checksum of what it is
+// compressed with is checked, and whoever writes to a pipe can finish.
+func (t *tarReader) drain() error {
+	n, err := io.Copy(io.Discard, io.LimitReader(t.in, maxTrailer))
+	t.b.meter.read.Store(t.src.taken())
+	if err != nil {
+		return t.broken(err)
+	}
+	if n == maxTrailer {
+		return fmt.Errorf("more than %d MiB follow the end of the archive", maxTrailer>>20)
+	}
+	return nil
+}
+
+// broken explains an error of the stream.
+func (t *tarReader) broken(err error) error {
+	kind := strings.TrimPrefix(t.src.format, "tar, ")
+	switch {
+	case t.b.ctx.Err() != nil:
+		return t.b.ctx.Err()
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		return fmt.Errorf("it ends in the middle, %d bytes into the archive", t.in.n)
+	case errors.Is(err, tar.ErrHeader):
+		return fmt.Errorf("the archive is corrupt %d bytes into it: %w", t.in.n, err)
+	case kind != "tar":
+		return decompressing(kind, err)
+	}
+	return fmt.Errorf("reading the archive: %w", err)
+}
+
+// entry makes what one entry says.
+func (t *tarReader) entry(h *tar.Header) error {
+	switch h.Typeflag {
+	case tar.TypeXGlobalHeader: // a comment, as git archive writes it
+		return nil
+	case 'V': // a GNU volume label
+		return nil
+	}
+	p, err := cleanPath(h.Name)
+	if err != nil {
+		return fmt.Errorf("entry %w", err)
+	}
+	e, err := t.attrs(h, p)
+	if err != nil {
+		return fmt.Errorf("entry %q: %w", short(h.Name), err)
+	}
+	if p == "" {
+		if e.Type != treesum.Dir {
+			return fmt.Errorf("entry %q: the root of the archive is no directory: %w", short(h.Name), errHostile)
+		}
+		t.b.root.inode = e
+		return nil
+	}
+	return t.make(h, p, e)
+}
+
+func (t *tarReader) make(h *tar.Header, p string, e *treesum.Entry) error {
+	dir, name, err := t.b.parent(p, e.Sec, e.Nsec)
+	if err != nil {
+		return fmt.Errorf("entry %w", err)
+	}
+	switch e.Type {
+	case treesum.Dir:
+		_, err = t.b.mkdir(dir, name, e)
+	case treesum.File:
+		return t.file(dir, name, e)
+	case treesum.Hardlink:
+		var target *node
+		if target, err = t.target(h); err == nil {
+			err = t.b.link(dir, name, target)
+		}
+	default:
+		err = t.b.special(dir, name, e)
+	}
+	if err != nil {
+		return fmt.Errorf("entry %q: %w", short(h.Name), err)
+	}
+	return nil
+}
+
+// target finds the file that a hard link names.
+func (t *tarReader) target(h *tar.Header) (*node, error) {
+	to, err := cleanPath(h.Linkname)
+	if err != nil {
+		return nil, fmt.Errorf("hard link to %w", err)
+	}
+	n := t.b.root.find(to)
+	switch {
+	case n == nil:
+		return nil, fmt.Errorf("hard link to %q, which the archive doesn't hold before it: %w", short(h.Linkname), errHostile)
+	case n.isDir():
+		return nil, fmt.Errorf("hard link to the directory %q: %w", short(h.Linkname), errHostile)
+	}
+	return n, nil
+}
+
+// file copies the content of the entry at hand.
+func (t *tarReader) file(dir *node, name string, e *treesum.Entry) error {
+	f, err := t.b.create(dir, name, e)
+	if err != nil {
+		return err
+	}
+	for i := int64(0); i*treesum.BlockSize < e.Size; i++ {
+		buf := t.b.buffer()
+		n := min(treesum.BlockSize, e.Size-i*treesum.BlockSize)
+		if _, err := io.ReadFull(t.tar, buf[:n]); err != nil {
+			return t.broken(err)
+		}
+		t.b.meter.read.Store(t.src.taken())
+		f.expect()
+		if err := t.b.do(func() error {
+			defer t.b.free(buf)
+			return f.put(i, buf[:n])
+		}); err != nil {
+			return err
+		}
+	}
+	return f.done()
+}
+
+// The kinds of entries in a tar header and of ours.
+var tarTypes = map[byte]byte{
+	tar.TypeReg: treesum.File, 0: treesum.File, tar.TypeCont: treesum.File, tar.TypeGNUSparse: treesum.File,
+	tar.TypeLink: treesum.Hardlink, tar.TypeSymlink: treesum.Symlink, tar.TypeDir: treesum.Dir,
+	tar.TypeChar: treesum.Char, tar.TypeBlock: treesum.Block, tar.TypeFifo: treesum.Fifo,
+}
+
+// attrs reads the attributes of an entry.
+func (t *tarReader) attrs(h *tar.Header, p string) (*treesum.Entry, error) {
+	kind, ok := tarTypes[h.Typeflag]
+	if !ok {
+		return nil, fmt.Errorf("it is of type %q, which rubus doesn't know", string(rune(h.Typeflag)))
+	}
+	// The highest number means "leave it" to chown(2).
+	if h.Uid < 0 || int64(h.Uid) >= math.MaxUint32 || h.Gid < 0 || int64(h.Gid) >= math.MaxUint32 {
+		return nil, fmt.Errorf("owner %d:%d is out of range", h.Uid, h.Gid)
+	}
+	e := &treesum.Entry{
+		Type: kind, Mode: uint32(h.Mode & 0o7777), UID: uint32(h.Uid), GID: uint32(h.Gid),
+		Sec: h.ModTime.Unix(), Nsec: int64(h.ModTime.Nanosecond()),
+	}
+	switch kind {
+	case treesum.File:
+		e.Size = h.Size
+	case treesum.Char, treesum.Block:
+		if h.Devmajor < 0 || h.Devmajor >= 1<<12 || h.Devminor < 0 || h.Devminor >= 1<<20 {
+			return nil, fmt.Errorf("device %d:%d is out of range", h.Devmajor, h.Devminor)
+		}
+		e.Major, e.Minor = uint32(h.Devmajor), uint32(h.Devminor)
+	case treesum.Symlink:
+		if e.Target = h.Linkname; e.Target == "" || len(e.Target) > 4095 || strings.IndexByte(e.Target, 0) >= 0 {
+			return nil, fmt.Errorf("symbolic link to %q", short(e.Target))
+		}
+	}
+	return e, t.xattrs(h, p, e)
+}
+
+// xattrs reads extended attributes from the PAX records of GNU tar, bsdtar and
+// Go, and access control lists as GNU tar and star write them.
+func (t *tarReader) xattrs(h *tar.Header, p string, e *treesum.Entry) error {
+	set := func(name, value string) {
+		if !keepXattr(t.b.notes, p, name) {
+			return
+		}
+		if e.Xattrs == nil {
+			e.Xattrs = make(map[string]string)
+		}
+		e.Xattrs[name] = value
+	}
+	for key, value := range h.PAXRecords {
+		if name, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok {
+			set(name, value)
+		}
+	}
+	for key, name := range map[string]string{
+		"SCHILY.acl.access":  "system.posix_acl_access",
+		"SCHILY.acl.default": "system.posix_acl_default",
+	} {
+		text := h.PAXRecords[key]
+		if text == "" || e.Xattrs[name] != "" {
+			continue
+		}
+		acl, err := parseACL(text)
+		if err != nil {
+			return fmt.Errorf("access control list: %w", err)
+		}
+		// One that only says what the mode says is none.
+		if acl != "" {
+			set(name, acl)
+		}
+	}
+	return nil
+}

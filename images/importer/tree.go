@@ -1,0 +1,159 @@
+package importer
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/images/internal/onefs"
+	"rubus/images/treesum"
+)
+
+// node is one name of the tree that is being built. The tree in memory is the
+// truth about what lies below the root: nobody else writes there.
+type node struct {
+	name     string
+	parent   *node // nil for the root
+	inode    *treesum.Entry
+	children map[string]*node // of a directory
+}
+
+func (n *node) isDir() bool { return n.inode.Type == treesum.Dir }
+
+// path is relative to the root.
+func (n *node) path() string {
+	if n.parent == nil {
+		return ""
+	}
+	var parts []string
+	for ; n.parent != nil; n = n.parent {
+		parts = append(parts, n.name)
+	}
+	for i, j := 0, len(parts)-1; i < j; i, j = i+1, j-1 {
+		parts[i], parts[j] = parts[j], parts[i]
+	}
+	return strings.Join(parts, "/")
+}
+
+// names lists the tree.
+func (n *node) names(path string, out []treesum.Name) []treesum.Name {
+	out = append(out, treesum.Name{Path: path, Inode: n.inode})
+	for name, c := range n.children {
+		p := name
+		if path != "" {
+			p = path + "/" + name
+		}
+		out = c.names(p, out)
+	}
+	return out
+}
+
+// errHostile is wrapped by errors about names that would lead out of the tree.
+var errHostile = errors.New("refused")
+
+// cleanPath makes a path of an archive relative to the root of the tree: "" is
+// the root. What could lead anywhere else is refused, not repaired.
+func cleanPath(path string) (string, error) {
+	switch {
+	case strings.HasPrefix(path, "/"):
+		return "", fmt.Errorf("%q is absolute: %w (make the archive with \"tar -C ROOT .\")", path, errHostile)
+	case strings.IndexByte(path, 0) >= 0:
+		return "", fmt.Errorf("%q holds a NUL byte: %w", path, errHostile)
+	}
+	var b strings.Builder
+	for part := range strings.SplitSeq(path, "/") {
+		switch {
+		case part == "" || part == ".":
+			continue
+		case part == "..":
+			return "", fmt.Errorf("%q climbs out with \"..\": %w", path, errHostile)
+		case len(part) > unix.NAME_MAX:
+			return "", fmt.Errorf("%q: a name is longer than %d bytes", short(path), unix.NAME_MAX)
+		}
+		if b.Len() > 0 {
+			b.WriteByte('/')
+		}
+		b.WriteString(part)
+	}
+	if b.Len() > onefs.MaxPath {
+		return "", fmt.Errorf("%q: the path is longer than %d bytes", short(path), onefs.MaxPath)
+	}
+	return b.String(), nil
+}
+
+// short keeps a hostile name from filling the screen.
+func short(path string) string {
+	if len(path) > 100 {
+		return path[:100] + "..."
+	}
+	return path
+}
+
+// find looks a clean path up, without following anything; nil: it isn't there.
+func (n *node) find(path string) *node {
+	for part := range strings.SplitSeq(path, "/") {
+		if part == "" {
+			continue
+		}
+		if n = n.children[part]; n == nil {
+			return nil
+		}
+	}
+	return n
+}
+
+// dirCache keeps directories of the tree open, the last used ones.
+type dirCache struct {
+	root  int
+	fds   map[*node]int
+	order []*node // oldest first
+}
+
+const cachedDirs = 64
+
+func newDirCache(root int) *dirCache { return &dirCache{root: root, fds: make(map[*node]int)} }
+
+// open gives a descriptor of a directory; it is valid until the next call.
+func (c *dirCache) open(n *node) (int, error) {
+	if n.parent == nil {
+		return c.root, nil
+	}
+	if fd, ok := c.fds[n]; ok {
+		return fd, nil
+	}
+	fd, err := onefs.OpenAt(c.root, n.path(), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return -1, fmt.Errorf("opening %q in the new layer: %w", n.path(), err)
+	}
+	if len(c.order) == cachedDirs {
+		c.drop(c.order[0])
+	}
+	c.fds[n] = fd
+	c.order = append(c.order, n)
+	return fd, nil
+}
+
+// drop closes a directory, which may be about to go.
+func (c *dirCache) drop(n *node) {
+	fd, ok := c.fds[n]
+	if !ok {
+		return
+	}
+	unix.Close(fd)
+	delete(c.fds, n)
+	for i, o := range c.order {
+		if o == n {
+			c.order = append(c.order[:i], c.order[i+1:]...)
+			return
+		}
+	}
+}
+
+func (c *dirCache) close() {
+	for _, fd := range c.fds {
+		unix.Close(fd)
+	}
+	c.fds, c.order = nil, nil
+}
