@@ -209,9 +209,14 @@ func mountByFD(plan MountPlan, l layerFDs) error {
 }
 
 func mountByName(plan MountPlan, l layerFDs) error {
-	return mountNew(plan, l, func(fs int, key string, dir *os.File) error {
+	err := mountNew(plan, l, func(fs int, key string, dir *os.File) error {
 		return unix.FsconfigSetString(fs, key, fdPath(dir))
 	})
+	if errors.Is(err, unix.EINVAL) {
+		// Before 6.5 any option is taken, and refused only when all are there.
+		return errors.Join(errNoWay, err)
+	}
+	return err
 }
 
 // mountNew mounts by fsopen(2) and its kin.

@@ -7,9 +7,9 @@ import (
 )
 
 // Config makes a board's config.txt: its own file byte for byte, then the
-// device's lines in a section of their own, for all models. It is never empty,
-// since a Pi 5 and servers without a size for empty files (see boot/tftp) take
-// an empty one for missing. A line with control characters is left out and
+// device's lines in a section of their own, for all models. It is never empty:
+// firmware may take an empty file for a missing one, and a Pi 5 that misses
+// config.txt stops using its prefix. A line with control characters is left out and
 // reported; one that the firmware would cut is reported.
 func Config(own []byte, lines []string) (text []byte, warnings []string) {
 	if len(lines) == 0 && len(own) > 0 {
