@@ -1,0 +1,145 @@
+package handlefs
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"rubus/nfsexport/nfs3"
+)
+
+func benchWorld(b *testing.B, async bool) *world {
+	return newWorld(b, b.TempDir(), Options{}, async, func(lower string) {
+		os.MkdirAll(lower+"/usr/lib", 0o755)
+		os.WriteFile(lower+"/usr/lib/golden", make([]byte, 1<<20), 0o644)
+	})
+}
+
+func benchRead(b *testing.B, size int, call func(w *world) *nfs3.Call) {
+	w := benchWorld(b, true)
+	f, c := w.lookup(b, "usr/lib/golden"), call(w)
+	buf := make([]byte, size)
+	var a nfs3.PostAttr
+	b.SetBytes(int64(size))
+	b.ReportAllocs()
+	for b.Loop() {
+		if n, _, st := w.Read(c, f, 0, buf, &a); n != size || st != nfs3.OK {
+			b.Fatalf("%d bytes, status %d", n, st)
+		}
+	}
+}
+
+func asRoot(w *world) *nfs3.Call { return &w.call }
+func asUser(w *world) *nfs3.Call { return w.as(1000, 1000, 4, 24, 27, 100) }
+
+func BenchmarkRead4k(b *testing.B)     { benchRead(b, 4<<10, asRoot) }
+func BenchmarkRead4kUser(b *testing.B) { benchRead(b, 4<<10, asUser) }
+func BenchmarkRead128k(b *testing.B)   { benchRead(b, 128<<10, asRoot) }
+
+func BenchmarkGetAttr(b *testing.B) {
+	w := benchWorld(b, true)
+	f := w.lookup(b, "usr/lib/golden")
+	var a nfs3.Attr
+	b.ReportAllocs()
+	for b.Loop() {
+		w.GetAttr(&w.call, f, &a)
+	}
+}
+
+// BenchmarkGetAttrMiss opens the object by handle every time.
+func BenchmarkGetAttrMiss(b *testing.B) {
+	w := benchWorld(b, true)
+	f := w.lookup(b, "usr/lib/golden")
+	var k key
+	parseHandle(f, &k)
+	var a nfs3.Attr
+	b.ReportAllocs()
+	for b.Loop() {
+		w.cache.drop(&k)
+		w.GetAttr(&w.call, f, &a)
+	}
+}
+
+func benchLookup(b *testing.B, miss bool) {
+	w := benchWorld(b, true)
+	d := w.lookup(b, "usr/lib")
+	var k key
+	parseHandle(w.lookup(b, "usr/lib/golden"), &k)
+	h := make([]byte, 0, nfs3.MaxHandle)
+	var a, da nfs3.PostAttr
+	b.ReportAllocs()
+	for b.Loop() {
+		if miss {
+			w.cache.drop(&k)
+		}
+		h = h[:0]
+		w.Lookup(&w.call, d, "golden", &h, &a, &da)
+	}
+}
+
+func BenchmarkLookup(b *testing.B)     { benchLookup(b, false) }
+func BenchmarkLookupMiss(b *testing.B) { benchLookup(b, true) }
+
+func BenchmarkAccess(b *testing.B) {
+	for name, c := range map[string]func(*world) *nfs3.Call{"root": asRoot, "user": asUser} {
+		b.Run(name, func(b *testing.B) {
+			w := benchWorld(b, true)
+			d, call := w.lookup(b, "usr/lib"), c(w)
+			var a nfs3.PostAttr
+			b.ReportAllocs()
+			for b.Loop() {
+				w.Access(call, d, 0x3f, &a)
+			}
+		})
+	}
+}
+
+func BenchmarkWrite4k(b *testing.B) {
+	for name, how := range map[string]nfs3.Stable{"unstable": nfs3.Unstable, "filesync": nfs3.FileSync} {
+		b.Run(name, func(b *testing.B) {
+			w := benchWorld(b, true)
+			f := w.create(b, &w.call, "f", 0o644)
+			data := make([]byte, 4096)
+			var wcc nfs3.Wcc
+			b.ReportAllocs()
+			for b.Loop() {
+				w.Write(&w.call, f, 0, data, how, &wcc)
+			}
+		})
+	}
+}
+
+// BenchmarkCreateRemove is two calls.
+func BenchmarkCreateRemove(b *testing.B) {
+	for name, async := range map[string]bool{"sync": false, "async": true} {
+		for who, c := range map[string]func(*world) *nfs3.Call{"root": asRoot, "user": asUser} {
+			b.Run(name+"/"+who, func(b *testing.B) {
+				w := benchWorld(b, async)
+				w.client().Chmod(".", 0o777)
+				call := c(w)
+				s := nfs3.SetAttr{SetMode: true, Mode: 0o644}
+				for b.Loop() {
+					var n nfs3.New
+					w.Create(call, w.root, "f", nfs3.Guarded, &s, 0, &n)
+					w.Remove(call, w.root, "f", &n.Dir)
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkReadDir lists 1,000 entries.
+func BenchmarkReadDir(b *testing.B) {
+	w := benchWorld(b, true)
+	for i := range 1000 {
+		w.create(b, &w.call, fmt.Sprintf("f%d", i), 0o644)
+	}
+	for name, plus := range map[string]bool{"names": false, "plus": true} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				w.all(b, w.root, 1<<30, plus)
+			}
+		})
+	}
+}

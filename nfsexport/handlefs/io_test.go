@@ -1,0 +1,405 @@
+package handlefs
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/nfsexport/nfs3"
+)
+
+func (w *world) as(uid, gid uint32, groups ...uint32) *nfs3.Call {
+	return &nfs3.Call{Peer: w.call.Peer, UID: uid, GID: gid, Groups: groups}
+}
+
+func (w *world) create(t testing.TB, c *nfs3.Call, name string, mode uint32) []byte {
+	t.Helper()
+	var n nfs3.New
+	if st := w.Create(c, w.root, name, nfs3.Guarded, &nfs3.SetAttr{SetMode: true, Mode: mode}, 0, &n); st != nfs3.OK {
+		t.Fatalf("creating %q: status %d", name, st)
+	}
+	return n.Handle
+}
+
+// TestNeverOpened: fifos, devices and sockets are not opened, whoever asks; a
+// fifo without a writer would block the server for good.
+func TestNeverOpened(t *testing.T) {
+	w := newWorld(t, t.TempDir(), Options{}, true, nil)
+	for name, typ := range map[string]nfs3.FileType{"fifo": nfs3.TypeFifo, "socket": nfs3.TypeSocket, "char": nfs3.TypeChar, "block": nfs3.TypeBlock} {
+		var n nfs3.New
+		if st := w.Mknod(&w.call, w.root, name, typ, 1, 5, &nfs3.SetAttr{SetMode: true, Mode: 0o666}, &n); st != nfs3.OK {
+			t.Fatalf("mknod: status %d", st)
+		}
+		var a nfs3.PostAttr
+		if _, _, st := w.Read(&w.call, n.Handle, 0, make([]byte, 10), &a); st != nfs3.ErrInval {
+			t.Errorf("READ of a %s: status %d", name, st)
+		}
+		var wcc nfs3.Wcc
+		if _, _, st := w.Write(&w.call, n.Handle, 0, []byte("x"), nfs3.FileSync, &wcc); st != nfs3.ErrInval {
+			t.Errorf("WRITE to a %s: status %d", name, st)
+		}
+		if st := w.Commit(&w.call, n.Handle, 0, 0, &wcc); st != nfs3.ErrInval {
+			t.Errorf("COMMIT of a %s: status %d", name, st)
+		}
+		if st := w.SetAttr(&w.call, n.Handle, &nfs3.SetAttr{SetSize: true}, nil, &wcc); st != nfs3.ErrInval {
+			t.Errorf("SETATTR size of a %s: status %d", name, st)
+		}
+		if st := w.Create(&w.call, w.root, name, nfs3.Unchecked, &nfs3.SetAttr{SetSize: true}, 0, &n); st != nfs3.OK {
+			t.Errorf("CREATE over a %s: status %d", name, st)
+		}
+		if st := w.Create(&w.call, w.root, name, nfs3.Exclusive, nil, 1, &n); st != nfs3.ErrExist {
+			t.Errorf("exclusive CREATE over a %s: status %d", name, st)
+		}
+	}
+	var wcc nfs3.Wcc
+	var a nfs3.PostAttr
+	if _, _, st := w.Read(&w.call, w.root, 0, nil, &a); st != nfs3.ErrIsDir {
+		t.Errorf("READ of a directory: status %d", st)
+	}
+	if _, _, st := w.Write(&w.call, w.root, 0, nil, 0, &wcc); st != nfs3.ErrIsDir {
+		t.Errorf("WRITE to a directory: status %d", st)
+	}
+}
+
+func TestOffsets(t *testing.T) {
+	w := newWorld(t, t.TempDir(), Options{}, true, nil)
+	f := w.create(t, &w.call, "f", 0o644)
+	var wcc nfs3.Wcc
+	var a nfs3.PostAttr
+	for _, off := range []uint64{math.MaxInt64, math.MaxInt64 + 1, math.MaxUint64 - 1, math.MaxUint64} {
+		if n, eof, st := w.Read(&w.call, f, off, make([]byte, 10), &a); n != 0 || !eof || st != nfs3.OK {
+			t.Errorf("READ at %d: %d bytes, eof %v, status %d", off, n, eof, st)
+		}
+		if _, _, st := w.Write(&w.call, f, off, []byte("xx"), nfs3.Unstable, &wcc); st != nfs3.ErrFBig {
+			t.Errorf("WRITE at %d: status %d", off, st)
+		}
+		if st := w.Commit(&w.call, f, off, math.MaxUint32, &wcc); st != nfs3.OK {
+			t.Errorf("COMMIT at %d: status %d", off, st)
+		}
+		if st := w.SetAttr(&w.call, f, &nfs3.SetAttr{SetSize: true, Size: off}, nil, &wcc); st != nfs3.ErrFBig {
+			t.Errorf("size %d: status %d", off, st)
+		}
+	}
+}
+
+// TestExecuteOnly: a program of mode 0711 is read by those who run it.
+func TestExecuteOnly(t *testing.T) {
+	w := newWorld(t, t.TempDir(), Options{}, true, nil)
+	f := w.create(t, &w.call, "f", 0o711)
+	var a nfs3.PostAttr
+	if _, _, st := w.Read(w.as(5, 5), f, 0, make([]byte, 10), &a); st != nfs3.OK {
+		t.Errorf("READ with x: status %d", st)
+	}
+	g := w.create(t, &w.call, "g", 0o722)
+	if _, _, st := w.Read(w.as(5, 5), g, 0, make([]byte, 10), &a); st != nfs3.ErrAcces {
+		t.Errorf("READ without r and x: status %d", st)
+	}
+}
+
+// TestExclusive: the same verifier again is the same call again.
+func TestExclusive(t *testing.T) {
+	w := newWorld(t, t.TempDir(), Options{}, false, nil)
+	w.client().Chmod(".", 0o777)
+	const verf = 0xfedcba9876543210
+	var first, again, n nfs3.New
+	if st := w.Create(w.as(7, 8), w.root, "f", nfs3.Exclusive, nil, verf, &first); st != nfs3.OK {
+		t.Fatalf("status %d", st)
+	}
+	if st := w.Create(w.as(7, 8), w.root, "f", nfs3.Exclusive, nil, verf, &again); st != nfs3.OK || !bytes.Equal(first.Handle, again.Handle) {
+		t.Errorf("again: status %d", st)
+	}
+	if st := w.Create(w.as(7, 8), w.root, "f", nfs3.Exclusive, nil, verf^1<<40, &n); st != nfs3.ErrExist {
+		t.Errorf("another verifier: status %d", st)
+	}
+	if again.Attr.UID != 7 || again.Attr.GID != 8 || again.Attr.Mode != 0 {
+		t.Errorf("attributes %+v", again.Attr)
+	}
+	var wcc nfs3.Wcc
+	set := nfs3.SetAttr{SetMode: true, Mode: 0o644, SetAtime: nfs3.SetToServer, SetMtime: nfs3.SetToServer}
+	if st := w.SetAttr(w.as(7, 8), first.Handle, &set, nil, &wcc); st != nfs3.OK {
+		t.Errorf("setattr after: status %d", st)
+	}
+	if st := w.Create(w.as(7, 8), w.root, "f", nfs3.Exclusive, nil, verf, &n); st != nfs3.ErrExist {
+		t.Errorf("after its times were set: status %d", st)
+	}
+}
+
+func TestGuard(t *testing.T) {
+	w := newWorld(t, t.TempDir(), Options{}, true, nil)
+	f := w.create(t, &w.call, "f", 0o644)
+	var a nfs3.Attr
+	w.GetAttr(&w.call, f, &a)
+	wrong := a.Ctime
+	wrong.Nsec ^= 1
+	var wcc nfs3.Wcc
+	if st := w.SetAttr(&w.call, f, &nfs3.SetAttr{SetMode: true, Mode: 0o600}, &wrong, &wcc); st != nfs3.ErrNotSync || wcc.After.Mode != 0o644 {
+		t.Errorf("a wrong guard: status %d, mode %o", st, wcc.After.Mode)
+	}
+	if st := w.SetAttr(&w.call, f, &nfs3.SetAttr{SetMode: true, Mode: 0o600}, &a.Ctime, &wcc); st != nfs3.OK || wcc.After.Mode != 0o600 {
+		t.Errorf("the right guard: status %d, mode %o", st, wcc.After.Mode)
+	}
+	if wcc.Before.Ctime != a.Ctime {
+		t.Error("the attributes before are of another time")
+	}
+}
+
+// TestWcc: attributes before and after are of the change alone, also when many
+// change one directory.
+func TestWcc(t *testing.T) {
+	w := newWorld(t, t.TempDir(), Options{}, true, nil)
+	type change struct{ before, after nfs3.Time }
+	var mu sync.Mutex
+	var all []change
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			call := w.call
+			for i := range 100 {
+				var n nfs3.New
+				w.Create(&call, w.root, fmt.Sprintf("f%d-%d", g, i), nfs3.Guarded, &nfs3.SetAttr{}, 0, &n)
+				mu.Lock()
+				all = append(all, change{n.Dir.Before.Ctime, n.Dir.After.Ctime})
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	// Where the clock moved on, each change begins where another ended.
+	ends := map[nfs3.Time]bool{}
+	for _, c := range all {
+		ends[c.after] = true
+	}
+	missing := 0
+	for _, c := range all {
+		if !ends[c.before] {
+			missing++
+		}
+	}
+	if missing > 1 {
+		t.Errorf("%d of %d changes begin where none ended", missing, len(all))
+	}
+}
+
+// TestRemovedFileFreesItsSpace: our descriptors don't keep what has no name.
+func TestRemovedFileFreesItsSpace(t *testing.T) {
+	im := newImage(t, "ext4", t.TempDir(), 64)
+	w := newWorld(t, im.dir, Options{}, false, nil)
+	t.Cleanup(func() { w.Close() })
+	var wcc, wcc2 nfs3.Wcc
+	for name, remove := range map[string]func(name string) nfs3.Status{
+		"remove": func(name string) nfs3.Status { return w.Remove(&w.call, w.root, name, &wcc) },
+		"rename over": func(name string) nfs3.Status {
+			w.create(t, &w.call, "other", 0o644)
+			return w.Rename(&w.call, w.root, "other", w.root, name, &wcc, &wcc2)
+		},
+	} {
+		f := w.create(t, &w.call, "f", 0o644)
+		for i := range uint64(20) {
+			if _, _, st := w.Write(&w.call, f, i<<20, make([]byte, 1<<20), nfs3.Unstable, &wcc); st != nfs3.OK {
+				t.Fatalf("%s: write: status %d", name, st)
+			}
+		}
+		w.Commit(&w.call, f, 0, 0, &wcc)
+		var full, after unix.Statfs_t
+		unix.Statfs(im.dir, &full)
+		if st := remove("f"); st != nfs3.OK {
+			t.Fatalf("%s: status %d", name, st)
+		}
+		run(t, "sync", "-f", im.dir) // ext4 frees at its next commit
+		unix.Statfs(im.dir, &after)
+		if freed := (after.Bfree - full.Bfree) * uint64(after.Bsize); after.Bfree < full.Bfree || freed < 19<<20 {
+			t.Errorf("%s: %d bytes came free", name, freed)
+		}
+		if st := w.getattr(f); st != nfs3.ErrStale {
+			t.Errorf("%s: the file still answers: status %d", name, st)
+		}
+		w.Remove(&w.call, w.root, "f", &wcc)
+	}
+}
+
+// TestReserve: below the reserve boards cannot grow, and can always remove.
+func TestReserve(t *testing.T) {
+	im := newImage(t, "ext4", t.TempDir(), 64)
+	var st unix.Statfs_t
+	unix.Statfs(im.dir, &st)
+	free := st.Bavail * uint64(st.Bsize)
+	w := newWorld(t, im.dir, Options{Reserve: free - 8<<20}, true, func(lower string) { write(t, lower+"/golden", "golden") })
+	t.Cleanup(func() { w.Close() })
+	ask := func() { (*w.table.Load())[w.exp.ID].space.asked.Store(0) } // a second later
+	f := w.create(t, &w.call, "f", 0o644)
+	g := w.create(t, &w.call, "g", 0o644)
+	var wcc nfs3.Wcc
+	var s nfs3.Status
+	n := uint64(0)
+	for ; s == nfs3.OK && n < 60; n++ {
+		ask()
+		_, _, s = w.Write(&w.call, f, n<<20, make([]byte, 1<<20), nfs3.FileSync, &wcc)
+	}
+	if s != nfs3.ErrNoSpc || n < 6 || n > 12 {
+		t.Fatalf("%d MiB went in, then status %d", n, s)
+	}
+	var made nfs3.New
+	for name, got := range map[string]nfs3.Status{
+		"create":  w.Create(&w.call, w.root, "x", nfs3.Guarded, &nfs3.SetAttr{}, 0, &made),
+		"mkdir":   w.Mkdir(&w.call, w.root, "x", &nfs3.SetAttr{}, &made),
+		"symlink": w.Symlink(&w.call, w.root, "x", "y", &nfs3.SetAttr{}, &made),
+		"fifo":    w.Mknod(&w.call, w.root, "x", nfs3.TypeFifo, 0, 0, &nfs3.SetAttr{}, &made),
+	} {
+		if got != nfs3.ErrNoSpc {
+			t.Errorf("%s: status %d", name, got)
+		}
+	}
+	if _, _, st := w.Write(&w.call, f, 0, []byte("in place"), nfs3.Unstable, &wcc); st != nfs3.OK {
+		t.Errorf("a write in place: status %d", st)
+	}
+	if _, _, st := w.Write(&w.call, w.lookup(t, "golden"), 0, []byte("G"), nfs3.Unstable, &wcc); st != nfs3.ErrNoSpc {
+		t.Errorf("a write that copies up: status %d", st)
+	}
+	if st := w.Remove(&w.call, w.root, "g", &wcc); st != nfs3.OK {
+		t.Errorf("remove: status %d", st)
+	}
+	_ = g
+	if st := w.SetAttr(&w.call, f, &nfs3.SetAttr{SetSize: true}, nil, &wcc); st != nfs3.OK {
+		t.Errorf("cutting a file: status %d", st)
+	}
+	run(t, "sync", "-f", im.dir)
+	ask()
+	if st := w.Create(&w.call, w.root, "x", nfs3.Guarded, &nfs3.SetAttr{}, 0, &made); st != nfs3.OK {
+		t.Errorf("create when there is room again: status %d", st)
+	}
+}
+
+// TestACL: a POSIX ACL that came with the image decides, as in the kernel.
+func TestACL(t *testing.T) {
+	if _, err := exec.LookPath("setfacl"); err != nil {
+		t.Fatal("setfacl is needed (package acl)")
+	}
+	w := newWorld(t, t.TempDir(), Options{}, true, func(lower string) {
+		write(t, lower+"/f", "text")
+		os.Chmod(lower+"/f", 0o600)
+		run(t, "setfacl", "-m", "u:77:r", lower+"/f")
+		os.Mkdir(lower+"/d", 0o755)
+		run(t, "setfacl", "-d", "-m", "u::rwx,g::r-x,o::---", lower+"/d")
+	})
+	f := w.lookup(t, "f")
+	var a nfs3.PostAttr
+	if _, _, st := w.Read(w.as(77, 77), f, 0, make([]byte, 10), &a); st != nfs3.OK {
+		t.Errorf("the user of the ACL: status %d", st)
+	}
+	if _, _, st := w.Read(w.as(78, 78), f, 0, make([]byte, 10), &a); st != nfs3.ErrAcces {
+		t.Errorf("another user: status %d", st)
+	}
+	if got, _ := w.Access(w.as(77, 77), f, accessRead|accessModify, &a); got != accessRead {
+		t.Errorf("ACCESS of the user of the ACL: %#x", got)
+	}
+	var n nfs3.New
+	if st := w.Create(&w.call, w.lookup(t, "d"), "f", nfs3.Guarded, &nfs3.SetAttr{SetMode: true, Mode: 0o666}, 0, &n); st != nfs3.OK || n.Attr.Mode != 0o640 {
+		t.Errorf("below a default ACL: status %d, mode %o", st, n.Attr.Mode)
+	}
+}
+
+// TestUmask: the process's umask is not the clients'.
+func TestUmask(t *testing.T) {
+	defer unix.Umask(unix.Umask(0o077))
+	w := newWorld(t, t.TempDir(), Options{}, true, nil)
+	c := w.client()
+	if _, err := c.Open("f", unix.O_CREAT|unix.O_EXCL|unix.O_RDWR, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	c.Mkdir("d", 0o1777)
+	c.Mknod("p", unix.S_IFIFO|0o622, 0)
+	for name, want := range map[string]uint32{"f": 0o666, "d": 0o1777, "p": 0o622} {
+		if st, err := c.Lstat(name); err != nil || st.Mode&0o7777 != want {
+			t.Errorf("%s: mode %o, want %o, %v", name, st.Mode&0o7777, want, err)
+		}
+	}
+}
+
+// TestCredentials has many users at work at once: no one gets another's rights,
+// and the server's threads keep none.
+func TestCredentials(t *testing.T) {
+	w := newWorld(t, t.TempDir(), Options{}, true, nil)
+	w.client().Chmod(".", 0o1777)
+	var wg sync.WaitGroup
+	for u := range uint32(8) {
+		wg.Go(func() {
+			call := w.as(1000+u, 2000+u, 3000+u)
+			for i := range 100 {
+				name := fmt.Sprintf("f%d-%d", u, i)
+				var n nfs3.New
+				if st := w.Create(call, w.root, name, nfs3.Guarded, &nfs3.SetAttr{SetMode: true, Mode: 0o600}, 0, &n); st != nfs3.OK {
+					t.Errorf("create: status %d", st)
+					return
+				}
+				if n.Attr.UID != call.UID || n.Attr.GID != call.GID {
+					t.Errorf("user %d made a file of %d:%d", call.UID, n.Attr.UID, n.Attr.GID)
+				}
+				if st := w.getattr(n.Handle); st != nfs3.OK { // as root, meanwhile
+					t.Errorf("getattr: status %d", st)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for _, c := range []*nfs3.Call{w.as(^uint32(0), 0), w.as(0, ^uint32(0)), w.as(^uint32(0), ^uint32(0))} {
+		var n nfs3.New
+		if st := w.Create(c, w.root, "minus-one", nfs3.Guarded, &nfs3.SetAttr{}, 0, &n); st == nfs3.OK {
+			t.Errorf("uid %d gid %d, which are none, made a file", c.UID, c.GID)
+		}
+	}
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, task := range tasks {
+		b, err := os.ReadFile("/proc/self/task/" + task.Name() + "/status")
+		if err != nil {
+			continue // it ended
+		}
+		for _, line := range []string{"Uid:\t0\t0\t0\t0\n", "Gid:\t0\t0\t0\t0\n"} {
+			if !bytes.Contains(b, []byte(line)) {
+				t.Errorf("thread %s kept a caller's credentials:\n%s", task.Name(), b)
+			}
+		}
+	}
+}
+
+// TestProtectedHardlinks: whether a user may link to another's file is for his
+// own kernel to say.
+func TestProtectedHardlinks(t *testing.T) {
+	w := newWorld(t, t.TempDir(), Options{}, true, nil)
+	w.client().Chmod(".", 0o777)
+	f := w.create(t, &w.call, "f", 0o600)
+	var a nfs3.PostAttr
+	var wcc nfs3.Wcc
+	if st := w.Link(w.as(5, 5), f, w.root, "g", &a, &wcc); st != nfs3.OK || a.Nlink != 2 {
+		t.Errorf("link: status %d", st)
+	}
+}
+
+func TestInitIsNoted(t *testing.T) {
+	w := newWorld(t, t.TempDir(), Options{}, true, func(lower string) {
+		write(t, lower+"/init", "text")
+		write(t, lower+"/other", "text")
+	})
+	var st unix.Stat_t
+	unix.Stat(w.ov.Root+"/init", &st)
+	w.exp.Init = st.Ino
+	w.publish(t)
+	var a nfs3.PostAttr
+	w.Read(&w.call, w.lookup(t, "other"), 0, make([]byte, 9), &a)
+	w.Read(&w.call, w.lookup(t, "init"), 2, make([]byte, 9), &a)
+	if w.exp.Activity.InitRead.Load() != 0 {
+		t.Error("init was noted too early")
+	}
+	w.Read(&w.call, w.lookup(t, "init"), 0, make([]byte, 9), &a)
+	if w.exp.Activity.InitRead.Load() == 0 || w.exp.Activity.BytesRead.Load() != 10 {
+		t.Errorf("init read at %d, %d bytes read", w.exp.Activity.InitRead.Load(), w.exp.Activity.BytesRead.Load())
+	}
+}
