@@ -47,6 +47,7 @@ devices.yaml names.`,
 	}
 	add("", newVersionCmd(g))
 	add(groupServer, newServeCmd(g))
+	add(groupBoards, newSimulateCmd(g))
 	_ = add
 	return root
 }

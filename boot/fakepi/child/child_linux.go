@@ -17,14 +17,12 @@ type Process struct {
 	err  error
 }
 
-// Start starts cmd in a process group of its own, so that Ctrl-C on the
-// terminal is for this program to deal with, and has the kernel kill it when
-// this program ends, however it ends. Cmd may set SysProcAttr.Cloneflags.
+// Start starts cmd and has the kernel kill it when this program ends, however
+// it ends. Set SysProcAttr.Setpgid to keep Ctrl-C on the terminal from it.
 func Start(cmd *exec.Cmd) (*Process, error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
-	cmd.SysProcAttr.Setpgid = true
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	// The program may have handed its outputs on to others: don't wait for them.
 	cmd.WaitDelay = 2 * time.Second

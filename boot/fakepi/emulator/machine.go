@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -97,6 +98,8 @@ func (m *Machine) start(qemu string, f files, mac string, opt Options) error {
 	// In this order; see nicFD and consoleFD.
 	cmd.ExtraFiles = []*os.File{opt.NIC, theirs}
 	cmd.Stdout, cmd.Stderr = &m.errors, &m.errors
+	// Ctrl-C is for this process: the board may still be asked to power down.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if m.process, err = child.Start(cmd); err != nil {
 		ours.Close()
 		return err
@@ -201,10 +204,12 @@ func (m *Machine) Exec(ctx context.Context, command string, out io.Writer) (stat
 }
 
 // PowerOff asks the guest to power down and waits until the emulator is gone.
-// Without a shell there is nobody to ask.
+// It logs in first when nobody has; call WaitLogin before.
 func (m *Machine) PowerOff(ctx context.Context) error {
 	if m.shell == nil {
-		return errors.New("powering the guest down: nobody is logged in")
+		if _, err := m.Exec(ctx, "true", io.Discard); err != nil {
+			return fmt.Errorf("powering the guest down: %w", err)
+		}
 	}
 	if err := m.con.send("systemctl poweroff\r"); err != nil {
 		return err
@@ -271,15 +276,8 @@ func (e *ConsoleError) Error() string { return e.Err.Error() }
 // Unwrap gives the cause.
 func (e *ConsoleError) Unwrap() error { return e.Err }
 
-// Running says whether the emulator still runs.
-func (m *Machine) Running() bool {
-	select {
-	case <-m.process.Done():
-		return false
-	default:
-		return true
-	}
-}
+// Done is closed when the emulator has ended.
+func (m *Machine) Done() <-chan struct{} { return m.process.Done() }
 
 // Close ends the emulator and removes its files. It returns when both are gone.
 func (m *Machine) Close() error {
