@@ -1,0 +1,145 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"rubus/boot"
+	"rubus/cmd/internal/progress"
+	"rubus/cmd/internal/ui"
+	"rubus/images"
+	"rubus/images/imageref"
+)
+
+func newImageCmd(g *globals) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "image",
+		Short: "Keep golden images: import, list, tag, remove",
+		Long: `Golden images are root file systems that boards boot from. Each import makes a
+new version: "lab@3" is the third version of the image "lab" and never changes,
+"lab" alone is the version its tag means.`,
+	}
+	c.AddCommand(
+		newImageImportCmd(g), newImageListCmd(g), newImageShowCmd(g), newImageTagCmd(g),
+		newImageRmCmd(g), newImageGCCmd(g), newImageVerifyCmd(g),
+	)
+	return c
+}
+
+// imageStore opens the store of the state directory.
+func (g *globals) imageStore() (*images.Store, error) {
+	state, err := g.stateDir()
+	if err != nil {
+		return nil, err
+	}
+	s, err := images.Open(filepath.Join(state, "images"))
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, ui.Hint(err, "images belong to root: try sudo")
+	}
+	return s, err
+}
+
+// imageUses tells what boards stand on.
+func (g *globals) imageUses() ([]images.Use, error) {
+	state, err := g.stateDir()
+	if err != nil {
+		return nil, err
+	}
+	return boot.Uses(state)
+}
+
+// imageError adds what the error of a store knows to do about it.
+func imageError(err error) error {
+	var h interface {
+		error
+		Hint() string
+	}
+	if errors.As(err, &h) && h.Hint() != "" {
+		return ui.Hint(err, h.Hint())
+	}
+	return err
+}
+
+// resolveImage finds the version that an argument names.
+func resolveImage(s *images.Store, arg string) (images.Version, error) {
+	ref, err := imageref.Parse(arg)
+	if err != nil {
+		return images.Version{}, ui.Usage(err)
+	}
+	v, err := s.Resolve(ref)
+	return v, imageError(err)
+}
+
+// imageInfo is a version as the verbs print it with --json.
+type imageInfo struct {
+	images.Version
+	Tagged bool     `json:"tagged"`
+	Bytes  int64    `json:"bytes"`
+	Files  int64    `json:"files"`
+	UsedBy []string `json:"used_by"`
+}
+
+// describeImages adds tags and users to versions.
+func (g *globals) describeImages(s *images.Store, versions []images.Version) ([]imageInfo, error) {
+	tags, err := s.Tags()
+	if err != nil {
+		return nil, err
+	}
+	uses, err := g.imageUses()
+	if err != nil {
+		return nil, err
+	}
+	out := make([]imageInfo, 0, len(versions))
+	for _, v := range versions {
+		info := imageInfo{
+			Version: v, Tagged: tags[v.Ref.Name] == v.Ref.Version,
+			Bytes: v.Bytes(), Files: v.Files(), UsedBy: []string{},
+		}
+		for _, u := range uses {
+			if u.Ref == v.Ref {
+				info.UsedBy = append(info.UsedBy, u.Who)
+			}
+		}
+		slices.Sort(info.UsedBy)
+		out = append(out, info)
+	}
+	return out, nil
+}
+
+// progressDisplay shows something long, on standard error.
+func (g *globals) progressDisplay() progress.Display {
+	return progress.New(g.Stderr, g.IsTerminal(g.Stderr), "rubus: ")
+}
+
+// completeRefs offers the images there are.
+func (g *globals) completeRefs(c *cobra.Command, _ []string, begin string) ([]string, cobra.ShellCompDirective) {
+	s, err := g.imageStore()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	// Versions that can't be read are no offer.
+	list, _ := s.List()
+	var out []string
+	for _, v := range list {
+		for _, o := range []string{v.Ref.Name, v.Ref.String()} {
+			if strings.HasPrefix(o, begin) && !slices.Contains(out, o) {
+				out = append(out, o)
+			}
+		}
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp
+}
+
+// count writes a number with its noun.
+func count(n int64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

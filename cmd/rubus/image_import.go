@@ -1,0 +1,97 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rubus/cmd/internal/progress"
+	"rubus/cmd/internal/ui"
+	"rubus/images"
+	"rubus/images/imageref"
+	"rubus/images/importer"
+)
+
+func newImageImportCmd(g *globals) *cobra.Command {
+	var base string
+	var o importer.Options
+	c := &cobra.Command{
+		Use:   "import NAME SOURCE",
+		Short: "Make the next version of an image from a directory or tarball",
+		Long: `Makes the next version of the image NAME from SOURCE: a directory, a tarball
+(.tar, .tar.gz, .tar.xz, .tar.zst; the content tells which), or "-" for a tarball
+on standard input. Everything a root file system has is kept: owners, modes,
+devices, hard links, attributes, holes and times. A directory is read on its own
+file system only; what is mounted below it stays out.
+
+Then NAME means the new version, and boards that follow it boot it next.`,
+		Example: `  rubus image import lab ./rootfs
+  rubus image import lab rootfs.tar.zst --message "kernel 6.12"
+  ssh pi "sudo tar -C / --one-file-system -c ." | rubus image import lab -
+  rubus image import lab extra.tar --base lab@3 --no-tag`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(c *cobra.Command, args []string) error {
+			if r, err := imageref.Parse(args[0]); err != nil {
+				return ui.Usage(err)
+			} else if r.Version != 0 {
+				return ui.Usage(fmt.Errorf("image %q: the new version gets its number from rubus", args[0]), fmt.Sprintf("say %q", r.Name))
+			}
+			s, err := g.imageStore()
+			if err != nil {
+				return err
+			}
+			if base != "" {
+				v, err := resolveImage(s, base)
+				if err != nil {
+					return err
+				}
+				o.Base = &v
+			}
+			return g.importImage(c, s, args[0], args[1], o)
+		},
+	}
+	c.Flags().StringVar(&base, "base", "", "stack the source on top of this `version`")
+	c.Flags().StringVarP(&o.Message, "message", "m", "", "what is new, as \"image list\" shows it")
+	c.Flags().BoolVar(&o.NoTag, "no-tag", false, "leave NAME at the version it means now")
+	_ = c.RegisterFlagCompletionFunc("base", g.completeRefs)
+	return c
+}
+
+func (g *globals) importImage(c *cobra.Command, s *images.Store, name, source string, o importer.Options) error {
+	o.Stdin = g.Stdin
+	show := g.progressDisplay()
+	o.Progress = func(e importer.Event) {
+		if e.Phase != importer.Done {
+			show.Update(progress.State{Phase: string(e.Phase), Done: e.Read, Total: e.Total, Files: e.Files})
+		}
+	}
+	v, rep, err := importer.Import(c.Context(), s, name, source, o)
+	show.End()
+	if errors.Is(err, importer.ErrNoSpace) {
+		return ui.Hint(err, `"rubus image gc" removes what no version needs`)
+	}
+	if err != nil {
+		return imageError(err)
+	}
+	if g.JSON {
+		return g.printJSON(struct {
+			images.Version
+			Report importer.Report `json:"report"`
+		}{v, rep})
+	}
+	for _, n := range rep.Notes {
+		g.notef("note: %s", n)
+	}
+	how := "new layer"
+	if rep.Shared {
+		how = "same as layer"
+	}
+	fmt.Fprintf(g.Stdout, "%s: %s, %s, %s %.12s, in %s\n", v.Ref, progress.Bytes(rep.Layer.Bytes),
+		count(rep.Layer.Files, "file"), how, rep.Layer.Digest, rep.Duration.Round(10*time.Millisecond))
+	if o.NoTag {
+		g.notef("%q means the version it meant before: \"rubus image tag %s %s\" moves it", name, name, v.Ref)
+	}
+	return nil
+}

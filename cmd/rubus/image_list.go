@@ -1,0 +1,167 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"rubus/cmd/internal/progress"
+	"rubus/images"
+)
+
+// tableWidth is the width in columns that tables keep to.
+const tableWidth = 80
+
+// timeForm is how tables show times: the reader's own, to the minute.
+const timeForm = "2006-01-02 15:04"
+
+func newImageListCmd(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:     "list",
+		Aliases: []string{"ls"},
+		Short:   "List all versions of all images",
+		Args:    noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			s, err := g.imageStore()
+			if err != nil {
+				return err
+			}
+			versions, broken := s.List()
+			list, err := g.describeImages(s, versions)
+			if err != nil {
+				return err
+			}
+			if g.JSON {
+				err = g.printJSON(list)
+			} else {
+				g.listImages(list)
+			}
+			if broken != nil {
+				return broken
+			}
+			return err
+		},
+	}
+}
+
+func (g *globals) listImages(list []imageInfo) {
+	if len(list) == 0 {
+		g.notef("there are no images: \"rubus image import NAME SOURCE\" makes one")
+		return
+	}
+	rows := [][]string{{"IMAGE", "TAG", "SIZE", "FILES", "BOARDS", "CREATED", "MESSAGE"}}
+	for _, i := range list {
+		tag := ""
+		if i.Tagged {
+			tag = i.Ref.Name
+		}
+		rows = append(rows, []string{
+			i.Ref.String(), tag, progress.Bytes(i.Bytes), strconv.FormatInt(i.Files, 10),
+			strconv.Itoa(len(i.UsedBy)), i.Created.Local().Format(timeForm), i.Message,
+		})
+	}
+	printTable(g.Stdout, rows)
+}
+
+// printTable prints rows in columns; the last one is cut where the line would
+// be wider than tableWidth.
+func printTable(w io.Writer, rows [][]string) {
+	widths := make([]int, len(rows[0]))
+	for _, r := range rows {
+		for i, cell := range r {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	for _, r := range rows {
+		var b strings.Builder
+		at := 0
+		for i, cell := range r {
+			// What people wrote may hold anything; a table is one line each.
+			cell = strings.Map(printable, cell)
+			if i == len(r)-1 {
+				b.WriteString(cut(cell, tableWidth-at))
+				break
+			}
+			b.WriteString(cell + strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2))
+			at += widths[i] + 2
+		}
+		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
+	}
+}
+
+func printable(r rune) rune {
+	if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+		return ' '
+	}
+	return r
+}
+
+// cut shortens s to width columns; less than ten show nothing of use.
+func cut(s string, width int) string {
+	if utf8.RuneCountInString(s) <= width {
+		return s
+	}
+	if width < 10 {
+		return ""
+	}
+	return string([]rune(s)[:width-3]) + "..."
+}
+
+func newImageShowCmd(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:               "show REF",
+		Short:             "Show one version of an image",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: g.completeRefs,
+		RunE: func(_ *cobra.Command, args []string) error {
+			s, err := g.imageStore()
+			if err != nil {
+				return err
+			}
+			v, err := resolveImage(s, args[0])
+			if err != nil {
+				return err
+			}
+			list, err := g.describeImages(s, []images.Version{v})
+			if err != nil {
+				return err
+			}
+			if g.JSON {
+				return g.printJSON(list[0])
+			}
+			showImage(g.Stdout, s, list[0])
+			return nil
+		},
+	}
+}
+
+func showImage(w io.Writer, s *images.Store, i imageInfo) {
+	line := func(key, value string) {
+		if value != "" {
+			fmt.Fprintf(w, "%-9s %s\n", key+":", strings.Map(printable, value))
+		}
+	}
+	line("Image", i.Ref.String())
+	if i.Tagged {
+		line("Tag", i.Ref.Name)
+	}
+	line("Created", i.Created.Local().Format("2006-01-02 15:04:05 MST"))
+	line("Source", i.Source)
+	line("Message", i.Message)
+	line("Boot", "/"+i.Boot)
+	line("Size", fmt.Sprintf("%s, %s", progress.Bytes(i.Bytes), count(i.Files, "file")))
+	for n, l := range i.Layers {
+		key := ""
+		if n == 0 {
+			key = "Layers:"
+		}
+		fmt.Fprintf(w, "%-9s %s\n", key, l.Digest)
+		fmt.Fprintf(w, "%-9s   %s, %s\n", "", progress.Bytes(l.Bytes), count(l.Files, "file"))
+		fmt.Fprintf(w, "%-9s   %s\n", "", s.LayerDir(l.Digest))
+	}
+	line("Used by", strings.Join(i.UsedBy, ", "))
+}
