@@ -115,7 +115,7 @@ type board struct {
 	rec      Record
 	ev       Evidence
 	activity map[int]*nfsexport.Activity // by slot
-	mounted  map[int]bool                // slots whose root is mounted and published Ready
+	mounted  map[int]overlay.Root        // by slot
 	// pinned is the slot that answers the present boot attempt; 0: none yet.
 	pinned int
 	// claim is the MAC heard in DHCP with this board's identity.
@@ -265,7 +265,7 @@ func (f *Fleet) board(s device.Serial) *board {
 		b = &board{
 			serial: s, work: make(chan struct{}, 1),
 			rec:      Record{Version: recordVersion, Serial: s},
-			activity: map[int]*nfsexport.Activity{}, mounted: map[int]bool{},
+			activity: map[int]*nfsexport.Activity{}, mounted: map[int]overlay.Root{},
 		}
 		f.boards[s] = b
 	}
@@ -322,7 +322,8 @@ func (b *board) record() Record {
 func (b *board) isMounted(n int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.mounted[n]
+	_, ok := b.mounted[n]
+	return ok
 }
 
 // store writes a changed record to disk and, when it is there, makes it the

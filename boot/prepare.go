@@ -54,11 +54,9 @@ func (f *Fleet) prepare(ctx context.Context, b *board, dev *Device) (Slot, error
 func (b *board) pinnedSlot() (Slot, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.pinned == 0 || !b.mounted[b.pinned] {
-		return Slot{}, false
-	}
+	_, ok := b.mounted[b.pinned]
 	s := b.rec.slot(b.pinned)
-	if s == nil {
+	if !ok || s == nil {
 		return Slot{}, false
 	}
 	return *s, true
@@ -158,11 +156,12 @@ func (f *Fleet) mount(ctx context.Context, b *board, s Slot) error {
 	if err := os.MkdirAll(p.roots(), 0o700); err != nil {
 		return fmt.Errorf("making the mount point: %w", err)
 	}
-	if _, err := overlay.Mount(ctx, spec); err != nil {
+	root, err := overlay.Mount(ctx, spec)
+	if err != nil {
 		return fmt.Errorf("mounting the root of board %s: %w", b.serial, err)
 	}
 	b.mu.Lock()
-	b.mounted[s.N] = true
+	b.mounted[s.N] = root
 	b.mu.Unlock()
 	return nil
 }
@@ -240,11 +239,14 @@ func (f *Fleet) release(b *board, s Slot) error {
 	delete(f.byPath, exportPath(b.serial, s.N))
 	delete(f.byID, s.Export)
 	f.mu.Unlock()
-	root := overlay.Root{
-		Serial: b.serial, BaseID: s.Base.ID, UpperID: s.upperID(), Target: pathsOf(f.opt.State, b.serial).root(s.N),
+	root, err := b.mountOf(s)
+	if err != nil {
+		return err
 	}
-	if err := overlay.Unmount(context.Background(), root); err != nil {
-		return fmt.Errorf("unmounting the root of board %s: %w", b.serial, err)
+	if root.MountID != 0 {
+		if err := overlay.Unmount(context.Background(), root); err != nil {
+			return fmt.Errorf("unmounting the root of board %s: %w", b.serial, err)
+		}
 	}
 	b.mu.Lock()
 	delete(b.mounted, s.N)
@@ -254,8 +256,29 @@ func (f *Fleet) release(b *board, s Slot) error {
 	}
 	b.mu.Unlock()
 	// The mount point is empty now; rmdir takes nothing that is not.
-	_ = unix.Rmdir(root.Target)
+	_ = unix.Rmdir(pathsOf(f.opt.State, b.serial).root(s.N))
 	return nil
+}
+
+// mountOf is the mount of a slot, also one that this process did not take up;
+// its MountID is 0 when there is none.
+func (b *board) mountOf(s Slot) (overlay.Root, error) {
+	b.mu.Lock()
+	root, ok := b.mounted[s.N]
+	b.mu.Unlock()
+	if ok {
+		return root, nil
+	}
+	roots, err := overlay.Mounted()
+	if err != nil {
+		return overlay.Root{}, fmt.Errorf("looking for the mounts of board %s: %w", b.serial, err)
+	}
+	for _, r := range roots {
+		if r.Serial == b.serial && r.UpperID == s.upperID() {
+			return r, nil
+		}
+	}
+	return overlay.Root{}, nil
 }
 
 // discard removes a slot that the record no longer names. What fails here is

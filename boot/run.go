@@ -21,13 +21,13 @@ func (f *Fleet) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
-			f.lookAfter(ctx)
+			f.LookAfter(ctx)
 		}
 	}
 }
 
-// lookAfter is one round of Run.
-func (f *Fleet) lookAfter(ctx context.Context) {
+// LookAfter is one round of what Run does.
+func (f *Fleet) LookAfter(ctx context.Context) {
 	for _, b := range f.all() {
 		if ctx.Err() != nil {
 			return

@@ -1,0 +1,572 @@
+package boot_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"rubus/boot"
+	"rubus/config/device"
+	"rubus/images"
+	"rubus/images/imageref"
+	"rubus/images/importer"
+	"rubus/nfsexport"
+)
+
+// These tests mount real overlays: run them as root in a mount namespace of
+// their own (go test -exec scripts/in-ns).
+
+var (
+	serialA = mustSerial("b8123456")
+	serialB = mustSerial("5b154510")
+	macA    = serialA.PiMAC()
+	macB    = device.MAC{0xdc, 0xa6, 0x32, 0, 0, 2}
+	evil    = device.MAC{2, 0, 0, 0, 0, 66}
+	addrA   = netip.MustParseAddr("10.77.0.50")
+	addrB   = netip.MustParseAddr("10.77.0.51")
+	server  = netip.MustParseAddr("10.77.0.1")
+)
+
+func mustSerial(s string) device.Serial {
+	v, err := device.ParseSerial(s)
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// link is a neighbour table that the test writes.
+type link struct {
+	mu     sync.Mutex
+	owners map[netip.Addr]device.MAC
+	off    map[netip.Addr]bool
+	silent map[device.MAC]bool
+	broken bool
+	asked  chan struct{}
+}
+
+func (l *link) OnLink(a netip.Addr) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.off[a]
+}
+
+func (l *link) Owner(_ context.Context, a netip.Addr) (device.MAC, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	m, ok := l.owners[a]
+	return m, ok
+}
+
+func (l *link) Silent(_ context.Context, _ netip.Addr, m device.MAC) (bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer func() {
+		select {
+		case l.asked <- struct{}{}:
+		default:
+		}
+	}()
+	if l.broken {
+		return false, errors.New("no carrier")
+	}
+	return l.silent[m], nil
+}
+
+func (l *link) set(f func(*link)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f(l)
+}
+
+// exporter keeps what is published.
+type exporter struct {
+	mu  sync.Mutex
+	now map[nfsexport.ID]nfsexport.Export
+}
+
+func (e *exporter) Publish(x nfsexport.Export) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.now[x.ID] = x
+	return nil
+}
+
+func (e *exporter) Withdraw(id nfsexport.ID) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.now, id)
+	return nil
+}
+
+func (e *exporter) get(id nfsexport.ID) (nfsexport.Export, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	x, ok := e.now[id]
+	return x, ok
+}
+
+type clock struct {
+	mu sync.Mutex
+	t  time.Time
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.t
+}
+
+func (c *clock) add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t = c.t.Add(d)
+}
+
+type lab struct {
+	*testing.T
+	fleet *boot.Fleet
+	opt   boot.Options
+	store *images.Store
+	link  *link
+	exp   *exporter
+	clock *clock
+	want  *boot.Desired
+}
+
+func newLab(t *testing.T) *lab {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("this test mounts overlays: run it as root, by scripts/test")
+	}
+	state := t.TempDir()
+	l := &lab{
+		T:     t,
+		link:  &link{owners: map[netip.Addr]device.MAC{addrA: macA, addrB: macB}, off: map[netip.Addr]bool{}, silent: map[device.MAC]bool{}, asked: make(chan struct{}, 1)},
+		clock: &clock{t: time.Now()},
+	}
+	var err error
+	if l.store, err = images.Open(filepath.Join(state, "images")); err != nil {
+		t.Fatal(err)
+	}
+	l.importImage("one")
+	l.opt = boot.Options{State: state, Store: l.store, Neighbours: l.link, Now: l.clock.now}
+	l.want = &boot.Desired{
+		Devices: map[device.Serial]*boot.Device{
+			serialA: {Serial: serialA, Image: imageref.Ref{Name: "lab"}, Enabled: true, Cmdline: []string{"quiet"}, Config: []string{"dtparam=audio=off"}},
+			serialB: {Serial: serialB, Image: imageref.Ref{Name: "lab"}, Enabled: true, Ephemeral: true},
+		},
+		ByMAC: map[device.MAC]device.Serial{macA: serialA}, Unknown: boot.UnknownList,
+	}
+	l.restart()
+	return l
+}
+
+// restart makes a new Fleet on the same state, as a new process would.
+func (l *lab) restart() {
+	l.Helper()
+	l.exp = &exporter{now: map[nfsexport.ID]nfsexport.Export{}}
+	l.opt.Exporter = l.exp
+	l.fleet = boot.New(l.opt)
+	l.fleet.Apply(l.want)
+	if err := l.fleet.Start(l.Context()); err != nil {
+		l.Fatal(err)
+	}
+	f := l.fleet
+	l.Cleanup(func() {
+		for _, s := range []device.Serial{serialA, serialB} {
+			_ = f.Stop(context.Background(), s)
+		}
+	})
+}
+
+// importImage makes the next version of "lab", told apart by a file's text.
+func (l *lab) importImage(text string) {
+	l.Helper()
+	dir := l.TempDir()
+	for name, data := range map[string]string{
+		"sbin/init": "#!init", "etc/golden": text, "boot/firmware/config.txt": "arm_64bit=1\n",
+		"boot/firmware/cmdline.txt": "console=ttyS1 root=PARTUUID=1-02 rootwait\n", "boot/firmware/bootcode.bin": "boot", "boot/firmware/start.elf": "elf " + text,
+	} {
+		p := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o755), os.WriteFile(p, []byte(data), 0o755)); err != nil {
+			l.Fatal(err)
+		}
+	}
+	if _, _, err := importer.Import(l.Context(), l.store, "lab", dir, importer.Options{}); err != nil {
+		l.Fatal(err)
+	}
+}
+
+// file fetches a file as the board does.
+func (l *lab) file(path string, client netip.Addr) (string, error) {
+	f, err := l.fleet.Open(l.Context(), boot.FileRequest{Path: path, Client: client, Server: server})
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(f)
+	return string(b), err
+}
+
+// boots walks a board from DISCOVER to MOUNT and gives its root on this host.
+func (l *lab) boots(s device.Serial, mac device.MAC, addr netip.Addr) nfsexport.Export {
+	l.Helper()
+	l.clock.add(time.Minute)
+	if v := l.fleet.Sight(boot.Sighting{Serial: s, MAC: mac, Stage: "eeprom"}); !v.Answer {
+		l.Fatalf("no answer to %s: %s", s, v.Why)
+	}
+	if _, err := l.file(s.String()+"/start.elf", addr); err != nil {
+		l.Fatal(err)
+	}
+	st, _ := l.fleet.Board(s)
+	return l.mounts(st.Path, addr)
+}
+
+func (l *lab) mounts(path string, addr netip.Addr) nfsexport.Export {
+	l.Helper()
+	l.clock.add(time.Second)
+	id, err := l.fleet.Mount(l.Context(), path, netip.AddrPortFrom(addr, 700))
+	if err != nil {
+		l.Fatal(err)
+	}
+	x, ok := l.exp.get(id)
+	if !ok || x.State != nfsexport.Ready || x.Client != addr || x.Init == 0 {
+		l.Fatalf("mounted %s, but it is published as %+v (%v)", path, x, ok)
+	}
+	return x
+}
+
+func (l *lab) golden(x nfsexport.Export) string {
+	l.Helper()
+	b, err := os.ReadFile(filepath.Join(x.Dir, "etc/golden"))
+	if err != nil {
+		l.Fatal(err)
+	}
+	return string(b)
+}
+
+func (l *lab) write(x nfsexport.Export, name string) {
+	l.Helper()
+	if err := os.WriteFile(filepath.Join(x.Dir, name), []byte("mine"), 0o644); err != nil {
+		l.Fatal(err)
+	}
+}
+
+func has(x nfsexport.Export, name string) bool {
+	_, err := os.Stat(filepath.Join(x.Dir, name))
+	return err == nil
+}
+
+func TestFirstBoot(t *testing.T) {
+	l := newLab(t)
+	v := l.fleet.Sight(boot.Sighting{MAC: macA, Stage: "rom"}) // a Pi 3's ROM: no serial
+	if !v.Answer || v.Serial != serialA {
+		t.Fatalf("%+v", v)
+	}
+	if got, err := l.file("bootcode.bin", addrA); err != nil || got != "boot" {
+		t.Fatalf("bare bootcode.bin: %q, %v", got, err)
+	}
+	cmdline, err := l.file(serialA.String()+"/cmdline.txt", addrA)
+	want := "console=ttyS1 root=/dev/nfs nfsroot=10.77.0.1:/b8123456/1,vers=3,tcp,nolock,hard rw ip=dhcp rootwait quiet\n"
+	if err != nil || cmdline != want {
+		t.Errorf("cmdline %q, %v\nwant    %q", cmdline, err, want)
+	}
+	config, err := l.file(serialA.String()+"/config.txt", addrA)
+	if err != nil || !strings.HasPrefix(config, "arm_64bit=1\n") || !strings.HasSuffix(config, "\n[all]\ndtparam=audio=off\n") {
+		t.Errorf("config %q, %v", config, err)
+	}
+	if _, err := l.file(serialA.String()+"/recovery.elf", addrA); !errors.Is(err, boot.ErrNotFound) {
+		t.Errorf("a missing file: %v", err)
+	}
+	x := l.mounts("/b8123456/1", addrA)
+	if st, _ := l.fleet.Board(serialA); st.Phase != boot.PhaseMounted || st.MAC != macA || st.Address != addrA {
+		t.Errorf("status %+v", st)
+	}
+	x.Activity.LastCall.Store(l.clock.now().UnixNano())
+	x.Activity.InitRead.Store(l.clock.now().UnixNano())
+	if st, _ := l.fleet.Board(serialA); st.Phase != boot.PhaseRunning || st.Up != boot.UpYes {
+		t.Errorf("status after init was read %+v", st)
+	}
+}
+
+func TestPersistentStaysOnItsBase(t *testing.T) {
+	l := newLab(t)
+	x := l.boots(serialA, macA, addrA)
+	l.importImage("two")
+	// Never written to: follows the tag.
+	x = l.boots(serialA, macA, addrA)
+	if g := l.golden(x); g != "two" {
+		t.Fatalf("a board never written to boots %q", g)
+	}
+	l.write(x, "etc/mine")
+	l.importImage("three")
+	x = l.boots(serialA, macA, addrA)
+	if g := l.golden(x); g != "two" || !has(x, "etc/mine") {
+		t.Fatalf("a board with writes boots %q", g)
+	}
+	if st, _ := l.fleet.Board(serialA); st.Running.String() != "lab@2" || st.Available.String() != "lab@3" {
+		t.Errorf("status %v (%v available)", st.Running, st.Available)
+	}
+	uses, err := boot.Uses(l.opt.State)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	for _, u := range uses {
+		found = found || u.Ref.String() == "lab@2"
+	}
+	if !found {
+		t.Errorf("the store is not told that lab@2 is in use: %+v", uses)
+	}
+}
+
+func TestRestartKeepsRoots(t *testing.T) {
+	l := newLab(t)
+	a, b := l.boots(serialA, macA, addrA), l.boots(serialB, macB, addrB)
+	l.write(a, "mine")
+	l.write(b, "mine")
+	l.importImage("two") // the tag moves meanwhile
+	l.restart()
+	for _, old := range []nfsexport.Export{a, b} {
+		x, ok := l.exp.get(old.ID)
+		if !ok || x.State != nfsexport.Ready || x.Client != old.Client || x.Dir != old.Dir {
+			t.Errorf("after a restart %s is %+v", old.Name, x)
+		}
+		if !has(x, "mine") || l.golden(x) != "one" {
+			t.Errorf("the root of %s is another", old.Name)
+		}
+	}
+}
+
+func TestEphemeral(t *testing.T) {
+	l := newLab(t)
+	first := l.boots(serialB, macB, addrB)
+	l.write(first, "mine")
+	// Requests in the board's name that no MOUNT follows leave one empty upper.
+	for range 3 {
+		l.clock.add(time.Minute)
+		l.fleet.Sight(boot.Sighting{Serial: serialB, MAC: macB})
+		if _, err := l.file(serialB.String()+"/start.elf", addrB); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st, _ := l.fleet.Board(serialB); len(st.Slots) != 2 || !has(first, "mine") {
+		t.Fatalf("slots after forged requests: %+v", st.Slots)
+	}
+	second := l.boots(serialB, macB, addrB)
+	if second.ID == first.ID || has(second, "mine") {
+		t.Fatal("a new boot found the writes of the last")
+	}
+	// The former root stays for as long as something calls on it.
+	first.Activity.LastCall.Store(l.clock.now().Add(4 * time.Minute).UnixNano())
+	l.clock.add(6 * time.Minute)
+	l.fleet.LookAfter(t.Context())
+	if _, ok := l.exp.get(first.ID); !ok {
+		t.Fatal("a root that was called on two minutes ago was removed")
+	}
+	l.clock.add(6 * time.Minute)
+	l.fleet.LookAfter(t.Context())
+	if _, ok := l.exp.get(first.ID); ok {
+		t.Error("a root that is quiet was kept")
+	}
+	if st, _ := l.fleet.Board(serialB); len(st.Slots) != 1 {
+		t.Errorf("slots %+v", st.Slots)
+	}
+	if dirs, _ := os.ReadDir(filepath.Join(l.opt.State, "devices", serialB.String(), "uppers")); len(dirs) != 1 {
+		t.Errorf("uppers on disk: %v", dirs)
+	}
+}
+
+func TestAnotherMACIsRefusedWhileUp(t *testing.T) {
+	l := newLab(t)
+	x := l.boots(serialA, macA, addrA)
+	x.Activity.LastCall.Store(l.clock.now().UnixNano())
+	v := l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: evil})
+	if v.Answer {
+		t.Fatal("another MAC was answered while the board is up")
+	}
+	at := netip.MustParseAddr("10.77.0.66")
+	l.link.set(func(k *link) { k.owners[at] = evil })
+	if _, err := l.file(serialA.String()+"/config.txt", at); !errors.Is(err, boot.ErrRefused) {
+		t.Errorf("files for another MAC: %v", err)
+	}
+	if _, err := l.fleet.Mount(t.Context(), x.Path, netip.AddrPortFrom(at, 700)); !errors.Is(err, boot.ErrRefused) {
+		t.Errorf("MOUNT by another MAC: %v", err)
+	}
+	if _, err := l.fleet.Mount(t.Context(), x.Path, netip.AddrPortFrom(addrA, 7000)); !errors.Is(err, boot.ErrRefused) {
+		t.Errorf("MOUNT from a user's port: %v", err)
+	}
+	if l.fleet.Rebind(t.Context(), x.ID, netip.AddrPortFrom(at, 700)) {
+		t.Error("an NFS call of another MAC was let through")
+	}
+	st, _ := l.fleet.Board(serialA)
+	if st.MAC != macA || st.Address != addrA || st.Refusal == "" {
+		t.Errorf("the binding changed, or nothing is reported: %+v", st)
+	}
+	// Once it is proved down, the new MAC may be the board.
+	l.link.set(func(k *link) { k.silent[macA] = true })
+	l.proveDown(serialA)
+	if v := l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: evil}); !v.Answer {
+		t.Errorf("a replaced card is refused for ever: %s", v.Why)
+	}
+}
+
+// proveDown lets time go by until the fleet has asked the board and judged.
+func (l *lab) proveDown(s device.Serial) {
+	l.Helper()
+	l.clock.add(10 * time.Minute)
+	deadline := time.Now().Add(10 * time.Second)
+	for time.Now().Before(deadline) {
+		l.fleet.LookAfter(l.Context())
+		<-l.link.asked
+		for range 100 {
+			if st, ok := l.fleet.Board(s); ok && st.Up == boot.UpNo {
+				return
+			}
+			time.Sleep(time.Millisecond) // the answer is on its way to the board's evidence
+		}
+	}
+	l.Fatal("the board was never found to be down")
+}
+
+func TestRebind(t *testing.T) {
+	l := newLab(t)
+	x := l.boots(serialA, macA, addrA)
+	at := netip.MustParseAddr("10.77.0.77")
+	l.link.set(func(k *link) { k.owners[at] = macA })
+	if l.fleet.Rebind(t.Context(), x.ID, netip.AddrPortFrom(at, 7000)) {
+		t.Error("a user's port was let through")
+	}
+	if !l.fleet.Rebind(t.Context(), x.ID, netip.AddrPortFrom(at, 700)) {
+		t.Fatal("the board's new lease is refused")
+	}
+	if now, _ := l.exp.get(x.ID); now.Client != at {
+		t.Errorf("published for %s", now.Client)
+	}
+	l.restart()
+	if now, _ := l.exp.get(x.ID); now.Client != at {
+		t.Errorf("after a restart published for %s", now.Client)
+	}
+}
+
+func TestStopAndReset(t *testing.T) {
+	l := newLab(t)
+	x := l.boots(serialA, macA, addrA)
+	l.write(x, "mine")
+	x.Activity.LastCall.Store(l.clock.now().UnixNano())
+	if err := l.fleet.Reset(t.Context(), serialA, false); !errors.Is(err, boot.ErrUp) {
+		t.Fatalf("reset of a board that is up: %v", err)
+	}
+	// Idle for long, and nobody can tell: still up.
+	l.link.set(func(k *link) { k.broken = true })
+	l.clock.add(time.Hour)
+	l.fleet.LookAfter(t.Context())
+	<-l.link.asked
+	if err := l.fleet.Reset(t.Context(), serialA, false); !errors.Is(err, boot.ErrUp) {
+		t.Fatalf("reset of a board of which nobody can tell: %v", err)
+	}
+	if err := l.fleet.Stop(t.Context(), serialA); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := l.exp.get(x.ID); ok {
+		t.Error("still published after stop")
+	}
+	x = l.boots(serialA, macA, addrA)
+	if !has(x, "mine") {
+		t.Error("stop lost the board's writes")
+	}
+	uppers, err := l.fleet.Uppers(t.Context(), serialA)
+	if err != nil || len(uppers) != 1 || uppers[0].Files == 0 {
+		t.Errorf("what a reset would delete: %+v, %v", uppers, err)
+	}
+	if err := l.fleet.Reset(t.Context(), serialA, true); err != nil {
+		t.Fatal(err)
+	}
+	again := l.boots(serialA, macA, addrA)
+	if has(again, "mine") || again.Path == x.Path || again.ID == x.ID {
+		t.Errorf("after a reset: %+v", again)
+	}
+}
+
+func TestRemovedDevice(t *testing.T) {
+	l := newLab(t)
+	x := l.boots(serialA, macA, addrA)
+	l.write(x, "mine")
+	x.Activity.LastCall.Store(l.clock.now().UnixNano())
+	gone := *l.want
+	gone.Devices = map[device.Serial]*boot.Device{serialB: l.want.Devices[serialB]}
+	gone.ByMAC = nil
+	l.fleet.Apply(&gone)
+	if v := l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA}); v.Answer {
+		t.Error("a removed board is answered")
+	}
+	if _, err := l.file(serialA.String()+"/start.elf", addrA); err == nil {
+		t.Error("a removed board gets files")
+	}
+	l.clock.add(time.Hour)
+	l.fleet.LookAfter(t.Context())
+	<-l.link.asked // it answers: it is only idle
+	l.fleet.LookAfter(t.Context())
+	if _, ok := l.exp.get(x.ID); !ok {
+		t.Fatal("a removed board that runs lost its root")
+	}
+	l.link.set(func(k *link) { k.silent[macA] = true })
+	l.proveDown(serialA)
+	l.fleet.LookAfter(t.Context())
+	if _, ok := l.exp.get(x.ID); ok {
+		t.Error("a removed board that is down is still exported")
+	}
+	l.fleet.Apply(l.want)
+	if x := l.boots(serialA, macA, addrA); !has(x, "mine") {
+		t.Error("its writes are gone")
+	}
+}
+
+func TestMissingImageStopsOnlyItsOwn(t *testing.T) {
+	l := newLab(t)
+	l.want.Devices[serialA].Image = imageref.Ref{Name: "nowhere"}
+	l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA})
+	if _, err := l.file(serialA.String()+"/start.elf", addrA); err == nil || errors.Is(err, boot.ErrRefused) {
+		t.Errorf("a missing image: %v", err)
+	}
+	if st, _ := l.fleet.Board(serialA); st.Problem == "" {
+		t.Error("no problem is shown")
+	}
+	l.boots(serialB, macB, addrB)
+}
+
+func TestUnknownBoards(t *testing.T) {
+	l := newLab(t)
+	for i := range 5000 {
+		s, _ := device.SerialFromUint32(uint32(i + 1))
+		l.fleet.Sight(boot.Sighting{Serial: s, MAC: device.MAC{2, 0, 0, 1, byte(i >> 8), byte(i)}})
+	}
+	if n := len(l.fleet.Unknown()); n == 0 || n > 2048 {
+		t.Errorf("%d unknown boards remembered", n)
+	}
+	if n := len(l.fleet.Boards()); n != 2 {
+		t.Errorf("%d boards", n)
+	}
+}
+
+func TestOffLink(t *testing.T) {
+	l := newLab(t)
+	far := netip.MustParseAddr("192.0.2.9")
+	l.link.set(func(k *link) { k.off[far] = true })
+	l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA})
+	if _, err := l.file(serialA.String()+"/start.elf", far); !errors.Is(err, boot.ErrRefused) {
+		t.Errorf("off the link without address: %v", err)
+	}
+	l.want.Devices[serialA].Address = far
+	if _, err := l.file(serialA.String()+"/start.elf", far); err != nil {
+		t.Errorf("off the link with address: %v", err)
+	}
+}
