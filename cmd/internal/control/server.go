@@ -1,0 +1,199 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"rubus/config/device"
+)
+
+// maxBody bounds what is read of a request, in bytes: the largest is
+// {"force": true}.
+const maxBody = 4 << 10
+
+// server answers requests; see Serve.
+type server struct {
+	d   Daemon
+	log *slog.Logger
+	// stopping ends a change that is under way when the daemon ends.
+	stopping context.Context //nolint:containedctx // it is the life of Serve, not of a call
+}
+
+// Serve answers requests on ln until ctx ends, then closes ln and waits up to
+// 5 seconds for requests under way. A change is not given up when its caller
+// goes away, only when ctx ends. Every change is logged with its caller's uid.
+func Serve(ctx context.Context, ln net.Listener, d Daemon, log *slog.Logger) error {
+	s := &server{d: d, log: log, stopping: ctx}
+	h := &http.Server{
+		Handler:           s.routes(),
+		ConnContext:       withCaller,
+		ReadTimeout:       10 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    8 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+		ReadHeaderTimeout: 5 * time.Second,
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- h.Serve(ln) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serving the control socket: %w", err)
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if h.Shutdown(grace) != nil {
+		h.Close()
+	}
+	<-ended
+	return nil
+}
+
+func (s *server) routes() http.Handler {
+	m := http.NewServeMux()
+	m.HandleFunc("GET /v1/status", s.read(func(ctx context.Context, _ *http.Request) (any, error) {
+		return s.d.Status(ctx)
+	}))
+	m.HandleFunc("GET /v1/boards", s.read(func(ctx context.Context, _ *http.Request) (any, error) {
+		return s.d.Boards(ctx)
+	}))
+	m.HandleFunc("GET /v1/boards/{serial}", s.read(s.board(func(ctx context.Context, serial device.Serial) (any, error) {
+		return s.d.Board(ctx, serial)
+	})))
+	m.HandleFunc("GET /v1/boards/{serial}/reset", s.read(s.board(func(ctx context.Context, serial device.Serial) (any, error) {
+		return s.d.ResetPlan(ctx, serial)
+	})))
+	m.HandleFunc("POST /v1/boards/{serial}/stop", s.change("stop", s.board(func(ctx context.Context, serial device.Serial) (any, error) {
+		return struct{}{}, s.d.Stop(ctx, serial)
+	})))
+	m.HandleFunc("POST /v1/boards/{serial}/reset", s.change("reset", func(ctx context.Context, r *http.Request) (any, error) {
+		var body struct {
+			Force bool `json:"force"`
+		}
+		if err := readBody(r, &body); err != nil {
+			return nil, err
+		}
+		return s.board(func(ctx context.Context, serial device.Serial) (any, error) {
+			return struct{}{}, s.d.Reset(ctx, serial, body.Force)
+		})(ctx, r)
+	}))
+	m.HandleFunc("POST /v1/reload", s.change("reload", func(ctx context.Context, r *http.Request) (any, error) {
+		var body struct {
+			Yes bool `json:"yes"`
+		}
+		if err := readBody(r, &body); err != nil {
+			return nil, err
+		}
+		return s.d.Reload(ctx, body.Yes)
+	}))
+	return m
+}
+
+// verb does one request and returns what to answer.
+type verb func(ctx context.Context, r *http.Request) (any, error)
+
+// board is a verb about the board that the path names.
+func (s *server) board(f func(context.Context, device.Serial) (any, error)) verb {
+	return func(ctx context.Context, r *http.Request) (any, error) {
+		serial, err := device.ParseSerial(r.PathValue("serial"))
+		if err != nil {
+			return nil, Errorf(KindInvalid, "%v", err)
+		}
+		return f(ctx, serial)
+	}
+}
+
+// read is a handler that changes nothing.
+func (s *server) read(v verb) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		answer, err := v(r.Context(), r)
+		reply(w, answer, err)
+	}
+}
+
+// change is a handler whose verb is logged with who asked for it.
+func (s *server) change(name string, v verb) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+		defer cancel()
+		defer context.AfterFunc(s.stopping, cancel)()
+		answer, err := v(ctx, r)
+		who := callerOf(ctx)
+		attrs := []any{"verb", name, "uid", who.uid, "pid", who.pid}
+		if serial := r.PathValue("serial"); serial != "" {
+			attrs = append(attrs, "serial", serial)
+		}
+		if err != nil {
+			attrs = append(attrs, "err", err)
+		}
+		s.log.Info("control", attrs...)
+		reply(w, answer, err)
+	}
+}
+
+// readBody decodes the one JSON object of a request; no body is an empty one.
+func readBody(r *http.Request, v any) error {
+	dec := json.NewDecoder(r.Body)
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil && !errors.Is(err, io.EOF) {
+		return Errorf(KindInvalid, "reading the request: %v", err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return Errorf(KindInvalid, "reading the request: more than one JSON object, or more than %d bytes", maxBody)
+	}
+	return nil
+}
+
+func reply(w http.ResponseWriter, answer any, err error) {
+	status := http.StatusOK
+	if err != nil {
+		e := toError(err)
+		status, answer = httpStatus(e.Kind), e
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	// The caller may be gone; there is nobody else to tell.
+	_ = json.NewEncoder(w).Encode(answer)
+}
+
+// toError is err in the form that crosses the socket. The text is the whole
+// chain's, kind and hints are those of the innermost *Error; other errors may
+// bring a hint with a Hint method.
+func toError(err error) *Error {
+	e := &Error{Kind: KindInternal, Message: err.Error()}
+	if in, ok := errors.AsType[*Error](err); ok {
+		e.Kind, e.Hints = in.Kind, in.Hints
+		return e
+	}
+	var hinter interface {
+		error
+		Hint() string
+	}
+	if errors.As(err, &hinter) && hinter.Hint() != "" {
+		e.Hints = []string{hinter.Hint()}
+	}
+	return e
+}
+
+func httpStatus(k Kind) int {
+	switch k {
+	case KindNotFound:
+		return http.StatusNotFound
+	case KindRefused:
+		return http.StatusConflict
+	case KindBusy:
+		return http.StatusServiceUnavailable
+	case KindInvalid:
+		return http.StatusBadRequest
+	}
+	return http.StatusInternalServerError
+}

@@ -1,0 +1,164 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"rubus/config/device"
+	"rubus/images/imageref"
+)
+
+// Daemon is what the control socket offers. Errors that are an *Error reach
+// the caller as they are; others do as KindInternal.
+type Daemon interface {
+	Status(ctx context.Context) (Status, error)
+	// Boards lists all boards that have a device or a state of their own, by serial.
+	Boards(ctx context.Context) ([]Board, error)
+	Board(ctx context.Context, serial device.Serial) (Board, error)
+	// Stop cuts a board off; its writes stay.
+	Stop(ctx context.Context, serial device.Serial) error
+	// ResetPlan says what Reset would delete. It reads whole trees.
+	ResetPlan(ctx context.Context, serial device.Serial) (ResetPlan, error)
+	// Reset deletes a board's writes. Unless forced it is refused while the
+	// board is up or may be.
+	Reset(ctx context.Context, serial device.Serial, force bool) error
+	// Reload reads the configuration anew. yes lets devices be dropped in numbers.
+	Reload(ctx context.Context, yes bool) (Reloaded, error)
+}
+
+// Board is one board as the daemon sees it.
+type Board struct {
+	Serial device.Serial `json:"serial"`
+	Name   string        `json:"name,omitempty"`
+	// Image is what devices.yaml wants, Running the version under the board,
+	// Available the one a reset would move it to when that is another.
+	Image     imageref.Ref `json:"image,omitzero"`
+	Running   imageref.Ref `json:"running,omitzero"`
+	Available imageref.Ref `json:"available,omitzero"`
+	// Phase is how far its boot is: unseen, dhcp, tftp, mounted, running, down,
+	// stopped, and whatever a later daemon may say.
+	Phase string    `json:"phase"`
+	Since time.Time `json:"since,omitzero"`
+	// Up is yes, no or unknown; unknown counts as yes.
+	Up      string     `json:"up"`
+	MAC     device.MAC `json:"mac,omitzero"`
+	Address netip.Addr `json:"address,omitzero"`
+	// Overlay is persistent or ephemeral.
+	Overlay string `json:"overlay,omitempty"`
+	Enabled bool   `json:"enabled"`
+	// Listed says that devices.yaml has a device for it.
+	Listed bool `json:"listed"`
+	// Path is what it mounts, Export the id of that.
+	Path   string `json:"path,omitempty"`
+	Export string `json:"export,omitempty"`
+	// Calls, BytesRead and BytesWritten count NFS since the daemon started.
+	Calls        uint64 `json:"calls"`
+	BytesRead    uint64 `json:"bytes_read"`
+	BytesWritten uint64 `json:"bytes_written"`
+	// Problem is why it is not served, Refusal who was refused in its name.
+	Problem string `json:"problem,omitempty"`
+	Refusal string `json:"refusal,omitempty"`
+}
+
+// Sighting is a board that asked to boot and that no device names.
+type Sighting struct {
+	// Serial is zero from the boot ROM of a Pi 3.
+	Serial device.Serial `json:"serial,omitzero"`
+	MAC    device.MAC    `json:"mac"`
+	// Model is text such as "4B 1.1 1 GiB"; "" when the board did not say.
+	Model string    `json:"model,omitempty"`
+	First time.Time `json:"first"`
+	Last  time.Time `json:"last"`
+}
+
+// Status is the daemon at a glance.
+type Status struct {
+	// Running is false only in what the command prints without a daemon.
+	Running bool      `json:"running"`
+	Version string    `json:"version,omitempty"`
+	PID     int       `json:"pid,omitempty"`
+	Started time.Time `json:"started,omitzero"`
+	State   string    `json:"state,omitempty"`
+	// Refused is why the configuration on disk is not the one in force; "" when
+	// it is. RestartFor lists sections of rubus.yaml that wait for a restart.
+	Refused    string     `json:"refused,omitempty"`
+	RestartFor []string   `json:"restart_for,omitempty"`
+	Boards     []Board    `json:"boards"`
+	Unknown    []Sighting `json:"unknown"`
+}
+
+// ResetPlan is what a reset would delete.
+type ResetPlan struct {
+	Serial device.Serial `json:"serial"`
+	Up     string        `json:"up"`
+	Uppers []Upper       `json:"uppers"`
+	// Image is the version the board boots next; zero when there is none.
+	Image imageref.Ref `json:"image,omitzero"`
+}
+
+// Upper is one set of a board's own writes.
+type Upper struct {
+	Name string `json:"name"`
+	// State is current, old, next or parked.
+	State string       `json:"state"`
+	Image imageref.Ref `json:"image"`
+	Bytes int64        `json:"bytes"`
+	Files int64        `json:"files"`
+	Made  time.Time    `json:"made,omitzero"`
+}
+
+// Reloaded is what a reload changed.
+type Reloaded struct {
+	Devices int             `json:"devices"`
+	Added   []device.Serial `json:"added,omitempty"`
+	Removed []device.Serial `json:"removed,omitempty"`
+	Changed []device.Serial `json:"changed,omitempty"`
+	// RestartFor lists sections of rubus.yaml that wait for a restart.
+	RestartFor []string `json:"restart_for,omitempty"`
+}
+
+// Kind says what sort of failure an Error is.
+type Kind string
+
+// The kinds of failure.
+const (
+	// KindNotFound: there is no such board.
+	KindNotFound Kind = "not-found"
+	// KindRefused: it can be done, but not so, or not now.
+	KindRefused Kind = "refused"
+	// KindBusy: something else is at it; try again.
+	KindBusy Kind = "busy"
+	// KindInvalid: the request, or the configuration to load, is wrong.
+	KindInvalid Kind = "invalid"
+	// KindInternal: everything else.
+	KindInternal Kind = "internal"
+	// KindNotRunning: no daemon answers. Only a Client makes it.
+	KindNotRunning Kind = "not-running"
+)
+
+// Error is a failure as it crosses the socket.
+type Error struct {
+	Kind    Kind     `json:"kind"`
+	Message string   `json:"error"`
+	Hints   []string `json:"hints,omitempty"`
+}
+
+// Error implements error.
+func (e *Error) Error() string { return e.Message }
+
+// Hint is what to do about it, a line each; package ui prints it.
+func (e *Error) Hint() string { return strings.Join(e.Hints, "\n") }
+
+// Errorf makes an Error of a kind.
+func Errorf(kind Kind, format string, a ...any) *Error {
+	return &Error{Kind: kind, Message: fmt.Sprintf(format, a...)}
+}
+
+// WithHint adds a hint and returns e.
+func (e *Error) WithHint(hint string) *Error {
+	e.Hints = append(e.Hints, hint)
+	return e
+}
