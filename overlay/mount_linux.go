@@ -231,8 +231,8 @@ func mountNew(plan MountPlan, l layerFDs, set func(fs int, key string, dir *os.F
 	defer unix.Close(fs)
 	for i, dir := range l.lower {
 		err := set(fs, "lowerdir+", dir)
-		if i == 0 && errors.Is(err, unix.EINVAL) {
-			return errNoWay
+		if i == 0 && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP)) {
+			return errNoWay // not supported is what 6.1 says to an fd
 		}
 		if err != nil {
 			return fsError(fs, "adding layer "+plan.Lower[i], err)

@@ -100,7 +100,7 @@ func TestMountAdopts(t *testing.T) {
 	}
 	spec.Target += "-elsewhere"
 	for name, way := range ways {
-		if _, err := mountRoot(t.Context(), spec, []mountWay{way}); !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), "mounted elsewhere") {
+		if _, err := mountRoot(t.Context(), spec, []mountWay{way, mountByString}); !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), "mounted elsewhere") {
 			t.Errorf("one upper twice, %s: %v", name, err)
 		}
 	}
@@ -210,11 +210,11 @@ func TestHostileNames(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), name)
 			s := newStore(t, dir, []string{"f"}, []string{"g"})
 			spec := s.spec("00000001")
-			root := s.mount(spec, way)
+			root := s.mount(spec, way, mountByString)
 			if got := readAll(t, filepath.Join(root.Target, "f")); got != "golden f" {
 				t.Errorf("below %q, %s: %q", name, wayName, got)
 			}
-			if again := s.mount(spec, way); again != root {
+			if again := s.mount(spec); again != root {
 				t.Errorf("below %q, %s: not adopted", name, wayName)
 			}
 			if err := s.uppers("00000001").Remove(t.Context(), spec.UpperID); !errors.Is(err, unix.EBUSY) {
@@ -356,7 +356,7 @@ func TestPropagation(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, way := range []mountWay{mountByFD, mountByString} {
-		s.mount(s.spec(fmt.Sprintf("0000000%d", i+1)), way)
+		s.mount(s.spec(fmt.Sprintf("0000000%d", i+1)), way, mountByString)
 	}
 	must(t, in.Close())
 	var sees strings.Builder

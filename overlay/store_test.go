@@ -85,6 +85,11 @@ func (s *store) mount(spec Spec, ways ...mountWay) Root {
 		ways = mountWays()
 	}
 	root, err := mountRoot(context.Background(), spec, ways)
+	if errors.Is(err, errNoWay) {
+		// No power of ours is missing: this kernel has other ways, which the
+		// other tests go.
+		s.Skip(err)
+	}
 	must(s, err)
 	s.Cleanup(func() { unix.Unmount(spec.Target, unix.MNT_DETACH) })
 	return root

@@ -73,8 +73,7 @@ func TestRemoveRefuses(t *testing.T) {
 	// An overlay that isn't ours, over our directories.
 	plan, err := Plan(spec)
 	must(t, err)
-	plan.Source = "foreign"
-	must(t, attach(plan, mountWays()))
+	must(t, unix.Mount("foreign", plan.Target, "overlay", 0, "lowerdir="+plan.Lower[0]+",upperdir="+plan.Upper+",workdir="+plan.Work))
 	if err := u.Remove(t.Context(), spec.UpperID); !errors.Is(err, unix.EBUSY) {
 		t.Errorf("an upper of a foreign overlay: %v", err)
 	}
