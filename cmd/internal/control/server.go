@@ -34,7 +34,6 @@ func Serve(ctx context.Context, ln net.Listener, d Daemon, log *slog.Logger) err
 	h := &http.Server{
 		Handler:           s.routes(),
 		ConnContext:       withCaller,
-		ReadTimeout:       10 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    8 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),

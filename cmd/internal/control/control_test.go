@@ -1,0 +1,436 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"rubus/config/device"
+)
+
+// fake is a daemon that answers what the test sets and notes what was asked.
+type fake struct {
+	status Status
+	err    error
+
+	mu    sync.Mutex
+	calls []string
+	// block, when not nil, holds Reset until it is closed or ctx ends.
+	entered, block chan struct{}
+}
+
+func (f *fake) note(format string, a ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls = append(f.calls, fmt.Sprintf(format, a...))
+}
+
+func (f *fake) Status(context.Context) (Status, error)  { return f.status, f.err }
+func (f *fake) Boards(context.Context) ([]Board, error) { return f.status.Boards, f.err }
+func (f *fake) Board(_ context.Context, s device.Serial) (Board, error) {
+	for _, b := range f.status.Boards {
+		if b.Serial == s {
+			return b, nil
+		}
+	}
+	return Board{}, fmt.Errorf("board %s: %w", s, Errorf(KindNotFound, "nothing is known of it").WithHint("see \"rubus status\""))
+}
+
+func (f *fake) Stop(_ context.Context, s device.Serial) error {
+	f.note("stop %s", s)
+	return f.err
+}
+
+func (f *fake) ResetPlan(_ context.Context, s device.Serial) (ResetPlan, error) {
+	return ResetPlan{Serial: s, Up: "no", Uppers: []Upper{{Name: "b.1", Bytes: 5}}}, f.err
+}
+
+func (f *fake) Reset(ctx context.Context, s device.Serial, force bool) error {
+	if f.block != nil {
+		close(f.entered)
+		select {
+		case <-f.block:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	f.note("reset %s %v", s, force)
+	return f.err
+}
+
+func (f *fake) Reload(_ context.Context, yes bool) (Reloaded, error) {
+	f.note("reload %v", yes)
+	return Reloaded{Devices: 3}, f.err
+}
+
+// syncBuffer is a log that the server may still write while the test reads.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// start serves d on a socket of its own; end stops it and waits.
+func start(t *testing.T, d Daemon) (c *Client, log *syncBuffer, end func()) {
+	t.Helper()
+	log = &syncBuffer{}
+	l := slog.New(slog.NewTextHandler(log, nil))
+	path := filepath.Join(t.TempDir(), "control.sock")
+	ln, err := Listen(path, "", l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- Serve(ctx, ln, d, l) }()
+	end = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(end)
+	return NewClient(path), log, end
+}
+
+func serial(t *testing.T, s string) device.Serial {
+	t.Helper()
+	n, err := device.ParseSerial(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestVerbs(t *testing.T) {
+	one := serial(t, "5b154510")
+	f := &fake{status: Status{Running: true, PID: 7, Boards: []Board{{Serial: one, Phase: "running", Up: "yes"}}}}
+	c, log, _ := start(t, f)
+	ctx := t.Context()
+
+	s, err := c.Status(ctx)
+	if err != nil || len(s.Boards) != 1 || s.PID != 7 {
+		t.Errorf("Status: %+v, %v", s, err)
+	}
+	if b, err := c.Boards(ctx); err != nil || len(b) != 1 || b[0].Serial != one {
+		t.Errorf("Boards: %+v, %v", b, err)
+	}
+	if b, err := c.Board(ctx, one); err != nil || b.Phase != "running" {
+		t.Errorf("Board: %+v, %v", b, err)
+	}
+	if p, err := c.ResetPlan(ctx, one); err != nil || p.Uppers[0].Bytes != 5 {
+		t.Errorf("ResetPlan: %+v, %v", p, err)
+	}
+	if strings.Contains(log.String(), "verb=") {
+		t.Errorf("reading was logged: %s", log)
+	}
+	if err := errors.Join(c.Stop(ctx, one), c.Reset(ctx, one, true), c.Reset(ctx, one, false)); err != nil {
+		t.Error(err)
+	}
+	if r, err := c.Reload(ctx, true); err != nil || r.Devices != 3 {
+		t.Errorf("Reload: %+v, %v", r, err)
+	}
+	want := []string{"stop 5b154510", "reset 5b154510 true", "reset 5b154510 false", "reload true"}
+	if diff := cmp.Diff(want, f.calls); diff != "" {
+		t.Errorf("calls (-want +got):\n%s", diff)
+	}
+	for _, line := range []string{"verb=stop uid=%d pid=%d serial=5b154510", "verb=reset uid=%d pid=%d serial=5b154510", "verb=reload uid=%d pid=%d"} {
+		if line = fmt.Sprintf(line, os.Getuid(), os.Getpid()); !strings.Contains(log.String(), line) {
+			t.Errorf("the log lacks %q:\n%s", line, log)
+		}
+	}
+}
+
+func TestErrors(t *testing.T) {
+	one := serial(t, "5b154510")
+	for name, c := range map[string]struct {
+		err  error
+		want Error
+	}{
+		"plain":        {errors.New("disk on fire"), Error{Kind: KindInternal, Message: "disk on fire"}},
+		"kind":         {Errorf(KindRefused, "it is up").WithHint("say --force"), Error{KindRefused, "it is up", []string{"say --force"}}},
+		"wrapped kind": {fmt.Errorf("reset: %w", Errorf(KindBusy, "in use")), Error{Kind: KindBusy, Message: "reset: in use"}},
+		"not found":    {Errorf(KindNotFound, "no"), Error{Kind: KindNotFound, Message: "no"}},
+		"invalid":      {Errorf(KindInvalid, "devices.yaml:1: x\ndevices.yaml:2: y"), Error{Kind: KindInvalid, Message: "devices.yaml:1: x\ndevices.yaml:2: y"}},
+		"other hint":   {hinted{}, Error{KindInternal, "hinted", []string{"do it"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, _, _ := start(t, &fake{err: c.err})
+			var got *Error
+			if err := client.Stop(t.Context(), one); !errors.As(err, &got) {
+				t.Fatalf("Stop: %v", err)
+			}
+			if diff := cmp.Diff(&c.want, got, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+type hinted struct{}
+
+func (hinted) Error() string { return "hinted" }
+func (hinted) Hint() string  { return "do it" }
+
+// raw sends one request as it is and returns status and answer.
+func raw(t *testing.T, c *Client, method, path, body string) (int, Error) {
+	t.Helper()
+	req, err := http.NewRequest(method, "http://x"+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var e Error
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = json.Unmarshal(b, &e)
+	return resp.StatusCode, e
+}
+
+func TestBadRequests(t *testing.T) {
+	f := &fake{}
+	c, _, _ := start(t, f)
+	for name, r := range map[string]struct {
+		method, path, body string
+		status             int
+	}{
+		"no such path":     {"GET", "/v1/nothing", "", 404},
+		"change by GET":    {"GET", "/v1/reload", "", 405},
+		"bad serial":       {"POST", "/v1/boards/..%2f..%2fab/stop", "", 400},
+		"short serial":     {"POST", "/v1/boards/5b15/stop", "", 400},
+		"no JSON":          {"POST", "/v1/reload", "yes", 400},
+		"unknown key":      {"POST", "/v1/boards/5b154510/reset", `{"forced": true}`, 400},
+		"wrong type":       {"POST", "/v1/boards/5b154510/reset", `{"force": "yes"}`, 400},
+		"two objects":      {"POST", "/v1/reload", `{}{}`, 400},
+		"too large":        {"POST", "/v1/reload", strings.Repeat(" ", maxBody) + `{"yes":true}`, 400},
+		"large after JSON": {"POST", "/v1/reload", `{"yes":true}` + strings.Repeat(" ", maxBody), 400},
+	} {
+		t.Run(name, func(t *testing.T) {
+			status, e := raw(t, c, r.method, r.path, r.body)
+			if status != r.status || status == 400 && (e.Kind != KindInvalid || e.Message == "") {
+				t.Errorf("%d, %+v; want %d", status, e, r.status)
+			}
+		})
+	}
+	if f.calls != nil {
+		t.Errorf("a bad request reached the daemon: %v", f.calls)
+	}
+	if status, _ := raw(t, c, "POST", "/v1/reload", ""); status != 200 {
+		t.Errorf("no body: %d", status)
+	}
+}
+
+// TestChangeOutlivesCaller wants a reset that has begun to end, though whoever
+// asked for it went away; and to be given up when the daemon ends.
+func TestChangeOutlivesCaller(t *testing.T) {
+	one := serial(t, "5b154510")
+	for name, stop := range map[string]bool{"caller goes": false, "daemon ends": true} {
+		t.Run(name, func(t *testing.T) {
+			f := &fake{entered: make(chan struct{}), block: make(chan struct{})}
+			c, _, end := start(t, f)
+			ctx, cancel := context.WithCancel(t.Context())
+			asked := make(chan error, 1)
+			go func() { asked <- c.Reset(ctx, one, false) }()
+			<-f.entered
+			if stop {
+				end()
+			} else {
+				cancel()
+				<-asked
+				close(f.block)
+				end()
+			}
+			cancel()
+			if done := len(f.calls) == 1; done == stop {
+				t.Errorf("calls: %v", f.calls)
+			}
+		})
+	}
+}
+
+func TestClientWithoutDaemon(t *testing.T) {
+	dir := t.TempDir()
+	dead := filepath.Join(dir, "dead.sock")
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: dead, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.SetUnlinkOnClose(false)
+	ln.Close()
+	for name, path := range map[string]string{"no socket": filepath.Join(dir, "none"), "nobody listens": dead} {
+		t.Run(name, func(t *testing.T) {
+			_, err := NewClient(path).Status(t.Context())
+			var e *Error
+			if !errors.As(err, &e) || e.Kind != KindNotRunning || len(e.Hints) == 0 {
+				t.Errorf("Status: %v", err)
+			}
+		})
+	}
+}
+
+func TestListen(t *testing.T) {
+	log := &syncBuffer{}
+	l := slog.New(slog.NewTextHandler(log, nil))
+	mode := func(t *testing.T, path string) (fs.FileMode, uint32) {
+		t.Helper()
+		fi, err := os.Lstat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fi.Mode(), fi.Sys().(*syscall.Stat_t).Gid
+	}
+	t.Run("with the group", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "control.sock")
+		ln, err := Listen(path, "daemon", l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, gid := mode(t, path); m != fs.ModeSocket|0o660 || gid != 1 {
+			t.Errorf("mode %v, group %d", m, gid)
+		}
+		left, err := os.ReadDir(filepath.Dir(path))
+		if err != nil || len(left) != 1 {
+			t.Errorf("beside the socket: %v, %v", left, err)
+		}
+		if err := ln.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("after Close: %v", err)
+		}
+	})
+	t.Run("without the group, over a dead socket", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "control.sock")
+		for range 2 {
+			ln, err := Listen(path, "no-such-group", l)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ln.(*listener).UnixListener.Close() // as a killed daemon leaves it
+			if m, _ := mode(t, path); m != fs.ModeSocket|0o600 {
+				t.Errorf("mode %v", m)
+			}
+		}
+		if !strings.Contains(log.String(), "no-such-group") {
+			t.Errorf("the log does not say that the group is missing: %s", log)
+		}
+	})
+	t.Run("over a file", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "control.sock")
+		if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Listen(path, "", l); err == nil {
+			t.Error("a file was replaced by the socket")
+		}
+	})
+	t.Run("long path", func(t *testing.T) {
+		if _, err := Listen("/"+strings.Repeat("x", 107), "", l); err == nil || !strings.Contains(err.Error(), "longer than") {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// TestLock wants a second daemon to be refused with the first one's pid, and a
+// killed daemon to leave no lock.
+func TestLock(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	if d := os.Getenv("RUBUS_TEST_LOCK"); d != "" {
+		if _, err := Lock(d); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println("locked")
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestLock$")
+	cmd.Env = append(os.Environ(), "RUBUS_TEST_LOCK="+dir)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(out, make([]byte, len("locked"))); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Lock(other, dir)
+	var held *LockedError
+	if !errors.As(err, &held) || held.PID != cmd.Process.Pid {
+		t.Errorf("the second lock: %v; want process %d", err, cmd.Process.Pid)
+	}
+	// What it had locked before it was refused is free again.
+	release, err := Lock(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if release, err = Lock(dir, other); err != nil {
+		t.Fatalf("after kill -9: %v", err)
+	}
+	release()
+}
+
+// FuzzRequest wants no body to break the server, and none that is no request
+// to reach the daemon.
+func FuzzRequest(f *testing.F) {
+	for _, s := range []string{"", "{}", `{"yes":true}`, `{"yes":1}`, "[", `{"yes":true}x`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		req, err := http.NewRequest("POST", "http://x/", bytes.NewReader(body))
+		if err != nil {
+			t.Skip()
+		}
+		var v struct {
+			Yes bool `json:"yes"`
+		}
+		if readBody(req, &v) == nil && len(bytes.TrimSpace(body)) > 0 && !json.Valid(body) {
+			t.Fatalf("%q was taken", body)
+		}
+	})
+}
