@@ -33,7 +33,7 @@ type fake struct {
 	release chan struct{}
 	count   atomic.Uint32
 	begun   atomic.Int64
-	forget  bool
+	forget  atomic.Bool
 }
 
 func newFake() *fake {
@@ -76,7 +76,7 @@ func (f *fake) Serve(ctx context.Context, c *Call, w *xdr.Writer) Status {
 	case procOnce:
 		f.begun.Store(c.Begun)
 		w.Uint32(f.count.Add(1))
-		c.Forget = f.forget
+		c.Forget = f.forget.Load()
 	case procWeak:
 		if c.Flavor != AuthSys {
 			return AuthTooWeak

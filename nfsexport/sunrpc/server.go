@@ -98,7 +98,7 @@ func (s *Server) Stats() Stats {
 
 // Serve serves streams and datagrams from the given listeners, which it closes,
 // until Shutdown has ended all calls (then it gives nil), ctx ends (connections
-// are cut, calls in flight are not answered), or a listener breaks. It may be
+// are cut, answered or not), or a listener breaks. It may be
 // called once. Connections must be sockets; packets must come from a
 // *net.UDPConn.
 func (s *Server) Serve(ctx context.Context, streams []net.Listener, packets []net.PacketConn) error {
