@@ -1,0 +1,5 @@
+//go:build !race
+
+package handlefs
+
+const raceDetector = false
