@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
@@ -16,6 +17,7 @@ import (
 	"rubus/boot/neigh"
 	"rubus/boot/proxydhcp"
 	"rubus/boot/tftp"
+	"rubus/cmd/internal/control"
 	"rubus/cmd/internal/ports"
 	"rubus/cmd/internal/ui"
 	"rubus/config"
@@ -39,20 +41,27 @@ type server struct {
 	fleet   *boot.Fleet
 	nfs     *unfsd.Backend
 	tftp    []*net.UDPConn
+	control net.Listener
+	unlock  func()
 }
 
-// newServer makes all parts; it opens no port and mounts nothing.
+// newServer makes all parts; it opens no port and mounts nothing. The server
+// wants its close called also when there is an error.
 func newServer(g *globals, conf *reloader, log *slog.Logger) (*server, error) {
 	s := &server{g: g, conf: conf, log: log, cfg: conf.snapshot().Daemon(), state: conf.state}
 	if err := makeState(s.state); err != nil {
-		return nil, err
+		return s, err
 	}
 	key, err := handleKey(s.state)
 	if err != nil {
-		return nil, err
+		return s, err
+	}
+	// One daemon for a state directory and for a control socket.
+	if s.unlock, err = control.Lock(s.state, g.RunDir); err != nil {
+		return s, err
 	}
 	if s.store, err = images.Open(filepath.Join(s.state, "images")); err != nil {
-		return nil, err
+		return s, err
 	}
 	s.neigh = neigh.New(neigh.Options{Logger: log})
 	s.exports, err = handlefs.New(handlefs.Options{
@@ -60,7 +69,7 @@ func newServer(g *globals, conf *reloader, log *slog.Logger) (*server, error) {
 		Rebind: s.rebind,
 	})
 	if err != nil {
-		return nil, err
+		return s, err
 	}
 	limits := boot.DefaultLimits()
 	limits.Quiet = s.cfg.Quiet
@@ -72,7 +81,7 @@ func newServer(g *globals, conf *reloader, log *slog.Logger) (*server, error) {
 	conf.start(log, s.apply)
 	addrs, err := listenAddrs(s.cfg.Listen)
 	if err != nil {
-		return nil, err
+		return s, err
 	}
 	s.nfs = unfsd.New(unfsd.Config{
 		Store: s.exports, Mounter: mounter{s.fleet, s.exports}, Addrs: addrs,
@@ -93,7 +102,12 @@ func (s *server) start(ctx context.Context) error {
 	if err := s.fleet.Start(ctx); err != nil {
 		return err
 	}
-	return errors.Join(s.listenTFTP(ctx), s.listenNFS(ctx))
+	if err := errors.Join(s.listenTFTP(ctx), s.listenNFS(ctx)); err != nil {
+		return err
+	}
+	var err error
+	s.control, err = control.Listen(s.g.controlSocket(), s.cfg.Control.Group, s.log)
+	return err
 }
 
 func (s *server) listenTFTP(ctx context.Context) error {
@@ -150,6 +164,9 @@ func (s *server) run(ctx context.Context) error {
 	}
 	g.Go(func() error { return s.fleet.Run(ctx) })
 	g.Go(func() error { return s.conf.run(ctx) })
+	g.Go(func() error {
+		return control.Serve(ctx, s.control, &controlled{s.fleet, s.conf, s.cfg, s.state, time.Now()}, s.log)
+	})
 	s.log.Info("serving", "version", thisBuild().Version, "state", s.state)
 	notify(s.log, daemon.SdNotifyReady)
 	stop := context.AfterFunc(ctx, func() { notify(s.log, daemon.SdNotifyStopping) })
@@ -200,7 +217,12 @@ func (s *server) close() {
 	for _, c := range s.tftp {
 		c.Close()
 	}
-	s.neigh.Close()
+	if s.neigh != nil {
+		s.neigh.Close()
+	}
+	if s.unlock != nil {
+		s.unlock()
+	}
 }
 
 // listenAddrs are the addresses to bind; none: all.

@@ -47,7 +47,7 @@ devices.yaml names.`,
 	}
 	add("", newVersionCmd(g))
 	add(groupServer, newServeCmd(g))
-	add(groupBoards, newSimulateCmd(g))
+	add(groupBoards, newImageCmd(g), newSimulateCmd(g))
 	_ = add
 	return root
 }

@@ -44,10 +44,10 @@ func serve(ctx context.Context, g *globals) error {
 		return fmt.Errorf("making the run directory: %w", err)
 	}
 	s, err := newServer(g, conf, log)
+	defer s.close()
 	if err != nil {
 		return err
 	}
-	defer s.close()
 	if err := s.start(ctx); err != nil {
 		return err
 	}

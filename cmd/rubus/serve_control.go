@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"rubus/boot"
+	"rubus/cmd/internal/control"
+	"rubus/config"
+	"rubus/config/device"
+)
+
+// controlled is what the control socket offers of the daemon.
+type controlled struct {
+	fleet   *boot.Fleet
+	conf    *reloader
+	cfg     config.Daemon // as the daemon was started with
+	state   string
+	started time.Time
+}
+
+var _ control.Daemon = (*controlled)(nil)
+
+// Status implements control.Daemon.
+func (d *controlled) Status(ctx context.Context) (control.Status, error) {
+	boards, err := d.Boards(ctx)
+	if err != nil {
+		return control.Status{}, err
+	}
+	st := control.Status{
+		Running: true, Version: thisBuild().Version, PID: os.Getpid(), Started: d.started, State: d.state,
+		Refused: d.conf.problem(), RestartFor: config.NeedsRestart(d.cfg, d.conf.snapshot().Daemon()),
+		Boards: boards, Unknown: []control.Sighting{},
+	}
+	for _, u := range d.fleet.Unknown() {
+		s := control.Sighting{Serial: u.Serial, MAC: u.MAC, First: u.First, Last: u.Last}
+		if u.Revision != 0 {
+			s.Model = u.Revision.String()
+		}
+		st.Unknown = append(st.Unknown, s)
+	}
+	return st, nil
+}
+
+// Boards implements control.Daemon.
+func (d *controlled) Boards(context.Context) ([]control.Board, error) {
+	out := []control.Board{}
+	for _, s := range d.fleet.Boards() {
+		out = append(out, boardOf(s))
+	}
+	return out, nil
+}
+
+// Board implements control.Daemon.
+func (d *controlled) Board(_ context.Context, serial device.Serial) (control.Board, error) {
+	s, ok := d.fleet.Board(serial)
+	if !ok {
+		return control.Board{}, control.Errorf(control.KindNotFound, "no device and no state of board %q", serial).
+			WithHint("\"rubus status\" lists the boards, those that devices.yaml does not name too")
+	}
+	return boardOf(s), nil
+}
+
+// Stop implements control.Daemon.
+func (d *controlled) Stop(ctx context.Context, serial device.Serial) error {
+	return controlError(d.fleet.Stop(ctx, serial))
+}
+
+// ResetPlan implements control.Daemon.
+func (d *controlled) ResetPlan(ctx context.Context, serial device.Serial) (control.ResetPlan, error) {
+	uppers, err := d.fleet.Uppers(ctx, serial)
+	if err != nil {
+		return control.ResetPlan{}, controlError(err)
+	}
+	s, _ := d.fleet.Board(serial)
+	p := control.ResetPlan{Serial: serial, Up: string(s.Up), Uppers: []control.Upper{}, Image: s.Running}
+	if !s.Available.IsZero() {
+		p.Image = s.Available
+	}
+	for _, u := range uppers {
+		p.Uppers = append(p.Uppers, control.Upper{
+			Name: u.Upper, State: string(u.State), Image: u.Image, Bytes: u.Bytes, Files: u.Files, Made: u.Made,
+		})
+	}
+	return p, nil
+}
+
+// Reset implements control.Daemon.
+func (d *controlled) Reset(ctx context.Context, serial device.Serial, force bool) error {
+	return controlError(d.fleet.Reset(ctx, serial, force))
+}
+
+// Reload implements control.Daemon.
+func (d *controlled) Reload(_ context.Context, yes bool) (control.Reloaded, error) {
+	before := d.conf.snapshot()
+	if err := d.conf.reload(yes); err != nil {
+		e := control.Errorf(control.KindInvalid, "%v", err)
+		var drop *config.DropError
+		if errors.As(err, &drop) {
+			e.Kind = control.KindRefused
+			e.Hints = append(e.Hints, "if that is meant: rubus reload --yes")
+		}
+		return control.Reloaded{}, e
+	}
+	after := d.conf.snapshot()
+	c := config.Compare(before, after)
+	return control.Reloaded{
+		Devices: len(after.Devices()), Added: c.Added, Removed: c.Removed, Changed: c.Changed,
+		RestartFor: config.NeedsRestart(d.cfg, after.Daemon()),
+	}, nil
+}
+
+// controlError gives an error of the fleet its kind on the socket.
+func controlError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, boot.ErrNotFound):
+		return control.Errorf(control.KindNotFound, "%v", err)
+	case errors.Is(err, boot.ErrUp):
+		return control.Errorf(control.KindRefused, "%v", err).
+			WithHint("shut the board down and wait half a minute, or cut it off with --force")
+	case errors.Is(err, context.DeadlineExceeded):
+		return control.Errorf(control.KindBusy, "%v", err)
+	}
+	return err
+}
+
+func boardOf(s boot.Status) control.Board {
+	b := control.Board{
+		Serial: s.Serial, Name: s.Name, Image: s.Wanted, Running: s.Running, Available: s.Available,
+		Phase: string(s.Phase), Since: s.Since, Up: string(s.Up), MAC: s.MAC, Address: s.Address,
+		Overlay: string(config.Persistent), Enabled: s.Enabled, Listed: s.Listed, Path: s.Path,
+		Calls: s.Calls, BytesRead: s.BytesRead, BytesWritten: s.BytesWritten, Problem: s.Problem, Refusal: s.Refusal,
+	}
+	if s.Ephemeral {
+		b.Overlay = string(config.Ephemeral)
+	}
+	if s.Export != 0 {
+		b.Export = s.Export.String()
+	}
+	return b
+}
