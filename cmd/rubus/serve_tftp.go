@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"strings"
+	"time"
 
 	"rubus/boot"
 	"rubus/boot/neigh"
@@ -24,6 +26,9 @@ func (h files) Open(ctx context.Context, r tftp.Request) (tftp.File, error) {
 		return nil, tftp.ErrSilent
 	}
 	f, err := h.fleet.Open(ctx, boot.FileRequest{Path: r.Path, Client: r.Client.Addr(), Server: r.Server})
+	if err == nil && strings.TrimLeft(r.Path, "/") == "bootcode.bin" {
+		h.pin(ctx, r)
+	}
 	switch {
 	case err == nil:
 		return f, nil
@@ -34,4 +39,16 @@ func (h files) Open(ctx context.Context, r tftp.Request) (tftp.File, error) {
 		return nil, tftp.ErrNotFound
 	}
 	return nil, err
+}
+
+// pin keeps the board's neighbour entry while it loads its second stage: the
+// ROM of a Pi 3 answers no ARP meanwhile, and a server that asks stalls.
+func (h files) pin(ctx context.Context, r tftp.Request) {
+	mac, ok := h.neigh.Owner(ctx, r.Client.Addr())
+	if !ok {
+		return
+	}
+	if err := h.neigh.Pin(r.Client.Addr(), mac, time.Minute); err != nil {
+		h.log.Debug("a neighbour entry cannot be kept", "address", r.Client.Addr(), "err", err)
+	}
 }

@@ -60,6 +60,9 @@ type Config struct {
 	Addrs []netip.Addr
 	// Ports to listen on.
 	Ports Ports
+	// NoPortmap leaves the port mapper out, for a host where another one tells
+	// clients our ports, or whose boards need none.
+	NoPortmap bool
 	// CachePath is the file of the duplicate request cache, on a tmpfs such as
 	// /run; "": the cache is lost with the process.
 	CachePath string
@@ -141,7 +144,9 @@ func New(cfg Config) *Backend {
 	}
 	add(ports.NFS, false, cfg.Limits, b.cache, nfs3.NewProgram(cfg.Store))
 	add(ports.Mount, true, mountLimits(), nil, mount3.New(cfg.Mounter, wait))
-	add(ports.Portmap, true, portmapLimits(), nil, portmap.New(mappings(ports)))
+	if !cfg.NoPortmap {
+		add(ports.Portmap, true, portmapLimits(), nil, portmap.New(mappings(ports)))
+	}
 	return b
 }
 
