@@ -86,7 +86,7 @@ func newServer(g *globals, conf *reloader, log *slog.Logger) (*server, error) {
 	s.nfs = unfsd.New(unfsd.Config{
 		Store: s.exports, Mounter: mounter{s.fleet, s.exports}, Addrs: addrs,
 		Ports:        unfsd.Ports{NFS: s.cfg.NFS.Port, Mount: s.cfg.NFS.MountPort, Portmap: s.cfg.NFS.PortmapPort},
-		NoPortmap: !s.cfg.NFS.Portmap,
+		NoPortmap:    !s.cfg.NFS.Portmap,
 		CachePath:    filepath.Join(g.RunDir, "nfs-replies"),
 		DatagramFrom: s.neigh.OnLink, Log: log,
 	})
