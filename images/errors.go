@@ -13,9 +13,8 @@ var ErrNotFound = errors.New("not found")
 
 // NotFoundError says which image isn't there and what to do. It wraps ErrNotFound.
 type NotFoundError struct {
-	Ref imageref.Ref
-	// Hint is what to do about it.
-	Hint string
+	Ref  imageref.Ref
+	hint string
 }
 
 // Error implements error.
@@ -25,6 +24,9 @@ func (e *NotFoundError) Error() string {
 	}
 	return fmt.Sprintf("no version %q", e.Ref)
 }
+
+// Hint is what to do about it.
+func (e *NotFoundError) Hint() string { return e.hint }
 
 // Unwrap makes errors.Is(err, ErrNotFound) true.
 func (e *NotFoundError) Unwrap() error { return ErrNotFound }

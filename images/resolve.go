@@ -76,14 +76,14 @@ func (s *Store) notFound(ref imageref.Ref) error {
 	switch names, nerr := s.names(); {
 	case err != nil || nerr != nil:
 	case len(have) > 0 && ref.Version == 0:
-		e.Hint = fmt.Sprintf("it has no tag; there is %s: set one with \"rubus image tag %s %s@%d\"",
+		e.hint = fmt.Sprintf("it has no tag; there is %s: set one with \"rubus image tag %s %s@%d\"",
 			listVersions(ref.Name, have), ref.Name, ref.Name, have[len(have)-1])
 	case len(have) > 0:
-		e.Hint = "there is " + listVersions(ref.Name, have)
+		e.hint = "there is " + listVersions(ref.Name, have)
 	case len(names) > 0:
-		e.Hint = "there is " + strings.Join(names, ", ")
+		e.hint = "there is " + strings.Join(names, ", ")
 	default:
-		e.Hint = fmt.Sprintf("there are no images yet: \"rubus image import %s SOURCE\" makes one", ref.Name)
+		e.hint = fmt.Sprintf("there are no images yet: \"rubus image import %s SOURCE\" makes one", ref.Name)
 	}
 	return e
 }
