@@ -6,13 +6,13 @@ import (
 	"rubus/config/device"
 )
 
-// Difference lists the devices in which two snapshots differ, each by serial.
-type Difference struct{ Added, Removed, Changed []device.Serial }
+// Changes lists the devices in which two snapshots differ, each by serial.
+type Changes struct{ Added, Removed, Changed []device.Serial }
 
 // Compare says what next changes. A device that only moved in the file is not
 // changed; one that gets another value from a group is.
-func Compare(inForce, next *Snapshot) Difference {
-	var d Difference
+func Compare(inForce, next *Snapshot) Changes {
+	var d Changes
 	for _, n := range next.devices {
 		switch o := inForce.BySerial(n.Serial); {
 		case o == nil:
@@ -33,5 +33,5 @@ func Compare(inForce, next *Snapshot) Difference {
 func (d *Device) text() string {
 	c := *d
 	c.sources = nil
-	return fmt.Sprintf("%q", fmt.Sprintf("%+v", c))
+	return fmt.Sprintf("%+v, lines %q and %q", c, c.Cmdline, c.Config)
 }

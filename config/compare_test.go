@@ -18,8 +18,8 @@ func TestCompare(t *testing.T) {
 		}
 		return s
 	}
-	before := parse("devices:\n- serial: 00000001\n- serial: 00000002\n- {serial: 00000003, cmdline: [quiet]}\n")
-	after := parse("# moved down a line\ndevices:\n- serial: 00000002\n- {serial: 00000003, cmdline: [verbose]}\n- serial: 00000004\n")
+	before := parse("devices:\n- serial: 00000001\n- serial: 00000002\n- {serial: 00000003, cmdline: [a b]}\n")
+	after := parse("# moved down a line\ndevices:\n- serial: 00000002\n- {serial: 00000003, cmdline: [a, b]}\n- serial: 00000004\n")
 	of := func(n uint32) device.Serial { s, _ := device.SerialFromUint32(n); return s }
 	want := Changes{Added: []device.Serial{of(4)}, Removed: []device.Serial{of(1)}, Changed: []device.Serial{of(3)}}
 	if d := cmp.Diff(want, Compare(before, after), cmpopts.EquateComparable(device.Serial{})); d != "" {

@@ -124,19 +124,11 @@ func checked(serial device.Serial, change func(*source) ([]byte, error)) Edit {
 		if err != nil {
 			return nil, fmt.Errorf("the file would be invalid, so nothing was changed:\n%w", err)
 		}
-		others := func(s *Snapshot) string {
-			var b strings.Builder
-			for _, d := range s.devices {
-				if d.Serial != serial {
-					c := *d
-					c.sources = nil // lines move
-					fmt.Fprintf(&b, "%+v\n", c)
-				}
+		c := Compare(old, now)
+		for _, other := range slices.Concat(c.Added, c.Removed, c.Changed) {
+			if other != serial {
+				return nil, fmt.Errorf("device %s: %w", serial, errByHand)
 			}
-			return b.String()
-		}
-		if others(old) != others(now) {
-			return nil, fmt.Errorf("device %s: %w", serial, errByHand)
 		}
 		return after, nil
 	}

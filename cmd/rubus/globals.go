@@ -2,8 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -11,11 +13,11 @@ import (
 	"golang.org/x/term"
 
 	"rubus/cmd/internal/ui"
+	"rubus/config"
 )
 
 // Where things are unless said otherwise.
 const (
-	defaultState   = "/var/lib/rubus"
 	defaultRun     = "/run/rubus"
 	defaultConfig  = "/etc/rubus/rubus.yaml"
 	defaultDevices = "/etc/rubus/devices.yaml"
@@ -64,7 +66,7 @@ func isTerminal(stream any) bool {
 }
 
 func (g *globals) flags(f *pflag.FlagSet) {
-	f.StringVar(&g.StateDir, "state", g.StateDir, "state `directory`: images and the boards' own files (default "+defaultState+", or \"state\" of rubus.yaml)")
+	f.StringVar(&g.StateDir, "state", g.StateDir, "state `directory`: images and the boards' own files (default \"state\" of rubus.yaml, or "+config.DefaultDaemon().State+")")
 	f.StringVar(&g.RunDir, "run", g.RunDir, "`directory` of the daemon's lock and control socket")
 	f.StringVar(&g.ConfigFile, "config", g.ConfigFile, "the daemon's `file`; it may be missing")
 	f.StringVar(&g.DevicesFile, "devices", g.DevicesFile, "`file` that says what each board boots")
@@ -77,7 +79,15 @@ func (g *globals) stateDir() (string, error) {
 	if g.StateDir != "" {
 		return filepath.Clean(g.StateDir), nil
 	}
-	return defaultState, nil
+	f, err := config.LoadFile(g.ConfigFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	d, err := config.ParseDaemon(f)
+	if err != nil {
+		return "", ui.Hint(fmt.Errorf("where the state directory is cannot be told:\n%w", err), "mend the file, or say --state")
+	}
+	return d.State, nil
 }
 
 // controlSocket is where the daemon listens for the command.

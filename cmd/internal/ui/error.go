@@ -88,18 +88,26 @@ func Report(w io.Writer, err error) {
 	for line := range strings.SplitSeq(strings.TrimRight(err.Error(), "\n"), "\n") {
 		fmt.Fprintf(w, "rubus: error: %s\n", line)
 	}
+	told := map[string]bool{}
 	for _, h := range hints(err) {
 		for line := range strings.SplitSeq(h, "\n") {
-			fmt.Fprintf(w, "rubus: hint: %s\n", line)
+			if !told[line] {
+				fmt.Fprintf(w, "rubus: hint: %s\n", line)
+			}
+			told[line] = true
 		}
 	}
 }
 
 // hints collects the hints of an error and of those it wraps, outermost first.
+// An error of another package brings its own with a method Hint() string.
 func hints(err error) []string {
 	var out []string
 	if e, ok := err.(*Error); ok { //nolint:errorlint // the tree is walked here
 		out = append(out, e.Hints...)
+	}
+	if e, ok := err.(interface{ Hint() string }); ok && e.Hint() != "" {
+		out = append(out, e.Hint())
 	}
 	switch u := err.(type) { //nolint:errorlint // the tree is walked here
 	case interface{ Unwrap() error }:
