@@ -107,9 +107,7 @@ func TestTimeouts(t *testing.T) {
 	never := time.Hour
 	t.Run("idle", func(t *testing.T) {
 		_, addr := start(t, Config{Programs: []Program{newFake()}, Limits: Limits{Idle: short, Receive: never, Write: never}})
-		c := dial(t, addr)
-		c.works()
-		c.wantClosed()
+		dial(t, addr).wantClosed()
 	})
 	t.Run("not idle while a call runs", func(t *testing.T) {
 		f := newFake()
@@ -133,7 +131,7 @@ func TestTimeouts(t *testing.T) {
 	t.Run("half a large record", func(t *testing.T) {
 		_, addr := start(t, Config{Programs: []Program{newFake()}, Limits: Limits{Idle: never, Receive: short, Write: never}})
 		c := dial(t, addr)
-		c.send(framed(make([]byte, 1<<20))[:500000]...)
+		_, _ = c.nc.Write(framed(make([]byte, 1<<20))[:500000]) // may be cut meanwhile
 		c.wantClosed()
 	})
 	t.Run("slow reader", func(t *testing.T) {
