@@ -124,3 +124,74 @@ func TestKernelClient(t *testing.T) {
 	}
 	t.Logf("%d checks passed", strings.Count(out, "--- PASS"))
 }
+
+// everyday is what programs do on a root file system: a client kernel's caches,
+// locks on names and memory maps are in it.
+const everyday = `
+cd /mnt
+say() { echo "everyday: $*"; }
+say tar
+mkdir src
+tar -C "$GOROOT/src" -cf - net os sort | tar -C src -xpf -
+for d in net os sort; do diff -r "$GOROOT/src/$d" "src/$d"; done
+test "$(find src -type f | wc -l)" = "$(cd "$GOROOT/src" && find net os sort -type f | wc -l)"
+say git
+export HOME=/tmp GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
+git init -q repo && cp -a src/os src/sort repo/
+(cd repo && git add -A && git commit -q -m one && git mv sort gone && git commit -q -m two && git gc -q)
+git clone -q --no-hardlinks repo clone
+(cd clone && git fsck --full --strict && test -z "$(git status --porcelain)" && git checkout -q HEAD~1 && diff -r sort ../src/sort)
+say copies, links and nodes
+cp -a src/sort copy && ln copy/sort.go copy/hard && ln -s sort.go copy/soft
+mknod copy/null c 1 3 && mkfifo copy/fifo
+cp -a copy copy2
+test "$(stat -c %h copy2/hard)" = 2 && cmp copy2/soft src/sort/sort.go
+test "$(stat -c '%t %T %F' copy2/null)" = "1 3 character special file"
+rsync -aH --checksum copy/ copy3/ 2>/dev/null || cp -a copy copy3
+say big files
+dd if=/dev/urandom of=/tmp/random bs=1M count=16 status=none
+dd if=/tmp/random of=big bs=128k conv=fsync status=none && cmp /tmp/random big
+dd if=/tmp/random of=big bs=4k seek=1 skip=100 count=50 conv=notrunc oflag=dsync status=none
+dd if=/tmp/random of=big bs=64k oflag=direct conv=notrunc status=none && cmp /tmp/random big
+truncate -s 5G hole && printf end >>hole && test "$(tail -c 3 hole)" = end && test "$(stat -c %s hole)" = 5368709123
+say appends
+for i in 1 2 3 4; do (for j in $(seq 100); do echo "line $i $j" >>"log$i"; done) & done; wait
+for i in 1 2 3 4; do test "$(wc -l <"log$i")" = 100; done
+say in place
+sed -i s/package/PACKAGE/ copy/sort.go && grep -q PACKAGE copy/sort.go
+flock lock true
+exec 7>deleted && rm deleted && echo alive >&7 && test "$(cat /proc/self/fd/7)" = alive && exec 7>&-
+say memory map
+python3 - <<'PY'
+import mmap, os
+f = open("map", "w+b"); f.truncate(1 << 20)
+m = mmap.mmap(f.fileno(), 0); m[4096:4100] = b"mmap"; m[-3:] = b"end"; m.flush(); m.close(); f.close()
+b = open("map", "rb").read()
+assert len(b) == 1 << 20 and b[4096:4100] == b"mmap" and b[-3:] == b"end" and b.count(0) == len(b) - 7
+PY
+say programs
+cp /bin/true ./prog && chmod 711 prog && setpriv --reuid 1234 --regid 1234 --clear-groups ./prog
+say other users
+mkdir -m 1777 tmp && setpriv --reuid 1234 --regid 1234 --clear-groups sh -ec 'cd tmp && echo x >f && chmod 444 f && mv f g && test "$(stat -c %u g)" = 1234'
+! setpriv --reuid 1235 --regid 1235 --clear-groups rm -f tmp/g 2>/dev/null
+say remove
+rm -rf src repo clone copy copy2 copy3 tmp big hole log? lock map prog
+test -z "$(ls -A)"
+say done
+`
+
+// TestEverydayWork does on our root what people and programs do.
+func TestEverydayWork(t *testing.T) {
+	ov := serve(t)
+	goroot, err := exec.Command("go", "env", "GOROOT").Output() // a source tree that is always there
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := guest(t, "", "export GOROOT="+string(goroot)+everyday)
+	if err != nil || !strings.HasSuffix(out, "everyday: done\n") {
+		t.Errorf("in the guest: %v\n%s", err, out)
+	}
+	if left, err := os.ReadDir(ov.Root); err != nil || len(left) != 0 {
+		t.Errorf("%d names are left, %v", len(left), err)
+	}
+}
