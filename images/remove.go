@@ -60,6 +60,7 @@ func (s *Store) Remove(ctx context.Context, refs []imageref.Ref, uses UsesFunc) 
 		return nil, err
 	}
 	defer release()
+	s.step(StepLocked)
 	gone, err := s.expand(refs)
 	if err != nil {
 		return nil, err

@@ -239,6 +239,7 @@ func (s *Store) Tag(ctx context.Context, name string, version int) (before int, 
 		return 0, err
 	}
 	defer release()
+	s.step(StepLocked)
 	v, err := s.load(imageref.Ref{Name: name, Version: version})
 	if err != nil {
 		return 0, err

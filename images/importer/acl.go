@@ -90,7 +90,10 @@ func parseACLEntry(s string) (aclEntry, error) {
 	default:
 		return bad("no kind of entry")
 	}
-	for i, c := range f[2] {
+	if len(f[2]) > 3 {
+		return bad("no rights")
+	}
+	for _, c := range f[2] {
 		switch {
 		case c == 'r':
 			e.perm |= 4
@@ -98,7 +101,7 @@ func parseACLEntry(s string) (aclEntry, error) {
 			e.perm |= 2
 		case c == 'x':
 			e.perm |= 1
-		case c != '-' || i > 2:
+		case c != '-':
 			return bad("no rights")
 		}
 	}

@@ -24,6 +24,9 @@ type Options struct {
 	Boot string
 	// MaxBytes bounds the content written, in bytes without holes; 0: only by the space.
 	MaxBytes int64
+	// MaxSize bounds the sizes of all files together, in bytes with holes; 0 is 4 TiB for
+	// a directory and 256 GiB for a tarball, whose holes take time to read.
+	MaxSize int64
 	// Reserve is the space in bytes that stays free on the store's file system; 0 is
 	// 1 GiB or a twentieth of it, whichever is less.
 	Reserve int64
@@ -131,7 +134,7 @@ func run(ctx context.Context, store *images.Store, name, source string, o Option
 
 // build fills the empty tree from the source.
 func build(ctx context.Context, tree int, src *source, m *meter, notes *notes, o Options) ([]treesum.Entry, int64, error) {
-	space, err := newSpace(tree, o.MaxBytes, o.Reserve)
+	space, err := newSpace(tree, o, src.dir >= 0)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -18,7 +18,8 @@ var ErrTooBig = errors.New("too big")
 // from costing hours or all memory.
 const (
 	maxEntries = 4 << 20
-	maxLogical = 4 << 40 // bytes of all files with their holes
+	maxSizeDir = 4 << 40
+	maxSizeTar = 256 << 30
 )
 
 // checkEvery is how many bytes are written between two looks at the free space.
@@ -28,14 +29,21 @@ const checkEvery = 16 << 20
 type space struct {
 	fd           int
 	max, reserve int64
+	maxSize      int64
 	written      atomic.Int64
 	logical      atomic.Int64
 	entries      atomic.Int64
 }
 
-func newSpace(fd int, maxBytes, reserve int64) (*space, error) {
-	s := &space{fd: fd, max: maxBytes, reserve: reserve}
-	if reserve == 0 {
+func newSpace(fd int, o Options, isDir bool) (*space, error) {
+	s := &space{fd: fd, max: o.MaxBytes, reserve: o.Reserve, maxSize: o.MaxSize}
+	if s.maxSize == 0 {
+		s.maxSize = maxSizeTar
+		if isDir {
+			s.maxSize = maxSizeDir
+		}
+	}
+	if s.reserve == 0 {
 		st, err := s.statfs()
 		if err != nil {
 			return nil, err
@@ -87,8 +95,8 @@ func (s *space) entry(size int64) error {
 	if n > maxEntries {
 		return fmt.Errorf("%w: more than %d files", ErrTooBig, maxEntries)
 	}
-	if size < 0 || size > maxLogical || s.logical.Add(size) > maxLogical {
-		return fmt.Errorf("%w: files of more than %d TiB in all, holes included", ErrTooBig, maxLogical>>40)
+	if size < 0 || size > s.maxSize || s.logical.Add(size) > s.maxSize {
+		return fmt.Errorf("%w: files of more than %s in all, holes included", ErrTooBig, mib(s.maxSize))
 	}
 	if n%1024 == 0 {
 		return s.check()

@@ -1,0 +1,272 @@
+package importer_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
+	"golang.org/x/sys/unix"
+
+	"rubus/images"
+	"rubus/images/importer"
+)
+
+func withHeader(e entry, f func(h *tar.Header)) entry {
+	f(&e.h)
+	return e
+}
+
+// Archives that would lead out of their tree, or that make no sense, are
+// refused with words, and leave nothing behind.
+func TestHostileArchives(t *testing.T) {
+	outside := t.TempDir()
+	rel := strings.Repeat("../", 20) + outside[1:]
+	for name, c := range map[string]struct {
+		entries []entry
+		want    string
+	}{
+		"absolute":            {[]entry{reg(outside+"/x", "")}, "is absolute"},
+		"climbs":              {[]entry{reg(rel+"/x", "")}, `climbs out with ".."`},
+		"climbs in between":   {[]entry{dir("a"), reg("a/../../x", "")}, `climbs out with ".."`},
+		"climbs as directory": {[]entry{dir("..")}, `climbs out with ".."`},
+		"through a link":      {[]entry{symlink("out", outside), reg("out/x", "")}, `written through the symbolic link "out"`},
+		"through two links":   {[]entry{symlink("a", "."), symlink("a/b", outside), reg("a/b/x", "")}, `written through the symbolic link "a"`},
+		"directory over link": {[]entry{symlink("out", outside), dir("out/sub")}, `written through the symbolic link "out"`},
+		"through a hard link of a link": {
+			[]entry{symlink("l", outside), hardlink("m", "l"), reg("m/x", "")}, `written through the symbolic link "m"`,
+		},
+		"hard link to outside":     {[]entry{hardlink("x", "/etc/passwd")}, "hard link to"},
+		"hard link climbs":         {[]entry{hardlink("x", rel+"/x")}, "hard link to"},
+		"hard link through a link": {[]entry{symlink("out", "/etc"), hardlink("x", "out/passwd")}, "doesn't hold before it"},
+		"hard link to nothing":     {[]entry{hardlink("x", "later"), reg("later", "")}, "doesn't hold before it"},
+		"hard link to directory":   {[]entry{dir("d"), hardlink("x", "d")}, `hard link to the directory "d"`},
+		"below a file":             {[]entry{reg("f", ""), reg("f/x", "")}, `below "f", which is no directory`},
+		"file over full directory": {[]entry{reg("d/x", ""), reg("d", "")}, "would replace a directory that holds something"},
+		"root is a file":           {[]entry{reg(".", "x")}, "the root of the archive is no directory"},
+		"empty link":               {[]entry{symlink("l", "")}, "symbolic link to"},
+		"name too long":            {[]entry{reg(strings.Repeat("n", 256), "")}, "longer than 255 bytes"},
+		"path too long":            {[]entry{reg(strings.Repeat("d/", 2048)+"x", "")}, "longer than 4095 bytes"},
+		"nothing in it":            {nil, "the archive holds no files"},
+		"owner out of range": {
+			[]entry{withHeader(reg("x", ""), func(h *tar.Header) { h.Uid = 1<<32 - 1 })}, "out of range",
+		},
+		"device out of range": {
+			[]entry{{h: tar.Header{Typeflag: tar.TypeChar, Name: "x", Devmajor: 1 << 20, Format: tar.FormatGNU}}}, "out of range",
+		},
+		"unknown type": {[]entry{{h: tar.Header{Typeflag: 'Z', Name: "x"}}}, `type "Z"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := openStore(t)
+			_, _, err := importer.Import(t.Context(), s, "lab", "-", importer.Options{Stdin: bytes.NewReader(tarOf(t, c.entries...))})
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want one with %q", err, c.want)
+			}
+			checkNothingLeft(t, s)
+		})
+	}
+	if left, err := os.ReadDir(outside); err != nil || len(left) != 0 {
+		t.Errorf("written outside: %v, %v", left, err)
+	}
+}
+
+// What archives may say twice: the later entry wins, as with tar.
+func TestLaterWins(t *testing.T) {
+	s := openStore(t)
+	v, _ := doImport(t, s, "-", importer.Options{Stdin: bytes.NewReader(tarOf(t,
+		reg("etc/file", "old"), reg("etc/file", "new"),
+		symlink("was-link", "/etc"), dir("was-link"), reg("was-link/in", "x"),
+		dir("was-dir"), symlink("was-dir", "etc"),
+		reg("a", "shared"), hardlink("b", "a"), reg("a", "alone"), hardlink("b", "./b"),
+		withHeader(dir("etc"), func(h *tar.Header) { h.Mode = 0o700 }),
+		withHeader(dir("./"), func(h *tar.Header) { h.Mode = 0o711 }),
+	))})
+	got := describe(t, top(s, v))
+	for path, want := range map[string]string{
+		"": "mode 40711", "/etc": "mode 40700", "/etc/file": "content 3 ", "/was-link": "mode 40755", "/was-link/in": "mode 100644",
+		"/was-dir": `target "etc"`, "/a": "content 5 ", "/b": "content 6 ",
+	} {
+		if !strings.Contains(got[path], want) || strings.Contains(got[path], "linked") {
+			t.Errorf("%q is %q, want %q", path, got[path], want)
+		}
+	}
+	// Only what is left counts.
+	if v.Layers[0].Bytes != int64(len("new"+"x"+"alone"+"shared")) {
+		t.Errorf("size %d", v.Layers[0].Bytes)
+	}
+	must(t, s.Verify(t.Context(), v.Layers[0].Digest, nil))
+}
+
+func compress(t *testing.T, kind string, b []byte) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	var err error
+	switch kind {
+	case "gzip":
+		w := gzip.NewWriter(&out)
+		_, err = w.Write(b)
+		err = errors.Join(err, w.Close())
+	case "zstd":
+		var w *zstd.Encoder
+		w, err = zstd.NewWriter(&out)
+		must(t, err)
+		_, err = w.Write(b)
+		err = errors.Join(err, w.Close())
+	case "xz":
+		var w *xz.Writer
+		w, err = xz.NewWriter(&out)
+		must(t, err)
+		_, err = w.Write(b)
+		err = errors.Join(err, w.Close())
+	default:
+		return b
+	}
+	must(t, err)
+	return out.Bytes()
+}
+
+// An archive cut off anywhere is an error, never half an image; one with a flipped bit is never
+// a different image without a word where a checksum could tell.
+func TestTruncatedAndCorrupt(t *testing.T) {
+	noise := make([]byte, 100<<10)
+	for i, x := 0, uint32(1); i < len(noise); i++ {
+		x = x*1664525 + 1013904223
+		noise[i] = byte(x >> 24)
+	}
+	whole := tarOf(t, dir("etc"), reg("etc/noise", string(noise)), reg("etc/last", strings.Repeat("x", 512)))
+	for _, kind := range []string{"tar", "gzip", "zstd", "xz"} {
+		t.Run(kind, func(t *testing.T) {
+			s := openStore(t)
+			packed := compress(t, kind, whole)
+			try := func(b []byte) error {
+				_, _, err := importer.Import(t.Context(), s, "lab", "-", importer.Options{Stdin: bytes.NewReader(b)})
+				return err
+			}
+			cuts := []int{0, 1, 5, 100, 511, 512, 1024, 1536, len(packed) / 2, len(packed) - 2000, len(packed) - 1537, len(packed) - 1536, len(packed) - 1025, len(packed) - 1024}
+			if kind != "tar" { // of the end mark of a plain one, the first half is enough
+				cuts = append(cuts, len(packed)-8, len(packed)-1)
+			}
+			for _, n := range cuts {
+				if err := try(packed[:max(0, min(n, len(packed)))]); err == nil {
+					t.Errorf("cut at %d of %d: imported", n, len(packed))
+				}
+			}
+			if kind != "tar" {
+				for _, at := range []int{len(packed) / 3, len(packed) - 6} {
+					bad := bytes.Clone(packed)
+					bad[at] ^= 0x10
+					if err := try(bad); err == nil {
+						t.Errorf("bit flipped at %d of %d: imported", at, len(packed))
+					}
+				}
+			}
+			checkNothingLeft(t, s)
+			must(t, try(packed))
+		})
+	}
+}
+
+func TestForeignSources(t *testing.T) {
+	pad := func(s string) string { return s + strings.Repeat("\x00", 600) }
+	disk := make([]byte, 1024)
+	disk[510], disk[511], disk[0] = 0x55, 0xaa, 0xeb
+	for name, c := range map[string]struct{ content, want string }{
+		"empty":         {"", "it is empty"},
+		"text":          {strings.Repeat("hello\n", 200), "it is no tarball"},
+		"bzip2":         {pad("BZh9"), "it is a bzip2 file: rubus takes"},
+		"zip":           {pad("PK\x03\x04"), "it is a zip file"},
+		"disk image":    {string(disk), "it is a disk image"},
+		"squashfs":      {pad("hsqs"), "it is a squashfs image"},
+		"gzipped text":  {string(compress(t, "gzip", []byte("hello"))), "what is compressed with gzip in it is no tarball"},
+		"not really xz": {pad("\xfd7zXZ\x00"), "xz"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := filepath.Join(t.TempDir(), "x.tar")
+			must(t, os.WriteFile(f, []byte(c.content), 0o600))
+			s := openStore(t)
+			_, _, err := importer.Import(t.Context(), s, "lab", f, importer.Options{})
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want one with %q", err, c.want)
+			}
+			checkNothingLeft(t, s)
+		})
+	}
+	s := openStore(t)
+	for _, bad := range []string{"/dev/null", "/no/such/file"} {
+		if _, _, err := importer.Import(t.Context(), s, "lab", bad, importer.Options{}); err == nil {
+			t.Errorf("imported %s", bad)
+		}
+	}
+	for _, bad := range []string{"lab@3", "LAB", "../x"} {
+		if _, _, err := importer.Import(t.Context(), s, bad, t.TempDir(), importer.Options{}); err == nil {
+			t.Errorf("imported as %q", bad)
+		}
+	}
+}
+
+// A small file that unpacks to a big one stops at the limit, or at the space
+// that stays free.
+func TestBombs(t *testing.T) {
+	bomb := compress(t, "zstd", tarOf(t, reg("etc/bomb", strings.Repeat("bomb", 32<<20))))
+	if len(bomb) > 1<<20 {
+		t.Fatalf("the bomb has %d bytes", len(bomb))
+	}
+	s := openStore(t)
+	_, _, err := importer.Import(t.Context(), s, "lab", "-", importer.Options{Stdin: bytes.NewReader(bomb), MaxBytes: 10 << 20})
+	if !errors.Is(err, importer.ErrTooBig) {
+		t.Errorf("over the limit: %v", err)
+	}
+	checkNothingLeft(t, s)
+	// A file that claims to be larger than any disk, without content.
+	huge := withHeader(reg("etc/huge", ""), func(h *tar.Header) {})
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	huge.h.Size = 1 << 50
+	must(t, w.WriteHeader(&huge.h))
+	if _, _, err := importer.Import(t.Context(), s, "lab", "-", importer.Options{Stdin: &b}); !errors.Is(err, importer.ErrTooBig) {
+		t.Errorf("a file of 1 PiB: %v", err)
+	}
+	checkNothingLeft(t, s)
+
+	mnt := t.TempDir()
+	inMountNS(t, func() {
+		if err := unix.Mount("tmpfs", mnt, "tmpfs", 0, "size=80m"); err != nil {
+			t.Errorf("mounting a small file system: %v", err)
+			return
+		}
+		s, err := images.Open(filepath.Join(mnt, "images"))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		reserve := int64(40 << 20)
+		_, _, err = importer.Import(t.Context(), s, "lab", "-", importer.Options{Stdin: bytes.NewReader(bomb), Reserve: reserve})
+		if !errors.Is(err, importer.ErrNoSpace) {
+			t.Errorf("into the reserve: %v", err)
+		}
+		checkNothingLeft(t, s)
+		// Nothing is left, so a small one fits.
+		if _, _, err := importer.Import(t.Context(), s, "lab", "-", importer.Options{Stdin: bytes.NewReader(tarOf(t, reg("etc/x", "x"))), Reserve: reserve}); err != nil {
+			t.Errorf("after a refused one: %v", err)
+		}
+	})
+}
+
+// The parts of one sentence apart make two notes; a wrong root is noticed.
+func TestNotesOfARootBelow(t *testing.T) {
+	_, rep := doImport(t, openStore(t), "-", importer.Options{Stdin: bytes.NewReader(tarOf(t, reg("rootfs/etc/passwd", "")))})
+	if notes := strings.Join(rep.Notes, "\n"); !strings.Contains(notes, `a directory "rootfs": does the root lie below it?`) {
+		t.Errorf("notes %q", notes)
+	}
+	_, rep = doImport(t, openStore(t), "-", importer.Options{Stdin: bytes.NewReader(tarOf(t,
+		withHeader(dir("./"), func(h *tar.Header) { h.Mode = 0o700 }), dir("etc")))})
+	if notes := strings.Join(rep.Notes, "\n"); !strings.Contains(notes, "the root directory has mode 0700") {
+		t.Errorf("notes %q", notes)
+	}
+}
