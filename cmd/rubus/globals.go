@@ -67,6 +67,7 @@ func isTerminal(stream any) bool {
 
 func (g *globals) flags(f *pflag.FlagSet) {
 	f.StringVar(&g.StateDir, "state", g.StateDir, "state `directory`: images and the boards' own files (default \"state\" of rubus.yaml, or "+config.DefaultDaemon().State+")")
+	f.Lookup("state").DefValue = "" // said in words
 	f.StringVar(&g.RunDir, "run", g.RunDir, "`directory` of the daemon's lock and control socket")
 	f.StringVar(&g.ConfigFile, "config", g.ConfigFile, "the daemon's `file`; it may be missing")
 	f.StringVar(&g.DevicesFile, "devices", g.DevicesFile, "`file` that says what each board boots")

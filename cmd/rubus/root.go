@@ -46,9 +46,8 @@ devices.yaml names.`,
 		root.AddCommand(cmds...)
 	}
 	add("", newVersionCmd(g))
-	add(groupServer, newServeCmd(g))
-	add(groupBoards, newImageCmd(g), newSimulateCmd(g))
-	_ = add
+	add(groupServer, newServeCmd(g), newCheckCmd(g), newReloadCmd(g), newStatusCmd(g))
+	add(groupBoards, newDeviceCmd(g), newImageCmd(g), newSimulateCmd(g))
 	return root
 }
 

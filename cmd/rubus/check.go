@@ -1,0 +1,161 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"rubus/cmd/internal/ui"
+	"rubus/config"
+	"rubus/config/schema"
+	"rubus/images"
+)
+
+// checked is what "rubus check --json" prints.
+type checked struct {
+	Valid    bool            `json:"valid"`
+	Problems config.Problems `json:"problems"`
+	Warnings []string        `json:"warnings"`
+	Devices  int             `json:"devices"`
+}
+
+func newCheckCmd(g *globals) *cobra.Command {
+	var of string
+	c := &cobra.Command{
+		Use:   "check [FILE]",
+		Short: "Say all that is wrong with devices.yaml and rubus.yaml",
+		Long: `Read the configuration as the daemon does and print every problem, each as
+FILE:LINE: message. The exit code is 1 when there is one. Without FILE both
+installed files are read; with FILE only that one, as a rubus.yaml if that is
+its name and as a devices.yaml if not.`,
+		Example: `  rubus check
+  rubus check ./devices.yaml
+  rubus check --schema devices > devices.schema.json`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			switch of {
+			case "devices":
+				fmt.Fprint(g.Stdout, schema.Devices())
+				return nil
+			case "rubus":
+				fmt.Fprint(g.Stdout, schema.Daemon())
+				return nil
+			case "":
+			default:
+				return ui.Usagef("there is no schema %q: want devices or rubus", of)
+			}
+			p := config.Paths{Daemon: g.ConfigFile, Devices: g.DevicesFile}
+			if len(args) > 0 {
+				p.Devices = args[0]
+				if !c.Flags().Changed("config") {
+					p.Daemon = ""
+				}
+				if filepath.Base(args[0]) == "rubus.yaml" {
+					p = config.Paths{Daemon: args[0]}
+				}
+			}
+			return check(g, p, len(args) == 0)
+		},
+	}
+	c.Flags().StringVar(&of, "schema", "", "print the JSON Schema of `devices|rubus` and nothing else")
+	_ = c.RegisterFlagCompletionFunc("schema", cobra.FixedCompletions([]string{"devices", "rubus"}, cobra.ShellCompDirectiveNoFileComp))
+	c.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return []string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
+	}
+	return c
+}
+
+// check loads the files and prints what is wrong; installed says that they are
+// this machine's own, whose images can be looked for.
+func check(g *globals, p config.Paths, installed bool) error {
+	s, err := loadToCheck(p)
+	out := checked{Problems: config.Problems{}, Warnings: []string{}}
+	if err != nil && !errors.As(err, &out.Problems) {
+		return err
+	}
+	out.Valid = err == nil
+	if s != nil {
+		out.Devices = len(s.Devices())
+		if installed {
+			out.Warnings = missingImages(g, s)
+		}
+	}
+	if g.JSON {
+		if err := g.printJSON(out); err != nil {
+			return err
+		}
+		if !out.Valid {
+			return ui.ErrSilent
+		}
+		return nil
+	}
+	for _, p := range out.Problems {
+		// As compilers do: editors jump to it.
+		fmt.Fprintln(g.Stderr, p)
+	}
+	for _, w := range out.Warnings {
+		g.notef("warning: %s", w)
+	}
+	if !out.Valid {
+		return fmt.Errorf("%s", count(int64(len(out.Problems)), "problem"))
+	}
+	if p.Devices == "" {
+		fmt.Fprintf(g.Stdout, "%s: valid\n", p.Daemon)
+		return nil
+	}
+	fmt.Fprintf(g.Stdout, "%s: valid, %s\n", p.Devices, count(int64(out.Devices), "device"))
+	return nil
+}
+
+// loadToCheck is config.Load, but a file that was asked for must be there.
+func loadToCheck(p config.Paths) (*config.Snapshot, error) {
+	if p.Devices != "" {
+		return config.Load(p)
+	}
+	f, err := config.LoadFile(p.Daemon)
+	if err != nil {
+		return nil, err
+	}
+	_, err = config.ParseDaemon(f)
+	return nil, err
+}
+
+// missingImages says which devices wait for an image. It looks without a word
+// about why it cannot: who may not read the store can still check the files.
+func missingImages(g *globals, s *config.Snapshot) []string {
+	out := []string{}
+	state := s.Daemon().State
+	if g.StateDir != "" {
+		state = g.StateDir
+	}
+	dir := filepath.Join(state, "images")
+	if _, err := os.Stat(dir); err != nil {
+		return out
+	}
+	store, err := images.Open(dir)
+	if err != nil {
+		return out
+	}
+	for _, d := range s.Devices() {
+		if _, err := store.Resolve(d.Image); errors.Is(err, images.ErrNotFound) {
+			out = append(out, fmt.Sprintf("device %s cannot boot: %v", d.Serial, err))
+		}
+	}
+	return out
+}
+
+// loadConfig loads both files for a verb that works without the daemon.
+func (g *globals) loadConfig() (*config.Snapshot, error) {
+	s, err := config.Load(config.Paths{Daemon: g.ConfigFile, Devices: g.DevicesFile})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ui.Hint(err, "\"rubus device add SERIAL --image NAME\" makes the file")
+	}
+	return s, err
+}

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rubus/cmd/internal/control"
+	"rubus/cmd/internal/ui"
+	"rubus/config"
+	"rubus/config/device"
+	"rubus/images/imageref"
+)
+
+// deviceInfo is a device as --json prints it.
+type deviceInfo struct {
+	Serial  device.Serial  `json:"serial"`
+	Name    string         `json:"name,omitempty"`
+	Groups  []string       `json:"group,omitempty"`
+	MAC     device.MAC     `json:"mac,omitzero"`
+	Address netip.Addr     `json:"address,omitzero"`
+	Image   imageref.Ref   `json:"image"`
+	Overlay config.Overlay `json:"overlay"`
+	Enabled bool           `json:"enabled"`
+	Cmdline []string       `json:"cmdline,omitempty"`
+	Config  []string       `json:"config,omitempty"`
+	// Sources says where each value comes from, by key; one element for each
+	// of a list.
+	Sources map[string][]config.Source `json:"sources,omitempty"`
+}
+
+func infoOf(d *config.Device) deviceInfo {
+	return deviceInfo{
+		Serial: d.Serial, Name: d.Name, Groups: d.Groups, MAC: d.MAC, Address: d.Address, Image: d.Image,
+		Overlay: d.Overlay, Enabled: d.Enabled, Cmdline: d.Cmdline, Config: d.Config,
+	}
+}
+
+// values are the keys of a device with their values as text, in the order in
+// which people look at them; those without a value are left out.
+func (d deviceInfo) values() []struct {
+	key    string
+	values []string
+} {
+	one := func(s string) []string {
+		if s == "" {
+			return nil
+		}
+		return []string{s}
+	}
+	address := ""
+	if d.Address.IsValid() {
+		address = d.Address.String()
+	}
+	return []struct {
+		key    string
+		values []string
+	}{
+		{"serial", one(d.Serial.String())},
+		{"name", one(d.Name)},
+		{"group", d.Groups},
+		{"mac", one(d.MAC.String())},
+		{"address", one(address)},
+		{"image", one(d.Image.String())},
+		{"overlay", one(string(d.Overlay))},
+		{"enabled", one(fmt.Sprint(d.Enabled))},
+		{"cmdline", d.Cmdline},
+		{"config", d.Config},
+	}
+}
+
+func newDeviceListCmd(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the devices of devices.yaml; needs no daemon",
+		Args:  noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			s, err := g.loadConfig()
+			if err != nil {
+				return err
+			}
+			infos := []deviceInfo{}
+			var rows [][]string
+			for _, d := range s.Devices() {
+				infos = append(infos, infoOf(d))
+				overlay := string(d.Overlay)
+				if !d.Enabled {
+					overlay = "disabled"
+				}
+				address := ""
+				if d.Address.IsValid() {
+					address = d.Address.String()
+				}
+				rows = append(rows, []string{d.Serial.String(), dash(d.Name), d.Image.String(), overlay, dash(address), dash(strings.Join(d.Groups, ","))})
+			}
+			if g.JSON {
+				return g.printJSON(infos)
+			}
+			if len(rows) == 0 {
+				g.notef("%s has no device yet: \"rubus device add SERIAL\" adds one", g.DevicesFile)
+				return nil
+			}
+			ui.Table(g.Stdout, []string{"BOARD", "NAME", "IMAGE", "OVERLAY", "ADDRESS", "GROUPS"}, rows, 5, 1, 2)
+			return nil
+		},
+	}
+}
+
+func newDeviceShowCmd(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:   "show SERIAL",
+		Short: "Show a device, where each value comes from, and what its board does",
+		Long: `Show a device as groups and defaults make it, with the line of devices.yaml
+that each value comes from. When the daemon is running, also what the board does.`,
+		Args:              oneBoard,
+		ValidArgsFunction: g.completeDevices,
+		RunE: func(c *cobra.Command, args []string) error {
+			return deviceShow(c.Context(), g, args[0])
+		},
+	}
+}
+
+func deviceShow(ctx context.Context, g *globals, arg string) error {
+	serial, err := g.serialOf(ctx, arg)
+	if err != nil {
+		return err
+	}
+	s, err := g.loadConfig()
+	if err != nil {
+		return err
+	}
+	var info *deviceInfo
+	d := s.BySerial(serial)
+	if d != nil {
+		i := infoOf(d)
+		i.Sources = map[string][]config.Source{}
+		for _, v := range i.values() {
+			if src := d.Sources(v.key); len(src) > 0 {
+				i.Sources[v.key] = src
+			}
+		}
+		info = &i
+	}
+	var board *control.Board
+	b, err := g.daemon().Board(ctx, serial)
+	ce, isControl := errors.AsType[*control.Error](err)
+	switch {
+	case err == nil:
+		board = &b
+	case isControl && (ce.Kind == control.KindNotRunning || ce.Kind == control.KindNotFound):
+	default:
+		g.notef("warning: what the board does is not shown: %v", err)
+	}
+	if info == nil && board == nil {
+		return ui.Hint(fmt.Errorf("there is no device %s", serial),
+			"\"rubus device list\" lists the devices", fmt.Sprintf("\"rubus device add %s\" adds this one", serial))
+	}
+	if g.JSON {
+		return g.printJSON(struct {
+			Device *deviceInfo    `json:"device"`
+			Board  *control.Board `json:"board"`
+		}{info, board})
+	}
+	if info != nil {
+		printDevice(g, *info)
+	} else {
+		g.notef("board %s is not in %s", serial, g.DevicesFile)
+	}
+	if board != nil {
+		printBoard(g, board, time.Now())
+	}
+	return nil
+}
+
+func printDevice(g *globals, d deviceInfo) {
+	var rows [][]string
+	for _, v := range d.values() {
+		for i, text := range v.values {
+			key, src := v.key, ""
+			if i > 0 {
+				key = ""
+			}
+			if all := d.Sources[v.key]; i < len(all) {
+				src = all[i].String()
+			}
+			rows = append(rows, []string{key, text, src})
+		}
+	}
+	ui.Table(g.Stdout, []string{"KEY", "VALUE", "FROM"}, rows, 1, 2)
+}
+
+func printBoard(g *globals, b *control.Board, now time.Time) {
+	rows := [][]string{
+		{"phase", b.Phase},
+		{"since", ui.Ago(now, b.Since)},
+		{"up", b.Up},
+		{"image", imageText(*b)},
+		{"mac", b.MAC.String()},
+	}
+	if b.Address.IsValid() {
+		rows = append(rows, []string{"address", b.Address.String()})
+	}
+	rows = append(rows, []string{"mounts", b.Path}, []string{"export", b.Export})
+	if b.Calls > 0 {
+		rows = append(rows, []string{"nfs", fmt.Sprintf("%s, %s read, %s written", count(int64(b.Calls), "call"), ui.Bytes(int64(b.BytesRead)), ui.Bytes(int64(b.BytesWritten)))})
+	}
+	rows = append(rows, []string{"problem", b.Problem}, []string{"refused", b.Refusal})
+	fmt.Fprintln(g.Stdout)
+	for _, r := range rows {
+		if r[1] != "" {
+			fmt.Fprintf(g.Stdout, "%-8s %s\n", r[0], r[1])
+		}
+	}
+}

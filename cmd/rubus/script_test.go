@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"rubus/cmd/internal/control"
+	"rubus/config/device"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"rubus": main})
+}
+
+// TestScript runs testdata/script/*.txtar, each verb of the command among
+// them. The command finds everything below $WORK. Scripts say
+//
+//	daemon FILE        a daemon answers as FILE (JSON) says, and notes what it
+//	                   was asked to change in $WORK/calls
+//	widest N FILE      no line of FILE has more than N characters
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("RUBUS_STATE", filepath.Join(e.WorkDir, "state"))
+			e.Setenv("RUBUS_RUN", filepath.Join(e.WorkDir, "run"))
+			e.Setenv("RUBUS_CONFIG", filepath.Join(e.WorkDir, "rubus.yaml"))
+			e.Setenv("RUBUS_DEVICES", filepath.Join(e.WorkDir, "devices.yaml"))
+			return os.MkdirAll(filepath.Join(e.WorkDir, "run"), 0o700)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"daemon": startScripted, "widest": widest},
+	})
+}
+
+func widest(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: widest N FILE")
+	}
+	var limit int
+	_, err := fmt.Sscan(args[0], &limit)
+	ts.Check(err)
+	for line := range strings.Lines(ts.ReadFile(args[1])) {
+		if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > limit {
+			ts.Fatalf("%d characters: %s", n, line)
+		}
+	}
+}
+
+// scripted is a daemon for scripts: what it knows is a file.
+type scripted struct {
+	world
+	mu    sync.Mutex
+	calls string
+}
+
+type world struct {
+	Status control.Status
+	// Ago and PlanAgo say how long ago what boards do, and uppers, began.
+	Ago     map[device.Serial]string
+	Plan    control.ResetPlan
+	PlanAgo string
+	// Errors are what verbs answer, by verb.
+	Errors map[string]*control.Error
+	Reply  control.Reloaded
+}
+
+func startScripted(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: daemon FILE")
+	}
+	d := &scripted{calls: ts.MkAbs("calls")}
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &d.world))
+	ts.Check(os.WriteFile(d.calls, nil, 0o600))
+	for i := range d.world.Status.Boards {
+		b := &d.world.Status.Boards[i]
+		b.Since = ago(ts, d.Ago[b.Serial])
+	}
+	for i := range d.world.Status.Unknown {
+		d.world.Status.Unknown[i].Last = ago(ts, "90s")
+	}
+	for i := range d.Plan.Uppers {
+		d.Plan.Uppers[i].Made = ago(ts, d.PlanAgo)
+	}
+	log := slog.New(slog.DiscardHandler)
+	ln, err := control.Listen(filepath.Join(ts.Getenv("RUBUS_RUN"), "control.sock"), "", log)
+	ts.Check(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- control.Serve(ctx, ln, d, log) }()
+	ts.Defer(func() {
+		cancel()
+		ts.Check(<-done)
+	})
+}
+
+func ago(ts *testscript.TestScript, span string) time.Time {
+	if span == "" {
+		return time.Time{}
+	}
+	d, err := time.ParseDuration(span)
+	ts.Check(err)
+	return time.Now().Add(-d)
+}
+
+// do notes a change and gives the answer of its verb.
+func (d *scripted) do(verb, format string, a ...any) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f, err := os.OpenFile(d.calls, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	fmt.Fprintf(f, format+"\n", a...)
+	if e := d.Errors[verb]; e != nil {
+		return e
+	}
+	return nil
+}
+
+func (d *scripted) Status(context.Context) (control.Status, error) { return d.world.Status, nil }
+
+func (d *scripted) Boards(context.Context) ([]control.Board, error) {
+	return d.world.Status.Boards, nil
+}
+
+func (d *scripted) Board(_ context.Context, s device.Serial) (control.Board, error) {
+	for _, b := range d.world.Status.Boards {
+		if b.Serial == s {
+			return b, nil
+		}
+	}
+	return control.Board{}, control.Errorf(control.KindNotFound, "no device and no state of board %q", s)
+}
+
+func (d *scripted) Stop(_ context.Context, s device.Serial) error { return d.do("stop", "stop %s", s) }
+
+func (d *scripted) ResetPlan(_ context.Context, s device.Serial) (control.ResetPlan, error) {
+	p := d.Plan
+	p.Serial = s
+	return p, nil
+}
+
+func (d *scripted) Reset(_ context.Context, s device.Serial, force bool) error {
+	return d.do("reset", "reset %s force=%v", s, force)
+}
+
+func (d *scripted) Reload(_ context.Context, yes bool) (control.Reloaded, error) {
+	return d.Reply, d.do("reload", "reload yes=%v", yes)
+}
