@@ -188,6 +188,7 @@ func (s *simulation) run(ctx context.Context) (err error) {
 		return ui.Usage(fmt.Errorf("%q is no bridge: the emulator needs one to plug into", iface),
 			"make a bridge and put the interface on it, or use --standalone")
 	}
+	s.report.started = time.Now() // power on
 	if isTap {
 		s.report.note("the board's network card is %s on %s", tap.Name(), iface)
 	}

@@ -47,7 +47,7 @@ func (s *simulation) emulate(ctx context.Context, res *fakepi.Result, tap *nic.T
 	if err := tap.Close(); err != nil {
 		return fmt.Errorf("handing the network card over: %w", err)
 	}
-	s.report.words(m.Words())
+	s.report.additions(m.Additions())
 	if s.f.interactive {
 		return s.terminal(ctx, m)
 	}

@@ -52,8 +52,8 @@ type fileReport struct {
 }
 
 type emulatorReport struct {
-	// Words are what the emulator added to the fetched command line.
-	Words []string `json:"added_words,omitempty"`
+	// Additions are what only the emulator needs, beside what was fetched.
+	Additions []emulator.Addition `json:"additions,omitempty"`
 	// Login says that the board asked for a user.
 	Login bool         `json:"login"`
 	Exec  []execReport `json:"exec,omitempty"`
@@ -183,11 +183,11 @@ func summary(f fakepi.File) *fileReport {
 	return &fileReport{f.Name, len(f.Data), hex.EncodeToString(sum[:])}
 }
 
-// words tells what the emulator adds to the command line.
-func (r *report) words(words []emulator.Word) {
-	for _, w := range words {
-		r.Emulator.Words = append(r.Emulator.Words, w.Text)
-		r.note("only for the emulator: %s (%s)", w.Text, w.Why)
+// additions tells what the emulator adds to what was fetched.
+func (r *report) additions(all []emulator.Addition) {
+	r.Emulator.Additions = all
+	for _, a := range all {
+		r.note("only for the emulator, %s: %s (%s)", a.Where, a.Text, a.Why)
 	}
 }
 

@@ -50,7 +50,7 @@ type Machine struct {
 	con     *console
 	shell   *shell
 	dir     string
-	words   []Word
+	added   []Addition
 	errors  bytes.Buffer // what QEMU says; read it once the process is gone
 	started time.Time
 	observe func(fakepi.Event)
@@ -75,7 +75,7 @@ func Start(res *fakepi.Result, opt Options) (*Machine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a directory for the emulator: %w", err)
 	}
-	m := &Machine{dir: dir, words: f.words, started: time.Now(), observe: opt.Observe, seen: map[string]bool{}}
+	m := &Machine{dir: dir, added: f.additions, started: time.Now(), observe: opt.Observe, seen: map[string]bool{}}
 	m.life, m.cancel = context.WithCancelCause(context.Background())
 	if err := m.start(qemu, f, res.Board.MAC.String(), opt); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
@@ -129,8 +129,8 @@ func consolePair() (net.Conn, *os.File, error) {
 	return conn, theirs, nil
 }
 
-// Words are what the emulator added to the fetched command line.
-func (m *Machine) Words() []Word { return m.words }
+// Additions are what the emulator added to what was fetched.
+func (m *Machine) Additions() []Addition { return m.added }
 
 // milestones are the lines of the console that mark how far a boot has come.
 var milestones = []struct {

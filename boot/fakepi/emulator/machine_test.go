@@ -21,14 +21,15 @@ import (
 func guest(t *testing.T, script string) {
 	t.Helper()
 	dir := t.TempDir()
-	// The shell's set-up silences the kernel; the host's stays as it is.
+	// The shell's set-up silences kernel and systemd; the host's stay as they are.
 	write := func(name, text string) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
 	write("dmesg", "")
-	write("systemctl", "[ \"$1\" = poweroff ] && echo 'reboot: Power down' && sleep 0.3 && kill -9 $GUEST\n")
+	write("kill", "")
+	write("systemctl", "[ \"$1\" = poweroff ] && echo 'reboot: Power down' && sleep 0.3 && /bin/kill -9 $GUEST\n")
 	write("board", script)
 	// script(1), of util-linux, makes the terminal.
 	write(Program, "exec 0<&4 1>&4; GUEST=$$ PATH="+dir+":$PATH exec script -qfec "+dir+"/board /dev/null\n")

@@ -18,34 +18,41 @@ const maxKernel = 256 << 20
 // ErrNoMachine says that QEMU has no machine for the model.
 var ErrNoMachine = errors.New("QEMU plays only the Pi 3")
 
-// rndisRule picks the mode of QEMU's USB network card that is six times as
-// fast as the one Linux would take.
-const rndisRule = `ACTION=="add", SUBSYSTEM=="usb", ENV{DEVTYPE}=="usb_device", ATTR{idVendor}=="0525", ATTR{idProduct}=="a4a2", ATTR{bConfigurationValue}="2"
+// usbRule is a udev rule for QEMU's USB network card. It is looked at in the
+// initramfs, before systemd starts, which then finds its longer time there.
+const usbRule = `ACTION=="add", SUBSYSTEM=="usb", ENV{DEVTYPE}=="usb_device", ATTR{idVendor}=="0525", ATTR{idProduct}=="a4a2", ATTR{bConfigurationValue}="2", RUN+="/bin/sh -c 'd=/run/systemd/system.conf.d; mkdir -p $$d; echo [Manager] >$$d/emulator.conf; echo DefaultDeviceTimeoutSec=15min >>$$d/emulator.conf'"
 `
 
-// Word is a word of the kernel's command line that the emulator adds.
-type Word struct{ Text, Why string }
+// Addition is something that the emulator adds to what was fetched.
+type Addition struct {
+	// Where is "command line" or "initramfs".
+	Where string `json:"where"`
+	Text  string `json:"text"`
+	Why   string `json:"why"`
+}
 
 // files is what QEMU is started with.
 type files struct {
 	kernel, initramfs, dtb []byte
-	// cmdline is the fetched one, and words are the emulator's own behind it.
-	cmdline string
-	words   []Word
+	// cmdline is the fetched one.
+	cmdline   string
+	additions []Addition
 }
 
-// append is the whole command line.
-func (f files) append() string {
+// fullCmdline is the fetched command line and the emulator's own words behind it.
+func (f files) fullCmdline() string {
 	line := f.cmdline
-	for _, w := range f.words {
-		line += " " + w.Text
+	for _, a := range f.additions {
+		if a.Where == onCmdline {
+			line += " " + a.Text
+		}
 	}
 	return line
 }
 
 // prepare makes of what was fetched what QEMU is started with. What it changes
 // is what firmware would have written into the device tree, and what QEMU's
-// devices need: see words and the udev rule.
+// devices need; see additions.
 func prepare(res *fakepi.Result, random io.Reader) (files, error) {
 	if res.Board.Revision.Processor() != 2 {
 		return files{}, fmt.Errorf("%w: no machine of QEMU's has the devices of a %s (--model 3b has one)", ErrNoMachine, res.Board.Model.Title)
@@ -61,9 +68,13 @@ func prepare(res *fakepi.Result, random io.Reader) (files, error) {
 	if err != nil {
 		return files{}, err
 	}
-	f := files{kernel: kernel, dtb: dtb, cmdline: res.Cmdline, words: words(res.Cmdline, res.DTB.Name)}
+	f := files{kernel: kernel, dtb: dtb, cmdline: res.Cmdline, additions: additions(res.Cmdline, res.DTB.Name)}
 	if len(res.Initramfs.Data) > 0 {
-		rule := entry{name: "usr/lib/udev/rules.d/59-qemu-rndis.rules", mode: 0o644, data: []byte(rndisRule)}
+		rule := entry{name: usbRuleName, mode: 0o644, data: []byte(usbRule)}
+		f.additions = append(f.additions, Addition{
+			inInitramfs, "/" + usbRuleName,
+			"picks the faster of the two modes of QEMU's USB network card, and lets systemd wait longer for devices",
+		})
 		// The kernel takes a plain archive behind a packed one if it begins at
 		// a multiple of 4.
 		f.initramfs = append(pad(bytes.Clone(res.Initramfs.Data), 4), cpio([]entry{rule})...)
@@ -115,12 +126,22 @@ func patchTree(res *fakepi.Result, random io.Reader) ([]byte, error) {
 	return tree.Encode(), nil
 }
 
-// words are the words that QEMU's machine needs and a board's would not.
-func words(cmdline, dtb string) []Word {
-	own := []Word{{
-		"modprobe.blacklist=cdc_ether,cdc_subset,btbcm,hci_uart,bcm2835_v4l2,vchiq",
-		"the USB network card in its slow mode, Bluetooth and the GPU's mailboxes, which QEMU has not",
-	}}
+// Where additions go.
+const (
+	onCmdline   = "command line"
+	inInitramfs = "initramfs"
+	usbRuleName = "usr/lib/udev/rules.d/59-qemu-usb.rules"
+)
+
+// additions are the words that QEMU's machine needs and a board's would not.
+func additions(cmdline, dtb string) []Addition {
+	own := []Addition{
+		{
+			onCmdline, "modprobe.blacklist=cdc_ether,cdc_subset,btbcm,hci_uart,bcm2835_v4l2,vchiq",
+			"the network card in its slower mode, Bluetooth and the GPU's mailboxes, which QEMU has not",
+		},
+		{onCmdline, "systemd.default_timeout_start_sec=900", "an emulated board is slow"},
+	}
 	// The login prompt is wanted on QEMU's second serial port. Raspberry Pi's
 	// kernels count it as the first.
 	port := "ttyS1"
@@ -134,7 +155,7 @@ func words(cmdline, dtb string) []Word {
 		}
 	}
 	if last != port {
-		own = append(own, Word{"console=" + port + ",115200", "the serial port that the emulator reads"})
+		own = append(own, Addition{onCmdline, "console=" + port + ",115200", "the serial port that the emulator reads"})
 	}
 	return own
 }
@@ -153,7 +174,7 @@ func arguments(dir string, f files, mac string) []string {
 		args = append(args, "-initrd", dir+"/initramfs")
 	}
 	return append(args,
-		"-append", f.append(),
+		"-append", f.fullCmdline(),
 		"-netdev", fmt.Sprintf("tap,id=n0,fd=%d", nicFD),
 		"-device", "usb-net,port=1,netdev=n0,mac="+mac,
 		"-chardev", fmt.Sprintf("socket,id=console,fd=%d", consoleFD),

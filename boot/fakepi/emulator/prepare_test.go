@@ -101,10 +101,10 @@ func TestWords(t *testing.T) {
 		"none":                        {"quiet", "x/bcm2837-rpi-3-b.dtb", "console=ttyS1,115200"},
 		"Raspberry Pi's own kernel":   {"console=serial0,115200", "x/bcm2710-rpi-3-b.dtb", "console=ttyS0,115200"},
 	} {
-		own := words(c.cmdline, c.dtb)
+		own := additions(c.cmdline, c.dtb)
 		got := ""
-		if len(own) == 2 {
-			got = own[1].Text
+		if len(own) == 3 {
+			got = own[2].Text
 		}
 		if !strings.HasPrefix(own[0].Text, "modprobe.blacklist=") || got != c.console {
 			t.Errorf("%s: %v", name, own)
@@ -160,13 +160,13 @@ func TestRefused(t *testing.T) {
 // TestCpio: the archive is one for the program of that name.
 func TestCpio(t *testing.T) {
 	archive := cpio([]entry{
-		{"usr/lib/udev/rules.d/59-qemu-rndis.rules", 0o644, []byte(rndisRule)},
+		{"usr/lib/udev/rules.d/59-qemu-usb.rules", 0o644, []byte(usbRule)},
 		{"usr/lib/x", 0o755, nil},
 	})
 	dir := t.TempDir()
 	for _, c := range []struct{ args, want string }{
 		{"-tv", "drwxr-xr-x   2 root"},
-		{"-t", "usr\nusr/lib\nusr/lib/udev\nusr/lib/udev/rules.d\nusr/lib/udev/rules.d/59-qemu-rndis.rules\nusr/lib/x\n"},
+		{"-t", "usr\nusr/lib\nusr/lib/udev\nusr/lib/udev/rules.d\nusr/lib/udev/rules.d/59-qemu-usb.rules\nusr/lib/x\n"},
 		{"-i", ""},
 	} {
 		cmd := exec.Command("cpio", "--quiet", c.args)
@@ -176,8 +176,8 @@ func TestCpio(t *testing.T) {
 			t.Fatalf("cpio %s (package cpio): %v\n%s", c.args, err, out)
 		}
 	}
-	got, err := os.ReadFile(filepath.Join(dir, "usr/lib/udev/rules.d/59-qemu-rndis.rules"))
-	if err != nil || string(got) != rndisRule {
+	got, err := os.ReadFile(filepath.Join(dir, "usr/lib/udev/rules.d/59-qemu-usb.rules"))
+	if err != nil || string(got) != usbRule {
 		t.Fatalf("%q, %v", got, err)
 	}
 }

@@ -37,11 +37,12 @@ func login(ctx context.Context, c *console) (*shell, error) {
 		return nil, ErrPassword
 	}
 	// No echo and no line ends of the terminal's own; a plain shell, since an
-	// interactive one talks to the terminal; kernel messages only to the log.
+	// interactive one talks to the terminal; nothing more of the kernel's or of
+	// systemd's on the console (its SIGRTMIN+21, systemd(1)).
 	// The marker is split so that the echo of this line is not taken for it.
 	mark := marker()
 	s := &shell{c}
-	setup := fmt.Sprintf("exec sh -c 'stty -echo -onlcr; dmesg -n 1; printf \"%%s%%s\\n\" READY %s; PS1= PS2= exec sh'\r", mark)
+	setup := fmt.Sprintf("exec sh -c 'stty -echo -onlcr; dmesg -n 1; env kill -55 1; printf \"%%s%%s\\n\" READY %s; PS1= PS2= exec sh'\r", mark)
 	if err := c.send(setup); err != nil {
 		return nil, err
 	}
