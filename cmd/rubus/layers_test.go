@@ -1,0 +1,241 @@
+package main
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// house says which of our packages a package may import outside of its tests.
+// Every package has a row: whoever adds one decides here what it stands on.
+// Imports go one way, from the command to the vocabulary.
+func house() map[string][]string {
+	return map[string][]string{
+		// The command wires all but test helpers; nobody imports it.
+		"cmd/rubus": {
+			"boot", "boot/fakepi", "boot/fakepi/child", "boot/fakepi/emulator", "boot/fakepi/nic", "boot/neigh", "boot/proxydhcp", "boot/tftp",
+			"cmd/internal/control", "cmd/internal/ports", "cmd/internal/progress", "cmd/internal/simnet", "cmd/internal/ui",
+			"config", "config/device", "config/examples", "config/schema",
+			"images", "images/imageref", "images/importer",
+			"nfsexport", "nfsexport/handlefs", "nfsexport/mount3", "nfsexport/unfsd", "overlay",
+		},
+		"cmd/rubus/e2e":         {},
+		"cmd/rubus/e2e/flow":    {},
+		"cmd/rubus/e2e/writer":  {},
+		"cmd/internal/control":  {"config/device", "images/imageref"},
+		"cmd/internal/ports":    {},
+		"cmd/internal/progress": {},
+		"cmd/internal/simnet":   {"boot/fakepi/child", "boot/fakepi/nic", "config/device"},
+		"cmd/internal/ui":       {},
+
+		// The only room where images, overlays and exports meet; it knows no RPC.
+		"boot":                 {"boot/bootfs", "config/device", "images", "images/imageref", "nfsexport", "overlay"},
+		"boot/bootfs":          {},
+		"boot/neigh":           {"config/device"},
+		"boot/proxydhcp":       {"config/device"},
+		"boot/tftp":            {},
+		"boot/fakepi":          {"boot/bootfs", "boot/fakepi/nic", "config/device"},
+		"boot/fakepi/child":    {},
+		"boot/fakepi/emulator": {"boot/fakepi", "boot/fakepi/child", "boot/fakepi/fdt"},
+		"boot/fakepi/fdt":      {},
+		"boot/fakepi/nic":      {"config/device"},
+
+		// Only the command imports config; the vocabulary below it is for all.
+		"config":          {"config/device", "images/imageref"},
+		"config/device":   {},
+		"config/examples": {},
+		"config/schema":   {},
+
+		"overlay": {"config/device"},
+
+		"images":                {"images/imageref", "images/internal/onefs", "images/treesum"},
+		"images/imageref":       {},
+		"images/importer":       {"images", "images/imageref", "images/internal/onefs", "images/treesum"},
+		"images/internal/onefs": {},
+		"images/treesum":        {"images/internal/onefs"},
+
+		// Nothing here knows of boards.
+		"nfsexport":          {},
+		"nfsexport/handlefs": {"nfsexport", "nfsexport/nfs3"},
+		"nfsexport/mount3":   {"nfsexport/sunrpc", "nfsexport/xdr"},
+		"nfsexport/nfs3":     {"nfsexport/sunrpc", "nfsexport/xdr"},
+		"nfsexport/nfstest":  {"nfsexport/nfs3"},
+		"nfsexport/portmap":  {"nfsexport/sunrpc", "nfsexport/xdr"},
+		"nfsexport/sunrpc":   {"nfsexport/xdr"},
+		"nfsexport/unfsd":    {"nfsexport", "nfsexport/mount3", "nfsexport/nfs3", "nfsexport/portmap", "nfsexport/sunrpc"},
+		"nfsexport/xdr":      {},
+	}
+}
+
+// tested are packages that only tests may import.
+func tested() []string { return []string{"nfsexport/nfstest"} }
+
+const (
+	module     = "rubus/"
+	maxLines   = 400
+	maxTest    = 600
+	nfsClient  = "github.com/vmware/go-nfs-client"
+	clientHome = "boot/fakepi" // "rubus simulate" may use the client, too
+)
+
+// file is one parsed file of the module.
+type file struct {
+	name  string // relative to the module
+	pkg   string // its folder
+	test  bool
+	lines int
+	ast   *ast.File
+}
+
+// TestLayers reads every file of the module, by go/parser: the answers of
+// "go list" would be cached with the test's.
+func TestLayers(t *testing.T) {
+	files := parseModule(t)
+	rows := house()
+	packages := map[string][]file{}
+	for _, f := range files {
+		packages[f.pkg] = append(packages[f.pkg], f)
+	}
+	for pkg := range packages {
+		if _, ok := rows[pkg]; !ok {
+			t.Errorf("%s has no row in house(): say what it may import", pkg)
+		}
+	}
+	for pkg := range rows {
+		if packages[pkg] == nil {
+			t.Errorf("%s has a row in house() but no files", pkg)
+		}
+	}
+	for pkg, files := range packages {
+		for _, f := range files {
+			checkImports(t, f, rows[pkg])
+			checkShape(t, f)
+		}
+		checkDoc(t, pkg, files)
+	}
+}
+
+func checkImports(t *testing.T, f file, allowed []string) {
+	t.Helper()
+	for _, spec := range f.ast.Imports {
+		imported, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(imported, nfsClient) && !f.test && !strings.HasPrefix(f.pkg, clientHome) {
+			t.Errorf("%s imports %s: that is for tests and simulate", f.name, imported)
+		}
+		ours, ok := strings.CutPrefix(imported, module)
+		if !ok || f.test {
+			continue
+		}
+		switch {
+		case slices.Contains(tested(), ours):
+			t.Errorf("%s imports %s, which is for tests", f.name, ours)
+		case !slices.Contains(allowed, ours):
+			t.Errorf("%s imports %s, which its row in house() does not allow", f.name, ours)
+		}
+	}
+}
+
+// checkShape wants files that can be read in one sitting, and no code that
+// runs because it was imported.
+func checkShape(t *testing.T, f file) {
+	t.Helper()
+	limit := maxLines
+	if f.test {
+		limit = maxTest
+	}
+	if f.lines > limit {
+		t.Errorf("%s has %d lines, more than %d", f.name, f.lines, limit)
+	}
+	for _, d := range f.ast.Decls {
+		if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && fn.Name.Name == "init" && !f.test {
+			t.Errorf("%s has an init function", f.name)
+		}
+	}
+}
+
+// checkDoc wants the package's purpose in one sentence: the first paragraph of
+// its comment, in doc.go unless the package is one file.
+func checkDoc(t *testing.T, pkg string, files []file) {
+	t.Helper()
+	var docs []file
+	code := 0
+	for _, f := range files {
+		if f.test {
+			continue
+		}
+		code++
+		if f.ast.Doc != nil {
+			docs = append(docs, f)
+		}
+	}
+	if code == 0 || len(docs) != 1 {
+		t.Errorf("%s has %d files with a package comment, want one", pkg, len(docs))
+		return
+	}
+	if code > 1 && path.Base(docs[0].name) != "doc.go" {
+		t.Errorf("%s has its package comment in %s, want doc.go", pkg, docs[0].name)
+	}
+	first, _, _ := strings.Cut(docs[0].ast.Doc.Text(), "\n\n")
+	first = strings.Join(strings.Fields(first), " ")
+	begin := "Package " + docs[0].ast.Name.Name + " "
+	if docs[0].ast.Name.Name == "main" {
+		begin = "Command " + path.Base(pkg) + " "
+	}
+	if !strings.HasPrefix(first, begin) || !strings.HasSuffix(first, ".") || strings.Contains(strings.TrimSuffix(first, "."), ". ") {
+		t.Errorf("%s is described by %q, want one sentence that begins with %q", pkg, first, begin)
+	}
+}
+
+func parseModule(t *testing.T) []file {
+	t.Helper()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(root, "go.mod")); err != nil {
+		t.Fatal(err)
+	}
+	var files []file
+	err = filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (strings.HasPrefix(d.Name(), ".") && name != root || d.Name() == "testdata" || d.Name() == "dist"):
+			return fs.SkipDir
+		case d.IsDir() || !strings.HasSuffix(name, ".go"):
+			return nil
+		}
+		src, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		tree, err := parser.ParseFile(token.NewFileSet(), name, src, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, name)
+		if err != nil {
+			return err
+		}
+		files = append(files, file{
+			name: rel, pkg: filepath.ToSlash(filepath.Dir(rel)), test: strings.HasSuffix(name, "_test.go"),
+			lines: strings.Count(string(src), "\n"), ast: tree,
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
