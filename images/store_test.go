@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -274,17 +275,17 @@ func TestHold(t *testing.T) {
 		t.Errorf("removed while it is held: %v", err)
 	}
 	done := make(chan error)
-	recorded := false
+	var recorded atomic.Bool
 	go func() {
 		_, err := s.Remove(t.Context(), []imageref.Ref{v.Ref}, func() ([]images.Use, error) {
-			if !recorded {
+			if !recorded.Load() {
 				return nil, errors.New("asked for uses before the release")
 			}
 			return []images.Use{{Ref: v.Ref, Who: "board"}}, nil
 		})
 		done <- err
 	}()
-	recorded = true
+	recorded.Store(true)
 	release()
 	release() // twice is once
 	var inUse *images.InUseError

@@ -73,25 +73,26 @@ type Lines struct {
 	Every time.Duration
 	Now   func() time.Time
 
-	mu    sync.Mutex
-	phase string
-	last  time.Time
+	mu          sync.Mutex
+	phase       string
+	begun, last time.Time
 }
+
+// quiet is how long nothing is said: what ends sooner needs no progress.
+const quiet = time.Second
 
 // Update writes a line when it is time for one.
 func (l *Lines) Update(s State) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.Now()
-	if s.Phase == l.phase && now.Sub(l.last) < l.Every {
+	if l.begun.IsZero() {
+		l.begun, l.last, l.phase = now, now, s.Phase
+	}
+	if now.Sub(l.begun) < quiet || s.Phase == l.phase && now.Sub(l.last) < l.Every {
 		return
 	}
-	first := l.phase == ""
 	l.phase, l.last = s.Phase, now
-	// The very first state says nothing yet.
-	if first && s.Done == 0 {
-		return
-	}
 	fmt.Fprintf(l.W, "%s%s\n", l.Prefix, s)
 }
 

@@ -32,6 +32,10 @@ func TestLines(t *testing.T) {
 	step(5*time.Second, State{Phase: "reading", Done: 3 << 20, Total: 4 << 20, Files: 9})
 	step(time.Second, State{Phase: "syncing", Done: 4 << 20, Total: 4 << 20, Files: 10})
 	l.End()
+	// What is short says nothing.
+	l = &Lines{W: &out, Every: time.Second, Now: l.Now}
+	step(0, State{Phase: "reading"})
+	step(time.Second/2, State{Phase: "syncing", Done: 1})
 	const want = `x: reading 2.0 MiB, 7 files
 x: reading 3.0 MiB of 4.0 MiB (75%), 9 files
 x: syncing 4.0 MiB of 4.0 MiB (100%), 10 files
