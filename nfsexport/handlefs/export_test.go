@@ -343,3 +343,26 @@ func TestMountBelow(t *testing.T) {
 		t.Error("a tmpfs mounted below the root is served")
 	}
 }
+
+// TestForeignDevice: where layers and upper lie on different file systems and
+// inode numbers would not be unique, lower files are not served.
+func TestForeignDevice(t *testing.T) {
+	base := t.TempDir()
+	lower := t.TempDir()
+	if err := unix.Mount("tmpfs", base, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(base, unix.MNT_DETACH) })
+	write(t, lower+"/f", "text")
+	if err := os.Symlink(lower, base+"/lower"); err != nil {
+		t.Fatal(err)
+	}
+	var events []EventKind
+	w := newWorld(t, base, Options{Observe: func(e Event) { events = append(events, e.Kind) }}, true, nil)
+	t.Cleanup(func() { w.Close() })
+	var h []byte
+	var a, d nfs3.PostAttr
+	if st := w.Lookup(&w.call, w.root, "f", &h, &a, &d); st != nfs3.ErrIO || len(events) != 1 || events[0] != Foreign {
+		t.Errorf("status %d, observed %v", st, events)
+	}
+}

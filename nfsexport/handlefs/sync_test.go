@@ -38,7 +38,11 @@ func newImage(t testing.TB, fsType, base string, mb int64) *image {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run(t, "mkfs."+fsType, "-q", im.file)
+	args := []string{"-q"}
+	if fsType == "ext4" {
+		args = append(args, "-b", "4096") // as on any disk that is not tiny
+	}
+	run(t, "mkfs."+fsType, append(args, im.file)...)
 	if err := os.Mkdir(im.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,8 @@ package nfstest_test
 
 import (
 	"context"
+	"flag"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -86,7 +88,7 @@ func serve(t testing.TB) *nfstest.Overlay {
 
 // guest runs a script in a machine with a Linux 6.1 client, where the export is
 // mounted at /mnt, and gives its output.
-func guest(t testing.TB, options, script string) (string, error) {
+func guest(t *testing.T, options, script string) (string, error) {
 	t.Helper()
 	uml, err := filepath.Abs("../../scripts/uml")
 	if err != nil {
@@ -96,8 +98,12 @@ func guest(t testing.TB, options, script string) (string, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	limit := 10 * time.Minute
+	if end, ok := t.Deadline(); ok {
+		limit = time.Until(end) - 10*time.Second
+	}
 	mount := "mount -i -t nfs -o addr=" + serverAddr + ",vers=3,proto=tcp,nolock,mountproto=tcp" + options + " " + serverAddr + ":" + exportPath + " /mnt\n"
-	cmd := exec.Command(uml, "run", "--tap", tap, "--ip", clientAddr+"/24", "--mac", "02:00:00:00:07:02", "--timeout", "580",
+	cmd := exec.Command(uml, "run", "--tap", tap, "--ip", clientAddr+"/24", "--mac", "02:00:00:00:07:02", "--timeout", fmt.Sprint(int(limit.Seconds())),
 		"--share", filepath.Dir(self), // this machine's /tmp is not the guest's
 		"--", "sh", "-ec", mount+script)
 	cmd.Stderr = t.Output()
@@ -193,5 +199,21 @@ func TestEverydayWork(t *testing.T) {
 	}
 	if left, err := os.ReadDir(ov.Root); err != nil || len(left) != 0 {
 		t.Errorf("%d names are left, %v", len(left), err)
+	}
+}
+
+var guestFlag = flag.String("guest", "", "run this script where our root is mounted at /mnt, for suites of others")
+
+// TestGuest runs what -guest says through the client kernel; what is to be
+// reached there must not lie in /tmp, /run or /mnt.
+func TestGuest(t *testing.T) {
+	if *guestFlag == "" {
+		return
+	}
+	serve(t)
+	out, err := guest(t, "", *guestFlag)
+	t.Logf("%s", out)
+	if err != nil {
+		t.Error(err)
 	}
 }
