@@ -24,7 +24,7 @@ const maxOutput = 1 << 20
 const powerOffWait = 90 * time.Second
 
 // emulate boots what was fetched and does what the flags want done with it.
-func (s *simulation) emulate(ctx context.Context, res *fakepi.Result, tap *nic.Tap) (err error) {
+func (s *simulation) emulate(ctx context.Context, res *fakepi.Result, tap *nic.Tap) error {
 	log, err := openLog(s.f.consoleLog)
 	if err != nil {
 		return err
@@ -42,7 +42,7 @@ func (s *simulation) emulate(ctx context.Context, res *fakepi.Result, tap *nic.T
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, m.Close()) }()
+	defer m.Close()
 	// The emulator has the card now: nobody else may read from it.
 	if err := tap.Close(); err != nil {
 		return fmt.Errorf("handing the network card over: %w", err)

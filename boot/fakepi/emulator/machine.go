@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"sync"
 	"syscall"
@@ -49,7 +48,6 @@ type Machine struct {
 	process *child.Process
 	con     *console
 	shell   *shell
-	dir     string
 	added   []Addition
 	errors  bytes.Buffer // what QEMU says; read it once the process is gone
 	started time.Time
@@ -71,37 +69,43 @@ func Start(res *fakepi.Result, opt Options) (*Machine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("finding the emulator (Debian package qemu-system-arm): %w", err)
 	}
-	dir, err := os.MkdirTemp("", "rubus-simulate-")
-	if err != nil {
-		return nil, fmt.Errorf("making a directory for the emulator: %w", err)
-	}
-	m := &Machine{dir: dir, added: f.additions, started: time.Now(), observe: opt.Observe, seen: map[string]bool{}}
+	m := &Machine{added: f.additions, started: time.Now(), observe: opt.Observe, seen: map[string]bool{}}
 	m.life, m.cancel = context.WithCancelCause(context.Background())
 	if err := m.start(qemu, f, res.Board.MAC.String(), opt); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
+		return nil, err
 	}
 	return m, nil
 }
 
-func (m *Machine) start(qemu string, f files, mac string, opt Options) error {
-	for name, data := range map[string][]byte{"kernel": f.kernel, "initramfs": f.initramfs, "board.dtb": f.dtb} {
-		if err := os.WriteFile(filepath.Join(m.dir, name), data, 0o600); err != nil {
-			return fmt.Errorf("writing the emulator's files: %w", err)
-		}
-	}
+func (m *Machine) start(qemu string, f files, mac string, opt Options) (err error) {
 	ours, theirs, err := consolePair()
 	if err != nil {
 		return err
 	}
-	defer theirs.Close()
-	cmd := exec.Command(qemu, arguments(m.dir, f, mac)...)
-	// In this order; see nicFD and consoleFD.
-	cmd.ExtraFiles = []*os.File{opt.NIC, theirs}
+	// In the order of the constants; see nicFD. Nothing of it is on a disk, so
+	// nothing is left there however this process ends.
+	inherit := []*os.File{opt.NIC, theirs}
+	defer func() {
+		for _, f := range inherit[1:] {
+			f.Close()
+		}
+		if err != nil {
+			ours.Close()
+		}
+	}()
+	for _, data := range [][]byte{f.kernel, f.dtb, f.initramfs} {
+		file, err := memory(data)
+		if err != nil {
+			return err
+		}
+		inherit = append(inherit, file)
+	}
+	cmd := exec.Command(qemu, arguments(f, mac)...)
+	cmd.ExtraFiles = inherit
 	cmd.Stdout, cmd.Stderr = &m.errors, &m.errors
 	// Ctrl-C is for this process: the board may still be asked to power down.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if m.process, err = child.Start(cmd); err != nil {
-		ours.Close()
 		return err
 	}
 	m.con = newConsole(ours, opt.ConsoleLog, m.line)
@@ -111,6 +115,20 @@ func (m *Machine) start(qemu string, f files, mac string, opt Options) error {
 		m.cancel(ErrStopped)
 	}()
 	return nil
+}
+
+// memory is a file in memory.
+func memory(data []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate("rubus-simulate", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("making a file in memory: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "memory")
+	if _, err := f.Write(data); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("writing a file in memory: %w", err)
+	}
+	return f, nil
 }
 
 // consolePair is a socket pair: one end for this process, one to inherit.
@@ -279,9 +297,8 @@ func (e *ConsoleError) Unwrap() error { return e.Err }
 // Done is closed when the emulator has ended.
 func (m *Machine) Done() <-chan struct{} { return m.process.Done() }
 
-// Close ends the emulator and removes its files. It returns when both are gone.
-func (m *Machine) Close() error {
+// Close ends the emulator. It returns when it is gone.
+func (m *Machine) Close() {
 	m.process.Stop(5 * time.Second)
 	m.cancel(ErrStopped)
-	return os.RemoveAll(m.dir)
 }

@@ -162,23 +162,27 @@ func additions(cmdline, dtb string) []Addition {
 
 // The numbers of the files that QEMU inherits.
 const (
-	nicFD     = 3
-	consoleFD = 4
+	nicFD = 3 + iota
+	consoleFD
+	kernelFD
+	dtbFD
+	initramfsFD
 )
 
 // arguments is QEMU's command line. The second -serial is the mini UART, which
 // is the console of Linux on a Pi 3.
-func arguments(dir string, f files, mac string) []string {
-	args := []string{"-M", "raspi3b", "-kernel", dir + "/kernel", "-dtb", dir + "/board.dtb"}
+func arguments(f files, mac string) []string {
+	file := func(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
+	args := []string{"-M", "raspi3b", "-kernel", file(kernelFD), "-dtb", file(dtbFD)}
 	if f.initramfs != nil {
-		args = append(args, "-initrd", dir+"/initramfs")
+		args = append(args, "-initrd", file(initramfsFD))
 	}
 	return append(args,
 		"-append", f.fullCmdline(),
 		"-netdev", fmt.Sprintf("tap,id=n0,fd=%d", nicFD),
 		"-device", "usb-net,port=1,netdev=n0,mac="+mac,
 		"-chardev", fmt.Sprintf("socket,id=console,fd=%d", consoleFD),
-		"-serial", "file:"+dir+"/uart0.log", "-serial", "chardev:console",
+		"-serial", "null", "-serial", "chardev:console",
 		"-display", "none", "-monitor", "none", "-no-reboot",
 	)
 }

@@ -68,7 +68,7 @@ func TestArguments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "arguments", strings.Join(arguments("/DIR", f, "b8:27:eb:6c:4c:16"), "\n")+"\n")
+	golden(t, "arguments", strings.Join(arguments(f, "b8:27:eb:6c:4c:16"), "\n")+"\n")
 }
 
 func TestTreeIsTheBoards(t *testing.T) {
