@@ -222,7 +222,7 @@ func (r *reader) entry(n *yaml.Node, line int) *entry {
 
 // quietly reads a mapping without a word about what is wrong with it.
 func quietly(r *reader, n *yaml.Node) []pair {
-	q := &reader{file: r.file, nodes: r.nodes}
+	q := &reader{file: r.file, nodes: r.nodes, limit: r.limit}
 	return q.pairs(n, "")
 }
 

@@ -16,8 +16,10 @@ import (
 const MaxFile = 4 << 20
 
 const (
-	// maxNodes bounds what a file may become when its aliases are written out.
-	maxNodes = 1 << 20
+	// extraNodes bounds what a file may become when its aliases are written out:
+	// a node has a byte at least and is looked at four times at most, so a file
+	// without aliases never gets there.
+	extraNodes = 1 << 16
 	// maxMerges bounds how deep merges ("<<") may nest.
 	maxMerges = 8
 )
@@ -28,9 +30,11 @@ const (
 type reader struct {
 	file     string
 	problems Problems
-	nodes    int
+	// nodes counts the nodes that were looked at; after limit nothing more is
+	// read, and nothing more told.
+	nodes, limit int
 	// said keeps a problem that is met through several aliases from being told
-	// more than once; after maxNodes nothing more is told.
+	// more than once.
 	said map[Problem]bool
 }
 
@@ -43,7 +47,7 @@ type pair struct {
 
 func (r *reader) linef(line int, format string, a ...any) {
 	p := Problem{File: r.file, Line: line, Message: fmt.Sprintf(format, a...)}
-	if r.said[p] || r.nodes > maxNodes+1 {
+	if r.said[p] || r.nodes > r.limit+1 {
 		return
 	}
 	if r.said == nil {
@@ -58,6 +62,7 @@ func (r *reader) addf(n *yaml.Node, format string, a ...any) { r.linef(n.Line, f
 // document is the top node of the file; nil when there is none, or it is
 // unreadable, which has been said then.
 func (r *reader) document(data []byte) *yaml.Node {
+	r.limit = extraNodes + 4*len(data)
 	if len(data) > MaxFile {
 		r.linef(0, "the file has %d bytes; at most %d are read", len(data), MaxFile)
 		return nil
@@ -129,8 +134,8 @@ func isControl(c rune) bool { return unicode.IsControl(c) || c == '\u2028' || c 
 // grows beyond all bounds by its aliases, which has been said then.
 func (r *reader) deref(n *yaml.Node) *yaml.Node {
 	r.nodes++
-	if r.nodes > maxNodes {
-		if r.nodes == maxNodes+1 {
+	if r.nodes > r.limit {
+		if r.nodes == r.limit+1 {
 			r.addf(n, "the file is too large when its aliases (*name) are written out: use groups")
 			r.nodes++
 		}
