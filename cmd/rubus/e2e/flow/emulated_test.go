@@ -1,0 +1,208 @@
+package flow
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/moby/sys/mountinfo"
+)
+
+// bootReport is what "rubus simulate --json" prints, as far as tests read it.
+type bootReport struct {
+	OK       bool
+	Verdict  string
+	Serial   string
+	Address  string
+	Server   string
+	Cmdline  string
+	Kernel   fetchedFile
+	Emulator struct {
+		Login bool
+		Exec  []struct {
+			Command string
+			Status  int
+			Output  string
+		}
+	}
+}
+
+type fetchedFile struct{ Name, SHA256 string }
+
+// simulate runs "rubus simulate" with commands for the guest and gives what it
+// reported and what the commands printed.
+func (s *site) simulate(commands []string, args ...string) (bootReport, []string) {
+	s.t.Helper()
+	console := filepath.Join(s.dir, "console.log")
+	args = append([]string{"simulate", "--json", "--qemu", "--console-log", console}, args...)
+	for _, c := range commands {
+		args = append(args, "--exec", c)
+	}
+	cmd := s.host.command(s.t.Context(), shared.plain, args...)
+	booted := s.bootAlone(console)
+	out := s.command(cmd)
+	booted()
+	var r bootReport
+	if err := json.Unmarshal([]byte(out.stdout), &r); err != nil || out.code != 0 || !r.OK || !r.Emulator.Login {
+		text, _ := os.ReadFile(console)
+		s.t.Fatalf("rubus simulate: exit code %d, report %v, verdict %q\n%s\nthe console's last lines:\n%s",
+			out.code, err, r.Verdict, out.stderr, lastLines(string(text), 60))
+	}
+	text, err := os.ReadFile(console)
+	must(s.t, err)
+	if !strings.Contains(string(text), "login:") {
+		s.t.Errorf("the console's log has no login prompt:\n%s", lastLines(string(text), 20))
+	}
+	for _, bad := range []string{"Oops", "Kernel panic", "Stale file handle", "not responding"} {
+		if strings.Contains(string(text), bad) {
+			s.t.Errorf("the console's log says %q:\n%s", bad, text)
+		}
+	}
+	var printed []string
+	for _, e := range r.Emulator.Exec {
+		printed = append(printed, strings.TrimSpace(strings.ReplaceAll(e.Output, "\r", "")))
+	}
+	return r, printed
+}
+
+// booting is held by the emulated board that is on its way to its login prompt:
+// two at once take more than twice as long.
+var booting = make(chan struct{}, 1)
+
+// bootAlone waits until no other emulated board boots; the next one may when
+// the console says "login:", or booted is called.
+func (s *site) bootAlone(console string) (booted func()) {
+	booting <- struct{}{}
+	over := make(chan struct{})
+	go func() {
+		defer func() { <-booting }()
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			if text, _ := os.ReadFile(console); bytes.Contains(text, []byte("login:")) {
+				return
+			}
+			select {
+			case <-tick.C:
+			case <-over:
+				return
+			}
+		}
+	}()
+	return sync.OnceFunc(func() { close(over) })
+}
+
+const (
+	isRunning  = `systemctl is-system-running --wait || { systemctl --failed --no-legend; false; }`
+	itsSerial  = `tr -d '\0' </proc/device-tree/serial-number`
+	itsRoot    = `findmnt -no FSTYPE,SOURCE / || grep ' / nfs' /proc/mounts`
+	itsAddress = `ip -4 -o addr show dev eth0 | awk '{ print $4 }'`
+)
+
+// The emulated Pi boots real Debian by one command that leaves nothing behind.
+func TestEmulatedPi(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	state, err := goldenState()
+	must(t, err)
+	r, out := s.simulate([]string{
+		isRunning, itsSerial, itsRoot,
+		`uname -r`,
+		`touch /root/mine && sync && ls -l /root/mine | cut -c 1-10`,
+		`cat /proc/device-tree/model | tr -d '\0'`,
+	}, "--standalone", "--state", state, "--image", "lab", "--timeout", "15m")
+
+	const serial = "c0ffee01"
+	want := []string{"running", "00000000" + serial, "nfs 10.77.0.1:/" + serial + "/1", "", "-rw-r--r--", "Raspberry Pi 3 Model B"}
+	if r.Serial != serial {
+		t.Errorf("serial %q, not %q", r.Serial, serial)
+	}
+	for i, w := range want {
+		// findmnt pads its columns.
+		if got := strings.Join(strings.Fields(out[i]), " "); w != "" && !strings.HasPrefix(got, w) {
+			t.Errorf("%s\nprints %q, not %q", r.Emulator.Exec[i].Command, got, w)
+		}
+	}
+	// It runs the kernel that firmware fetched from its own root.
+	kernel := filepath.Base(r.Kernel.Name)
+	if want := "vmlinuz-" + out[3]; kernel != want {
+		t.Errorf("firmware fetched %q, but %q runs", kernel, want)
+	}
+	if got, want := r.Kernel.SHA256, sha(t, filepath.Join(shared.golden, "boot/firmware", kernel)); got != want {
+		t.Errorf("the fetched %s has the digest %s; the image's has %s", kernel, got, want)
+	}
+	entries, err := os.ReadDir(state)
+	must(t, err)
+	for _, e := range entries {
+		if e.Name() != "images" {
+			t.Errorf("the simulation left %q behind", e.Name())
+		}
+	}
+	if points, err := mountinfo.GetMounts(mountinfo.PrefixFilter(state)); err != nil || len(points) > 0 {
+		t.Errorf("the simulation left mounts behind: %v %v", points, err)
+	}
+}
+
+// The site's DHCP server gives leases of 120 s, and the system gets another
+// address than firmware got. Six minutes later, with hardly a call meanwhile,
+// the board is alive on its address.
+func TestShortLeases(t *testing.T) {
+	t.Parallel()
+	const serial = "b8123456"
+	s := newSite(t)
+	s.useGolden()
+	s.router(twoPools)
+	s.devices("version: 1\ndefaults: {image: lab}\ndevices:\n  - {serial: " + serial + ", name: bench}\n")
+	s.serveWith(shared.plain)
+	r, out := s.simulate([]string{
+		isRunning, itsSerial, itsAddress,
+		`sleep 365`,
+		itsAddress,
+		`echo alive >/root/alive && sync && cat /root/alive`,
+		`journalctl -q -k -g 'not responding|stale' || echo clean`,
+	}, "--interface", bridge, "--serial", serial, "--timeout", "22m")
+
+	if out[0] != "running" || out[1] != "00000000"+serial {
+		t.Errorf("the system says %q, its serial is %q", out[0], out[1])
+	}
+	firmware, system := parseAddr(t, r.Address), parseAddr(t, out[2])
+	if firmware == system {
+		t.Errorf("firmware and system both have the address %s", system)
+	}
+	if out[4] != out[2] {
+		t.Errorf("the address was %s and is %s", out[2], out[4])
+	}
+	if out[5] != "alive" || out[6] != "clean" {
+		t.Errorf("six minutes later the board says %q and its kernel %q", out[5], out[6])
+	}
+	if got := s.record(serial).Address; got != system {
+		t.Errorf("device.json has the address %s, not %s", got, system)
+	}
+	leases, err := os.ReadFile(s.leases())
+	must(t, err)
+	if !strings.Contains(string(leases), system.String()) {
+		t.Errorf("the DHCP server has no lease of %s any more:\n%s", system, leases)
+	}
+	// It was powered off: that is seen, and its writes are kept.
+	s.waitPhase(4*time.Minute, serial, "down")
+	text, err := os.ReadFile(filepath.Join(s.root(serial, 1), "root/alive"))
+	if err != nil || string(text) != "alive\n" {
+		t.Errorf("on the server the board's file holds %q: %v", text, err)
+	}
+}
+
+func parseAddr(t *testing.T, s string) netip.Addr {
+	t.Helper()
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		t.Fatal(fmt.Errorf("an address of a board: %w", err))
+	}
+	return p.Addr()
+}
