@@ -147,11 +147,12 @@ func (o *op) grows(off uint64, n int) bool {
 // next run.
 func (o *op) flush(dataOnly bool) nfs3.Status {
 	obj := o.obj
-	fd := int(obj.rw.Load())
-	if fd < 0 {
-		return nfs3.OK // no one has written through us since its data was brought to disk
+	// The descriptor that was written through may be gone with one of the file's
+	// names; any other brings the same data to disk, and tells the same failure.
+	fd, e := o.reader(obj)
+	if e != 0 {
+		return status(e)
 	}
-	var e unix.Errno
 	if dataOnly {
 		e = fdatasync(fd)
 	} else {

@@ -152,6 +152,22 @@ var cuts = []cut{
 	}},
 	{"truncate", func(c nfstest.Client) error { return c.Truncate("h", 3) }, holds("h", "gol")},
 	{"commit of a golden file", writeSync("i", "COMMIT"), holds("i", "COMMIT")},
+	{"commit after another name went", func(c nfstest.Client) error {
+		if err := c.Link("i", "i2"); err != nil {
+			return err
+		}
+		f, err := c.Open("i", unix.O_RDWR, 0)
+		if err == nil {
+			_, err = f.WriteAt([]byte("linked"), 0)
+		}
+		if err == nil {
+			err = c.Unlink("i2")
+		}
+		if err == nil {
+			err = f.Sync()
+		}
+		return err
+	}, holds("i", "linked")},
 	{"commit of a new file", writeSync("deep/new", "COMMIT"), holds("deep/new", "COMMIT")},
 }
 
