@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 
@@ -37,7 +39,10 @@ func serve(ctx context.Context, g *globals) error {
 		return err
 	}
 	log := newLogger(g.Stderr, conf.snapshot().Daemon().Log)
-	if notice != nil {
+	switch {
+	case errors.Is(notice, fs.ErrNotExist):
+		log.Warn("there is no devices.yaml", "devices", len(conf.snapshot().Devices()), "err", notice)
+	case notice != nil:
 		log.Error("the configuration is refused; starting from the last valid one", "err", notice)
 	}
 	if err := os.MkdirAll(g.RunDir, 0o755); err != nil {
