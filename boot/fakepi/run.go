@@ -24,8 +24,7 @@ type Options struct {
 }
 
 // Run plays the board's firmware from power-on until it would start a kernel.
-// The result holds the events also when err is not nil; then err is a
-// *StopError, or the context's.
+// The result holds the events also when err is not nil; then err is a *StopError.
 func Run(ctx context.Context, b Board, opt Options) (*Result, error) {
 	if opt.Patience == 0 {
 		opt.Patience = 1
@@ -40,7 +39,7 @@ func Run(ctx context.Context, b Board, opt Options) (*Result, error) {
 	for _, s := range b.Model.stages {
 		if err := r.stage(ctx, s); err != nil {
 			if ctx.Err() != nil {
-				return r.res, context.Cause(ctx)
+				err = context.Cause(ctx)
 			}
 			stop := &StopError{Stage: s.name, Step: r.step, Err: err}
 			r.event(Event{Kind: KindStop, Text: stop.Error()})

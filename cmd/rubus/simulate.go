@@ -147,10 +147,7 @@ func simulate(ctx context.Context, g *globals, f simulateFlags) error {
 		return enterStandalone(g)
 	}
 	s := &simulation{g: g, f: f, board: b, report: newReport(g, b)}
-	ctx, cancel := context.WithTimeoutCause(ctx, f.timeout, &timeoutError{f.timeout})
-	defer cancel()
-	err = s.run(ctx)
-	return s.report.finish(err)
+	return s.report.finish(s.run(ctx))
 }
 
 // timeoutError says that --timeout is over.
@@ -166,7 +163,9 @@ type simulation struct {
 	report *report
 }
 
-func (s *simulation) run(ctx context.Context) (err error) {
+// run boots the board. --timeout is for all that happens by itself, not for
+// what waits for a person.
+func (s *simulation) run(ctx context.Context) error {
 	iface := s.f.iface
 	if s.f.standalone {
 		alone, err := startStandalone(ctx, s.g, s.f, s.board)
@@ -178,6 +177,8 @@ func (s *simulation) run(ctx context.Context) (err error) {
 		iface = alone.bridge
 		defer func() { s.report.serverLog = alone.tail() }()
 	}
+	timed, cancel := context.WithTimeoutCause(ctx, s.f.timeout, &timeoutError{s.f.timeout})
+	defer cancel()
 	link, err := nic.Open(iface)
 	if err != nil {
 		return ui.Hint(err, "see \"ip link\" for the interfaces there are")
@@ -192,12 +193,12 @@ func (s *simulation) run(ctx context.Context) (err error) {
 	if isTap {
 		s.report.note("the board's network card is %s on %s", tap.Name(), iface)
 	}
-	res, err := fakepi.Run(ctx, s.board, fakepi.Options{Link: link, Observe: s.report.event})
+	res, err := fakepi.Run(timed, s.board, fakepi.Options{Link: link, Observe: s.report.event})
 	s.report.fetched(res, err)
 	if err != nil || !s.f.qemu {
 		return err
 	}
-	return s.emulate(ctx, res, tap)
+	return s.emulate(ctx, timed, res, tap)
 }
 
 // openLog opens a log file for writing; "" is none.

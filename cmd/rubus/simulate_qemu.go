@@ -24,7 +24,8 @@ const maxOutput = 1 << 20
 const powerOffWait = 90 * time.Second
 
 // emulate boots what was fetched and does what the flags want done with it.
-func (s *simulation) emulate(ctx context.Context, res *fakepi.Result, tap *nic.Tap) error {
+// What happens by itself ends with timed.
+func (s *simulation) emulate(ctx, timed context.Context, res *fakepi.Result, tap *nic.Tap) error {
 	log, err := openLog(s.f.consoleLog)
 	if err != nil {
 		return err
@@ -51,12 +52,12 @@ func (s *simulation) emulate(ctx context.Context, res *fakepi.Result, tap *nic.T
 	if s.f.interactive {
 		return s.terminal(ctx, m)
 	}
-	if err := m.WaitLogin(ctx); err != nil {
+	if err := m.WaitLogin(timed); err != nil {
 		return explain(err)
 	}
 	s.report.Emulator.Login = true
 	for _, command := range s.f.exec {
-		if err := s.exec(ctx, m, command); err != nil {
+		if err := s.exec(timed, m, command); err != nil {
 			return err
 		}
 	}
@@ -106,14 +107,16 @@ func (l *limited) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// wait keeps the board until it powers off or ctx is done; --timeout does not count.
+// wait keeps the board until it powers off, or until Ctrl-C: then it is asked
+// to power down.
 func (s *simulation) wait(ctx context.Context, m *emulator.Machine) error {
 	s.report.note("the board runs; Ctrl-C ends it")
 	select {
 	case <-m.Done():
+		return nil
 	case <-ctx.Done():
+		return s.powerOff(context.WithoutCancel(ctx), m)
 	}
-	return nil
 }
 
 // terminal joins the console to the terminal.
@@ -123,6 +126,8 @@ func (s *simulation) terminal(ctx context.Context, m *emulator.Machine) error {
 		return ui.Usagef("--interactive needs a terminal")
 	}
 	s.report.note("this is the board's console; log in as root; Ctrl-] leaves it and ends the board")
+	s.report.quiet(true)
+	defer s.report.quiet(false)
 	old, err := term.MakeRaw(int(in.Fd()))
 	if err != nil {
 		return fmt.Errorf("setting the terminal up: %w", err)
@@ -130,6 +135,7 @@ func (s *simulation) terminal(ctx context.Context, m *emulator.Machine) error {
 	defer func() { _ = term.Restore(int(in.Fd()), old) }()
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
+	s.report.Emulator.Attached = true
 	return m.Attach(ctx, &escape{in, leave}, s.g.Stdout)
 }
 

@@ -19,8 +19,10 @@ import (
 type report struct {
 	g         *globals
 	started   time.Time
-	mu        sync.Mutex
 	serverLog string
+
+	mu    sync.Mutex
+	still bool
 
 	// OK and Verdict say how it ended.
 	OK      bool   `json:"ok"`
@@ -55,8 +57,10 @@ type emulatorReport struct {
 	// Additions are what only the emulator needs, beside what was fetched.
 	Additions []emulator.Addition `json:"additions,omitempty"`
 	// Login says that the board asked for a user.
-	Login bool         `json:"login"`
-	Exec  []execReport `json:"exec,omitempty"`
+	Login bool `json:"login"`
+	// Attached says that a person had the console.
+	Attached bool         `json:"attached,omitempty"`
+	Exec     []execReport `json:"exec,omitempty"`
 }
 
 type execReport struct {
@@ -81,9 +85,16 @@ func (r *report) event(e fakepi.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.Events = append(r.Events, e)
-	if !r.g.JSON {
+	if !r.g.JSON && !r.still {
 		fmt.Fprintln(r.g.Stdout, eventLine(e))
 	}
+}
+
+// quiet keeps the timeline off the terminal, or lets it on again.
+func (r *report) quiet(still bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.still = still
 }
 
 // note is an event of the simulation's own.
@@ -200,6 +211,8 @@ func (r *report) finish(err error) error {
 	switch {
 	case err != nil:
 		r.Verdict = err.Error()
+	case r.Emulator.Attached:
+		r.Verdict = "the board ran until its console was left"
 	case r.Emulator.Login:
 		r.Verdict = "the board booted to a login prompt"
 	default:
