@@ -1,0 +1,106 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// writing is a writer on a machine, see package writer.
+type writing struct {
+	m   *machine
+	dir string
+}
+
+// startWriter lets a machine write to a directory of its root, without end.
+func (m *machine) startWriter(dir string) *writing {
+	m.t.Helper()
+	m.all("mkdir -p /mnt/root/" + dir)
+	m.do(fmt.Sprintf("%s write /mnt/root/%s %s/acks %[3]s/stop >%[3]s/writer.log 2>&1 & writer=$!", shared.writer, dir, m.share))
+	w := &writing{m, dir}
+	w.goesOn(time.Minute)
+	return w
+}
+
+// acks is the number of the last acknowledged record.
+func (w *writing) acks() uint64 {
+	w.m.t.Helper()
+	b, err := os.ReadFile(w.m.share + "/acks")
+	if err != nil || len(b) < 20 {
+		return 0
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+	must(w.m.t, err)
+	return n
+}
+
+// goesOn waits until more was acknowledged.
+func (w *writing) goesOn(limit time.Duration) {
+	w.m.t.Helper()
+	from := w.acks()
+	until(w.m.t, limit, "the writer goes on", func() error {
+		if n := w.acks(); n < from+25 {
+			said, _ := os.ReadFile(w.m.share + "/writer.log")
+			return fmt.Errorf("acknowledged: %d, then %d; %s", from, n, said)
+		}
+		return nil
+	})
+}
+
+// end ends the writer and has the machine look for all that was acknowledged.
+func (w *writing) end() uint64 {
+	w.m.t.Helper()
+	must(w.m.t, os.WriteFile(w.m.share+"/stop", nil, 0o644))
+	w.m.do("wait $writer")
+	n := w.acks()
+	w.m.all("echo 3 >/proc/sys/vm/drop_caches")
+	w.m.all(fmt.Sprintf("%s check /mnt/root/%s %d", shared.writer, w.dir, n))
+	return n
+}
+
+// hold lets the machine hold an open file, a deleted open file, and stand in a
+// directory of its root.
+func (m *machine) hold() {
+	m.t.Helper()
+	m.do(`cd /mnt/root/srv/data && mkdir -p stand && printf 'one\ntwo\n' >held && printf 'gone one\ngone two\n' >gone &&
+exec 7<held && read -r a <&7 && exec 8<>gone && rm gone && read -r b <&8 && cd stand && [[ $a == one && $b == "gone one" ]]`)
+}
+
+// holds says that what hold took is still good.
+func (m *machine) holds() {
+	m.t.Helper()
+	m.do("echo 3 >/proc/sys/vm/drop_caches")
+	m.do(`read -r a <&7 || a=lost; cat /mnt/root/srv/data/held >/dev/null && ls -a . >/dev/null && echo here >file && [[ $a == two ]]`)
+	m.do(`echo 'gone three' >&8 && sync && [[ ! -e ../gone ]]`)
+}
+
+// TestDaemonKilled: kill -9 of the daemon under a client that writes is a pause.
+func TestDaemonKilled(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.golden()
+	l.devices("defaults: {image: lab}\ndevices:\n  - serial: b8123456\n")
+	d := l.serve()
+	b := l.board("3b", "b8123456", "b8:27:eb:12:34:56", 101)
+	m := b.boot()
+	m.hold()
+	w := m.startWriter("home")
+	root := l.root(b.serial, l.slot(b.serial, "current"))
+	id := mountID(t, root)
+	for range 6 {
+		d.kill()
+		d.start()
+		if got := mountID(t, root); got != id {
+			t.Fatalf("the root was mounted anew: mount %d, before %d", got, id)
+		}
+		w.goesOn(2 * time.Minute)
+	}
+	m.holds()
+	n := w.end()
+	run(t, shared.writer, "check", filepath.Join(root, "home"), fmt.Sprint(n))
+	t.Logf("%d acknowledged records, 6 kills", n)
+}
