@@ -94,7 +94,10 @@ func (b *board) up(cmdline, addr string) {
 	var err error
 	b.root, err = b.mount(m[1], m[2])
 	must(b.s.t, err)
-	_, err = b.read("sbin/init")
+	// This client follows no symlinks, and Debian's init is one.
+	if _, err = b.read("sbin/init"); err != nil {
+		_, err = b.read("usr/lib/systemd/systemd")
+	}
 	must(b.s.t, err)
 }
 

@@ -40,8 +40,9 @@ func TestKernelUpgrade(t *testing.T) {
 	if err != nil {
 		t.Fatalf("dpkg in the board's root: %v\n%s", err, out)
 	}
-	if !strings.Contains(string(out), "update-initramfs") || !strings.Contains(string(out), "raspi-firmware") {
-		t.Errorf("dpkg did not run the hooks of initramfs-tools and raspi-firmware:\n%s", out)
+	// The other hook, raspi-firmware's, says nothing but fills /boot/firmware.
+	if !strings.Contains(string(out), "update-initramfs: Generating") {
+		t.Errorf("dpkg did not run the hook of initramfs-tools:\n%s", out)
 	}
 
 	after := a.fetch()

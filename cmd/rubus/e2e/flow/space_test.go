@@ -1,0 +1,80 @@
+package flow
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vmware/go-nfs-client/nfs"
+	"golang.org/x/sys/unix"
+
+	"rubus/images"
+	"rubus/images/importer"
+)
+
+// A board that fills the disk is stopped at the reserve: rubus writes its own
+// files, another board boots, and the space that is given back can be used.
+func TestDiskReserve(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	disk := filepath.Join(s.dir, "disk")
+	f, err := os.Create(disk)
+	must(t, err)
+	must(t, f.Truncate(512<<20))
+	must(t, f.Close())
+	s.host.run(t, "mkfs.ext4", "-q", "-m", "0", disk)
+	s.host.run(t, "mount", "-o", "loop", disk, s.state)
+	store, err := images.Open(filepath.Join(s.state, "images"))
+	must(t, err)
+	_, _, err = importer.Import(t.Context(), store, "lab", tinyRoot(t, s.dir, "1"), importer.Options{Reserve: 1})
+	must(t, err)
+	const reserve = 192 << 20
+	s.write("rubus.yaml", fmt.Sprintf("reserve: %d\n", reserve))
+	s.devices(deviceLines("serial: "+serialA, "serial: "+serialB))
+	s.router(onePool)
+	d := s.serve()
+	a, b := s.newBoard("4b", serialA, macA), s.newBoard("4b", serialB, macB)
+	a.boot("10.77.0.20")
+	must(t, a.write("etc/mine", "written by A"))
+
+	chunk := strings.Repeat("rubus", 200<<10)
+	var full error
+	for i := 0; full == nil && i < 600; i++ {
+		full = a.write(fmt.Sprintf("fill-%d", i), chunk)
+	}
+	if !isNoSpace(full) {
+		t.Fatalf("the board filled the disk and got %v, not NFS3ERR_NOSPC", full)
+	}
+	must(t, d.said(0, "level=WARN", "below the reserve"))
+	var st unix.Statfs_t
+	must(t, unix.Statfs(s.state, &st))
+	if free := int64(st.Bavail) * st.Bsize; free < reserve/2 {
+		t.Errorf("%d MB are left of a reserve of %d MB", free>>20, reserve>>20)
+	}
+
+	// It runs on, and can give back what it took.
+	must(t, a.has("etc/mine", "written by A"))
+	// Another board boots: its record, its upper and its mount are made.
+	b.boot("10.77.0.21")
+	if r := s.record(serialB); !r.Up || r.Address.String() != "10.77.0.21" {
+		t.Errorf("device.json of the second board: up %v, address %s", r.Up, r.Address)
+	}
+	if err := b.write("etc/mine", "B"); !isNoSpace(err) {
+		t.Errorf("the second board's write gets %v, not NFS3ERR_NOSPC", err)
+	}
+	for i := range 250 {
+		_ = a.root.Remove(fmt.Sprintf("fill-%d", i)) // the last ones are not there
+	}
+	until(t, 10*time.Second, "there is space again", func() error { return b.write("etc/mine", "B") })
+	must(t, b.has("etc/mine", "B"))
+	must(t, d.said(0, "level=INFO", "above the reserve again"))
+}
+
+func isNoSpace(err error) bool {
+	var e *nfs.Error
+	return errors.As(err, &e) && e.ErrorNum == uint32(unix.ENOSPC)
+}
