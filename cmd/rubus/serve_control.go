@@ -65,13 +65,24 @@ func (d *controlled) Board(_ context.Context, serial device.Serial) (control.Boa
 
 // Stop implements control.Daemon.
 func (d *controlled) Stop(ctx context.Context, serial device.Serial) error {
-	return controlError(d.fleet.Stop(ctx, serial))
+	err := d.fleet.Stop(ctx, serial)
+	if d.isUnseen(serial, err) {
+		return nil // There is nothing to cut off.
+	}
+	return controlError(err)
+}
+
+// isUnseen says that the fleet did not find a board because it never asked for
+// anything: devices.yaml has it.
+func (d *controlled) isUnseen(serial device.Serial, err error) bool {
+	_, ok := d.fleet.Board(serial)
+	return ok && errors.Is(err, boot.ErrNotFound)
 }
 
 // ResetPlan implements control.Daemon.
 func (d *controlled) ResetPlan(ctx context.Context, serial device.Serial) (control.ResetPlan, error) {
 	uppers, err := d.fleet.Uppers(ctx, serial)
-	if err != nil {
+	if err != nil && !d.isUnseen(serial, err) {
 		return control.ResetPlan{}, controlError(err)
 	}
 	s, _ := d.fleet.Board(serial)
