@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"rubus/config/device"
@@ -73,6 +74,20 @@ func (f *Fleet) Uppers(ctx context.Context, serial device.Serial) ([]UpperInfo, 
 		}
 		out = append(out, UpperInfo{Upper: string(s.upperID()), State: s.State, Image: s.Image, Bytes: u.Bytes, Files: u.Files, Made: s.Made})
 	}
+	ids, err := f.uppers(serial).List()
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		if slices.ContainsFunc(out, func(u UpperInfo) bool { return u.Upper == string(id) }) {
+			continue
+		}
+		u, err := f.uppers(serial).Usage(ctx, id)
+		if err != nil {
+			return nil, fmt.Errorf("measuring upper %q of board %s: %w", id, serial, err)
+		}
+		out = append(out, UpperInfo{Upper: string(id), State: "unlisted", Bytes: u.Bytes, Files: u.Files})
+	}
 	return out, nil
 }
 
@@ -84,31 +99,32 @@ func (f *Fleet) Reset(ctx context.Context, serial device.Serial, force bool) err
 	if b == nil {
 		return fmt.Errorf("board %s: %w", serial, ErrNotFound)
 	}
-	if e := b.evidence(); !force {
-		if up := e.Up(f.opt.Now(), f.opt.Limits); up != UpNo {
-			if up == UpUnknown {
-				f.probe(b)
-				return fmt.Errorf("board %s: %w, or nobody can tell yet", serial, ErrUp)
-			}
-			return fmt.Errorf("board %s: %w", serial, ErrUp)
-		}
-	}
 	if err := b.lock(ctx); err != nil {
 		return err
 	}
 	defer b.unlock()
+	if !force && !f.isDown(ctx, b) {
+		return fmt.Errorf("board %s: %w, or nobody can tell", serial, ErrUp)
+	}
 	if err := f.cutOff(b); err != nil {
 		return err
 	}
 	rec := b.record()
-	gone := rec.Slots
+	// Also those that an interrupted reset left.
+	ids, err := f.uppers(serial).List()
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		rec.LastSlot = max(rec.LastSlot, id.N())
+	}
 	rec.Slots = nil
 	if err := f.store(b, rec); err != nil {
 		return err
 	}
 	var errs []error
-	for _, s := range gone {
-		err := f.uppers(serial).Remove(ctx, s.upperID())
+	for _, id := range ids {
+		err := f.uppers(serial).Remove(ctx, id)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}

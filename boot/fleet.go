@@ -105,31 +105,6 @@ type slotKey struct {
 	n      int
 }
 
-// board is one board. The zero value is not usable; see Fleet.board.
-type board struct {
-	serial device.Serial
-	// work is held (one token) by whoever changes the board's slots.
-	work chan struct{}
-
-	mu       sync.Mutex
-	rec      Record
-	ev       Evidence
-	activity map[int]*nfsexport.Activity // by slot
-	mounted  map[int]overlay.Root        // by slot
-	// pinned is the slot that answers the present boot attempt; 0: none yet.
-	pinned int
-	// claim is the MAC heard in DHCP with this board's identity.
-	claim   device.MAC
-	problem string
-	// refusal is the last reason for which somebody was refused as this board.
-	refusal string
-	// badPeer was refused an NFS call at badTime; it is not looked up again for a second.
-	badPeer netip.Addr
-	badTime time.Time
-	// probing says that a probe for life is under way.
-	probing bool
-}
-
 // New makes a Fleet over a state directory. It reads nothing yet.
 func New(opt Options) *Fleet {
 	if opt.Now == nil {
@@ -170,16 +145,13 @@ func (f *Fleet) Start(ctx context.Context) error {
 		if cur := rec.inState(SlotCurrent); rec.Up && cur != nil {
 			b.ev.Mounted, b.ev.Adopted = cur.Mounted, true
 		}
-		if err != nil {
+		if b.broken = err; err != nil {
 			b.problem = err.Error()
 		}
 		b.mu.Unlock()
 		if err != nil {
-			f.log.Error("a board's record cannot be read; the board is not served", "serial", s, "err", err)
+			f.log.Error("a board's record cannot be read; nothing is done to the board until it can", "serial", s, "err", err)
 			continue
-		}
-		if err := f.cleanUppers(ctx, b); err != nil {
-			f.log.Warn("a board's leftovers cannot be removed", "serial", s, "err", err)
 		}
 		if rec.Up {
 			up = append(up, b)
@@ -215,18 +187,17 @@ func (f *Fleet) restore(ctx context.Context, b *board) error {
 		return err
 	}
 	defer b.unlock()
+	return f.restoreLocked(ctx, b)
+}
+
+// restoreLocked is restore for those who hold work.
+func (f *Fleet) restoreLocked(ctx context.Context, b *board) error {
 	var errs []error
 	for _, slot := range b.slots() {
 		if slot.State == SlotParked || b.isMounted(slot.N) {
 			continue
 		}
-		if err := f.mount(ctx, b, slot); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if err := f.publish(b, slot, nfsexport.Ready); err != nil {
-			errs = append(errs, err)
-		}
+		errs = append(errs, f.offer(ctx, b, slot))
 	}
 	return errors.Join(errs...)
 }
@@ -262,11 +233,7 @@ func (f *Fleet) board(s device.Serial) *board {
 	defer f.mu.Unlock()
 	b := f.boards[s]
 	if b == nil {
-		b = &board{
-			serial: s, work: make(chan struct{}, 1),
-			rec:      Record{Version: recordVersion, Serial: s},
-			activity: map[int]*nfsexport.Activity{}, mounted: map[int]overlay.Root{},
-		}
+		b = newBoard(s, f.opt.Now())
 		f.boards[s] = b
 	}
 	return b
@@ -290,45 +257,12 @@ func (f *Fleet) all() []*board {
 	return out
 }
 
-func (b *board) lock(ctx context.Context) error {
-	select {
-	case b.work <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (b *board) unlock() { <-b.work }
-
-func (b *board) setProblem(s string) {
-	b.mu.Lock()
-	b.problem = s
-	b.mu.Unlock()
-}
-
-func (b *board) slots() []Slot {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.Clone(b.rec.Slots)
-}
-
-func (b *board) record() Record {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.rec.clone()
-}
-
-func (b *board) isMounted(n int) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	_, ok := b.mounted[n]
-	return ok
-}
-
 // store writes a changed record to disk and, when it is there, makes it the
 // board's. The caller holds work.
 func (f *Fleet) store(b *board, r Record) error {
+	if err := b.usable(); err != nil {
+		return err
+	}
 	if err := saveRecord(f.opt.State, &r); err != nil {
 		return err
 	}
@@ -336,28 +270,6 @@ func (f *Fleet) store(b *board, r Record) error {
 	b.rec = r
 	b.mu.Unlock()
 	return nil
-}
-
-// evidence is the board's evidence with what the NFS server saw folded in.
-func (b *board) evidence() Evidence {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	e := b.ev
-	e.HasRoot = b.rec.Up && len(b.mounted) > 0
-	for n, a := range b.activity {
-		e.LastCall = later(e.LastCall, unixNano(a.LastCall.Load()))
-		if s := b.rec.slot(n); s != nil && s.State == SlotCurrent {
-			e.InitRead = later(e.InitRead, unixNano(a.InitRead.Load()))
-		}
-	}
-	return e
-}
-
-func unixNano(n int64) time.Time {
-	if n == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, n)
 }
 
 func (f *Fleet) observe(serial device.Serial, mac device.MAC, kind, text string) {

@@ -41,16 +41,17 @@ func (f *Fleet) Mount(ctx context.Context, path string, peer netip.AddrPort) (nf
 		f.observe(b.serial, mac, "refused", "MOUNT from "+addr.String())
 		return 0, err
 	}
-	if err := f.waitReady(ctx, b, n); err != nil {
-		return 0, fmt.Errorf("root of board %s: %w", b.serial, ErrNotReady)
-	}
+	// Whoever prepares the root holds the lock until it is mounted.
 	if err := b.lock(ctx); err != nil {
 		return 0, fmt.Errorf("root of board %s: %w", b.serial, ErrNotReady)
 	}
 	defer b.unlock()
-	slot, err := f.takeUp(b, n, mac, addr)
+	slot, err := f.takeUp(ctx, b, n, mac, addr)
 	if err != nil {
-		b.setProblem(err.Error())
+		f.log.Warn("a MOUNT is refused", "serial", b.serial, "address", addr, "err", err)
+		b.mu.Lock()
+		b.refusal = err.Error()
+		b.mu.Unlock()
 		return 0, err
 	}
 	f.log.Info("root mounted", "serial", b.serial, "address", addr, "image", slot.Image, "root", n)
@@ -59,18 +60,28 @@ func (f *Fleet) Mount(ctx context.Context, path string, peer netip.AddrPort) (nf
 }
 
 // takeUp makes slot n the board's root: on disk, then to its clients.
-func (f *Fleet) takeUp(b *board, n int, mac device.MAC, addr netip.Addr) (Slot, error) {
+func (f *Fleet) takeUp(ctx context.Context, b *board, n int, mac device.MAC, addr netip.Addr) (Slot, error) {
 	now := f.opt.Now()
 	rec := b.record()
 	s := rec.slot(n)
-	if s == nil || !b.isMounted(n) {
+	if s == nil {
 		return Slot{}, fmt.Errorf("export of board %s: %w", b.serial, ErrNotFound)
 	}
 	if s.State == SlotOld || s.State == SlotParked {
 		return Slot{}, fmt.Errorf("root %d of board %s was given up for a newer one: %w", n, b.serial, ErrRefused)
 	}
-	if dev := f.wanted(b.serial); s.State == SlotNext && (dev == nil || !dev.Enabled) {
+	if dev := f.wanted(b.serial); dev == nil || !dev.Enabled {
 		return Slot{}, fmt.Errorf("board %s has no entry in devices.yaml any more, or is disabled: %w", b.serial, ErrRefused)
+	}
+	if err := f.mayTake(b, &rec, s, mac); err != nil {
+		return Slot{}, err
+	}
+	if !b.isMounted(n) {
+		// Prepared by a daemon that ended since.
+		if err := f.offer(ctx, b, *s); err != nil {
+			f.log.Error("a root that its board wants cannot be mounted", "serial", b.serial, "root", n, "err", err)
+			return Slot{}, fmt.Errorf("root of board %s: %w", b.serial, ErrNotReady)
+		}
 	}
 	next, err := planMount(rec, n, func(s Slot) (bool, error) { return f.upperEmpty(b, s) }, now)
 	if err != nil {
@@ -87,7 +98,62 @@ func (f *Fleet) takeUp(b *board, n int, mac device.MAC, addr netip.Addr) (Slot, 
 	b.ev.Mounted, b.ev.Adopted, b.ev.Stopped = now, false, time.Time{}
 	b.problem, b.refusal = "", ""
 	b.mu.Unlock()
+	f.revoke(b, addr)
 	return *next.slot(n), f.republish(b)
+}
+
+// mayTake refuses what would take the root from under a board that is up, or
+// may be: another MAC, and another slot without a boot of the board's own.
+func (f *Fleet) mayTake(b *board, rec *Record, s *Slot, mac device.MAC) error {
+	e := b.evidence()
+	now := f.opt.Now()
+	if !rec.Up || e.Up(now, f.opt.Limits) == UpNo {
+		return nil
+	}
+	if mac != rec.MAC {
+		f.probe(b)
+		return fmt.Errorf("board %s is up as %s and another MAC, %s, wants its root: %w", b.serial, rec.MAC, mac, ErrRefused)
+	}
+	cur := rec.inState(SlotCurrent)
+	if cur == nil || cur.N == s.N || mac.IsZero() || f.opt.TrustFirst || e.NewBoot(now, f.opt.Limits) {
+		return nil
+	}
+	f.probe(b)
+	return fmt.Errorf("board %s is up and did not ask to boot by DHCP before it asked for another root: %w", b.serial, ErrRefused)
+}
+
+// revoke takes an address from the boards that had it before: it is b's now.
+// It returns before that is done, as the other boards may be busy.
+func (f *Fleet) revoke(b *board, addr netip.Addr) {
+	for _, other := range f.all() {
+		if other == b {
+			continue
+		}
+		if rec := other.record(); rec.Address != addr {
+			continue
+		}
+		go f.unbind(other, addr)
+	}
+}
+
+// unbind makes an address no board's: calls from it are looked up again.
+func (f *Fleet) unbind(b *board, addr netip.Addr) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if b.lock(ctx) != nil {
+		return
+	}
+	defer b.unlock()
+	rec := b.record()
+	if rec.Address != addr {
+		return
+	}
+	rec.Address = netip.Addr{}
+	if err := errors.Join(f.store(b, rec), f.republish(b)); err != nil {
+		f.log.Error("an address cannot be taken from a board that lost it", "serial", b.serial, "address", addr, "err", err)
+		return
+	}
+	f.log.Info("the board lost its address to another", "serial", b.serial, "address", addr)
 }
 
 // republish offers all mounted slots of a board again, as its record now says.
@@ -116,7 +182,7 @@ func (f *Fleet) Rebind(ctx context.Context, id nfsexport.ID, peer netip.AddrPort
 	addr, now := peer.Addr().Unmap(), f.opt.Now()
 	b.mu.Lock()
 	rec := b.rec.clone()
-	tooSoon := b.badPeer == addr && now.Sub(b.badTime) < time.Second
+	tooSoon := now.Sub(b.strangers[addr]) < time.Second
 	b.mu.Unlock()
 	if s := rec.slot(key.n); tooSoon || s == nil || s.State == SlotNext || !rec.Up {
 		return false
@@ -127,8 +193,11 @@ func (f *Fleet) Rebind(ctx context.Context, id nfsexport.ID, peer netip.AddrPort
 	mac, ok := f.opt.Neighbours.Owner(ctx, addr)
 	if !ok || rec.MAC.IsZero() || mac != rec.MAC || !f.opt.Neighbours.OnLink(addr) {
 		b.mu.Lock()
-		again := b.badPeer == addr
-		b.badPeer, b.badTime = addr, now
+		_, again := b.strangers[addr]
+		if b.strangers == nil || len(b.strangers) >= maxStrangers {
+			b.strangers = map[netip.Addr]time.Time{}
+		}
+		b.strangers[addr] = now
 		b.mu.Unlock()
 		if !again {
 			f.log.Warn("NFS calls are refused: the caller is not the board", "serial", b.serial, "address", addr, "mac", mac)
@@ -139,20 +208,33 @@ func (f *Fleet) Rebind(ctx context.Context, id nfsexport.ID, peer netip.AddrPort
 	if err := b.lock(ctx); err != nil {
 		return false
 	}
-	defer b.unlock()
 	rec = b.record()
+	// Things may have changed while the lock was waited for.
+	if s := rec.slot(key.n); s == nil || s.State == SlotNext || !rec.Up || rec.MAC != mac {
+		b.unlock()
+		return false
+	}
 	rec.Address = addr
 	if err := f.store(b, rec); err != nil {
+		b.unlock()
 		f.log.Error("a board's new address cannot be written down", "serial", b.serial, "err", err)
 		return false
 	}
-	if err := f.republish(b); err != nil {
-		f.log.Error("a board's new address cannot be served", "serial", b.serial, "err", err)
-		return false
-	}
 	f.log.Info("the board has a new address", "serial", b.serial, "address", addr)
+	// Not on the goroutine of a call: publishing may wait for calls to end. Until
+	// it is done, further calls come here and find the address written down.
+	go func() {
+		defer b.unlock()
+		if err := f.republish(b); err != nil {
+			f.log.Error("a board's new address cannot be served", "serial", b.serial, "err", err)
+		}
+	}()
+	f.revoke(b, addr)
 	return true
 }
+
+// maxStrangers bounds the refused addresses remembered of one board.
+const maxStrangers = 64
 
 // identify says whether addr is the board's: on the link its neighbour entry
 // must be the MAC the board was heard with or is bound to; off the link only
@@ -170,8 +252,14 @@ func (f *Fleet) identify(ctx context.Context, b *board, addr netip.Addr) (device
 		return mac, fmt.Errorf("the neighbour table has no MAC for %s, so it cannot be told from board %s: %w", addr, b.serial, ErrRefused)
 	}
 	b.mu.Lock()
-	bound, claim := b.rec.MAC, b.claim
+	bound, claim, up := b.rec.MAC, b.claim, b.rec.Up
 	b.mu.Unlock()
+	if up && mac != bound {
+		if e := b.evidence(); e.Up(f.opt.Now(), f.opt.Limits) != UpNo {
+			f.probe(b)
+			return mac, fmt.Errorf("%s has MAC %s, and board %s is up as %s: %w", addr, mac, b.serial, bound, ErrRefused)
+		}
+	}
 	switch {
 	case dev != nil && !dev.MAC.IsZero():
 		ok = mac == dev.MAC

@@ -55,12 +55,17 @@ func (f *Fleet) Open(ctx context.Context, r FileRequest) (*bootfs.File, error) {
 	if f.isFull(serial) {
 		return nil, fmt.Errorf("board %s: too many unknown boards: %w", serial, ErrRefused)
 	}
-	b := f.board(serial)
+	b := f.known(serial)
+	if b == nil {
+		// Kept only once it is known that the board itself asks.
+		b = newBoard(serial, f.opt.Now())
+	}
 	mac, err := f.identify(ctx, b, addr)
 	if err != nil {
 		f.fileRefused(b, mac, r, err)
 		return nil, err
 	}
+	b = f.board(serial)
 	f.noteFile(b, mac)
 	slot, err := f.prepare(ctx, b, dev)
 	if err != nil {

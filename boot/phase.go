@@ -46,12 +46,14 @@ type Evidence struct {
 	LastCall time.Time
 	// InitRead is the last time its init program was read from the start.
 	InitRead time.Time
-	// Silent is when a series of ARP requests or pings was first left without
-	// an answer, with none answered since; Answered is the last answer.
+	// Silent is when the last series of ARP requests or pings began that was
+	// left without an answer; zero when the last one was answered. Answered is
+	// the last answer.
 	Silent, Answered time.Time
 	// Stopped is when the board was cut off.
 	Stopped time.Time
-	// HasRoot says that the board has a root published.
+	// HasRoot says that the board mounted a root and was not cut off since,
+	// whether or not that root could be mounted again after a restart.
 	HasRoot bool
 	// Adopted says that the mount is older than this daemon, which therefore
 	// did not see whether init was read.
@@ -85,6 +87,15 @@ func (e *Evidence) lastHeard() time.Time {
 	return t
 }
 
+// silence is how old the proof is that the board was silent. A proof does not
+// last: a cable may be back in its socket, with an idle board at its end.
+func (e *Evidence) silence(now time.Time) time.Duration {
+	if e.Silent.IsZero() {
+		return 1<<63 - 1
+	}
+	return now.Sub(e.Silent)
+}
+
 // Up says whether the board runs. Down is proved, not guessed: an idle client
 // sends nothing, so it takes silence on NFS for Limits.Call and an unanswered
 // series of probes that began after the last sign of life.
@@ -96,7 +107,7 @@ func (e *Evidence) Up(now time.Time, l Limits) Up {
 	if !e.LastCall.IsZero() && now.Sub(e.LastCall) < l.Call {
 		return UpYes
 	}
-	if !e.Silent.IsZero() && !e.Silent.Before(e.lastHeard()) {
+	if e.silence(now) < l.Boot && !e.Silent.Before(e.lastHeard()) {
 		return UpNo
 	}
 	if !e.Answered.IsZero() && now.Sub(e.Answered) < l.Boot {
@@ -148,10 +159,11 @@ func (e *Evidence) Since(p Phase) time.Time {
 	return time.Time{}
 }
 
-// FreshAttempt says that the board asked by DHCP and TFTP for the boot it is
-// about to mount: a MOUNT now is a new boot.
-func (e *Evidence) FreshAttempt(now time.Time, l Limits) bool {
-	return !e.Attempt.IsZero() && e.Attempt.After(e.Mounted) && !e.TFTP.Before(e.Attempt) &&
+// NewBoot says that the board asked by DHCP and then by TFTP for a boot that it
+// has not mounted yet: a MOUNT now is a new boot. Both are asked for because
+// file requests and MOUNTs can be sent with another's address.
+func (e *Evidence) NewBoot(now time.Time, l Limits) bool {
+	return !e.Attempt.IsZero() && e.Attempt.After(e.Mounted) && !e.DHCP.Before(e.Attempt) && !e.TFTP.Before(e.Attempt) &&
 		now.Sub(later(e.DHCP, e.TFTP)) < 15*l.Boot
 }
 

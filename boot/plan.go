@@ -70,25 +70,29 @@ func planBoot(rec Record, w want, empty func(Slot) (bool, error), id func() nfse
 
 // reusable is the slot that the boot takes up again; 0: a new one is needed.
 func reusable(rec *Record, w want, empty func(Slot) (bool, error)) (int, error) {
-	same := 0
-	for _, s := range rec.Slots {
-		if s.State == SlotOld || s.Ephemeral != w.Ephemeral {
-			continue
+	sameBase := func(s Slot) bool { return s.Base.ID == w.Base.ID && s.Base.Matches(w.Base) == nil }
+	if w.Ephemeral {
+		// Only one that nobody mounted: every boot starts from nothing.
+		for _, s := range rec.Slots {
+			if !s.Ephemeral || s.State != SlotNext || !s.Mounted.IsZero() || !sameBase(s) {
+				continue
+			}
+			if isEmpty, err := empty(s); err != nil || isEmpty {
+				return s.N, err
+			}
 		}
+		return 0, nil
+	}
+	same := 0
+	for _, s := range rec.persistent() {
 		isEmpty, err := empty(s)
 		if err != nil {
 			return 0, err
 		}
-		sameBase := s.Base.ID == w.Base.ID && s.Base.Matches(w.Base) == nil
-		switch {
-		case w.Ephemeral:
-			// Only one that nobody mounted: every boot starts from nothing.
-			if s.State == SlotNext && s.Mounted.IsZero() && isEmpty && sameBase {
-				return s.N, nil
-			}
-		case !isEmpty:
+		if !isEmpty {
 			return s.N, nil
-		case sameBase:
+		}
+		if same == 0 && sameBase(s) {
 			same = s.N
 		}
 	}

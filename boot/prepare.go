@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -35,11 +34,7 @@ func (f *Fleet) prepare(ctx context.Context, b *board, dev *Device) (Slot, error
 	for _, s := range discard {
 		f.discard(b, s)
 	}
-	if err := f.mount(ctx, b, slot); err != nil {
-		b.setProblem(err.Error())
-		return Slot{}, err
-	}
-	if err := f.publish(b, slot, nfsexport.Ready); err != nil {
+	if err := f.offer(ctx, b, slot); err != nil {
 		b.setProblem(err.Error())
 		return Slot{}, err
 	}
@@ -70,18 +65,22 @@ func (f *Fleet) choose(ctx context.Context, b *board, dev *Device) (Slot, []Slot
 		return Slot{}, nil, fmt.Errorf("holding the image store: %w", err)
 	}
 	defer release()
+	if err := b.usable(); err != nil {
+		return Slot{}, nil, err
+	}
 	rec := b.record()
+	if err := f.countUppers(b, &rec); err != nil {
+		return Slot{}, nil, err
+	}
 	empty := func(s Slot) (bool, error) { return f.upperEmpty(b, s) }
 	w, wantErr := f.want(dev)
 	if wantErr != nil {
 		// A board that has written stays on its base whatever became of the tag.
-		if k := rec.kept(); k == nil || dev.Ephemeral {
-			return Slot{}, nil, wantErr
-		} else if e, err := empty(*k); err != nil || e {
+		kept, err := written(&rec, empty)
+		if err != nil || kept == nil || dev.Ephemeral {
 			return Slot{}, nil, errors.Join(wantErr, err)
 		}
-		k := rec.kept()
-		w = want{Image: k.Image, Base: k.Base, Boot: k.Boot}
+		w = want{Image: kept.Image, Base: kept.Base, Boot: kept.Boot}
 	}
 	next, n, discard, err := planBoot(rec, w, empty, newExportID, f.opt.Now())
 	if err != nil {
@@ -94,6 +93,29 @@ func (f *Fleet) choose(ctx context.Context, b *board, dev *Device) (Slot, []Slot
 		return Slot{}, nil, err
 	}
 	return *next.slot(n), discard, nil
+}
+
+// written is the persistent slot that holds writes; nil: none.
+func written(rec *Record, empty func(Slot) (bool, error)) (*Slot, error) {
+	for _, s := range rec.persistent() {
+		if isEmpty, err := empty(s); err != nil || !isEmpty {
+			return &s, err
+		}
+	}
+	return nil, nil
+}
+
+// countUppers makes sure that a new slot's number is that of no upper on disk,
+// also of one that the record does not name.
+func (f *Fleet) countUppers(b *board, rec *Record) error {
+	ids, err := f.uppers(b.serial).List()
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		rec.LastSlot = max(rec.LastSlot, id.N())
+	}
+	return nil
 }
 
 // want resolves the device's image to the base it names now.
@@ -130,6 +152,21 @@ func (f *Fleet) upperEmpty(b *board, s Slot) (bool, error) {
 		return true, nil
 	}
 	return empty, err
+}
+
+// offer mounts the root of a slot and publishes it. The caller holds work.
+func (f *Fleet) offer(ctx context.Context, b *board, s Slot) error {
+	if err := f.mount(ctx, b, s); err != nil {
+		return err
+	}
+	if err := f.publish(b, s, nfsexport.Ready); err != nil {
+		// Not offered: to be tried again, when the mount is adopted.
+		b.mu.Lock()
+		delete(b.mounted, s.N)
+		b.mu.Unlock()
+		return err
+	}
+	return nil
 }
 
 // mount mounts the root of a slot, or adopts the mount that is there. The
@@ -292,19 +329,4 @@ func (f *Fleet) discard(b *board, s Slot) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		f.log.Warn("an upper that is not needed any more stays", "serial", b.serial, "upper", s.upperID(), "err", err)
 	}
-}
-
-// waitReady waits until a slot's root is mounted, for a client that mounts it
-// while it is being prepared. It is bounded by ctx.
-func (f *Fleet) waitReady(ctx context.Context, b *board, n int) error {
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for !b.isMounted(n) {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
 }

@@ -98,14 +98,20 @@ func (r *Record) inState(st SlotState) *Slot {
 	return nil
 }
 
-// kept is the newest slot that holds, or is to hold, persistent writes; or nil.
-func (r *Record) kept() *Slot {
+// persistent lists the slots that hold, or are to hold, writes that are kept:
+// the current one first, then the newest.
+func (r *Record) persistent() []Slot {
+	var out []Slot
 	for i := len(r.Slots) - 1; i >= 0; i-- {
-		if s := &r.Slots[i]; !s.Ephemeral && s.State != SlotOld {
-			return s
+		switch s := r.Slots[i]; {
+		case s.Ephemeral || s.State == SlotOld:
+		case s.State == SlotCurrent:
+			out = slices.Insert(out, 0, s)
+		default:
+			out = append(out, s)
 		}
 	}
-	return nil
+	return out
 }
 
 func (r *Record) clone() Record {

@@ -2,8 +2,10 @@ package boot
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
+	"rubus/config/device"
 	"rubus/overlay"
 )
 
@@ -14,6 +16,15 @@ const tick = 5 * time.Second
 // proves boards down, gives up roots that are quiet, and lets go of boards
 // whose entry is gone. It unmounts nothing when it ends.
 func (f *Fleet) Run(ctx context.Context) error {
+	for _, b := range f.all() {
+		if b.lock(ctx) != nil {
+			return nil
+		}
+		if err := f.sweep(ctx, b); err != nil {
+			f.log.Warn("a board's leftovers cannot be removed", "serial", b.serial, "err", err)
+		}
+		b.unlock()
+	}
 	t := time.NewTicker(tick)
 	defer t.Stop()
 	for {
@@ -35,18 +46,61 @@ func (f *Fleet) LookAfter(ctx context.Context) {
 		f.retry(ctx, b)
 		now := f.opt.Now()
 		e := b.evidence()
-		if e.HasRoot && e.Up(now, f.opt.Limits) == UpUnknown {
+		// A proof of silence is renewed before it runs out.
+		if up := e.Up(now, f.opt.Limits); e.HasRoot && (up == UpUnknown || up == UpNo && e.silence(now) > f.opt.Limits.Boot/2) {
 			f.probe(b)
 		}
-		f.retire(ctx, b, now)
-		if dev := f.wanted(b.serial); (dev == nil || !dev.Enabled) && e.HasRoot && e.Up(now, f.opt.Limits) == UpNo {
+		f.checkAddress(ctx, b, &e, now)
+		f.retire(b, now)
+		if f.isOrphan(b) && e.HasRoot && e.Up(now, f.opt.Limits) == UpNo {
 			f.letGo(ctx, b)
 		}
+	}
+	f.forget()
+}
+
+// isOrphan says that no enabled entry of devices.yaml stands behind a board.
+func (f *Fleet) isOrphan(b *board) bool {
+	dev := f.wanted(b.serial)
+	return dev == nil || !dev.Enabled
+}
+
+// checkAddress takes the address from a board that called lately when the
+// neighbour table now gives it to another MAC.
+func (f *Fleet) checkAddress(ctx context.Context, b *board, e *Evidence, now time.Time) {
+	rec := b.record()
+	if rec.MAC.IsZero() || !rec.Address.IsValid() || now.Sub(e.LastCall) > f.opt.Limits.Call || !f.opt.Neighbours.OnLink(rec.Address) {
+		return
+	}
+	if mac, ok := f.opt.Neighbours.Owner(ctx, rec.Address); ok && mac != rec.MAC {
+		f.unbind(b, rec.Address)
+	}
+}
+
+// forget drops unknown boards that came to nothing.
+func (f *Fleet) forget() {
+	now := f.opt.Now()
+	for _, b := range f.all() {
+		b.mu.Lock()
+		idle := len(b.rec.Slots) == 0 && b.broken == nil && now.Sub(later(b.made, later(b.ev.DHCP, b.ev.TFTP))) > 30*time.Minute
+		b.mu.Unlock()
+		if !idle || !b.tryLock() {
+			continue
+		}
+		f.mu.Lock()
+		if f.desired.device(b.serial) == nil {
+			delete(f.boards, b.serial)
+		}
+		f.mu.Unlock()
+		b.unlock()
 	}
 }
 
 // retry mounts again what could not be mounted at start.
 func (f *Fleet) retry(ctx context.Context, b *board) {
+	if b.usable() != nil && !f.reread(b) {
+		return
+	}
 	rec := b.record()
 	if !rec.Up {
 		return
@@ -58,7 +112,12 @@ func (f *Fleet) retry(ctx context.Context, b *board) {
 	if !missing {
 		return
 	}
-	if err := f.restore(ctx, b); err != nil {
+	if !b.tryLock() {
+		return
+	}
+	err := f.restoreLocked(ctx, b)
+	b.unlock()
+	if err != nil {
 		b.setProblem(err.Error())
 		return
 	}
@@ -68,12 +127,12 @@ func (f *Fleet) retry(ctx context.Context, b *board) {
 
 // retire gives up roots that the board left: old ones once they are quiet, and
 // prepared ones that no boot came for. An upper with persistent writes stays.
-func (f *Fleet) retire(ctx context.Context, b *board, now time.Time) {
+func (f *Fleet) retire(b *board, now time.Time) {
 	for _, s := range b.slots() {
 		if !f.isDue(b, s, now) {
 			continue
 		}
-		if err := b.lock(ctx); err != nil {
+		if !b.tryLock() {
 			return
 		}
 		f.retireSlot(b, s, now)
@@ -87,6 +146,11 @@ func (f *Fleet) retireSlot(b *board, s Slot, now time.Time) {
 		return // it changed meanwhile
 	}
 	if !s.Ephemeral {
+		// Nothing may be written, and acknowledged, between the look and the removal.
+		if err := f.opt.Exporter.Withdraw(s.Export); err != nil {
+			f.log.Warn("a root that was left is still exported", "serial", b.serial, "root", s.N, "err", err)
+			return
+		}
 		// Written to after all: keep it.
 		if empty, err := f.upperEmpty(b, s); err != nil || !empty {
 			rec.slot(s.N).State = SlotParked
@@ -120,6 +184,12 @@ func (f *Fleet) isDue(b *board, s Slot, now time.Time) bool {
 	defer b.mu.Unlock()
 	switch s.State {
 	case SlotOld:
+		// The board lives on its new root: who only asked for it, with the
+		// board's address, never gets the handle to call with.
+		cur := b.rec.inState(SlotCurrent)
+		if cur == nil || b.activity[cur.N] == nil || !unixNano(b.activity[cur.N].LastCall.Load()).After(cur.Mounted) {
+			return false
+		}
 		last := later(s.Retired, f.started)
 		if a := b.activity[s.N]; a != nil {
 			last = later(last, unixNano(a.LastCall.Load()))
@@ -134,10 +204,14 @@ func (f *Fleet) isDue(b *board, s Slot, now time.Time) bool {
 
 // letGo ends the exports of a board that is down and has no entry any more.
 func (f *Fleet) letGo(ctx context.Context, b *board) {
-	if err := b.lock(ctx); err != nil {
+	if !b.tryLock() {
 		return
 	}
 	defer b.unlock()
+	// Looked at again now that nothing can change: it may boot, or be back.
+	if !f.isOrphan(b) || !f.isDown(ctx, b) {
+		return
+	}
 	if err := f.cutOff(b); err != nil {
 		f.log.Warn("a board whose entry is gone cannot be let go yet", "serial", b.serial, "err", err)
 	}
@@ -156,29 +230,68 @@ func (f *Fleet) probe(b *board) {
 		return
 	}
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		begin := f.opt.Now()
-		silent, err := f.opt.Neighbours.Silent(ctx, addr, mac)
+		f.ask(context.Background(), b, addr, mac)
 		b.mu.Lock()
-		defer b.mu.Unlock()
 		b.probing = false
-		switch {
-		case err != nil: // nobody can tell: unknown counts as up
-		case silent && b.ev.Silent.IsZero():
-			b.ev.Silent = begin
-		case silent:
-			b.ev.Silent = later(b.ev.Silent, begin)
-		default:
-			b.ev.Answered, b.ev.Silent = f.opt.Now(), time.Time{}
-		}
+		b.mu.Unlock()
 	}()
 }
 
-// cleanUppers finishes removals that a crash cut short, and names directories
+// ask asks a board for a sign of life and notes what came of it. It blocks for
+// seconds.
+func (f *Fleet) ask(ctx context.Context, b *board, addr netip.Addr, mac device.MAC) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	begin := f.opt.Now()
+	silent, err := f.opt.Neighbours.Silent(ctx, addr, mac)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case err != nil: // nobody can tell: unknown counts as up
+	case silent:
+		b.ev.Silent = later(b.ev.Silent, begin)
+	default:
+		b.ev.Answered, b.ev.Silent = f.opt.Now(), time.Time{}
+	}
+}
+
+// isDown says whether a board is down now, for what cannot be undone: an older
+// proof is renewed first. It blocks for seconds. The caller holds work, so the
+// board cannot mount meanwhile.
+func (f *Fleet) isDown(ctx context.Context, b *board) bool {
+	e := b.evidence()
+	up := e.Up(f.opt.Now(), f.opt.Limits)
+	if !e.HasRoot || up == UpYes {
+		return up == UpNo
+	}
+	rec := b.record()
+	if !rec.Address.IsValid() {
+		return false
+	}
+	f.ask(ctx, b, rec.Address, rec.MAC)
+	e = b.evidence()
+	return e.Up(f.opt.Now(), f.opt.Limits) == UpNo
+}
+
+// reread tries again to read a record that could not be read at the start.
+func (f *Fleet) reread(b *board) bool {
+	rec, err := loadRecord(f.opt.State, b.serial)
+	if err != nil {
+		return false
+	}
+	b.mu.Lock()
+	b.rec, b.broken, b.problem = rec, nil, ""
+	if cur := rec.inState(SlotCurrent); rec.Up && cur != nil {
+		b.ev.Mounted, b.ev.Adopted = cur.Mounted, true
+	}
+	b.mu.Unlock()
+	return true
+}
+
+// sweep finishes removals that a crash cut short, and names directories
 // that no slot of the board accounts for: nothing that may hold writes is
 // removed without being asked.
-func (f *Fleet) cleanUppers(ctx context.Context, b *board) error {
+func (f *Fleet) sweep(ctx context.Context, b *board) error {
 	u := f.uppers(b.serial)
 	if err := u.Sweep(ctx); err != nil {
 		return err

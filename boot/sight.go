@@ -51,21 +51,23 @@ func (f *Fleet) Sight(s Sighting) Verdict {
 		f.refused(s, v.Why)
 		return v
 	}
+	if f.isFull(s.Serial) {
+		v.Why = "too many unknown boards"
+		return v
+	}
 	if other := f.claimant(s.MAC, s.Serial); !other.IsZero() {
 		v.Why = "this MAC is that of board " + other.String()
 		f.refused(s, v.Why)
 		return v
 	}
-	if f.isFull(s.Serial) {
-		v.Why = "too many unknown boards"
-		return v
-	}
 	b := f.board(s.Serial)
 	e := b.evidence()
 	b.mu.Lock()
-	bound := b.rec.MAC
+	bound, up := b.rec.MAC, b.rec.Up
 	b.mu.Unlock()
-	if !bound.IsZero() && bound != s.MAC && e.Up(now, f.opt.Limits) != UpNo {
+	// A board off the link is bound to its address alone.
+	offLink := bound.IsZero() && dev.Address.IsValid()
+	if up && bound != s.MAC && !offLink && e.Up(now, f.opt.Limits) != UpNo {
 		v.Why = "the board is up as MAC " + bound.String() + "; another MAC claims its serial"
 		f.refused(s, v.Why)
 		f.probe(b)
@@ -103,7 +105,11 @@ func (f *Fleet) stranger(s Sighting, now time.Time) Verdict {
 }
 
 func (f *Fleet) refused(s Sighting, why string) {
-	b := f.board(s.Serial)
+	b := f.known(s.Serial)
+	if b == nil {
+		f.observe(s.Serial, s.MAC, "refused", why)
+		return
+	}
 	b.mu.Lock()
 	again := b.refusal == why
 	b.refusal = why

@@ -120,7 +120,9 @@ func (f *Fleet) fill(st *Status, b *board) {
 		shown = s
 	}
 	if shown == nil {
-		shown = rec.kept()
+		if kept := rec.persistent(); len(kept) > 0 {
+			shown = &kept[0]
+		}
 	}
 	if shown != nil {
 		st.Running, st.Export, st.Path = shown.Image, shown.Export, exportPath(b.serial, shown.N)

@@ -52,12 +52,13 @@ func newServer(g *globals, conf *reloader, log *slog.Logger) (*server, error) {
 	if err := makeState(s.state); err != nil {
 		return s, err
 	}
-	key, err := handleKey(s.state)
-	if err != nil {
-		return s, err
-	}
+	var err error
 	// One daemon for a state directory and for a control socket.
 	if s.unlock, err = control.Lock(s.state, g.RunDir); err != nil {
+		return s, err
+	}
+	key, err := handleKey(s.state)
+	if err != nil {
 		return s, err
 	}
 	if s.store, err = images.Open(filepath.Join(s.state, "images")); err != nil {

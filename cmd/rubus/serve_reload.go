@@ -26,12 +26,15 @@ type reloader struct {
 	refused string
 	apply   func(*config.Snapshot)
 	log     *slog.Logger
+	// hup gets SIGHUP, from the start: until it is asked for, it ends the process.
+	hup chan os.Signal
 }
 
 // newReloader loads the files, or the last valid ones when those on disk are
 // broken; then notice says so.
 func newReloader(g *globals) (r *reloader, notice, err error) {
-	r = &reloader{paths: config.Paths{Daemon: g.ConfigFile, Devices: g.DevicesFile}}
+	r = &reloader{paths: config.Paths{Daemon: g.ConfigFile, Devices: g.DevicesFile}, hup: make(chan os.Signal, 1)}
+	signal.Notify(r.hup, syscall.SIGHUP)
 	r.now, notice, err = config.LoadOrLast(r.paths, g.StateDir)
 	if err != nil {
 		return nil, nil, ui.Hint(err, "mend the file; \"rubus check\" reads it the same way")
@@ -93,24 +96,22 @@ func (r *reloader) reload(yes bool) error {
 
 // run reloads when the files change and on SIGHUP, until ctx ends.
 func (r *reloader) run(ctx context.Context) error {
+	defer signal.Stop(r.hup)
 	w, err := config.NewWatcher(config.Settle, r.log, r.paths.Daemon, r.paths.Devices)
 	if err != nil {
-		return err
+		// No reason to leave boards without a server.
+		r.log.Error("edits are not noticed; say \"rubus reload\" after one", "err", err)
+	} else {
+		go func() { _ = w.Run(ctx, func() { r.try("the file changed") }) }()
 	}
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
-	go func() {
-		for {
-			select {
-			case <-hup:
-				r.try("SIGHUP")
-			case <-ctx.Done():
-				return
-			}
+	for {
+		select {
+		case <-r.hup:
+			r.try("SIGHUP")
+		case <-ctx.Done():
+			return nil
 		}
-	}()
-	return w.Run(ctx, func() { r.try("the file changed") })
+	}
 }
 
 // try reloads and logs what is wrong.

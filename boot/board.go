@@ -1,0 +1,127 @@
+package boot
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"rubus/config/device"
+	"rubus/nfsexport"
+	"rubus/overlay"
+)
+
+// board is one board. The zero value is not usable; see Fleet.board.
+type board struct {
+	serial device.Serial
+	// work is held (one token) by whoever changes the board's slots.
+	work chan struct{}
+
+	mu       sync.Mutex
+	rec      Record
+	ev       Evidence
+	activity map[int]*nfsexport.Activity // by slot
+	mounted  map[int]overlay.Root        // by slot
+	// pinned is the slot that answers the present boot attempt; 0: none yet.
+	pinned int
+	// claim is the MAC heard in DHCP with this board's identity.
+	claim   device.MAC
+	problem string
+	// refusal is the last reason for which somebody was refused as this board.
+	refusal string
+	// strangers were refused an NFS call at a time; they are not looked up
+	// again for a second.
+	strangers map[netip.Addr]time.Time
+	// broken is why the record cannot be read; then nothing is done to the board.
+	broken error
+	// made is when this board was first heard of.
+	made time.Time
+	// probing says that a probe for life is under way.
+	probing bool
+}
+
+func newBoard(s device.Serial, now time.Time) *board {
+	return &board{
+		serial: s, work: make(chan struct{}, 1), made: now,
+		rec:      Record{Version: recordVersion, Serial: s},
+		activity: map[int]*nfsexport.Activity{}, mounted: map[int]overlay.Root{},
+	}
+}
+
+func (b *board) lock(ctx context.Context) error {
+	select {
+	case b.work <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (b *board) unlock() { <-b.work }
+
+// tryLock is lock for those who can come again: one board that hangs must not
+// hold up the others.
+func (b *board) tryLock() bool {
+	select {
+	case b.work <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+// usable is an error while the board's record cannot be read: to write another
+// would forget its uppers.
+func (b *board) usable() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.broken
+}
+
+func (b *board) setProblem(s string) {
+	b.mu.Lock()
+	b.problem = s
+	b.mu.Unlock()
+}
+
+func (b *board) slots() []Slot {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.rec.Slots)
+}
+
+func (b *board) record() Record {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.rec.clone()
+}
+
+func (b *board) isMounted(n int) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, ok := b.mounted[n]
+	return ok
+}
+
+// evidence is the board's evidence with what the NFS server saw folded in.
+func (b *board) evidence() Evidence {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e := b.ev
+	e.HasRoot = b.rec.Up
+	for n, a := range b.activity {
+		e.LastCall = later(e.LastCall, unixNano(a.LastCall.Load()))
+		if s := b.rec.slot(n); s != nil && s.State == SlotCurrent {
+			e.InitRead = later(e.InitRead, unixNano(a.InitRead.Load()))
+		}
+	}
+	return e
+}
+
+func unixNano(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n)
+}

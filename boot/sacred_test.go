@@ -1,0 +1,212 @@
+package boot_test
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"rubus/boot"
+	"rubus/config/device"
+	"rubus/nfsexport"
+)
+
+// What must never happen to a board, each by the shortest way it could.
+
+func TestCorruptRecordIsNotOverwritten(t *testing.T) {
+	l := newLab(t)
+	x := l.boots(serialA, macA, addrA)
+	l.write(x, "mine")
+	if err := l.fleet.Stop(t.Context(), serialA); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(l.opt.State, "devices", serialA.String(), "device.json")
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("{torn"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.restart()
+	l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA})
+	if _, err := l.file(serialA.String()+"/start.elf", addrA); err == nil {
+		t.Error("files are served from a root that nobody knows")
+	}
+	if err := l.fleet.Reset(t.Context(), serialA, true); err == nil {
+		t.Error("a board with an unreadable record was reset")
+	}
+	if _, err := boot.Uses(l.opt.State); err == nil {
+		t.Error("the image store is told that nothing is in use")
+	}
+	if b, _ := os.ReadFile(path); string(b) != "{torn" {
+		t.Fatalf("the record was overwritten: %s", b)
+	}
+	// Mended by hand: taken up again without a restart.
+	if err := os.WriteFile(path, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.fleet.LookAfter(t.Context())
+	if x := l.boots(serialA, macA, addrA); !has(x, "mine") {
+		t.Error("its writes are gone")
+	}
+}
+
+func TestMACEditedWhileUp(t *testing.T) {
+	l := newLab(t)
+	x := l.boots(serialA, macA, addrA)
+	x.Activity.LastCall.Store(l.clock.now().UnixNano())
+	l.want.Devices[serialA].MAC = evil
+	at := netip.MustParseAddr("10.77.0.66")
+	l.link.set(func(k *link) { k.owners[at] = evil })
+	if _, err := l.file(serialA.String()+"/config.txt", at); !errors.Is(err, boot.ErrRefused) {
+		t.Errorf("files: %v", err)
+	}
+	if _, err := l.fleet.Mount(t.Context(), x.Path, netip.AddrPortFrom(at, 700)); !errors.Is(err, boot.ErrRefused) {
+		t.Errorf("MOUNT: %v", err)
+	}
+	if now, _ := l.exp.get(x.ID); now.Client != addrA {
+		t.Errorf("the running board lost its root to %s", now.Client)
+	}
+}
+
+func TestResetWhileRootCannotBeRestored(t *testing.T) {
+	l := newLab(t)
+	x := l.boots(serialA, macA, addrA)
+	l.write(x, "mine")
+	layers := filepath.Join(l.opt.State, "images", "layers")
+	if err := l.fleet.Stop(t.Context(), serialA); err != nil {
+		t.Fatal(err)
+	}
+	x = l.boots(serialA, macA, addrA)
+	// The server reboots, and the disk with the layers comes late.
+	l.unmount(x)
+	if err := os.Rename(layers, layers+".late"); err != nil {
+		t.Fatal(err)
+	}
+	l.restart()
+	if now, ok := l.exp.get(x.ID); !ok || now.State != nfsexport.Preparing {
+		t.Errorf("calls of the board do not wait: %+v %v", now, ok)
+	}
+	if err := l.fleet.Reset(t.Context(), serialA, false); !errors.Is(err, boot.ErrUp) {
+		t.Errorf("reset under a waiting board: %v", err)
+	}
+	if err := os.Rename(layers+".late", layers); err != nil {
+		t.Fatal(err)
+	}
+	l.fleet.LookAfter(t.Context())
+	if now, _ := l.exp.get(x.ID); now.State != nfsexport.Ready || !has(now, "mine") {
+		t.Errorf("the root is not back: %+v", now)
+	}
+}
+
+func TestSilenceDoesNotLast(t *testing.T) {
+	l := newLab(t)
+	l.boots(serialA, macA, addrA)
+	l.link.set(func(k *link) { k.silent[macA] = true })
+	l.proveDown(serialA)
+	// The cable is back; the board is idle.
+	l.link.set(func(k *link) { k.silent[macA] = false })
+	l.clock.add(time.Hour)
+	if st, _ := l.fleet.Board(serialA); st.Up == boot.UpNo {
+		t.Error("a proof of an hour ago still counts")
+	}
+	if err := l.fleet.Reset(t.Context(), serialA, false); !errors.Is(err, boot.ErrUp) {
+		t.Errorf("reset of an idle board: %v", err)
+	}
+}
+
+func TestForgedMountOfAnEphemeralBoard(t *testing.T) {
+	l := newLab(t)
+	x := l.boots(serialB, macB, addrB)
+	l.write(x, "mine")
+	x.Activity.LastCall.Store(l.clock.now().UnixNano())
+	// Another host sends a file request and a MOUNT with the board's address.
+	l.clock.add(10 * time.Minute)
+	if _, err := l.file(serialB.String()+"/start.elf", addrB); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.fleet.Mount(t.Context(), "/"+serialB.String()+"/2", netip.AddrPortFrom(addrB, 700)); !errors.Is(err, boot.ErrRefused) {
+		t.Errorf("MOUNT without a boot: %v", err)
+	}
+	for range 3 {
+		l.clock.add(10 * time.Minute)
+		l.fleet.LookAfter(t.Context())
+	}
+	if _, ok := l.exp.get(x.ID); !ok || !has(x, "mine") {
+		t.Error("the running board lost its root")
+	}
+}
+
+func TestRestartBetweenFilesAndMount(t *testing.T) {
+	l := newLab(t)
+	l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA})
+	if _, err := l.file(serialA.String()+"/start.elf", addrA); err != nil {
+		t.Fatal(err)
+	}
+	l.restart()
+	l.mounts("/"+serialA.String()+"/1", addrA)
+}
+
+func TestPublishFailsOnce(t *testing.T) {
+	l := newLab(t)
+	x := l.boots(serialA, macA, addrA)
+	l.exp = &exporter{now: map[nfsexport.ID]nfsexport.Export{}, failReady: 1}
+	l.restartWith(l.exp)
+	if now, _ := l.exp.get(x.ID); now.State != nfsexport.Preparing {
+		t.Fatalf("%+v", now)
+	}
+	l.fleet.LookAfter(t.Context())
+	if now, _ := l.exp.get(x.ID); now.State != nfsexport.Ready {
+		t.Errorf("not tried again: %+v", now)
+	}
+}
+
+func TestAddressGoesToAnotherBoard(t *testing.T) {
+	l := newLab(t)
+	x := l.boots(serialA, macA, addrA)
+	// A's lease ran out; B gets its address.
+	l.link.set(func(k *link) { k.owners = map[netip.Addr]device.MAC{addrA: macB}; k.silent[macA] = true })
+	l.proveDown(serialA)
+	l.boots(serialB, macB, addrA)
+	l.published(x.ID, netip.Addr{})
+}
+
+func TestPersistentOrder(t *testing.T) {
+	l := newLab(t)
+	l.boots(serialA, macA, addrA)
+	l.importImage("two")
+	x := l.boots(serialA, macA, addrA) // slot 2; slot 1 is old and empty
+	l.write(x, "mine")
+	l.importImage("three")
+	if x := l.boots(serialA, macA, addrA); !has(x, "mine") {
+		t.Error("the boot took another slot than the one with the board's writes")
+	}
+}
+
+func TestDisabledBoardMayNotMount(t *testing.T) {
+	l := newLab(t)
+	x := l.boots(serialA, macA, addrA)
+	l.want.Devices[serialA].Enabled = false
+	if _, err := l.fleet.Mount(t.Context(), x.Path, netip.AddrPortFrom(addrA, 700)); !errors.Is(err, boot.ErrRefused) {
+		t.Errorf("MOUNT of a disabled device: %v", err)
+	}
+}
+
+func TestForgedSerialsDoNotFillTheTable(t *testing.T) {
+	l := newLab(t)
+	l.want.Unknown = boot.UnknownBoot
+	l.want.UnknownDevice = boot.Device{Image: l.want.Devices[serialA].Image}
+	l.boots(serialA, macA, addrA)
+	for i := range 3000 {
+		s, _ := device.SerialFromUint32(uint32(i + 1))
+		// A known board's MAC, with other serials: by DHCP and by TFTP.
+		l.fleet.Sight(boot.Sighting{Serial: s, MAC: macA})
+		_, _ = l.file(s.String()+"/start.elf", addrA)
+	}
+	if n := len(l.fleet.Boards()); n != 2 {
+		t.Errorf("%d boards are remembered", n)
+	}
+}
