@@ -17,11 +17,10 @@ const (
 	initramfsBytes = 64 << 10
 )
 
-// goldenTree makes a small root: the real firmware files of Debian's, and of
+// goldenTree makes a small root in a directory: the real firmware files of Debian's, and of
 // each kind of object something.
-func goldenTree(t *testing.T) string {
+func goldenTree(t *testing.T, root string) string {
 	t.Helper()
-	root := t.TempDir()
 	boot := filepath.Join(root, "boot/firmware")
 	for _, d := range []string{"boot/firmware", "sbin", "etc", "srv/data/deep", "home", "var/log", "dev", "proc", "sys", "tmp", "root"} {
 		must(t, os.MkdirAll(filepath.Join(root, d), 0o755))
@@ -59,13 +58,13 @@ func goldenTree(t *testing.T) string {
 // golden imports a golden tree as the image "lab".
 func (l *lab) golden() images.Version {
 	l.t.Helper()
-	return l.image("lab", goldenTree(l.t), nil)
+	return l.image("lab", goldenTree(l.t, l.t.TempDir()), nil)
 }
 
 // goldenNext imports a tree with another /etc/hostname as the next version.
 func (l *lab) goldenNext() images.Version {
 	l.t.Helper()
-	tree := goldenTree(l.t)
+	tree := goldenTree(l.t, l.t.TempDir())
 	must(l.t, os.WriteFile(filepath.Join(tree, "etc/hostname"), []byte("newer\n"), 0o644))
 	return l.image("lab", tree, nil)
 }

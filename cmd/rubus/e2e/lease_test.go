@@ -17,18 +17,25 @@ func TestLeaseMoves(t *testing.T) {
 	b := l.board("3b", "b8123456", "b8:27:eb:12:34:56", 101)
 	server, path := b.powerOn()
 	m := l.machine("board", b.mac, 101)
-	// Short timeouts: the client is to notice soon that its old address is gone.
-	m.mount(server, path, "timeo=20", "retrans=1")
+	m.mount(server, path)
 	m.all("echo before >/mnt/root/home/lease; sync")
 	if got := l.record(b.serial).Address; got != l.addr(101) {
 		t.Fatalf("the record says %v", got)
 	}
-	m.do("cd /; ip addr del " + l.addr(101).String() + "/24 dev vec0 && ip addr add " + l.addr(103).String() + "/24 dev vec0")
+	// The new address is the preferred one; the daemon's end breaks the
+	// connection from the old one.
+	m.all(fmt.Sprintf(`echo 1 >/proc/sys/net/ipv4/conf/all/promote_secondaries
+ip addr add %[1]s103/24 dev vec0
+ip route replace %[1]s0/24 dev vec0 src %[1]s103`, l.net))
+	d.kill()
+	d.start()
 	m.want("echo 3 >/proc/sys/vm/drop_caches; echo after >>/mnt/root/home/lease; sync; cat /mnt/root/home/lease", "before\nafter")
+	m.all("ip addr del " + l.addr(101).String() + "/24 dev vec0")
+	m.want("echo 3 >/proc/sys/vm/drop_caches; cat /mnt/root/home/lease", "before\nafter")
 	if got := l.record(b.serial).Address; got != l.addr(103) {
 		t.Errorf("the record says %v, not the new address", got)
 	}
-	// The new address survives the daemon.
+	// The new address is known to the next daemon.
 	d.kill()
 	d.start()
 	m.want("echo 3 >/proc/sys/vm/drop_caches; cat /mnt/root/home/lease", "before\nafter")

@@ -1,0 +1,117 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"rubus/boot"
+	"rubus/config/device"
+)
+
+// serverMachine is rubus on a machine of its own: Linux 6.1 with its state on
+// an ext4 disk, and an empty /run at each start.
+type serverMachine struct {
+	l    *lab
+	m    *machine
+	disk string
+	host int
+}
+
+const serverState = "/mnt/disk/state"
+
+// newServerMachine makes the machine with its disk; it is off.
+func (l *lab) newServerMachine(host int) *serverMachine {
+	l.t.Helper()
+	s := &serverMachine{l: l, disk: filepath.Join(l.dir, "disk.img"), host: host}
+	must(l.t, os.WriteFile(s.disk, nil, 0o600))
+	must(l.t, os.Truncate(s.disk, 2<<30))
+	return s
+}
+
+// on starts the machine.
+func (s *serverMachine) on() {
+	s.l.t.Helper()
+	mac, err := device.ParseMAC("02:00:00:00:55:01")
+	must(s.l.t, err)
+	s.m = s.l.machine("server", mac, s.host, "--ubd", s.disk, "--mount", "/mnt/disk")
+}
+
+// rubus runs the command on the machine.
+func (s *serverMachine) rubus(args string) string {
+	s.l.t.Helper()
+	return s.m.all(fmt.Sprintf("%s --state %s --run /run/rubus --devices %s/devices.yaml --config %[3]s/none.yaml %s", shared.plain, serverState, s.l.dir, args))
+}
+
+// serve starts the daemon on the machine and waits until it serves.
+func (s *serverMachine) serve() {
+	s.l.t.Helper()
+	s.m.all("[[ ! -e /run/rubus ]]; ! grep rubus: /proc/self/mountinfo")
+	s.m.do(fmt.Sprintf("%s serve --state %s --run /run/rubus --devices %s/devices.yaml --config %[3]s/none.yaml >%s/serve.log 2>&1 &",
+		shared.plain, serverState, s.l.dir, s.m.share))
+	log := s.m.share + "/serve.log"
+	s.l.t.Cleanup(func() {
+		if b, err := os.ReadFile(log); err == nil && s.l.t.Failed() {
+			s.l.t.Logf("rubus on the server machine:\n%s", lastLines(string(b), 40))
+		}
+	})
+	d := &daemon{l: s.l, log: log}
+	s.l.until(time.Minute, "rubus serves on the server machine", func() error { return d.said(0, "msg=serving") })
+}
+
+// record is a board's device.json as it is on the machine's disk.
+func (s *serverMachine) record(b *board) boot.Record {
+	s.l.t.Helper()
+	dir := filepath.Join(s.m.share, "copy/devices", b.serial.String())
+	s.m.all(fmt.Sprintf("mkdir -p %s; cat %s/devices/%s/device.json >%[1]s/device.json", dir, serverState, b.serial))
+	r, err := readRecord(s.m.share+"/copy", b.serial)
+	must(s.l.t, err)
+	return r
+}
+
+// TestServerPowerCut: the power of the server machine goes while boards run,
+// and the tag moves before. Mounts are gone and made again; boards see a pause.
+func TestServerPowerCut(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.devices(`defaults: {image: lab}
+devices:
+  - serial: b8123456
+  - {serial: b8334455, overlay: ephemeral}
+`)
+	trees := []string{filepath.Join(l.dir, "golden"), filepath.Join(l.dir, "newer")}
+	goldenTree(t, trees[0])
+	goldenTree(t, trees[1])
+	must(t, os.WriteFile(trees[1]+"/etc/hostname", []byte("newer\n"), 0o644))
+
+	s := l.newServerMachine(10)
+	s.on()
+	s.rubus("image import lab " + trees[0])
+	s.serve()
+	lasting, fleeting := l.board("3b", "b8123456", "b8:27:eb:12:34:56", 101), l.board("4b", "b8334455", "dc:a6:32:33:44:55", 102)
+	m1, m2 := lasting.boot(), fleeting.boot()
+	for _, m := range []*machine{m1, m2} {
+		m.hold()
+		m.all("echo kept >/mnt/root/home/kept; sync; ls -R /mnt/root/srv >/dev/null")
+	}
+	w := m1.startWriter("home/log")
+	s.rubus("image import lab " + trees[1])
+
+	for range 2 {
+		before := s.record(fleeting)
+		s.m.cut()
+		s.on()
+		s.serve()
+		w.goesOn(3 * time.Minute)
+		if after := s.record(fleeting); len(after.Slots) != 1 || after.Slots[0].N != before.Slots[0].N || after.Slots[0].Export != before.Slots[0].Export {
+			t.Errorf("the ephemeral board's slots were %+v, and are %+v", before.Slots, after.Slots)
+		}
+	}
+	for _, m := range []*machine{m1, m2} {
+		m.holds()
+		m.want("echo 3 >/proc/sys/vm/drop_caches; cat /mnt/root/home/kept /mnt/root/etc/hostname", "kept\ngolden")
+	}
+	t.Logf("%d acknowledged records, 2 power cuts", w.end())
+}
