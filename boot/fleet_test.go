@@ -177,7 +177,6 @@ func (l *lab) proveDown(s device.Serial) {
 	deadline := time.Now().Add(10 * time.Second)
 	for time.Now().Before(deadline) {
 		l.fleet.LookAfter(l.Context())
-		<-l.link.asked
 		for range 100 {
 			if st, ok := l.fleet.Board(s); ok && st.Up == boot.UpNo {
 				return
