@@ -49,10 +49,10 @@ func TestFirstBoot(t *testing.T) {
 
 func TestPersistentStaysOnItsBase(t *testing.T) {
 	l := newLab(t)
-	x := l.boots(serialA, macA, addrA)
+	l.boots(serialA, macA, addrA)
 	l.importImage("two")
 	// Never written to: follows the tag.
-	x = l.boots(serialA, macA, addrA)
+	x := l.boots(serialA, macA, addrA)
 	if g := l.golden(x); g != "two" {
 		t.Fatalf("a board never written to boots %q", g)
 	}
