@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -15,7 +16,6 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
 	"golang.org/x/sys/unix"
 
 	"rubus/images/internal/onefs"
@@ -74,14 +74,13 @@ func (s *source) open(ctx context.Context, in io.Reader) error {
 		return err
 	}
 	kind := sniff(head)
-	var plain io.Reader = raw
-	closePlain := func() {}
+	plain := stage{Reader: raw}
 	switch kind {
 	case "tar":
 		s.format = "tar"
 	case "gzip", "xz", "zstd":
 		s.format = "tar, " + kind
-		if plain, closePlain, err = decompress(kind, raw); err != nil {
+		if plain, err = decompress(ctx, kind, raw); err != nil {
 			return decompressing(kind, err)
 		}
 	case "":
@@ -91,8 +90,11 @@ func (s *source) open(ctx context.Context, in io.Reader) error {
 	}
 	pump := newAhead(ctx, plain)
 	s.closers = append(s.closers, func() error {
-		if pump.Close() {
-			closePlain()
+		if plain.interrupt != nil {
+			plain.interrupt()
+		}
+		if pump.Close() && plain.close != nil {
+			plain.close()
 		}
 		return nil
 	})
@@ -178,21 +180,21 @@ func isTarHeader(b []byte) bool {
 // being told more, in bytes.
 const maxWindow = 128 << 20
 
-func decompress(kind string, in io.Reader) (_ io.Reader, stop func(), _ error) {
-	nothing := func() {}
+func decompress(ctx context.Context, kind string, in io.Reader) (stage, error) {
 	switch kind {
 	case "gzip":
 		z, err := gzip.NewReader(in)
-		return z, nothing, err
+		return stage{Reader: z}, err
 	case "zstd":
 		z, err := zstd.NewReader(in, zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
-			return nil, nil, err
+			return stage{}, err
 		}
-		return z, z.Close, nil
+		return stage{Reader: z, close: z.Close}, nil
 	}
-	x, err := xz.NewReader(in)
-	return x, nothing, err
+	// Not found is no error: then it is done here.
+	program, _ := exec.LookPath("xz")
+	return newXZ(ctx, program, in)
 }
 
 type counter struct {
