@@ -51,9 +51,10 @@ func TestIdle(t *testing.T) {
 			settled = [2]uint64{calls(removed), calls(fleeting)}
 		}
 		if round%3 == 0 {
-			// The forger has the board's own MAC: all but the MOUNT.
-			if _, err := fleeting.firmware(); err != nil {
-				t.Errorf("round %d: the forger's requests: %v", round, err)
+			// The forger has the board's own MAC: all but the MOUNT. Whom the bridge
+			// gives the answers is a matter of who spoke last, so not all may come.
+			if r, err := fleeting.firmware(); r == nil || !r.Server.IsValid() {
+				t.Errorf("round %d: the forger's DHCP requests: %v", round, err)
 			}
 			thief := l.board("4b", "b8334455", "dc:a6:32:66:66:66", 0)
 			if _, err := thief.firmware(); err == nil {
@@ -75,8 +76,9 @@ func TestIdle(t *testing.T) {
 		machines[i].holds()
 		machines[i].want("cat /mnt/root/home/kept", "kept")
 	}
-	// One empty directory is all a forger can leave.
-	if r := l.record(fleeting.serial); len(r.Slots) > 2 {
+	// One empty directory is all a forger can leave; that he leaves one shows
+	// that he was heard.
+	if r := l.record(fleeting.serial); len(r.Slots) != 2 {
 		t.Errorf("forged requests left %d slots: %+v", len(r.Slots), r.Slots)
 	}
 
