@@ -58,7 +58,7 @@ func (s *simulation) emulate(ctx, timed context.Context, res *fakepi.Result, tap
 	s.report.Emulator.Login = true
 	for _, command := range s.f.exec {
 		if err := s.exec(timed, m, command); err != nil {
-			return err
+			return errors.Join(err, s.powerOff(ctx, m))
 		}
 	}
 	if s.f.keep {
@@ -163,6 +163,7 @@ func (s *simulation) powerOff(ctx context.Context, m *emulator.Machine) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, powerOffWait, errors.New("it did not power down"))
 	defer cancel()
+	s.report.note("the board is asked to power down")
 	err := m.PowerOff(ctx)
 	if errors.Is(err, emulator.ErrPassword) {
 		s.report.note("the board is switched off hard: %v", err)

@@ -208,8 +208,8 @@ func (s *Stack) write(b []byte) error {
 
 func (s *Stack) read(ctx context.Context, deadline time.Time) (int, error) {
 	for {
-		if err := ctx.Err(); err != nil {
-			return 0, err
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
 		}
 		until := time.Now().Add(poll)
 		if deadline.Before(until) {
