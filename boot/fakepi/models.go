@@ -2,7 +2,7 @@ package fakepi
 
 import "time"
 
-// Option 55 of the mask ROM, and of everything after it (PIBOOT 1.2).
+// Option 55 of the mask ROM, and of everything after it.
 var (
 	romParams     = []byte{0x2b, 0x3c, 0x43, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x42}
 	loaderParams  = append(append([]byte(nil), romParams...), 0x01, 0x03)

@@ -114,8 +114,8 @@ func passOver(ctx context.Context, err error) error {
 	return err
 }
 
-// The sequences below are those of captures (PIBOOT 3.3 and 3.4 in the
-// project's notes: a Pi 3B+ and a Pi 4).
+// The sequences below are those of published captures: of a Pi 3B+, whose second
+// stage a 3B shares, and of a Pi 4.
 
 func romSteps() []step {
 	// bootsig.bin has to be answered, or the ROM waits.
