@@ -135,9 +135,10 @@ func TestBesideDnsmasq(t *testing.T) {
 	for i, c := range strangers() {
 		t.Run(c.name, func(t *testing.T) {
 			xid := dhcpv4.TransactionID{0xfe, 0, 0, byte(i)}
-			s.discover(t, xid, c.options)
+			send := s.discover(t, xid, c.options)
 			key := macB + xid.String()
 			until(t, 20*time.Second, "dnsmasq answers", func() error {
+				send()
 				if a := ear.of(key); a.leased == 0 {
 					return fmt.Errorf("%+v", a)
 				}
@@ -217,8 +218,9 @@ func strangers() []stranger {
 	}
 }
 
-// discover sends one DISCOVER with the MAC of board B.
-func (s *site) discover(t *testing.T, xid dhcpv4.TransactionID, options []dhcpv4.Option) {
+// discover gives what sends a DISCOVER with the MAC of board B: again and
+// again, as clients do, since a bridge drops what a new port sends too early.
+func (s *site) discover(t *testing.T, xid dhcpv4.TransactionID, options []dhcpv4.Option) (send func()) {
 	t.Helper()
 	mac, err := device.ParseMAC(macB)
 	must(t, err)
@@ -234,7 +236,9 @@ func (s *site) discover(t *testing.T, xid dhcpv4.TransactionID, options []dhcpv4
 	}))
 	t.Cleanup(func() { tap.Close() })
 	stack := nic.NewStack(tap, mac)
-	must(t, stack.Send(t.Context(), 68, netip.MustParseAddrPort("255.255.255.255:67"), m.ToBytes()))
+	return func() {
+		must(t, stack.Send(t.Context(), 68, netip.MustParseAddrPort("255.255.255.255:67"), m.ToBytes()))
+	}
 }
 
 // hold listens on a port of an address of the site's host.
