@@ -37,8 +37,8 @@ type bootReport struct {
 type fetchedFile struct{ Name, SHA256 string }
 
 // simulate runs "rubus simulate" with commands for the guest and gives what it
-// reported and what the commands printed.
-func (s *site) simulate(commands []string, args ...string) (bootReport, []string) {
+// reported and what the commands printed. At the login prompt it calls over.
+func (s *site) simulate(over func(), commands []string, args ...string) (bootReport, []string) {
 	s.t.Helper()
 	console := filepath.Join(s.dir, "console.log")
 	args = append([]string{"simulate", "--json", "--qemu", "--console-log", console}, args...)
@@ -46,9 +46,8 @@ func (s *site) simulate(commands []string, args ...string) (bootReport, []string
 		args = append(args, "--exec", c)
 	}
 	cmd := s.host.command(s.t.Context(), shared.plain, args...)
-	booted := s.bootAlone(console)
+	defer atLogin(console, over)()
 	out := s.command(cmd)
-	booted()
 	var r bootReport
 	if err := json.Unmarshal([]byte(out.stdout), &r); err != nil || out.code != 0 || !r.OK || !r.Emulator.Login {
 		text, _ := os.ReadFile(console)
@@ -76,27 +75,34 @@ func (s *site) simulate(commands []string, args ...string) (bootReport, []string
 // two at once take more than twice as long.
 var booting = make(chan struct{}, 1)
 
-// bootAlone waits until no other emulated board boots; the next one may when
-// the console says "login:", or booted is called.
-func (s *site) bootAlone(console string) (booted func()) {
+// waitTurn waits until no other emulated board boots. The turn is over when over
+// is called, or at the end of the test.
+func waitTurn(t *testing.T) (over func()) {
 	booting <- struct{}{}
-	over := make(chan struct{})
+	over = sync.OnceFunc(func() { <-booting })
+	t.Cleanup(over)
+	return over
+}
+
+// atLogin calls f when a console's log says "login:", unless stopped.
+func atLogin(console string, f func()) (stop func()) {
+	stopped := make(chan struct{})
 	go func() {
-		defer func() { <-booting }()
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
 		for {
-			if text, _ := os.ReadFile(console); bytes.Contains(text, []byte("login:")) {
-				return
-			}
 			select {
 			case <-tick.C:
-			case <-over:
+			case <-stopped:
+				return
+			}
+			if text, _ := os.ReadFile(console); bytes.Contains(text, []byte("login:")) {
+				f()
 				return
 			}
 		}
 	}()
-	return sync.OnceFunc(func() { close(over) })
+	return func() { close(stopped) }
 }
 
 const (
@@ -106,13 +112,63 @@ const (
 	itsAddress = `ip -4 -o addr show dev eth0 | awk '{ print $4 }'`
 )
 
+// The site's DHCP server gives leases of 120 s, and the system gets another
+// address than firmware got. Six minutes later, with hardly a call meanwhile,
+// the board is alive on its address.
+func TestShortLeases(t *testing.T) {
+	t.Parallel()
+	const serial = "b8123456"
+	over := waitTurn(t)
+	s := newSite(t)
+	s.useGolden()
+	s.router(twoPools)
+	s.devices("version: 1\ndefaults: {image: lab}\ndevices:\n  - {serial: " + serial + ", name: bench}\n")
+	s.serveWith(shared.plain)
+	r, out := s.simulate(over, []string{
+		isRunning, itsSerial, itsAddress,
+		`sleep 365`,
+		itsAddress,
+		`echo alive >/root/alive && sync && cat /root/alive`,
+		`dmesg | grep -iE 'not responding|stale' || echo clean`,
+	}, "--interface", bridge, "--serial", serial, "--timeout", "22m")
+
+	if out[0] != "running" || out[1] != "00000000"+serial {
+		t.Errorf("the system says %q, its serial is %q", out[0], out[1])
+	}
+	firmware, system := parseAddr(t, r.Address), parseAddr(t, out[2])
+	if firmware == system {
+		t.Errorf("firmware and system both have the address %s", system)
+	}
+	if out[4] != out[2] {
+		t.Errorf("the address was %s and is %s", out[2], out[4])
+	}
+	if out[5] != "alive" || out[6] != "clean" {
+		t.Errorf("six minutes later the board says %q and its kernel %q", out[5], out[6])
+	}
+	if got := s.record(serial).Address; got != system {
+		t.Errorf("device.json has the address %s, not %s", got, system)
+	}
+	leases, err := os.ReadFile(s.leases())
+	must(t, err)
+	if !strings.Contains(string(leases), system.String()) {
+		t.Errorf("the DHCP server has no lease of %s any more:\n%s", system, leases)
+	}
+	// It was powered off: that is seen, and its writes are kept.
+	s.waitPhase(4*time.Minute, serial, "down")
+	text, err := os.ReadFile(filepath.Join(s.root(serial, 1), "root/alive"))
+	if err != nil || string(text) != "alive\n" {
+		t.Errorf("on the server the board's file holds %q: %v", text, err)
+	}
+}
+
 // The emulated Pi boots real Debian by one command that leaves nothing behind.
 func TestEmulatedPi(t *testing.T) {
 	t.Parallel()
+	over := waitTurn(t)
 	s := newSite(t)
 	state, err := goldenState()
 	must(t, err)
-	r, out := s.simulate([]string{
+	r, out := s.simulate(over, []string{
 		isRunning, itsSerial, itsRoot,
 		`uname -r`,
 		`touch /root/mine && sync && ls -l /root/mine | cut -c 1-10`,
@@ -147,54 +203,6 @@ func TestEmulatedPi(t *testing.T) {
 	}
 	if points, err := mountinfo.GetMounts(mountinfo.PrefixFilter(state)); err != nil || len(points) > 0 {
 		t.Errorf("the simulation left mounts behind: %v %v", points, err)
-	}
-}
-
-// The site's DHCP server gives leases of 120 s, and the system gets another
-// address than firmware got. Six minutes later, with hardly a call meanwhile,
-// the board is alive on its address.
-func TestShortLeases(t *testing.T) {
-	t.Parallel()
-	const serial = "b8123456"
-	s := newSite(t)
-	s.useGolden()
-	s.router(twoPools)
-	s.devices("version: 1\ndefaults: {image: lab}\ndevices:\n  - {serial: " + serial + ", name: bench}\n")
-	s.serveWith(shared.plain)
-	r, out := s.simulate([]string{
-		isRunning, itsSerial, itsAddress,
-		`sleep 365`,
-		itsAddress,
-		`echo alive >/root/alive && sync && cat /root/alive`,
-		`dmesg | grep -iE 'not responding|stale' || echo clean`,
-	}, "--interface", bridge, "--serial", serial, "--timeout", "22m")
-
-	if out[0] != "running" || out[1] != "00000000"+serial {
-		t.Errorf("the system says %q, its serial is %q", out[0], out[1])
-	}
-	firmware, system := parseAddr(t, r.Address), parseAddr(t, out[2])
-	if firmware == system {
-		t.Errorf("firmware and system both have the address %s", system)
-	}
-	if out[4] != out[2] {
-		t.Errorf("the address was %s and is %s", out[2], out[4])
-	}
-	if out[5] != "alive" || out[6] != "clean" {
-		t.Errorf("six minutes later the board says %q and its kernel %q", out[5], out[6])
-	}
-	if got := s.record(serial).Address; got != system {
-		t.Errorf("device.json has the address %s, not %s", got, system)
-	}
-	leases, err := os.ReadFile(s.leases())
-	must(t, err)
-	if !strings.Contains(string(leases), system.String()) {
-		t.Errorf("the DHCP server has no lease of %s any more:\n%s", system, leases)
-	}
-	// It was powered off: that is seen, and its writes are kept.
-	s.waitPhase(4*time.Minute, serial, "down")
-	text, err := os.ReadFile(filepath.Join(s.root(serial, 1), "root/alive"))
-	if err != nil || string(text) != "alive\n" {
-		t.Errorf("on the server the board's file holds %q: %v", text, err)
 	}
 }
 
