@@ -49,6 +49,16 @@ func newBoard(s device.Serial, now time.Time) *board {
 	}
 }
 
+// refuse notes why somebody was refused as this board; again says that it was
+// the last reason too, and need not be logged once more.
+func (b *board) refuse(why string) (again bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	again = b.refusal == why
+	b.refusal = why
+	return again
+}
+
 func (b *board) lock(ctx context.Context) error {
 	select {
 	case b.work <- struct{}{}:

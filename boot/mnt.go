@@ -37,7 +37,7 @@ func (f *Fleet) Mount(ctx context.Context, path string, peer netip.AddrPort) (nf
 	}
 	mac, err := f.identify(ctx, b, addr)
 	if err != nil {
-		f.log.Warn("a MOUNT is refused", "serial", b.serial, "address", addr, "err", err)
+		f.mountRefused(b, addr, err)
 		f.observe(b.serial, mac, "refused", "MOUNT from "+addr.String())
 		return 0, err
 	}
@@ -48,15 +48,20 @@ func (f *Fleet) Mount(ctx context.Context, path string, peer netip.AddrPort) (nf
 	defer b.unlock()
 	slot, err := f.takeUp(ctx, b, n, mac, addr)
 	if err != nil {
-		f.log.Warn("a MOUNT is refused", "serial", b.serial, "address", addr, "err", err)
-		b.mu.Lock()
-		b.refusal = err.Error()
-		b.mu.Unlock()
+		f.mountRefused(b, addr, err)
 		return 0, err
 	}
 	f.log.Info("root mounted", "serial", b.serial, "address", addr, "image", slot.Image, "root", n)
 	f.observe(b.serial, mac, "mount", exportPath(b.serial, n))
 	return slot.Export, nil
+}
+
+// mountRefused tells of a refused MOUNT, once for each reason and board: whoever
+// is refused can ask as often as he likes.
+func (f *Fleet) mountRefused(b *board, addr netip.Addr, err error) {
+	if !b.refuse("MOUNT from " + addr.String() + ": " + err.Error()) {
+		f.log.Warn("a MOUNT is refused", "serial", b.serial, "address", addr, "err", err)
+	}
 }
 
 // takeUp makes slot n the board's root: on disk, then to its clients.

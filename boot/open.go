@@ -69,7 +69,9 @@ func (f *Fleet) Open(ctx context.Context, r FileRequest) (*bootfs.File, error) {
 	f.noteFile(b, mac)
 	slot, err := f.prepare(ctx, b, dev)
 	if err != nil {
-		f.log.Error("a board's root cannot be prepared", "serial", serial, "err", err)
+		if ctx.Err() == nil { // else the board asked anew or went away: nothing is wrong
+			f.log.Error("a board's root cannot be prepared", "serial", serial, "err", err)
+		}
 		return nil, err
 	}
 	tree := bootfs.Tree{
@@ -96,11 +98,7 @@ func (f *Fleet) Open(ctx context.Context, r FileRequest) (*bootfs.File, error) {
 // fileRefused tells of a refused file, once for each reason and board.
 func (f *Fleet) fileRefused(b *board, mac device.MAC, r FileRequest, err error) {
 	why := fmt.Sprintf("file asked for by %s: %v", r.Client.Unmap(), err)
-	b.mu.Lock()
-	again := b.refusal == why
-	b.refusal = why
-	b.mu.Unlock()
-	if !again {
+	if !b.refuse(why) {
 		f.log.Warn("a file is refused", "serial", b.serial, "address", r.Client.Unmap(), "file", r.Path, "why", err)
 	}
 	f.observe(b.serial, mac, "refused", "file "+r.Path)

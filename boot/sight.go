@@ -110,11 +110,7 @@ func (f *Fleet) refused(s Sighting, why string) {
 		f.observe(s.Serial, s.MAC, "refused", why)
 		return
 	}
-	b.mu.Lock()
-	again := b.refusal == why
-	b.refusal = why
-	b.mu.Unlock()
-	if !again {
+	if !b.refuse(why) {
 		f.log.Warn("a boot is refused", "serial", s.Serial, "mac", s.MAC, "why", why)
 	}
 	f.observe(s.Serial, s.MAC, "refused", why)

@@ -32,8 +32,9 @@ type fake struct {
 
 	mu    sync.Mutex
 	calls []string
-	// block, when not nil, holds Reset until it is closed or ctx ends.
-	entered, block chan struct{}
+	// block, when not nil, holds Reset until somebody sends or ctx ends; entered
+	// and left are closed when it begins and ends.
+	entered, block, left chan struct{}
 }
 
 func (f *fake) note(format string, a ...any) {
@@ -65,6 +66,7 @@ func (f *fake) ResetPlan(_ context.Context, s device.Serial) (ResetPlan, error) 
 func (f *fake) Reset(ctx context.Context, s device.Serial, force bool) error {
 	if f.block != nil {
 		close(f.entered)
+		defer close(f.left)
 		select {
 		case <-f.block:
 		case <-ctx.Done():
@@ -260,7 +262,7 @@ func TestChangeOutlivesCaller(t *testing.T) {
 	one := serial(t, "5b154510")
 	for name, stop := range map[string]bool{"caller goes": false, "daemon ends": true} {
 		t.Run(name, func(t *testing.T) {
-			f := &fake{entered: make(chan struct{}), block: make(chan struct{})}
+			f := &fake{entered: make(chan struct{}), block: make(chan struct{}), left: make(chan struct{})}
 			c, _, end := start(t, f)
 			ctx, cancel := context.WithCancel(t.Context())
 			asked := make(chan error, 1)
@@ -271,7 +273,11 @@ func TestChangeOutlivesCaller(t *testing.T) {
 			} else {
 				cancel()
 				<-asked
-				close(f.block)
+				select {
+				case f.block <- struct{}{}: // before end: else both could be why it ends
+				case <-f.left:
+				}
+				<-f.left
 				end()
 			}
 			cancel()

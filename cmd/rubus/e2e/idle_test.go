@@ -81,12 +81,4 @@ func TestIdle(t *testing.T) {
 	if r := l.record(fleeting.serial); len(r.Slots) != 2 {
 		t.Errorf("forged requests left %d slots: %+v", len(r.Slots), r.Slots)
 	}
-
-	// A removed board that is really gone is let go; its writes stay.
-	upper := l.upper(removed.serial, l.slot(removed.serial, boot.SlotCurrent))
-	machines[0].cut()
-	l.until(3*time.Minute, "the removed board is let go", func() error { return d.said(from, "board cut off", removed.serial.String()) })
-	if got := treeOf(t, upper)["home/kept"]; got != "kept\n" {
-		t.Errorf("the removed board's upper lost its file: %q", got)
-	}
 }

@@ -52,7 +52,9 @@ func newLab(t *testing.T) *lab {
 		}
 		run(t, "ip", "link", "del", l.bridge)
 	})
-	run(t, "ip", "link", "add", l.bridge, "type", "bridge")
+	// An address of its own: else it takes one of its ports', and each port that
+	// comes or goes would empty the neighbour table.
+	run(t, "ip", "link", "add", l.bridge, "address", fmt.Sprintf("02:00:00:00:77:%02x", n), "type", "bridge")
 	run(t, "ip", "addr", "add", l.net+"1/24", "dev", l.bridge)
 	run(t, "ip", "link", "set", l.bridge, "up")
 	l.startRouter(n)
