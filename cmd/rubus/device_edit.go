@@ -186,6 +186,7 @@ func (g *globals) editDevices(ctx context.Context, did string, edit config.Edit,
 	for _, l := range diff {
 		fmt.Fprintln(g.Stderr, l)
 	}
+	g.did(ctx, "edit", did)
 	// The daemon notices by itself; asked, it has done so when this verb ends.
 	_, err = g.daemon().Reload(ctx, yes)
 	switch {

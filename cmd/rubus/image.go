@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"rubus/boot"
 	"rubus/cmd/internal/progress"
 	"rubus/cmd/internal/ui"
+	"rubus/config"
 	"rubus/images"
 	"rubus/images/imageref"
 )
@@ -52,6 +54,30 @@ func (g *globals) imageUses() ([]images.Use, error) {
 		return nil, err
 	}
 	return boot.Uses(state)
+}
+
+// imageNeeds is imageUses and what the configuration asks for: what a board
+// boots next may not go either. A broken file counts as its last valid form.
+func (g *globals) imageNeeds() ([]images.Use, error) {
+	uses, err := g.imageUses()
+	if err != nil {
+		return nil, err
+	}
+	state, err := g.stateDir()
+	if err != nil {
+		return nil, err
+	}
+	c, _, err := config.LoadOrLast(config.Paths{Daemon: g.ConfigFile, Devices: g.DevicesFile}, state)
+	if err != nil {
+		return nil, ui.Hint(fmt.Errorf("which images the devices need cannot be told:\n%w", err), "\"rubus check\" says what to mend")
+	}
+	for _, d := range c.Devices() {
+		uses = append(uses, images.Use{Ref: d.Image, Who: fmt.Sprintf("device %s of %q", d.Serial, g.DevicesFile)})
+	}
+	if u := c.Unknown(); u.Policy == config.UnknownBoot {
+		uses = append(uses, images.Use{Ref: u.Device.Image, Who: fmt.Sprintf("\"unknown\" of %q", g.DevicesFile)})
+	}
+	return uses, nil
 }
 
 // imageError adds what the error of a store knows to do about it.
@@ -119,7 +145,15 @@ func (g *globals) progressDisplay() progress.Display {
 
 // completeRefs offers the images there are.
 func (g *globals) completeRefs(c *cobra.Command, _ []string, begin string) ([]string, cobra.ShellCompDirective) {
-	s, err := g.imageStore()
+	state, err := g.stateDir()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	dir := filepath.Join(state, "images")
+	if _, err := os.Stat(dir); err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp // Open would make it
+	}
+	s, err := images.Open(dir)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}

@@ -36,6 +36,9 @@ that have written to their root stay on the version they wrote over.`,
 			if err != nil {
 				return imageError(err)
 			}
+			if before != ref.Version {
+				g.did(c.Context(), "image tag", ref.Name, ref.String())
+			}
 			if g.JSON {
 				return g.printJSON(struct {
 					Name   string `json:"name"`
@@ -81,8 +84,8 @@ func newImageRmCmd(g *globals) *cobra.Command {
 		Use:   "rm REF...",
 		Short: "Remove versions that no board needs",
 		Long: `Removes versions ("lab@2") or all versions of an image ("lab"). A version that a
-board runs, or has written over, can't be removed, nor the one a name means
-while the image has others. Disk space comes back with "rubus image gc".`,
+board runs, has written over or boots next can't be removed, nor the one a name
+means while the image has others. Disk space comes back with "rubus image gc".`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: g.completeRefs,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -110,9 +113,12 @@ while the image has others. Disk space comes back with "rubus image gc".`,
 					return err
 				}
 			}
-			gone, err := s.Remove(c.Context(), refs, g.imageUses)
+			gone, err := s.Remove(c.Context(), refs, g.imageNeeds)
 			if err != nil {
 				return imageError(err)
+			}
+			for _, r := range gone {
+				g.did(c.Context(), "image rm", r.String())
 			}
 			if g.JSON {
 				return g.printJSON(struct {
@@ -176,6 +182,7 @@ func newImageGCCmd(g *globals) *cobra.Command {
 				if rep, err = s.GC(c.Context(), g.imageUses); err != nil {
 					return err
 				}
+				g.did(c.Context(), "image gc", fmt.Sprintf("layers=%d", len(rep.Removed)))
 			}
 			if g.JSON {
 				return g.printJSON(rep)

@@ -75,6 +75,7 @@ func (g *globals) importImage(c *cobra.Command, s *images.Store, name, source st
 	if err != nil {
 		return imageError(err)
 	}
+	g.did(c.Context(), "image import", v.Ref.String())
 	if g.JSON {
 		return g.printJSON(struct {
 			images.Version

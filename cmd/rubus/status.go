@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,6 +15,16 @@ import (
 
 // daemon is a client of the running daemon.
 func (g *globals) daemon() *control.Client { return control.NewClient(g.controlSocket()) }
+
+// did tells the daemon, for its log, of a change that this process made. Without
+// a daemon there is nobody to tell; the change is made either way.
+func (g *globals) did(ctx context.Context, verb string, what ...string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := g.daemon().Did(ctx, verb, what...); err != nil && !isKind(err, control.KindNotRunning) {
+		g.notef("warning: the daemon's log has no line of this: %v", err)
+	}
+}
 
 // isKind says that an error came from the control socket with this kind.
 func isKind(err error, k control.Kind) bool {

@@ -77,6 +77,12 @@ func (c *Client) Reload(ctx context.Context, yes bool) (r Reloaded, err error) {
 	return r, c.do(ctx, http.MethodPost, "reload", map[string]bool{"yes": yes}, &r)
 }
 
+// Did tells the daemon of a change that the caller made itself, for its log: a
+// verb such as "image rm", and what it was done to.
+func (c *Client) Did(ctx context.Context, verb string, what ...string) error {
+	return c.do(ctx, http.MethodPost, "did", deed{verb, what}, nil)
+}
+
 func (c *Client) do(ctx context.Context, method, path string, body, answer any) error {
 	var in io.Reader
 	if body != nil {

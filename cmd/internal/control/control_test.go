@@ -160,11 +160,19 @@ func TestVerbs(t *testing.T) {
 	if r, err := c.Reload(ctx, true); err != nil || r.Devices != 3 {
 		t.Errorf("Reload: %+v, %v", r, err)
 	}
+	if err := c.Did(ctx, "image tag", "lab", "lab@2\nverb=stop"); err != nil {
+		t.Errorf("Did: %v", err)
+	}
 	want := []string{"stop 5b154510", "reset 5b154510 true", "reset 5b154510 false", "reload true"}
 	if diff := cmp.Diff(want, f.calls); diff != "" {
 		t.Errorf("calls (-want +got):\n%s", diff)
 	}
-	for _, line := range []string{"verb=stop uid=%d pid=%d serial=5b154510", "verb=reset uid=%d pid=%d serial=5b154510", "verb=reload uid=%d pid=%d"} {
+	for _, line := range []string{
+		"verb=stop uid=%d pid=%d serial=5b154510",
+		"verb=reset uid=%d pid=%d serial=5b154510",
+		"verb=reload uid=%d pid=%d",
+		`verb="image tag" uid=%d pid=%d what="[lab lab@2\nverb=stop]"`,
+	} {
 		if line = fmt.Sprintf(line, os.Getuid(), os.Getpid()); !strings.Contains(log.String(), line) {
 			t.Errorf("the log lacks %q:\n%s", line, log)
 		}

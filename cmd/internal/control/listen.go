@@ -11,6 +11,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -106,6 +107,22 @@ func withCaller(ctx context.Context, c net.Conn) context.Context {
 		}
 	}
 	return context.WithValue(ctx, callerKey{}, who)
+}
+
+// attrs is the caller for the log. The login is who once logged in, whatever
+// sudo made of him since (audit's loginuid, which only a privileged process can
+// set, and once); it is left out where it says nothing new.
+func (c caller) attrs() []any {
+	attrs := []any{"uid", c.uid, "pid", c.pid}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/loginuid", c.pid))
+	if err != nil {
+		return attrs
+	}
+	login, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 32)
+	if err == nil && uint32(login) != c.uid && uint32(login) != ^uint32(0) {
+		attrs = append(attrs, "login", login)
+	}
+	return attrs
 }
 
 func callerOf(ctx context.Context) caller {

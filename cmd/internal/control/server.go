@@ -14,8 +14,7 @@ import (
 	"rubus/config/device"
 )
 
-// maxBody bounds what is read of a request, in bytes: the largest is
-// {"force": true}.
+// maxBody bounds what is read of a request, in bytes: the largest is a deed.
 const maxBody = 4 << 10
 
 // server answers requests; see Serve.
@@ -93,7 +92,26 @@ func (s *server) routes() http.Handler {
 		}
 		return s.d.Reload(ctx, body.Yes)
 	}))
+	m.HandleFunc("POST /v1/did", s.did)
 	return m
+}
+
+// deed is a change that its caller made without the daemon.
+type deed struct {
+	Verb string   `json:"verb"`
+	What []string `json:"what,omitempty"`
+}
+
+// did logs a deed as change logs a verb.
+func (s *server) did(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	var d deed
+	if err := readBody(r, &d); err != nil {
+		reply(w, nil, err)
+		return
+	}
+	s.log.Info("control", append([]any{"verb", d.Verb}, append(callerOf(r.Context()).attrs(), "what", d.What)...)...)
+	reply(w, struct{}{}, nil)
 }
 
 // verb does one request and returns what to answer.
@@ -126,8 +144,7 @@ func (s *server) change(name string, v verb) http.HandlerFunc {
 		defer cancel()
 		defer context.AfterFunc(s.stopping, cancel)()
 		answer, err := v(ctx, r)
-		who := callerOf(ctx)
-		attrs := []any{"verb", name, "uid", who.uid, "pid", who.pid}
+		attrs := append([]any{"verb", name}, callerOf(ctx).attrs()...)
 		if serial := r.PathValue("serial"); serial != "" {
 			attrs = append(attrs, "serial", serial)
 		}
