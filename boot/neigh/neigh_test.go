@@ -121,9 +121,17 @@ func TestOwner(t *testing.T) {
 	if got := owner(piIP); got != otherMAC {
 		t.Errorf("new owner %v", got)
 	}
-	// Nobody is remembered too.
-	if got := owner(ip("10.0.0.99")); !got.IsZero() {
+	// Nobody is remembered too, until somebody is heard there: whoever just came
+	// and connects is not told to come again.
+	free := ip("10.0.0.99")
+	if got := owner(free); !got.IsZero() {
 		t.Errorf("owner of a free address: %v", got)
+	}
+	r, err = routeTo(free)
+	must(t, err)
+	must(t, r.set(piMAC, unix.NUD_STALE))
+	if got := owner(free); got != piMAC {
+		t.Errorf("owner of an address just taken: %v", got)
 	}
 	for _, a := range []string{"192.0.2.1", "10.0.0.1", "fe80::1"} {
 		if got := owner(ip(a)); !got.IsZero() {

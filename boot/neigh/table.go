@@ -168,7 +168,8 @@ func (t *Table) Resolve(ctx context.Context, ip netip.Addr) (device.MAC, error) 
 
 // Owner is the MAC that has an address on the link; ok is false when nobody
 // has it, or it is off the link. It is for every new connection: an answer is
-// remembered for Options.Remember, and only an address that the kernel does
+// remembered for Options.Remember (that nobody has it: until the kernel has heard
+// somebody who does), and only an address that the kernel does
 // not know takes time, Options.Wait at most.
 func (t *Table) Owner(ctx context.Context, ip netip.Addr) (mac device.MAC, ok bool) {
 	ip = ip.Unmap()
@@ -176,12 +177,16 @@ func (t *Table) Owner(ctx context.Context, ip netip.Addr) (mac device.MAC, ok bo
 	t.mu.Lock()
 	o, known := t.owners[ip]
 	t.mu.Unlock()
-	if known && now.Before(o.until) {
-		return o.mac, !o.mac.IsZero()
+	known = known && now.Before(o.until)
+	if known && !o.mac.IsZero() {
+		return o.mac, true
 	}
 	mac, state, err := t.Lookup(ctx, ip)
 	if err != nil || state == Unreachable {
 		return device.MAC{}, false
+	}
+	if mac.IsZero() && known {
+		return mac, false // asked a moment ago, and no frame of its came since
 	}
 	if mac.IsZero() {
 		select {
