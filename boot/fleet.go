@@ -36,6 +36,8 @@ type Exporter interface {
 	Publish(e nfsexport.Export) error
 	// Withdraw ends an export; when it returns, nothing of it is open.
 	Withdraw(id nfsexport.ID) error
+	// Doubt says whether exports may be missing that boards have handles of.
+	Doubt(on bool)
 }
 
 // Neighbours knows who has an address on the link.
@@ -137,6 +139,7 @@ func (f *Fleet) Start(ctx context.Context) error {
 		return err
 	}
 	var up []*board
+	defer f.doubt()
 	for _, s := range serials {
 		rec, err := loadRecord(f.opt.State, s)
 		b := f.board(s)
@@ -179,6 +182,12 @@ func (f *Fleet) Start(ctx context.Context) error {
 		})
 	}
 	return g.Wait()
+}
+
+// doubt tells the exporter whether a record cannot be read: which exports that
+// board has handles of, nobody knows.
+func (f *Fleet) doubt() {
+	f.opt.Exporter.Doubt(slices.ContainsFunc(f.all(), func(b *board) bool { return b.usable() != nil }))
 }
 
 // restore mounts and publishes what a board that was up stood on.

@@ -93,6 +93,19 @@ type exporter struct {
 	now map[nfsexport.ID]nfsexport.Export
 	// failReady is how many publications as Ready fail.
 	failReady int
+	doubt     bool
+}
+
+func (e *exporter) Doubt(on bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.doubt = on
+}
+
+func (e *exporter) inDoubt() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.doubt
 }
 
 func (e *exporter) Publish(x nfsexport.Export) error {

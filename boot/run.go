@@ -56,6 +56,7 @@ func (f *Fleet) LookAfter(ctx context.Context) {
 			f.letGo(ctx, b)
 		}
 	}
+	f.doubt() // after retry: what it found readable is published by now
 	f.forget()
 }
 

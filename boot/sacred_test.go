@@ -31,6 +31,9 @@ func TestCorruptRecordIsNotOverwritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.restart()
+	if !l.exp.inDoubt() {
+		t.Error("handles of a root that nobody knows would be stale")
+	}
 	l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA})
 	if _, err := l.file(serialA.String()+"/start.elf", addrA); err == nil {
 		t.Error("files are served from a root that nobody knows")
@@ -49,6 +52,9 @@ func TestCorruptRecordIsNotOverwritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.fleet.LookAfter(t.Context())
+	if l.exp.inDoubt() {
+		t.Error("all records can be read, and the exporter is in doubt")
+	}
 	if x := l.boots(serialA, macA, addrA); !has(x, "mine") {
 		t.Error("its writes are gone")
 	}

@@ -121,6 +121,11 @@ func (fs *FS) Withdraw(id nfsexport.ID) error {
 	return nil
 }
 
+// Doubt says whether exports may be missing that were promised to a client. While
+// they may, the good handle of an unknown export is answered NFS3ERR_JUKEBOX: its
+// client asks again, where NFS3ERR_STALE would cost it its root.
+func (fs *FS) Doubt(on bool) { fs.doubt.Store(on) }
+
 // retire waits for the last call to leave r and closes everything below it.
 func (fs *FS) retire(r *root) {
 	for n := r.calls.Add(retired); n != retired; n = r.calls.Load() {

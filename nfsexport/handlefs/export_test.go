@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -108,6 +109,19 @@ func TestAnswersByState(t *testing.T) {
 	}
 	if st := w.getattr(root); st != nfs3.ErrStale {
 		t.Errorf("withdrawn: status %d", st)
+	}
+	w.Doubt(true)
+	if st := w.getattr(root); st != nfs3.ErrJukebox {
+		t.Errorf("unknown while in doubt: status %d", st)
+	}
+	forged := slices.Clone(root)
+	forged[len(forged)-1] ^= 1
+	if st := w.getattr(forged); st != nfs3.ErrBadHandle {
+		t.Errorf("forged while in doubt: status %d", st)
+	}
+	w.Doubt(false)
+	if st := w.getattr(root); st != nfs3.ErrStale {
+		t.Errorf("no longer in doubt: status %d", st)
 	}
 	if _, err := w.RootHandle(w.exp.ID); err != ErrNotPublished {
 		t.Errorf("root handle after withdraw: %v", err)

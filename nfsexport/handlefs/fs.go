@@ -87,6 +87,7 @@ type FS struct {
 
 	mu    sync.Mutex // held by those who change the table
 	table atomic.Pointer[map[nfsexport.ID]*export]
+	doubt atomic.Bool // see Doubt
 }
 
 var _ nfs3.FS = (*FS)(nil)

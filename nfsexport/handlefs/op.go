@@ -73,6 +73,9 @@ func (o *op) enter(fh []byte) nfs3.Status {
 	} else if !fs.sealer.verify(&o.k, mac) {
 		return o.forged()
 	}
+	if e == nil && fs.doubt.Load() {
+		return nfs3.ErrJukebox
+	}
 	if e == nil {
 		return nfs3.ErrStale
 	}
