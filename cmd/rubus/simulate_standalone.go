@@ -45,6 +45,7 @@ type standalone struct {
 
 	dir    string // the work directory: state, and more
 	server *child.Process
+	notify *net.UnixConn // where the server says that it is ready, and that it ends
 	router nic.Link
 	done   chan struct{} // the address server is gone
 	log    *tailLog
@@ -165,7 +166,7 @@ func (a *standalone) startServer(args []string) error {
 	if err != nil {
 		return fmt.Errorf("listening for the server: %w", err)
 	}
-	defer ready.Close()
+	a.notify = ready
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Args[0] = os.Args[0]
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+filepath.Join(a.dir, "notify"))
@@ -179,11 +180,11 @@ func (a *standalone) startServer(args []string) error {
 		<-a.server.Done()
 		a.cancel(errServerEnded)
 	}()
-	stop := context.AfterFunc(a.ctx, func() { ready.Close() })
-	defer stop()
 	if err := ready.SetReadDeadline(time.Now().Add(serveWait)); err != nil {
 		return fmt.Errorf("listening for the server: %w", err)
 	}
+	stop := context.AfterFunc(a.ctx, func() { _ = ready.SetReadDeadline(time.Unix(1, 0)) }) // wakes Read
+	defer stop()
 	for buf := make([]byte, 4096); ; {
 		n, err := ready.Read(buf)
 		if cause := context.Cause(a.ctx); cause != nil {
@@ -209,6 +210,9 @@ func (a *standalone) stop() {
 	a.cancel(context.Canceled)
 	if a.server != nil {
 		a.server.Stop(10 * time.Second)
+	}
+	if a.notify != nil {
+		a.notify.Close() // not before: the server says there that it ends
 	}
 	if a.router != nil {
 		<-a.done
