@@ -48,7 +48,7 @@ func Cmdline(own []byte, p CmdlineParams) (line string, warnings []string, err e
 }
 
 // words are ours and the device's. The options after the path are those that
-// the kernel and the initramfs' nfsmount both know (PIBOOT 4.3): nfsmount
+// the kernel (nfsroot.rst) and the initramfs' nfsmount (klibc) both know: nfsmount
 // fails on any other.
 func (p CmdlineParams) words() ([]string, error) {
 	if !p.Server.Is4() {
