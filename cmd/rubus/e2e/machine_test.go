@@ -49,11 +49,13 @@ func (l *lab) machine(name string, mac device.MAC, host int, options ...string) 
 	tap := fmt.Sprintf("t%s-%d", strings.TrimPrefix(l.bridge, "br"), l.taps)
 	m := &machine{t: l.t, name: name, share: filepath.Join(l.dir, fmt.Sprintf("%s-%d", name, l.taps))}
 	must(l.t, os.MkdirAll(m.share+"/tmp", 0o755))
+	must(l.t, os.MkdirAll(m.share+"/scripts", 0o755))
 	must(l.t, os.WriteFile(m.share+"/agent", []byte(agent), 0o755))
-	// What a killed machine leaves in /tmp goes with the lab.
+	// What a killed machine leaves in /tmp goes with the lab. The checkout may
+	// be below /tmp too, so its scripts move out first.
 	args := []string{
-		"-ec", `mount --bind "$1" /tmp; shift; exec "$@"`, "sh", m.share + "/tmp",
-		shared.scripts + "/uml", "run", "--share", m.share, "--tap", tap, "--bridge", l.bridge, "--mac", mac.String(),
+		"-ec", `mount --bind "$1" "$2/scripts"; mount --bind "$2/tmp" /tmp; shift 2; exec "$@"`, "sh", shared.scripts, m.share,
+		m.share + "/scripts/uml", "run", "--share", m.share, "--tap", tap, "--bridge", l.bridge, "--mac", mac.String(),
 		"--ip", l.addr(host).String() + "/24", "--mem", "256M", "--timeout", "1500",
 	}
 	args = append(append(args, options...), "--", "/bin/bash", m.share+"/agent", m.share)
