@@ -50,7 +50,7 @@ func (e *InUseError) Error() string {
 
 // Hint is what to do about it.
 func (e *InUseError) Hint() string {
-	return `move the boards to another version or remove what they wrote ("rubus device reset SERIAL"), then try again`
+	return `move the boards to another version ("rubus device set SERIAL image=NAME"), remove what they wrote over it ("rubus device reset SERIAL"), then try again`
 }
 
 // TaggedError says that a version can't go because its image's tag means it.

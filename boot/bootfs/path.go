@@ -14,8 +14,8 @@ const maxName = 255
 var ErrBadName = errors.New("bad file name")
 
 // Clean brings a name as the firmware sends it into the form "a/b/c": without
-// empty and "." elements, so "//" and a leading slash do no harm (a
-// Pi 5 asks for "serial//cmdline.txt"). Names with "..", a backslash, control
+// empty and "." elements, so "//" and a leading slash do no harm (a Pi 5
+// asks for "serial//cmdline.txt"). Names with "..", a backslash, control
 // characters or more than 255 bytes are refused with ErrBadName.
 func Clean(name string) (string, error) {
 	if len(name) > maxName {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"rubus/config/device"
@@ -96,7 +97,8 @@ func (s *server) routes() http.Handler {
 	return m
 }
 
-// deed is a change that its caller made without the daemon.
+// deed is a change that its caller made without the daemon: of images, or of
+// devices.yaml.
 type deed struct {
 	Verb string   `json:"verb"`
 	What []string `json:"what,omitempty"`
@@ -108,6 +110,11 @@ func (s *server) did(w http.ResponseWriter, r *http.Request) {
 	var d deed
 	if err := readBody(r, &d); err != nil {
 		reply(w, nil, err)
+		return
+	}
+	// The daemon's own verbs are logged by those who do them.
+	if d.Verb != "edit" && !strings.HasPrefix(d.Verb, "image ") {
+		reply(w, nil, Errorf(KindInvalid, "%q is no change that is made beside the daemon", d.Verb))
 		return
 	}
 	s.log.Info("control", append([]any{"verb", d.Verb}, append(callerOf(r.Context()).attrs(), "what", d.What)...)...)
