@@ -142,3 +142,12 @@ func unmountBelow(dir string) error {
 	}
 	return errors.Join(errs...)
 }
+
+// rounds is how often something that may happen at any moment is done: usually,
+// and by "scripts/test --long".
+func rounds(usual, long int) int {
+	if os.Getenv("RUBUS_LONG") != "" {
+		return long
+	}
+	return usual
+}

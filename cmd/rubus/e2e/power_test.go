@@ -99,7 +99,8 @@ devices:
 	w := m1.startWriter("home/log")
 	s.rubus("image import lab " + trees[1])
 
-	for range 2 {
+	cuts := rounds(2, 15)
+	for range cuts {
 		before := s.record(fleeting)
 		s.m.cut()
 		s.on()
@@ -113,5 +114,5 @@ devices:
 		m.holds()
 		m.want("echo 3 >/proc/sys/vm/drop_caches; cat /mnt/root/home/kept /mnt/root/etc/hostname", "kept\ngolden")
 	}
-	t.Logf("%d acknowledged records, 2 power cuts", w.end())
+	t.Logf("%d acknowledged records, %d power cuts", w.end(), cuts)
 }

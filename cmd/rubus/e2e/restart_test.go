@@ -91,7 +91,8 @@ func TestDaemonKilled(t *testing.T) {
 	w := m.startWriter("home")
 	root := l.root(b.serial, l.slot(b.serial, "current"))
 	id := mountID(t, root)
-	for range 6 {
+	kills := rounds(6, 200)
+	for range kills {
 		d.kill()
 		d.start()
 		if got := mountID(t, root); got != id {
@@ -102,5 +103,5 @@ func TestDaemonKilled(t *testing.T) {
 	m.holds()
 	n := w.end()
 	run(t, shared.writer, "check", filepath.Join(root, "home"), fmt.Sprint(n))
-	t.Logf("%d acknowledged records, 6 kills", n)
+	t.Logf("%d acknowledged records, %d kills", n, kills)
 }
