@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rubus/cmd/internal/control"
+	"rubus/cmd/internal/lograte"
 	"rubus/config"
 )
 
@@ -63,8 +65,11 @@ func serve(ctx context.Context, g *globals) error {
 // but a file does not, so it is always there.
 func newLogger(w io.Writer, l config.Log) *slog.Logger {
 	opt := &slog.HandlerOptions{Level: l.Level}
+	var h slog.Handler = slog.NewTextHandler(w, opt)
 	if l.JSON {
-		return slog.New(slog.NewJSONHandler(w, opt))
+		h = slog.NewJSONHandler(w, opt)
 	}
-	return slog.New(slog.NewTextHandler(w, opt))
+	// Hundreds of boards may boot at once and are all named; what goes on like
+	// that is nobody's boot. What admins changed is never left out.
+	return slog.New(lograte.New(h, lograte.Limit{PerSecond: 2, Burst: 500, Except: []string{control.LogMessage}}))
 }

@@ -117,7 +117,7 @@ func (s *server) did(w http.ResponseWriter, r *http.Request) {
 		reply(w, nil, Errorf(KindInvalid, "%q is no change that is made beside the daemon", d.Verb))
 		return
 	}
-	s.log.Info("control", append([]any{"verb", d.Verb}, append(callerOf(r.Context()).attrs(), "what", d.What)...)...)
+	s.log.Info(LogMessage, append([]any{"verb", d.Verb}, append(callerOf(r.Context()).attrs(), "what", d.What)...)...)
 	reply(w, struct{}{}, nil)
 }
 
@@ -158,7 +158,7 @@ func (s *server) change(name string, v verb) http.HandlerFunc {
 		if err != nil {
 			attrs = append(attrs, "err", err)
 		}
-		s.log.Info("control", attrs...)
+		s.log.Info(LogMessage, attrs...)
 		reply(w, answer, err)
 	}
 }

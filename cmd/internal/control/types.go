@@ -11,6 +11,10 @@ import (
 	"rubus/images/imageref"
 )
 
+// LogMessage is the message of every line about a change that was asked for: what,
+// and by whom.
+const LogMessage = "control"
+
 // Daemon is what the control socket offers. Errors that are an *Error reach
 // the caller as they are; others do as KindInternal.
 type Daemon interface {
