@@ -56,7 +56,7 @@ func (l *lab) machine(name string, mac device.MAC, host int, options ...string) 
 	args := []string{
 		"-ec", `mount --bind "$1" "$2/scripts"; mount --bind "$2/tmp" /tmp; shift 2; exec "$@"`, "sh", shared.scripts, m.share,
 		m.share + "/scripts/uml", "run", "--share", m.share, "--tap", tap, "--bridge", l.bridge, "--mac", mac.String(),
-		"--ip", l.addr(host).String() + "/24", "--mem", "256M", "--timeout", "1500",
+		"--ip", l.addr(host).String() + "/24", "--mem", "256M", "--timeout", fmt.Sprint(rounds(1500, 4*3600)),
 	}
 	args = append(append(args, options...), "--", "/bin/bash", m.share+"/agent", m.share)
 	cmd := exec.Command("sh", args...)

@@ -78,30 +78,47 @@ func (m *machine) holds() {
 	m.do(`echo 'gone three' >&8 && sync && [[ ! -e ../gone ]]`)
 }
 
-// TestDaemonKilled: kill -9 of the daemon under a client that writes is a pause.
+// TestDaemonKilled: kill -9 of the daemon at any moment, under a client that
+// writes and a storm on its names, is a pause. No error, nothing lost, and what
+// was open before stays good.
 func TestDaemonKilled(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	l.golden()
+	tree := goldenTree(t, t.TempDir())
+	sow(t, tree)
+	l.image("lab", tree, nil)
 	l.devices("defaults: {image: lab}\ndevices:\n  - serial: b8123456\n")
 	d := l.serve()
 	b := l.board("3b", "b8123456", "b8:27:eb:12:34:56", 101)
 	m := b.boot()
 	m.hold()
 	w := m.startWriter("home")
+	s := m.startStorm()
 	root := l.root(b.serial, l.slot(b.serial, "current"))
 	id := mountID(t, root)
-	kills := rounds(6, 200)
+	kills := rounds(20, 500)
 	for range kills {
+		s.moment()
 		d.kill()
 		d.start()
 		if got := mountID(t, root); got != id {
 			t.Fatalf("the root was mounted anew: mount %d, before %d", got, id)
 		}
-		w.goesOn(2 * time.Minute)
+	}
+	w.goesOn(2 * time.Minute)
+	s.goesOn()
+	again := m.sentAgain()
+	if again == 0 {
+		t.Errorf("no kill came between a call and its answer")
 	}
 	m.holds()
 	n := w.end()
 	run(t, shared.writer, "check", filepath.Join(root, "home"), fmt.Sprint(n))
-	t.Logf("%d acknowledged records, %d kills", n, kills)
+	s.end()
+	seen := s.compare("the client", m, "/mnt/root")
+	seen.mustBe(t, false)
+	found, err := parseFindings(run(t, shared.writer, "compare", root+stormDir, s.journals()))
+	must(t, err)
+	found.mustBe(t, false)
+	t.Logf("%d kills: %d acknowledged records, %d ops in the storm, %d calls that must not be done twice were sent again", kills, n, seen.ops, again)
 }

@@ -21,9 +21,16 @@ func main() {
 	}
 }
 
-// run is "write DIR ACKS STOP" or "check DIR N".
+// run is one of the commands that the usage lists. A storm's JOURNALS and the
+// others' ACKS and STOP lie where no server that is tested has them.
 func run(args []string) error {
 	switch {
+	case len(args) == 2 && args[0] == "sow":
+		return sow(args[1])
+	case len(args) == 5 && args[0] == "storm":
+		return storm(args[1], args[2], args[3], args[4])
+	case len(args) == 3 && args[0] == "compare":
+		return compare(args[1], args[2])
 	case len(args) == 4 && args[0] == "write":
 		return write(args[1], args[2], args[3])
 	case len(args) == 3 && args[0] == "check":
@@ -33,7 +40,7 @@ func run(args []string) error {
 		}
 		return check(args[1], n)
 	}
-	return fmt.Errorf("usage: writer write DIR ACKS STOP | writer check DIR N")
+	return fmt.Errorf("usage: writer write DIR ACKS STOP | check DIR N | sow DIR | storm DIR JOURNALS SEED STOP | compare DIR JOURNALS")
 }
 
 // write appends records to DIR/log, each with its fsync, and makes and renames
