@@ -199,6 +199,24 @@ func TestPowerCut(t *testing.T) {
 	}
 }
 
+// TestPowerCutSettle: what a server did that was killed before it brought that
+// to disk is there after a Settle of the next one.
+func TestPowerCutSettle(t *testing.T) {
+	im := newImage(t, "ext4", t.TempDir(), 100)
+	w := newWorld(t, im.dir, Options{}, false, func(lower string) { write(t, lower+"/f", "golden") })
+	t.Cleanup(func() { w.Close() })
+	run(t, "sync")
+	if err := os.Rename(w.ov.Root+"/f", w.ov.Root+"/g"); err != nil {
+		t.Fatal(err)
+	}
+	if st := w.Settle(&w.call, w.root); st != nfs3.OK {
+		t.Fatalf("settle: status %d", st)
+	}
+	if !holds("g", "golden")(nfstest.Mounted(im.cutPower(t, "ext4").Root)) {
+		t.Error("lost")
+	}
+}
+
 // TestPowerCutStableWrite: a FILE_SYNC write needs no COMMIT.
 func TestPowerCutStableWrite(t *testing.T) {
 	im := newImage(t, "ext4", t.TempDir(), 100)

@@ -8,6 +8,8 @@ package nfs3
 //
 //	CREATE guarded, MKDIR, SYMLINK, MKNOD: EXIST, and the name is an object of
 //	    the type (text, device) asked for, changed since
+//	CREATE exclusive: EXIST, and the name is an empty file, changed since: it
+//	    was made, and the verifier not yet stored
 //	LINK: EXIST, and the name is the very object, changed since
 //	REMOVE, RMDIR: NOENT, and the directory changed since
 //	RENAME: NOENT, the directory changed since, and the new name is there
@@ -15,6 +17,9 @@ package nfs3
 //
 // "Since" is what keeps mkdir a lock: a directory that somebody else made
 // before is not taken for ours. All other failures stand.
+//
+// The try before may have ended anywhere: what it made is given its attributes
+// again, and before the answer all that it did is brought to disk.
 
 // slack is by how much the clock that the kernel stamps files with may be
 // behind ours: a tick, generously.
@@ -47,6 +52,24 @@ func (c *call) again(dir []byte, name string) bool {
 // isMade says whether name is an object of type t that was made since.
 func (c *call) isMade(dir []byte, name string, t FileType) bool {
 	return c.again(dir, name) && c.made.Attr.Type == t && c.since(c.made.Attr.Ctime)
+}
+
+// finish gives c.made, which a try before made, the attributes that it may not
+// have come to, and brings it to disk.
+func (c *call) finish() Status {
+	set := c.set
+	if c.UID != 0 { // only root gives away what he makes
+		set.SetUID, set.SetGID = false, false
+	}
+	if c.made.Attr.Type != TypeReg {
+		set.SetSize = false
+	}
+	c.wcc = Wcc{}
+	st := c.fs.SetAttr(&c.Call, c.made.Handle, &set, nil, &c.wcc)
+	if st == OK {
+		c.made.Attr = c.wcc.After
+	}
+	return st
 }
 
 // linkSays says whether the text of a symbolic link is text.

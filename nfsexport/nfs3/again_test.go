@@ -1,6 +1,7 @@
 package nfs3
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -30,6 +31,9 @@ func TestAgain(t *testing.T) {
 		{"create, older file", ProcCreate, guarded, "create", ErrExist, Attr{Type: TypeReg, Ctime: before}, false, ErrExist},
 		{"create, a directory", ProcCreate, guarded, "create", ErrExist, Attr{Type: TypeDir, Ctime: after}, false, ErrExist},
 		{"create, another failure", ProcCreate, guarded, "create", ErrAcces, Attr{Type: TypeReg, Ctime: after}, false, ErrAcces},
+		{"exclusive, no verifier yet", ProcCreate, args("dir", "n", 2, 7, 8), "create", ErrExist, Attr{Type: TypeReg, Ctime: after}, false, OK},
+		{"exclusive, older file", ProcCreate, args("dir", "n", 2, 7, 8), "create", ErrExist, Attr{Type: TypeReg, Ctime: before}, false, ErrExist},
+		{"exclusive, written to", ProcCreate, args("dir", "n", 2, 7, 8), "create", ErrExist, Attr{Type: TypeReg, Size: 1, Ctime: after}, false, ErrExist},
 		{"mkdir", ProcMkdir, args("dir", "n", SetAttr{}), "mkdir", ErrExist, Attr{Type: TypeDir, Ctime: after}, false, OK},
 		{"mkdir as a lock", ProcMkdir, args("dir", "n", SetAttr{}), "mkdir", ErrExist, Attr{Type: TypeDir, Ctime: before}, false, ErrExist},
 		{"symlink", ProcSymlink, args("dir", "n", SetAttr{}, "there"), "symlink", ErrExist, Attr{Type: TypeLink, Ctime: after}, false, OK},
@@ -62,6 +66,10 @@ func TestAgain(t *testing.T) {
 			if got, _ := runCall(t, fs, c); got[0] != uint32(tc.want) {
 				t.Errorf("may have been done: status %d, want %d (calls %q)", got[0], tc.want, fs.calls)
 			}
+			last := fs.calls[len(fs.calls)-1]
+			if onDisk := strings.HasPrefix(last, "settle ") || tc.proc != ProcSetAttr && strings.HasPrefix(last, "setattr "); onDisk != (tc.want == OK) {
+				t.Errorf("brought to disk: %v, after %q", onDisk, fs.calls)
+			}
 			fs.calls = []string{}
 			if got, _ := run(t, fs, tc.proc, tc.args); got[0] != uint32(tc.st) {
 				t.Errorf("for the first time: status %d, want %d", got[0], tc.st)
@@ -70,6 +78,43 @@ func TestAgain(t *testing.T) {
 				t.Errorf("for the first time: calls %q", fs.calls)
 			}
 		})
+	}
+}
+
+// TestAgainFails: what was done before is not acknowledged unless it is on disk.
+func TestAgainFails(t *testing.T) {
+	for _, tc := range []struct {
+		proc uint32
+		args []byte
+		by   map[string]Status
+	}{
+		{ProcRemove, args("dir", "n"), map[string]Status{"remove": ErrNoEnt, "settle": ErrIO}},
+		{ProcRename, args("a", "x", "b", "y"), map[string]Status{"rename": ErrNoEnt, "settle": ErrIO}},
+		{ProcLink, args("fh", "dir", "n"), map[string]Status{"link": ErrExist, "settle": ErrIO}},
+		{ProcMkdir, args("dir", "n", SetAttr{}), map[string]Status{"mkdir": ErrExist, "setattr": ErrIO}},
+	} {
+		fs := sample()
+		fs.by = tc.by
+		fs.post.Attr = Attr{Type: TypeDir, Mtime: Time{100, 0}, Ctime: Time{100, 0}}
+		c := rpcCall(tc.proc, tc.args)
+		c.Begun = 100e9
+		if got, _ := runCall(t, fs, c); got[0] != uint32(ErrIO) {
+			t.Errorf("procedure %d: status %d, want IO (calls %q)", tc.proc, got[0], fs.calls)
+		}
+	}
+}
+
+// TestAgainAttrs: what a try before made gets the attributes it was asked for.
+func TestAgainAttrs(t *testing.T) {
+	fs := sample()
+	fs.by = map[string]Status{"mkdir": ErrExist}
+	fs.post.Attr = Attr{Type: TypeDir, Mode: 0o755, Ctime: Time{100, 0}}
+	c := rpcCall(ProcMkdir, args("dir", "n", SetAttr{SetMode: true, Mode: 0o777, SetUID: true, UID: 3}))
+	c.Begun = 100e9
+	runCall(t, fs, c)
+	last := fs.calls[len(fs.calls)-1]
+	if !strings.Contains(last, "SetMode:true") || !strings.Contains(last, "Mode:511") || strings.Contains(last, "SetUID:true") {
+		t.Errorf("the last call is %s", last)
 	}
 }
 

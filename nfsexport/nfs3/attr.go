@@ -105,7 +105,7 @@ func (c *call) setAttr() bool {
 	if st == OK {
 		st = c.fs.SetAttr(&c.Call, fh, &c.set, guard, &c.wcc)
 		if st == ErrNotSync && c.attrsAreSet() {
-			st = OK
+			st = c.fs.Settle(&c.Call, fh)
 		}
 	}
 	c.status(st)

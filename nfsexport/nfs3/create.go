@@ -13,6 +13,7 @@ func (c *call) create() bool {
 		c.sattr()
 		set, check = &c.set, c.checkSet()
 	case Exclusive:
+		c.set = SetAttr{}
 		verf = c.r.Uint64()
 	default:
 		return false
@@ -24,8 +25,8 @@ func (c *call) create() bool {
 	c.resetMade()
 	if st == OK {
 		st = c.fs.Create(&c.Call, dir, name, mode, set, verf, &c.made)
-		if st == ErrExist && mode == Guarded && c.isMade(dir, name, TypeReg) {
-			st = OK
+		if st == ErrExist && c.isMade(dir, name, TypeReg) && (mode == Guarded || c.made.Attr.Size == 0) {
+			st = c.finish()
 		}
 	}
 	return c.newObject(st)
@@ -43,7 +44,7 @@ func (c *call) mkdir() bool {
 	if st == OK {
 		st = c.fs.Mkdir(&c.Call, dir, name, &c.set, &c.made)
 		if st == ErrExist && c.isMade(dir, name, TypeDir) {
-			st = OK
+			st = c.finish()
 		}
 	}
 	return c.newObject(st)
@@ -63,7 +64,7 @@ func (c *call) symlink() bool {
 	if st == OK {
 		st = c.fs.Symlink(&c.Call, dir, name, text, &c.set, &c.made)
 		if st == ErrExist && c.isMade(dir, name, TypeLink) && c.linkSays(c.made.Handle, text) {
-			st = OK
+			st = c.finish()
 		}
 	}
 	return c.newObject(st)
@@ -113,7 +114,7 @@ func (c *call) mknod() bool {
 		st = c.fs.Mknod(&c.Call, dir, name, t, major, minor, &c.set, &c.made)
 		if st == ErrExist && c.isMade(dir, name, t) &&
 			c.made.Attr.Major == major && c.made.Attr.Minor == minor {
-			st = OK
+			st = c.finish()
 		}
 	}
 	return c.newObject(st)

@@ -177,6 +177,8 @@ func (f *fakeFS) Commit(_ *Call, fh []byte, off uint64, count uint32, w *Wcc) St
 	return st
 }
 
+func (f *fakeFS) Settle(_ *Call, fh []byte) Status { return f.note("settle", "%s", fh) }
+
 func (f *fakeFS) WriteVerifier([]byte) uint64 { return f.verf }
 
 // sampleAttr has another value in every field; attrWords is its fattr3, in the

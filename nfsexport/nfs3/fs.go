@@ -182,6 +182,9 @@ type FS interface {
 	PathConf(c *Call, fh []byte, p *PathConf, a *PostAttr) Status
 	// Commit puts the file's data of [off, off+count) on disk (count 0: to the end).
 	Commit(c *Call, fh []byte, off uint64, count uint32, w *Wcc) Status
+	// Settle brings to disk what was done to fh and its names: for a call that
+	// was done by a server that was killed before it answered.
+	Settle(c *Call, fh []byte) Status
 	// WriteVerifier is what WRITE and COMMIT carry (RFC 1813 section 3.3.7): it
 	// changes whenever unstable data of this file's export may have been lost.
 	WriteVerifier(fh []byte) uint64

@@ -19,7 +19,7 @@ func (c *call) remove(dirs bool) bool {
 		st = c.fs.Remove(&c.Call, dir, name, &c.wcc)
 	}
 	if st == ErrNoEnt && c.isChanged(dir) {
-		st = OK
+		st = c.fs.Settle(&c.Call, dir)
 	}
 	c.status(st)
 	wccData(c.w, &c.wcc)
@@ -43,7 +43,7 @@ func (c *call) rename() bool {
 		st = c.fs.Rename(&c.Call, from, fromName, to, toName, &c.wcc, &c.wcc2)
 	}
 	if st == ErrNoEnt && c.isRenamed(from, to, toName) {
-		st = OK
+		st = c.fs.Settle(&c.Call, to)
 	}
 	c.status(st)
 	wccData(c.w, &c.wcc)
@@ -63,7 +63,7 @@ func (c *call) link() bool {
 	if st == OK {
 		st = c.fs.Link(&c.Call, fh, dir, name, &c.post, &c.wcc)
 		if st == ErrExist && c.isLinked(fh, dir, name) {
-			st = OK
+			st = c.fs.Settle(&c.Call, dir)
 		}
 	}
 	c.status(st)
