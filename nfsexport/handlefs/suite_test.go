@@ -24,8 +24,8 @@ func TestSuite(t *testing.T) {
 		{"tmpfs with ten descriptors", tmpfs, true, 10},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t, tt.base, Options{MaxFDs: tt.maxFDs}, tt.async, nil)
-			nfstest.Run(t, w.client())
+			w := newWorld(t, tt.base, Options{MaxFDs: tt.maxFDs}, tt.async, nfstest.Golden(t))
+			nfstest.Run(t, w.client(), nil)
 			if n, limit := w.OpenFiles(), int(w.cache.max); n > limit+4 {
 				t.Errorf("%d files are open, more than %d", n, limit)
 			}

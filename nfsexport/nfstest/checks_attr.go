@@ -142,15 +142,23 @@ var attrChecks = []check{
 		if st.Blocks == 0 || st.Bavail > st.Bfree || st.Bfree > st.Blocks {
 			e.Errorf("statfs: %d blocks, %d free, %d available", st.Blocks, st.Bfree, st.Bavail)
 		}
+		if e.Kernel() && st.Namelen != 255 {
+			e.Errorf("statfs: names of %d bytes", st.Namelen)
+		}
 	}},
 }
 
 func nano(t unix.Timespec) int64 { return t.Nano() }
 
-// pause lets the kernel's coarse clock go on (its tick is 10 ms at most).
+// pause lets the kernel's coarse clock go on, by which files are stamped: that
+// of this machine, and that of a server elsewhere, whose tick is 10 ms at most.
 func pause() {
-	start := time.Now()
-	for time.Since(start) < 12*time.Millisecond {
+	coarse := func() (ts unix.Timespec) {
+		_ = unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &ts) // fails for no clock that exists
+		return ts
+	}
+	start, tick := time.Now(), coarse()
+	for time.Since(start) < 12*time.Millisecond || coarse() == tick {
 		time.Sleep(time.Millisecond) // no synchronisation: time itself is what is waited for
 	}
 }
@@ -194,6 +202,29 @@ var timeChecks = []check{
 			e.Errorf("atime to now: %v %v", st.Atim, st.Mtim)
 		}
 	}},
+	{"omit and now on every kind", func(e *env) {
+		start := time.Now().Unix() - 60
+		for _, k := range kinds {
+			p := e.p(k.name)
+			e.must(k.make(e, p))
+			old := unix.Timespec{Sec: 1000, Nsec: 1}
+			e.must(e.Utimes(p, old, old))
+			before := e.stat(p)
+			e.must(e.Utimes(p, omit, omit))
+			if st := e.stat(p); st.Atim != old || st.Mtim != old {
+				e.Errorf("%s, both omitted: %v %v, before %v", k.name, st.Atim, st.Mtim, before.Mtim)
+			}
+			e.must(e.Utimes(p, omit, now))
+			if st := e.stat(p); st.Atim != old || st.Mtim.Sec < start {
+				e.Errorf("%s, mtime to now: %v %v", k.name, st.Atim, st.Mtim)
+			}
+			e.must(e.Utimes(p, now, omit))
+			e.must(e.Utimes(p, omit, unix.Timespec{Sec: 1 << 31, Nsec: 999999999}))
+			if st := e.stat(p); st.Atim.Sec < start || st.Mtim != (unix.Timespec{Sec: 1 << 31, Nsec: 999999999}) {
+				e.Errorf("%s, atime to now, mtime in 2038: %v %v", k.name, st.Atim, st.Mtim)
+			}
+		}
+	}},
 	{"who may", func(e *env) {
 		f := e.file("f", 0o666, "")
 		e.must(e.Chown(f, alice, alices))
@@ -201,7 +232,10 @@ var timeChecks = []check{
 		e.must(e.As(alice, alices).Utimes(f, t, t))
 		b := e.As(bob, bobs)
 		e.fails(b.Utimes(f, t, t), unix.EPERM)
-		e.must(b.Utimes(f, now, now)) // may write
+		e.fails(b.Utimes(f, now, t), unix.EPERM)
+		e.fails(b.Utimes(f, t, omit), unix.EPERM)
+		e.must(b.Utimes(f, omit, omit)) // nothing is asked
+		e.must(b.Utimes(f, now, now))   // may write
 		e.must(e.Chmod(f, 0o644))
 		e.fails(b.Utimes(f, now, now), unix.EACCES)
 		e.must(e.Chmod(f, 0o000))

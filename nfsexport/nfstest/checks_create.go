@@ -1,7 +1,10 @@
 package nfstest
 
 import (
+	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -195,6 +198,39 @@ var createChecks = []check{
 		e.fails(err, unix.EEXIST)
 		e.content(e.p("f"), "keep")
 	}},
+	{"one of many wins", func(e *env) {
+		for i := range 20 {
+			var won atomic.Int32
+			var wg sync.WaitGroup
+			for n := range 4 {
+				// Every other by a call that is exclusive by its nature.
+				c, p := e.As(0, 0), e.p(fmt.Sprintf("f%d", i))
+				wg.Go(func() {
+					var f File
+					var err error
+					if i%2 == 0 {
+						f, err = c.Open(p, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR, 0o600)
+					} else {
+						err = c.Mkdir(p, 0o700)
+					}
+					switch err {
+					case nil:
+						won.Add(1)
+					case unix.EEXIST:
+					default:
+						e.Errorf("maker %d: %v", n, err)
+					}
+					if err == nil && f != nil {
+						f.Close()
+					}
+				})
+			}
+			wg.Wait()
+			if n := won.Load(); n != 1 {
+				e.Errorf("name %d: %d have made it", i, n)
+			}
+		}
+	}},
 	{"open an existing one", func(e *env) {
 		e.file("f", 0o640, "keep")
 		f, err := e.Open(e.p("f"), unix.O_CREAT|unix.O_RDWR, 0o777)
@@ -220,6 +256,31 @@ var createChecks = []check{
 		g := e.As(0, common) // root with another group
 		e.must(g.Mkdir(e.p("rg"), 0o755))
 		e.owner(e.p("rg"), 0, common)
+	}},
+	{"root with another group", func(e *env) {
+		r := e.As(0, common)
+		d := e.mkdir("d", 0o777)
+		e.must(e.Chown(d, alice, alices))
+		e.must(e.Chmod(d, 0o2700))
+		for _, k := range kinds {
+			p := e.p(k.name)
+			e.must(k.make(&env{T: e.T, Client: r, dir: e.dir}, p))
+			e.owner(p, 0, common)
+			e.must(r.Chown(p, bob, bobs))
+			e.owner(p, bob, bobs)
+			e.must(k.make(&env{T: e.T, Client: r, dir: e.dir}, d+"/"+k.name)) // the directory's group wins
+			e.owner(d+"/"+k.name, 0, alices)
+		}
+		e.must(r.Chmod(e.p("file"), 0o6755)) // CAP_FSETID: a foreign group does not matter
+		e.mode(e.p("file"), 0o6755)
+		e.must(r.Chmod(e.p("file"), 0o4700))
+		f, err := r.Open(e.p("file"), unix.O_RDWR, 0)
+		e.must(err)
+		e.write(f, 0, "x")
+		e.must(f.Sync())
+		e.must(f.Close())
+		e.mode(e.p("file"), 0o4700)
+		e.owner(e.p("file"), bob, bobs)
 	}},
 	{"setgid directory", func(e *env) {
 		d := e.mkdir("d", 0o777)

@@ -2,6 +2,7 @@ package nfstest
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 	"math/rand/v2"
 
@@ -72,18 +73,34 @@ var dataChecks = []check{
 		f, err := e.Open(e.p("f"), unix.O_CREAT|unix.O_RDWR, 0o644)
 		e.must(err)
 		defer f.Close()
-		for _, off := range []int64{1<<31 - 2, 1<<32 - 2, 1<<33 + 1} {
-			e.write(f, off, "data")
+		// Every write lies across a power of two.
+		data := make([]byte, 50000)
+		for i := range data {
+			data[i] = byte(i * 7 >> 3)
+		}
+		const last = 42 // 4 TiB: ext4 ends at 16
+		for bit := 31; bit <= last; bit++ {
+			copy(data, fmt.Sprintf("bit %d", bit))
+			e.write(f, 1<<bit-int64(len(data)/2), string(data))
 		}
 		e.must(f.Sync())
-		buf := make([]byte, 4)
-		for _, off := range []int64{1<<31 - 2, 1<<32 - 2, 1<<33 + 1} {
-			if _, err := f.ReadAt(buf, off); err != nil || string(buf) != "data" {
-				e.Errorf("at %d: %q, %v", off, buf, err)
+		for bit := 31; bit <= last; bit++ {
+			copy(data, fmt.Sprintf("bit %d", bit))
+			got := make([]byte, len(data)+200)
+			n, err := f.ReadAt(got, 1<<bit-int64(len(data)/2)-100)
+			e.must(err)
+			got = got[100:n]
+			if !bytes.Equal(got[:min(len(got), len(data))], data) {
+				e.Errorf("across 1<<%d: %d bytes, other data", bit, n)
 			}
 		}
-		if st := e.stat(e.p("f")); st.Size != 1<<33+5 {
-			e.Errorf("size %d", st.Size)
+		if st := e.stat(e.p("f")); st.Size != 1<<last+int64(len(data)/2) || st.Blocks*512 > 4<<20 {
+			e.Errorf("size %d, %d blocks", st.Size, st.Blocks)
+		}
+		e.must(e.Truncate(e.p("f"), 1<<32+1))
+		buf := make([]byte, 4)
+		if n, err := f.ReadAt(buf, 1<<32-1); err != nil || n != 2 || !bytes.Equal(buf[:2], data[len(data)/2-1:][:2]) {
+			e.Errorf("cut off at 4 GiB: %d bytes %x, %v", n, buf, err)
 		}
 	}},
 	{"truncate and extend", func(e *env) {
@@ -124,7 +141,7 @@ var dataChecks = []check{
 			e.Errorf("read %q", buf[:n])
 		}
 		e.must(f.Close())
-		e.names(e.dir)
+		e.left(e.dir)
 	}},
 	{"two descriptors", func(e *env) {
 		p := e.file("f", 0o644, "aaaa")

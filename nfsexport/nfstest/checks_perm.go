@@ -106,7 +106,7 @@ var permChecks = []check{
 		e.must(e.Mkdir(d+"/in", 0o777))
 		a := e.As(alice, alices)
 		for _, k := range kinds[:5] {
-			sub := &env{e.T, a, e.dir}
+			sub := &env{T: e.T, Client: a, dir: e.dir}
 			e.fails(k.make(sub, d+"/new"), unix.EACCES)
 		}
 		e.fails(a.Rmdir(d+"/in"), unix.EACCES)

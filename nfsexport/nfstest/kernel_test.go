@@ -2,6 +2,7 @@ package nfstest_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -36,26 +37,54 @@ func sh(t testing.TB, script string) {
 	}
 }
 
-// serve serves an overlay as a board's root and gives the overlay.
-func serve(t testing.TB) *nfstest.Overlay {
+// server is rubus's NFS server in this process, for one overlay.
+type server struct {
+	ov    *nfstest.Overlay
+	log   *slog.Logger
+	cache string // the file of the duplicate requests
+	stop  func()
+}
+
+// export is the board's root.
+func (s *server) export() nfsexport.Export {
+	return nfsexport.Export{
+		ID: 0x5b1545100badcafe, Name: "5b154510", Path: exportPath, Dir: s.ov.Root, State: nfsexport.Ready,
+		Client: netip.MustParseAddr(clientAddr), Activity: new(nfsexport.Activity),
+	}
+}
+
+// serve serves an overlay as a board's root until the test ends.
+func serve(t testing.TB, fill func(lower string)) *server {
 	t.Helper()
 	sh(t, "ip link set lo up; ip tuntap add dev "+tap+" mode tap; ip addr add "+serverAddr+"/24 dev "+tap+"; ip link set "+tap+" up")
 	t.Cleanup(func() { exec.Command("ip", "link", "del", tap).Run() })
-	ov := nfstest.NewOverlay(t, t.TempDir(), nil)
-	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
-	fs, err := handlefs.New(handlefs.Options{Key: [32]byte{7}, Seed: uint64(time.Now().UnixNano()), Logger: log})
+	s := &server{
+		ov:    nfstest.NewOverlay(t, t.TempDir(), fill),
+		log:   slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
+		cache: filepath.Join(t.TempDir(), "drc"),
+	}
+	if err := s.start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		s.stop()
+		s.ov.Unmount(t)
+	})
+	return s
+}
+
+// start starts the server, with nothing in memory of one before.
+func (s *server) start() error {
+	fs, err := handlefs.New(handlefs.Options{Key: [32]byte{7}, Seed: uint64(time.Now().UnixNano()), Logger: s.log})
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	x := nfsexport.Export{
-		ID: 0x5b1545100badcafe, Name: "5b154510", Path: exportPath, Dir: ov.Root, State: nfsexport.Ready,
-		Client: netip.MustParseAddr(clientAddr), Activity: new(nfsexport.Activity),
-	}
+	x := s.export()
 	if err := fs.Publish(x); err != nil {
-		t.Fatal(err)
+		return err
 	}
 	b := unfsd.New(unfsd.Config{
-		Store: fs, Addrs: []netip.Addr{netip.MustParseAddr(serverAddr)}, Log: log,
+		Store: fs, Addrs: []netip.Addr{netip.MustParseAddr(serverAddr)}, Log: s.log, CachePath: s.cache,
 		Mounter: mount3.MounterFunc(func(_ context.Context, path string, _ netip.AddrPort) ([]byte, mount3.Status) {
 			if path != exportPath {
 				return nil, mount3.ErrNoEnt
@@ -67,28 +96,23 @@ func serve(t testing.TB) *nfstest.Overlay {
 			return h, mount3.OK
 		}),
 	})
-	if err := b.Listen(t.Context()); err != nil {
-		t.Fatal(err)
+	if err := b.Listen(context.Background()); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- b.Serve(ctx) }()
-	t.Cleanup(func() {
+	s.stop = func() {
 		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("serving: %v", err)
+		if err := errors.Join(<-done, fs.Close()); err != nil {
+			s.log.Error("stopping the server", "err", err)
 		}
-		if err := fs.Close(); err != nil {
-			t.Error(err)
-		}
-		ov.Unmount(t)
-	})
-	return ov
+	}
+	return nil
 }
 
-// guest runs a script in a machine with a Linux 6.1 client, where the export is
-// mounted at /mnt, and gives its output.
-func guest(t *testing.T, options, script string, share ...string) (string, error) {
+// boot runs a script in a machine with Linux 6.1, and gives its output.
+func boot(t *testing.T, script string, options ...string) (string, error) {
 	t.Helper()
 	uml, err := filepath.Abs("../../scripts/uml")
 	if err != nil {
@@ -98,40 +122,23 @@ func guest(t *testing.T, options, script string, share ...string) (string, error
 	if end, ok := t.Deadline(); ok {
 		limit = time.Until(end) - 10*time.Second
 	}
-	mount := "mount -i -t nfs -o addr=" + serverAddr + ",vers=3,proto=tcp,nolock,mountproto=tcp" + options + " " + serverAddr + ":" + exportPath + " /mnt\n"
-	args := []string{"run", "--tap", tap, "--ip", clientAddr + "/24", "--mac", "02:00:00:00:07:02", "--timeout", fmt.Sprint(int(limit.Seconds()))}
-	for _, dir := range share {
-		args = append(args, "--share", dir) // this machine's /tmp is not the guest's
-	}
-	cmd := exec.Command(uml, append(args, "--", "sh", "-ec", mount+script)...)
+	args := append([]string{"run", "--timeout", fmt.Sprint(int(limit.Seconds()))}, options...)
+	cmd := exec.Command(uml, append(args, "--", "sh", "-ec", script)...)
 	cmd.Stderr = t.Output()
 	out, err := cmd.Output()
 	return string(out), err
 }
 
-// TestKernelClient runs the suite through a Linux kernel's NFS client.
-func TestKernelClient(t *testing.T) {
-	serve(t)
-	// Built anew: the race detector of this binary wants more memory than the
-	// guest has.
-	dir := t.TempDir()
-	suite := filepath.Join(dir, "suite")
-	build := exec.Command("go", "test", "-c", "-o", suite, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building the suite: %v\n%s", err, out)
+// guest is boot where the server's export is mounted at /mnt. The directories
+// to share are seen there too: this machine's /tmp is not the guest's.
+func guest(t *testing.T, options, script string, share ...string) (string, error) {
+	t.Helper()
+	mount := "mount -i -t nfs -o addr=" + serverAddr + ",vers=3,proto=tcp,nolock,mountproto=tcp" + options + " " + serverAddr + ":" + exportPath + " /mnt\n"
+	args := []string{"--tap", tap, "--ip", clientAddr + "/24", "--mac", "02:00:00:00:07:02"}
+	for _, dir := range share {
+		args = append(args, "--share", dir)
 	}
-	out, err := guest(t, "", "umask 0; "+suite+" -test.run='^TestMounted$' -test.v -dir /mnt", dir)
-	if err != nil {
-		var failed []string
-		for line := range strings.Lines(out) {
-			if !strings.Contains(line, "--- PASS") && !strings.Contains(line, "=== RUN") {
-				failed = append(failed, line)
-			}
-		}
-		t.Errorf("in the guest: %v\n%s", err, strings.Join(failed, ""))
-	}
-	t.Logf("%d checks passed", strings.Count(out, "--- PASS"))
+	return boot(t, mount+script, args...)
 }
 
 // everyday is what programs do on a root file system: a client kernel's caches,
@@ -191,7 +198,7 @@ say done
 
 // TestEverydayWork does on our root what people and programs do.
 func TestEverydayWork(t *testing.T) {
-	ov := serve(t)
+	s := serve(t, nil)
 	goroot, err := exec.Command("go", "env", "GOROOT").Output() // a source tree that is always there
 	if err != nil {
 		t.Fatal(err)
@@ -200,7 +207,7 @@ func TestEverydayWork(t *testing.T) {
 	if err != nil || !strings.HasSuffix(out, "everyday: done\n") {
 		t.Errorf("in the guest: %v\n%s", err, out)
 	}
-	if left, err := os.ReadDir(ov.Root); err != nil || len(left) != 0 {
+	if left, err := os.ReadDir(s.ov.Root); err != nil || len(left) != 0 {
 		t.Errorf("%d names are left, %v", len(left), err)
 	}
 }
@@ -213,7 +220,7 @@ func TestGuest(t *testing.T) {
 	if *guestFlag == "" {
 		return
 	}
-	serve(t)
+	serve(t, nil)
 	out, err := guest(t, "", *guestFlag)
 	t.Logf("%s", out)
 	if err != nil {

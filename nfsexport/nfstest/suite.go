@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,37 +17,49 @@ type check struct {
 	f    func(e *env)
 }
 
+// groups are all checks.
+var groups = []struct {
+	name   string
+	kernel bool // only for clients that go through a kernel
+	checks []check
+}{
+	{"names", false, nameChecks},
+	{"create", false, createChecks},
+	{"attributes", false, attrChecks},
+	{"times", false, timeChecks},
+	{"permissions", false, permChecks},
+	{"set-id", false, setidChecks},
+	{"data", false, dataChecks},
+	{"remove", false, removeChecks},
+	{"rename", false, renameChecks},
+	{"links", false, linkChecks},
+	{"directories", false, dirChecks},
+	{"golden", false, goldenChecks},
+	{"open", true, openChecks},
+	{"nodes", true, nodeChecks},
+	{"beyond", true, beyondChecks},
+}
+
 // Run runs the whole suite on c, one subtest per check, each in a new directory
-// of its own below the root. c must be root's view.
-func Run(t *testing.T, c Client) {
-	for _, group := range []struct {
-		name   string
-		checks []check
-	}{
-		{"names", nameChecks},
-		{"create", createChecks},
-		{"attributes", attrChecks},
-		{"times", timeChecks},
-		{"permissions", permChecks},
-		{"set-id", setidChecks},
-		{"data", dataChecks},
-		{"remove", removeChecks},
-		{"rename", renameChecks},
-		{"links", linkChecks},
-		{"directories", dirChecks},
-	} {
+// of its own below the root. c must be root's view of an overlay over a layer
+// that Golden filled. restart ends the server and starts it again, if there is one.
+func Run(t *testing.T, c Client, restart func() error) {
+	for _, group := range groups {
+		if group.kernel && !c.Kernel() {
+			continue
+		}
 		t.Run(group.name, func(t *testing.T) {
 			for _, ch := range group.checks {
-				t.Run(ch.name, func(t *testing.T) { runCheck(t, c, group.name, ch) })
+				t.Run(ch.name, func(t *testing.T) { runCheck(t, c, restart, group.name, ch) })
 			}
 		})
 	}
 }
 
-func runCheck(t *testing.T, c Client, group string, ch check) {
+func runCheck(t *testing.T, c Client, restart func() error, group string, ch check) {
 	dir := "nfstest." + group + "." + strings.ReplaceAll(ch.name, " ", "-")
 	removeAll(c, dir)
-	e := &env{T: t, Client: c, dir: dir}
+	e := &env{T: t, Client: c, dir: dir, restarts: restart}
 	e.must(c.Mkdir(dir, 0o777))
 	e.must(c.Chmod(dir, 0o777))
 	ch.f(e)
@@ -85,7 +98,16 @@ func removeAll(c Client, path string) {
 type env struct {
 	*testing.T
 	Client
-	dir string
+	dir      string
+	restarts func() error
+}
+
+// restart restarts the server, where there is one.
+func (e *env) restart() error {
+	if e.restarts == nil {
+		return nil
+	}
+	return e.restarts()
 }
 
 // p is the path of a name in the check's directory.
@@ -205,6 +227,18 @@ func (e *env) names(path string, want ...string) {
 	if got := e.list(path); !slices.Equal(got, want) {
 		e.Errorf("%s holds %s, want %s", path, short(got), short(want))
 	}
+}
+
+// left is names once a kernel's client has removed what it kept for open files,
+// which it does behind the last close.
+func (e *env) left(path string, want ...string) {
+	e.Helper()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if !slices.ContainsFunc(e.list(path), func(n string) bool { return strings.HasPrefix(n, ".nfs") }) {
+			break
+		}
+	}
+	e.names(path, want...)
 }
 
 func short(s []string) string {

@@ -2,14 +2,19 @@ package nfstest
 
 import (
 	"flag"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
 
-var dirFlag = flag.String("dir", "", "run the suite on this mounted directory instead of a local overlay")
+var (
+	dirFlag     = flag.String("dir", "", "run the suite on this mounted directory instead of a local overlay")
+	restartFlag = flag.String("restart", "", "the shell command that restarts the server of -dir")
+)
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -30,7 +35,17 @@ func TestMounted(t *testing.T) {
 		if err := os.Chmod(filepath.Dir(base), 0o755); err != nil { // other users must get there
 			t.Fatal(err)
 		}
-		dir = NewOverlay(t, base, nil).Root
+		dir = NewOverlay(t, base, Golden(t)).Root
 	}
-	Run(t, Mounted(dir))
+	var restart func() error
+	if *restartFlag != "" {
+		restart = func() error {
+			out, err := exec.Command("sh", "-ec", *restartFlag).CombinedOutput()
+			if err != nil {
+				return fmt.Errorf("restarting the server: %w: %s", err, out)
+			}
+			return nil
+		}
+	}
+	Run(t, Mounted(dir), restart)
 }
