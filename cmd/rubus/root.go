@@ -47,7 +47,7 @@ devices.yaml names.`,
 	}
 	add("", newVersionCmd(g))
 	add(groupServer, newServeCmd(g), newCheckCmd(g), newReloadCmd(g), newStatusCmd(g))
-	add(groupBoards, newDeviceCmd(g), newImageCmd(g), newSimulateCmd(g))
+	add(groupBoards, newDeviceCmd(g), newImageCmd(g), newSimulateCmd(g), newSDCardCmd(g))
 	return root
 }
 

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -28,6 +30,7 @@ func TestMain(m *testing.M) {
 //	daemon FILE        a daemon answers as FILE (JSON) says, and notes what it
 //	                   was asked to change in $WORK/calls
 //	widest N FILE      no line of FILE has more than N characters
+//	bootloader N FILE  FILE is a bootloader of N bytes with an order of 0xf41
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -40,7 +43,7 @@ func TestScript(t *testing.T) {
 			e.Setenv("RUBUS_DEVICES", filepath.Join(e.WorkDir, "devices.yaml"))
 			return os.MkdirAll(filepath.Join(e.WorkDir, "run"), 0o700)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"daemon": startScripted, "widest": widest},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"daemon": startScripted, "widest": widest, "bootloader": makeBootloader},
 	})
 }
 
@@ -56,6 +59,26 @@ func widest(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("%d characters: %s", n, line)
 		}
 	}
+}
+
+func makeBootloader(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: bootloader N FILE")
+	}
+	var size int
+	_, err := fmt.Sscan(args[0], &size)
+	ts.Check(err)
+	b := bytes.Repeat([]byte{0xff}, size)
+	const at = 0x72e00
+	put := func(at int, magic uint32, body []byte) {
+		binary.BigEndian.PutUint32(b[at:], magic)
+		binary.BigEndian.PutUint32(b[at+4:], uint32(len(body)))
+		copy(b[at+8:], body)
+	}
+	put(0, 0x55aaf00f, make([]byte, at-8))
+	put(at, 0x55aaf11f, append([]byte("bootconf.txt\x00\x00\x00\x00"), "[all]\nBOOT_ORDER=0xf41\n"...))
+	ts.Check(os.MkdirAll(filepath.Dir(ts.MkAbs(args[1])), 0o755))
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), b, 0o644))
 }
 
 // scripted is a daemon for scripts: what it knows is a file.
