@@ -45,8 +45,8 @@ func (l *lab) serve(settings ...string) *daemon {
 	return d
 }
 
-// start starts the daemon and waits until it serves.
-func (d *daemon) start() {
+// launch starts the daemon.
+func (d *daemon) launch() {
 	d.l.t.Helper()
 	f, err := os.OpenFile(d.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	must(d.l.t, err)
@@ -57,6 +57,12 @@ func (d *daemon) start() {
 	cmd.Stdout, cmd.Stderr = f, f
 	d.p, err = child.Start(cmd)
 	must(d.l.t, err)
+}
+
+// start starts the daemon and waits until it serves.
+func (d *daemon) start() {
+	d.l.t.Helper()
+	d.launch()
 	d.l.until(30*time.Second, "rubus serves", func() error {
 		select {
 		case <-d.p.Done():

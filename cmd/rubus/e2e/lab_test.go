@@ -130,21 +130,29 @@ func (l *lab) until(limit time.Duration, what string, ok func() error) {
 
 func until(t *testing.T, limit time.Duration, what string, ok func() error) {
 	t.Helper()
+	if err := poll(t, limit, ok); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// poll is until without the verdict.
+func poll(t *testing.T, limit time.Duration, ok func() error) error {
+	t.Helper()
 	deadline := time.Now().Add(limit)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		err := ok()
 		if err == nil {
-			return
+			return nil
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %v: %v", what, limit, err)
+			return fmt.Errorf("not within %v: %w", limit, err)
 		}
 		select {
 		case <-tick.C:
 		case <-t.Context().Done():
-			t.Fatalf("%s: %v", what, err)
+			return err
 		}
 	}
 }

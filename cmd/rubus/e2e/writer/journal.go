@@ -84,7 +84,9 @@ func readJournal(name string) (*account, error) {
 		begun = nil
 	}
 	if begun != nil {
-		return nil, fmt.Errorf("%s: op %d has not ended: %+v", name, begun.N, *begun)
+		if err := a.add(begun, failed+"it has not ended"); err != nil {
+			return nil, err
+		}
 	}
 	return a, lines.Err()
 }

@@ -39,6 +39,10 @@ type node struct {
 	kids  map[string]*node // of a directory
 	mtime int64            // nanoseconds; 0: whatever it is
 
+	// golden: from the image. An overlay counts its own entry for a copy of such
+	// a file (in its index) as a link, from the next mount on.
+	golden bool
+
 	// silly: a file that was open lost its name here, so the client's own name
 	// for it (.nfs...) may be here still.
 	silly bool
@@ -94,7 +98,7 @@ func (m *model) apply(o *op) error {
 		if o.Do == "mkdir" {
 			made.kids = map[string]*node{}
 		}
-		made.text = o.To
+		made.text, made.golden = o.To, o.N < 0
 		m.drop(at, name)
 		at.kids[name] = made
 		return nil
