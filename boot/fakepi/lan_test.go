@@ -79,14 +79,8 @@ func both() []offer {
 // play runs a board's firmware against the lan.
 func play(t *testing.T, l *lan, model string) (*Result, error) {
 	t.Helper()
-	boardEnd, serverEnd := nic.Pipe()
-	ctx, cancel := context.WithCancel(t.Context())
-	l.t, l.stack, l.transfers = t, nic.NewStack(serverEnd, device.MAC{2, 0, 0, 0, 0, 1}), map[uint16]*served{}
-	l.stack.SetAddr(netip.PrefixFrom(lanServer, 24), netip.Addr{})
-	done := make(chan struct{})
-	go func() { defer close(done); l.serve(ctx) }()
-	defer func() { cancel(); boardEnd.Close(); <-done }()
-
+	ctx, boardEnd, stop := l.start(t)
+	defer stop()
 	serial, err := device.ParseSerial("b66c4c16")
 	if err != nil {
 		t.Fatal(err)
@@ -96,6 +90,17 @@ func play(t *testing.T, l *lan, model string) (*Result, error) {
 		t.Fatal(err)
 	}
 	return Run(ctx, b, Options{Link: boardEnd, Rand: rand.New(rand.NewPCG(1, 2))})
+}
+
+// start starts the lan and gives the board's end of the cable.
+func (l *lan) start(t *testing.T) (ctx context.Context, boardEnd nic.Link, stop func()) {
+	boardEnd, serverEnd := nic.Pipe()
+	ctx, cancel := context.WithCancel(t.Context())
+	l.t, l.stack, l.transfers = t, nic.NewStack(serverEnd, device.MAC{2, 0, 0, 0, 0, 1}), map[uint16]*served{}
+	l.stack.SetAddr(netip.PrefixFrom(lanServer, 24), netip.Addr{})
+	done := make(chan struct{})
+	go func() { defer close(done); l.serve(ctx) }()
+	return ctx, boardEnd, func() { cancel(); boardEnd.Close(); <-done }
 }
 
 func (l *lan) serve(ctx context.Context) {

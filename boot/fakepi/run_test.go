@@ -268,7 +268,33 @@ func TestWhomToFollow(t *testing.T) {
 						t.Errorf("%s goes to %q, want %q (%v)\n%s", model, got, want, err, trace(res.Events))
 					}
 				})
+				synctest.Test(t, func(t *testing.T) { surveyed(t, c.offers, model, want) })
 			}
 		})
+	}
+}
+
+// surveyed wants a survey to say of a model what its boot does.
+func surveyed(t *testing.T, offers []offer, model, want string) {
+	t.Helper()
+	l := &lan{offers: offers}
+	ctx, link, stop := l.start(t)
+	defer stop()
+	boards := []Board{
+		testBoard(t, "3b", "b66c4c16", "02:00:00:00:00:17", 0), testBoard(t, model, "b66c4c16", "02:00:00:00:00:17", 0),
+	}
+	heard, err := Survey(ctx, link, boards, 3*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := ""
+	if heard[1].Server.IsValid() {
+		got = heard[1].Server.String()
+	}
+	if got != want || len(heard) != 2 || len(heard[1].Offers) != len(offers) || heard[1].Model.Name != model {
+		t.Errorf("a survey says that a %s goes to %q, want %q: %+v", model, got, want, heard)
+	}
+	if len(l.requests) > 0 {
+		t.Error("a survey takes a lease")
 	}
 }

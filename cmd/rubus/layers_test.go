@@ -22,7 +22,7 @@ func house() map[string][]string {
 		// The command wires all but test helpers; nobody imports it.
 		"cmd/rubus": {
 			"boot", "boot/eeprom", "boot/fakepi", "boot/fakepi/child", "boot/fakepi/emulator", "boot/fakepi/nic", "boot/neigh", "boot/proxydhcp", "boot/sdcard", "boot/tftp",
-			"cmd/internal/control", "cmd/internal/lograte", "cmd/internal/ports", "cmd/internal/progress", "cmd/internal/simnet", "cmd/internal/ui",
+			"cmd/internal/control", "cmd/internal/doctor", "cmd/internal/lograte", "cmd/internal/ports", "cmd/internal/progress", "cmd/internal/simnet", "cmd/internal/ui",
 			"config", "config/device", "config/examples", "config/schema",
 			"images", "images/imageref", "images/importer",
 			"nfsexport", "nfsexport/handlefs", "nfsexport/mount3", "nfsexport/unfsd", "overlay",
@@ -31,6 +31,7 @@ func house() map[string][]string {
 		"cmd/rubus/e2e/flow":    {},
 		"cmd/rubus/e2e/writer":  {},
 		"cmd/internal/control":  {"config/device", "images/imageref"},
+		"cmd/internal/doctor":   {"boot/fakepi", "cmd/internal/ports"},
 		"cmd/internal/lograte":  {},
 		"cmd/internal/ports":    {},
 		"cmd/internal/progress": {},

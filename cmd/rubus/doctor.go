@@ -1,0 +1,312 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rubus/boot/fakepi"
+	"rubus/boot/fakepi/nic"
+	"rubus/cmd/internal/doctor"
+	"rubus/cmd/internal/ports"
+	"rubus/cmd/internal/ui"
+	"rubus/config"
+	"rubus/config/device"
+	"rubus/images"
+	"rubus/overlay"
+)
+
+// doctorReport is what "rubus doctor --json" prints.
+type doctorReport struct {
+	OK       bool             `json:"ok"`
+	Findings []doctor.Finding `json:"findings"`
+	Firewall doctor.Rules     `json:"firewall"`
+}
+
+// newDoctorCmd is "rubus doctor".
+func newDoctorCmd(g *globals) *cobra.Command {
+	var wait time.Duration
+	var rules bool
+	c := &cobra.Command{
+		Use:   "doctor",
+		Short: "Look at this host and its network before the first Pi",
+		Long: `Look at what boards will need: free ports, interfaces, a state directory that
+carries overlays, the firewall, the kernel's limits, the clock, the images. Then
+ask the network as each kind of Pi does, and listen: who gives out addresses,
+whom a board would get its files from, and whether the switch speaks spanning
+tree. No lease is taken and nothing is changed.
+
+Each finding says what was found, why it matters and what to do. Exit code 1:
+something must be mended before a board can boot. Needs root.`,
+		Example: `  rubus doctor
+  rubus doctor --listen 0       # this host alone
+  rubus doctor --firewall       # the rules that open the ports in use`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return examine(c.Context(), g, wait, rules) },
+	}
+	c.Flags().DurationVar(&wait, "listen", 10*time.Second, "listen to the network for this `long`; 0: not at all")
+	c.Flags().BoolVar(&rules, "firewall", false, "print the firewall rules for the ports in use and nothing else")
+	return c
+}
+
+func examine(ctx context.Context, g *globals, wait time.Duration, rulesOnly bool) error {
+	if wait < 0 {
+		return ui.Usagef("--listen wants a time of 0 or more")
+	}
+	var report doctorReport
+	conf, findings := examineConfig(g)
+	d := config.DefaultDaemon()
+	if conf != nil {
+		d = conf.Daemon()
+	}
+	if g.StateDir != "" {
+		d.State = g.StateDir
+	}
+	wanted := wantedPorts(d)
+	var named []string
+	for _, l := range d.Listen {
+		if l.Interface != "" {
+			named = append(named, l.Interface)
+		}
+	}
+	report.Firewall = doctor.FirewallRules(wanted, named)
+	if rulesOnly {
+		return printRules(g, report.Firewall)
+	}
+	findings = append(findings, examineHost(ctx, g, d, wanted, report.Firewall)...)
+	findings = append(findings, examineImages(d.State, conf)...)
+	if wait > 0 {
+		if !g.JSON {
+			g.notef("listening to the network for %s", wait)
+		}
+		for _, i := range ethernets(d.Listen) {
+			findings = append(findings, examineLAN(ctx, i, wait)...)
+		}
+	}
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	report.OK, report.Findings = !doctor.Failed(findings), findings
+	if g.JSON {
+		if err := g.printJSON(report); err != nil {
+			return err
+		}
+	} else {
+		printFindings(g, findings)
+	}
+	if !report.OK {
+		return ui.ErrSilent
+	}
+	return nil
+}
+
+// examineConfig loads both files; conf is nil when that cannot be done.
+func examineConfig(g *globals) (conf *config.Snapshot, out []doctor.Finding) {
+	conf, err := config.Load(config.Paths{Daemon: g.ConfigFile, Devices: g.DevicesFile})
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		out = append(out, doctor.Finding{
+			Check: "configuration", Level: doctor.Warning, What: err.Error(), Why: "no board is known",
+			Do: "\"rubus device add SERIAL --image NAME\" makes the file",
+		})
+		// rubus.yaml holds without it.
+		conf, err = config.Load(config.Paths{Daemon: g.ConfigFile})
+		if err != nil {
+			out = append(out, doctor.Finding{Check: "configuration", Level: doctor.Failure, What: err.Error(), Why: "the daemon does not take it", Do: "mend it; \"rubus check\" says the same"})
+		}
+	case err != nil:
+		out = append(out, doctor.Finding{
+			Check: "configuration", Level: doctor.Failure, What: err.Error(),
+			Why: "the daemon does not take it", Do: "mend it; \"rubus check\" says the same",
+		})
+	default:
+		out = append(out, doctor.Finding{Check: "configuration", Level: doctor.OK, What: count(int64(len(conf.Devices())), "device")})
+	}
+	return conf, out
+}
+
+// wantedPorts are the ports that a daemon opens.
+func wantedPorts(d config.Daemon) []doctor.Port {
+	out := []doctor.Port{{Network: "udp", Port: d.TFTP.Port, For: "TFTP"}}
+	if d.DHCP.Mode != config.DHCPOff {
+		out = append(out, doctor.Port{Network: "udp", Port: 67, For: "DHCP", Shared: true})
+	}
+	if d.NFS.Portmap {
+		out = append(out, doctor.Port{Network: "tcp", Port: d.NFS.PortmapPort, For: "portmap"},
+			doctor.Port{Network: "udp", Port: d.NFS.PortmapPort, For: "portmap"})
+	}
+	return append(out, doctor.Port{Network: "tcp", Port: d.NFS.Port, For: "NFS"},
+		doctor.Port{Network: "tcp", Port: d.NFS.MountPort, For: "MOUNT"}, doctor.Port{Network: "udp", Port: d.NFS.MountPort, For: "MOUNT"})
+}
+
+func examineHost(ctx context.Context, g *globals, d config.Daemon, wanted []doctor.Port, rules doctor.Rules) []doctor.Finding {
+	var out []doctor.Finding
+	addrs := []netip.Addr{netip.IPv4Unspecified()}
+	if len(d.Listen) > 0 {
+		addrs = nil
+	}
+	for _, l := range d.Listen {
+		if l.Interface != "" {
+			out = append(out, doctor.Interface(l.Interface))
+		}
+		if at, err := ports.Addresses(l.Interface, l.Address); err == nil {
+			addrs = append(addrs, at...)
+		}
+	}
+	// A daemon that runs has the ports, and should.
+	var own func(string) bool
+	if _, err := g.daemon().Status(ctx); err == nil {
+		own = func(holder string) bool { return strings.HasPrefix(holder, "rubus") }
+	}
+	out = append(out, doctor.Ports(wanted, addrs, own)...)
+	out = append(out, doctor.State(ctx, d.State, d.Reserve, overlay.Probe)...)
+	out = append(out, doctor.Firewall(ctx, rules))
+	out = append(out, doctor.Limits()...)
+	built, err := time.Parse(time.RFC3339, thisBuild().Time)
+	if err != nil {
+		built = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
+	return append(out, doctor.Clock(time.Now(), built))
+}
+
+// examineImages looks at each image that devices.yaml asks for, or at all that
+// have a tag.
+func examineImages(state string, conf *config.Snapshot) []doctor.Finding {
+	dir := filepath.Join(state, "images")
+	_, err := os.Stat(dir) // a look must not make a store
+	var store *images.Store
+	if err == nil {
+		store, err = images.Open(dir)
+	}
+	if err != nil {
+		return []doctor.Finding{{Check: "images", Level: doctor.Warning, What: err.Error(), Why: "no board has anything to boot", Do: "rubus image import NAME SOURCE"}}
+	}
+	wanted := map[string]bool{}
+	if conf != nil {
+		for _, d := range conf.Devices() {
+			wanted[d.Image.String()] = true
+		}
+		if u := conf.Unknown(); u.Policy == config.UnknownBoot {
+			wanted[u.Device.Image.String()] = true
+		}
+	}
+	var out []doctor.Finding
+	for _, name := range slices.Sorted(maps.Keys(wanted)) {
+		v, err := resolveImage(store, name)
+		if err != nil {
+			out = append(out, doctor.Finding{Check: "images", Level: doctor.Failure, What: err.Error(), Why: "devices.yaml asks for it", Do: "rubus image import " + strings.Split(name, "@")[0] + " SOURCE"})
+			continue
+		}
+		boot, err := fs.Sub(store.Files(v), v.Boot)
+		if err == nil {
+			out = append(out, doctor.Image(v.Ref.String(), boot))
+		}
+	}
+	if len(out) == 0 {
+		out = append(out, doctor.Finding{Check: "images", Level: doctor.Note, What: "devices.yaml asks for no image", Why: "no board has anything to boot", Do: "rubus image import NAME SOURCE"})
+	}
+	return out
+}
+
+// ethernets are the interfaces to ask on: those that are named or have a named
+// address, or all Ethernet ones that are up.
+func ethernets(listen []config.Listen) []net.Interface {
+	all, err := net.Interfaces()
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(all, func(i net.Interface) bool {
+		if i.Flags&net.FlagUp == 0 || i.Flags&net.FlagBroadcast == 0 || len(i.HardwareAddr) != 6 {
+			return true
+		}
+		at, err := ports.Addresses(i.Name, netip.Addr{})
+		if err != nil {
+			return true
+		}
+		return len(listen) > 0 && !slices.ContainsFunc(listen, func(l config.Listen) bool {
+			return l.Interface == i.Name || (l.Address.IsValid() && slices.Contains(at, l.Address))
+		})
+	})
+}
+
+// The board that asks: no Pi has this address or serial.
+const (
+	doctorMAC    = "02:72:75:62:75:73"
+	doctorSerial = "d0c70000"
+)
+
+// examineLAN asks on one interface as every model does, and listens.
+func examineLAN(ctx context.Context, ifi net.Interface, wait time.Duration) []doctor.Finding {
+	failed := func(err error) []doctor.Finding {
+		return []doctor.Finding{{Check: "dhcp", Level: doctor.Warning, What: fmt.Sprintf("%s: %v", ifi.Name, err), Why: "the network could not be asked", Do: "run this as root"}}
+	}
+	var boards []fakepi.Board
+	for _, m := range fakepi.Models() {
+		serial, err := device.ParseSerial(doctorSerial)
+		mac, err2 := device.ParseMAC(doctorMAC)
+		b, err3 := fakepi.NewBoard(m.Name, serial, mac)
+		if err := errors.Join(err, err2, err3); err != nil {
+			return failed(err)
+		}
+		boards = append(boards, b)
+	}
+	link, err := nic.Open(ifi.Name)
+	if err != nil {
+		return failed(err)
+	}
+	defer link.Close()
+	tree := make(chan []doctor.Finding, 1)
+	go func() {
+		f, err := doctor.SpanningTree(ctx, ifi.Name, wait)
+		if err != nil {
+			tree <- failed(err)
+			return
+		}
+		tree <- []doctor.Finding{f}
+	}()
+	heard, err := fakepi.Survey(ctx, link, boards, wait)
+	if err != nil {
+		return append(failed(err), <-tree...)
+	}
+	own, err := ports.Addresses(ifi.Name, netip.Addr{})
+	if err != nil {
+		return append(failed(err), <-tree...)
+	}
+	return append(doctor.Survey(ifi.Name, heard, own), <-tree...)
+}
+
+func printFindings(g *globals, all []doctor.Finding) {
+	for _, f := range all {
+		fmt.Fprintf(g.Stdout, "%-8s %s\n", f.Level, strings.ReplaceAll(f.What, "\n", "\n         "))
+		if f.Why != "" {
+			fmt.Fprintf(g.Stdout, "         why: %s\n", f.Why)
+		}
+		if f.Do != "" {
+			fmt.Fprintf(g.Stdout, "         do:  %s\n", strings.ReplaceAll(f.Do, "\n", "\n              "))
+		}
+	}
+}
+
+func printRules(g *globals, r doctor.Rules) error {
+	if g.JSON {
+		return g.printJSON(r)
+	}
+	for _, s := range []struct {
+		name  string
+		lines []string
+	}{{"nftables", r.Nftables}, {"ufw", r.UFW}, {"firewalld", r.Firewalld}} {
+		fmt.Fprintf(g.Stdout, "# %s\n%s\n", s.name, strings.Join(s.lines, "\n"))
+	}
+	return nil
+}
