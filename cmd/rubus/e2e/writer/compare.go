@@ -3,17 +3,21 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
 // compare says how what is below dir differs from what the journals say. The
-// first line counts; each other line is a finding.
+// first line counts; each other line is a finding. What is left of removed open
+// files under the client's names is counted on its own.
 func compare(dir, journals string) error {
 	var sum account
 	var wrong []string
+	left := leftovers{}
 	for i := range workers {
 		a, err := readJournal(journalName(journals, i))
 		if err != nil {
@@ -23,9 +27,12 @@ func compare(dir, journals string) error {
 		sum.tolerated += a.tolerated
 		sum.notes = append(sum.notes, a.notes...)
 		sum.failures = append(sum.failures, a.failures...)
-		wrong = append(wrong, differences(workerDir(dir, i), a.model.root)...)
+		if err := left.find(workerDir(dir, i)); err != nil {
+			wrong = append(wrong, err.Error())
+		}
+		wrong = append(wrong, left.differences(workerDir(dir, i), a.model.root)...)
 	}
-	fmt.Printf("ops=%d tolerated=%d failed=%d wrong=%d\n", sum.ops, sum.tolerated, len(sum.failures), len(wrong))
+	fmt.Printf("ops=%d tolerated=%d failed=%d wrong=%d left=%d\n", sum.ops, sum.tolerated, len(sum.failures), len(wrong), left.names())
 	for _, l := range [][]string{sum.failures, wrong, sum.notes} {
 		for _, s := range l {
 			fmt.Println(s)
@@ -34,8 +41,33 @@ func compare(dir, journals string) error {
 	return nil
 }
 
+// leftovers are how many of the client's names for removed open files (.nfs...)
+// each object has, by its number.
+type leftovers map[uint64]int
+
+func isLeftover(name string) bool { return strings.HasPrefix(name, ".nfs") }
+
+func (l leftovers) find(dir string) error {
+	return filepath.WalkDir(dir, func(p string, e fs.DirEntry, err error) error {
+		if err != nil || !isLeftover(e.Name()) {
+			return err
+		}
+		var st unix.Stat_t
+		err = unix.Lstat(p, &st)
+		l[st.Ino]++
+		return err
+	})
+}
+
+func (l leftovers) names() (n int) {
+	for _, of := range l {
+		n += of
+	}
+	return n
+}
+
 // differences says how a directory differs from what it must be.
-func differences(at string, want *node) (found []string) {
+func (l leftovers) differences(at string, want *node) (found []string) {
 	list, err := os.ReadDir(at)
 	if err != nil {
 		return []string{err.Error()}
@@ -43,7 +75,7 @@ func differences(at string, want *node) (found []string) {
 	there := map[string]bool{}
 	for _, e := range list {
 		there[e.Name()] = true
-		if want.kids[e.Name()] == nil {
+		if want.kids[e.Name()] == nil && !isLeftover(e.Name()) {
 			found = append(found, fmt.Sprintf("%s: there, and should not be", filepath.Join(at, e.Name())))
 		}
 	}
@@ -53,15 +85,15 @@ func differences(at string, want *node) (found []string) {
 		case !there[name]:
 			found = append(found, p+": lost")
 		case n.kind == dir:
-			found = append(append(found, wrongAttr(p, n)...), differences(p, n)...)
+			found = append(append(found, l.wrongAttr(p, n)...), l.differences(p, n)...)
 		default:
-			found = append(append(found, wrongAttr(p, n)...), wrongContent(p, n)...)
+			found = append(append(found, l.wrongAttr(p, n)...), wrongContent(p, n)...)
 		}
 	}
 	return found
 }
 
-func wrongAttr(p string, n *node) (found []string) {
+func (l leftovers) wrongAttr(p string, n *node) (found []string) {
 	var st unix.Stat_t
 	if err := unix.Lstat(p, &st); err != nil {
 		return []string{fmt.Sprintf("%s: %v", p, err)}
@@ -75,7 +107,7 @@ func wrongAttr(p string, n *node) (found []string) {
 	if n.kind != symlink && st.Mode&0o7777 != n.mode {
 		say("mode", fmt.Sprintf("%o", st.Mode&0o7777), fmt.Sprintf("%o", n.mode))
 	}
-	if l := int(st.Nlink); n.kind != dir && l != n.links && !(n.golden && l == n.links+1) {
+	if links := int(st.Nlink) - l[st.Ino]; n.kind != dir && links != n.links && !(n.golden && links == n.links+1) {
 		say("links", st.Nlink, n.links)
 	}
 	if n.kind == file && st.Size != int64(len(n.data)) {

@@ -44,8 +44,9 @@ type node struct {
 	golden bool
 
 	// silly: a file that was open lost its name here, so the client's own name
-	// for it (.nfs...) may be here still.
-	silly bool
+	// for it (.nfs...) may be here still; stuck: it will stay, as the client was
+	// told that there was nothing to rename.
+	silly, stuck bool
 }
 
 // model is what the journal says is there.

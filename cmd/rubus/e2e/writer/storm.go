@@ -119,6 +119,9 @@ func (w *worker) one(o *op) error {
 	default:
 		done = failed + err.Error()
 	}
+	if at, _ := w.model.parent(o.Path); o.Do == "unlink" && done != ok && w.model.held == w.model.find(o.Path) {
+		at.stuck = true
+	}
 	if happened(o, done) {
 		if err := w.model.apply(o); err != nil {
 			return err
@@ -155,7 +158,8 @@ func (w *worker) pick() *op {
 		return w.on("unlink", c.plain, nil)
 	case r < 18:
 		return w.on("rmdir", c.empty, func(o *op) bool {
-			return !w.model.gone || w.model.find(o.Path) != w.model.heldDir
+			n := w.model.find(o.Path)
+			return !n.stuck && (!w.model.gone || n != w.model.heldDir)
 		})
 	case r < 36:
 		return w.on("rename", c.all, func(o *op) bool { return w.target(o, c) })
@@ -291,6 +295,8 @@ func (w *worker) target(o *op, c *choice) bool {
 		return false
 	}
 	over := w.model.find(o.To)
-	// The names of one file renamed to each other stay (rename(2)).
-	return over == nil || over != n && !over.silly
+	// The names of one file renamed to each other stay (rename(2)). A client makes
+	// two renames of one onto an open file; if the first is done and says that
+	// it was not, nobody can tell what there is.
+	return over == nil || over != n && over != w.model.held && !over.silly
 }
