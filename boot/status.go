@@ -39,7 +39,9 @@ type Status struct {
 	Evidence         Evidence
 	// Calls, BytesRead and BytesWritten count NFS on the present root.
 	Calls, BytesRead, BytesWritten uint64
-	Slots                          []Slot
+	// Activity is what NFS sees of the present root, live; nil: no root.
+	Activity *nfsexport.Activity
+	Slots    []Slot
 }
 
 // Boards lists all boards that have an entry or a record, by serial.
@@ -100,6 +102,7 @@ func (f *Fleet) fill(st *Status, b *board) {
 	cur := rec.inState(SlotCurrent)
 	if cur != nil {
 		if a := b.activity[cur.N]; a != nil {
+			st.Activity = a
 			st.Calls, st.BytesRead, st.BytesWritten = a.Calls.Load(), a.BytesRead.Load(), a.BytesWritten.Load()
 		}
 	}

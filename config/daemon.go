@@ -53,6 +53,8 @@ type NFS struct {
 	InsecurePorts bool
 	// Sync puts metadata on disk before a call is answered.
 	Sync bool
+	// SlowCall is how long a call may take before it is logged; 0: for ever.
+	SlowCall time.Duration
 }
 
 // TFTP is the section "tftp".
@@ -89,7 +91,7 @@ type Control struct {
 func DefaultDaemon() Daemon {
 	return Daemon{
 		State:   "/var/lib/rubus",
-		NFS:     NFS{Port: 2049, MountPort: 20048, PortmapPort: 111, Portmap: true, Sync: true},
+		NFS:     NFS{Port: 2049, MountPort: 20048, PortmapPort: 111, Portmap: true, Sync: true, SlowCall: time.Second},
 		TFTP:    TFTP{Port: 69},
 		DHCP:    DHCP{Mode: DHCPProxy},
 		Reserve: 1 << 30,
@@ -141,13 +143,16 @@ func (r *reader) daemon(data []byte) Daemon {
 		d.Listen = r.listen(n)
 	}
 	if n := m["nfs"]; n != nil {
-		f := r.fields(n, "nfs", []string{"port", "mount_port", "portmap_port", "portmap", "insecure_ports", "sync"}, nil)
+		f := r.fields(n, "nfs", []string{"port", "mount_port", "portmap_port", "portmap", "insecure_ports", "sync", "slow_call"}, nil)
 		r.port(f["port"], "nfs.port", &d.NFS.Port)
 		r.port(f["mount_port"], "nfs.mount_port", &d.NFS.MountPort)
 		r.port(f["portmap_port"], "nfs.portmap_port", &d.NFS.PortmapPort)
 		r.flag(f["portmap"], "nfs.portmap", &d.NFS.Portmap)
 		r.flag(f["insecure_ports"], "nfs.insecure_ports", &d.NFS.InsecurePorts)
 		r.flag(f["sync"], "nfs.sync", &d.NFS.Sync)
+		if v := f["slow_call"]; v != nil {
+			d.NFS.SlowCall = r.duration(v, "nfs.slow_call", 0, d.NFS.SlowCall)
+		}
 		r.distinctPorts(n.Line, d.NFS)
 	}
 	if n := m["tftp"]; n != nil {

@@ -1,11 +1,9 @@
-// Package nfsexport says what is exported to whom: values only.
 package nfsexport
 
 import (
 	"fmt"
 	"net/netip"
 	"strconv"
-	"sync/atomic"
 )
 
 // ID is the identity of one export: a random number that is written down with
@@ -75,22 +73,4 @@ type Export struct {
 // and does not allocate: it runs on every call.
 func (e *Export) Allowed(peer netip.AddrPort) bool {
 	return e.Client.IsValid() && peer.Addr().Unmap() == e.Client.Unmap() && (e.InsecurePorts || peer.Port() < 1024)
-}
-
-// Activity is what a server saw of one export. All fields are written by the
-// server and read by others without a lock.
-type Activity struct {
-	// LastCall is the time of the last call, in nanoseconds of the Unix clock;
-	// 0: none since this process started. It may lag by a second.
-	LastCall atomic.Int64
-	// Calls counts the calls.
-	Calls atomic.Uint64
-	// InitRead is the time of the last READ at offset 0 of Export.Init, in
-	// nanoseconds of the Unix clock; 0: none since this process started.
-	InitRead atomic.Int64
-	// BytesRead and BytesWritten count the data of READ and WRITE.
-	BytesRead, BytesWritten atomic.Uint64
-	// Refused counts calls that carried a good handle of this export but came
-	// from a peer that is not allowed.
-	Refused atomic.Uint64
 }

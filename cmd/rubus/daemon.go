@@ -89,7 +89,7 @@ func newServer(g *globals, conf *reloader, log *slog.Logger) (*server, error) {
 		Ports:        unfsd.Ports{NFS: s.cfg.NFS.Port, Mount: s.cfg.NFS.MountPort, Portmap: s.cfg.NFS.PortmapPort},
 		NoPortmap:    !s.cfg.NFS.Portmap,
 		CachePath:    filepath.Join(g.RunDir, "nfs-replies"),
-		DatagramFrom: s.neigh.OnLink, Log: log,
+		DatagramFrom: s.neigh.OnLink, Log: log, Observe: observer(log, s.cfg.NFS.SlowCall),
 	})
 	return s, nil
 }

@@ -209,6 +209,9 @@ func printBoard(g *globals, b *control.Board, now time.Time) {
 	if b.Calls > 0 {
 		rows = append(rows, []string{"nfs", fmt.Sprintf("%s, %s read, %s written", count(int64(b.Calls), "call"), ui.Bytes(int64(b.BytesRead)), ui.Bytes(int64(b.BytesWritten)))})
 	}
+	if b.RefusedCalls > 0 {
+		rows = append(rows, []string{"", count(int64(b.RefusedCalls), "call") + " from a wrong address refused"})
+	}
 	rows = append(rows, []string{"problem", b.Problem}, []string{"refused", b.Refusal})
 	fmt.Fprintln(g.Stdout)
 	for _, r := range rows {
@@ -216,4 +219,32 @@ func printBoard(g *globals, b *control.Board, now time.Time) {
 			fmt.Fprintf(g.Stdout, "%-8s %s\n", r[0], r[1])
 		}
 	}
+	if len(b.NFS) > 0 {
+		fmt.Fprintln(g.Stdout)
+		printProcedures(g, b.NFS)
+	}
+}
+
+// printProcedures prints what the board's NFS did since the daemon started.
+func printProcedures(g *globals, all []control.Procedure) {
+	var rows [][]string
+	for _, p := range all {
+		rows = append(rows, []string{
+			p.Name, fmt.Sprint(p.Calls), fmt.Sprint(p.Errors), brief(p.Mean), brief(p.P50), brief(p.P99), brief(p.Worst),
+		})
+	}
+	ui.Table(g.Stdout, []string{"NFS CALL", "CALLS", "ERRORS", "MEAN", "P50", "P99", "WORST"}, rows)
+}
+
+// brief is a time in two or three digits.
+func brief(d time.Duration) string {
+	for _, unit := range []time.Duration{time.Second, time.Millisecond, time.Microsecond} {
+		switch {
+		case d >= 100*unit:
+			return d.Round(unit).String()
+		case d >= unit:
+			return d.Round(unit / 10).String()
+		}
+	}
+	return d.String()
 }

@@ -25,7 +25,7 @@ func house() map[string][]string {
 			"cmd/internal/control", "cmd/internal/doctor", "cmd/internal/lograte", "cmd/internal/ports", "cmd/internal/progress", "cmd/internal/simnet", "cmd/internal/ui",
 			"config", "config/device", "config/examples", "config/schema",
 			"images", "images/imageref", "images/importer",
-			"nfsexport", "nfsexport/handlefs", "nfsexport/mount3", "nfsexport/unfsd", "overlay",
+			"nfsexport", "nfsexport/handlefs", "nfsexport/mount3", "nfsexport/nfs3", "nfsexport/sunrpc", "nfsexport/unfsd", "overlay",
 		},
 		"cmd/rubus/e2e":         {},
 		"cmd/rubus/e2e/flow":    {},

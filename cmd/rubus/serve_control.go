@@ -1,15 +1,19 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"time"
 
 	"rubus/boot"
 	"rubus/cmd/internal/control"
 	"rubus/config"
 	"rubus/config/device"
+	"rubus/nfsexport"
+	"rubus/nfsexport/nfs3"
 )
 
 // controlled is what the control socket offers of the daemon.
@@ -60,7 +64,24 @@ func (d *controlled) Board(_ context.Context, serial device.Serial) (control.Boa
 		return control.Board{}, control.Errorf(control.KindNotFound, "no device and no state of board %q", serial).
 			WithHint("\"rubus status\" lists the boards, those that devices.yaml does not name too")
 	}
-	return boardOf(s), nil
+	b := boardOf(s)
+	if a := s.Activity; a != nil {
+		b.NFS, b.RefusedCalls = proceduresOf(a.Figures()), a.Refused.Load()
+	}
+	return b, nil
+}
+
+// proceduresOf names procedures, the most called one first.
+func proceduresOf(all []nfsexport.Figures) []control.Procedure {
+	var out []control.Procedure
+	for _, f := range all {
+		out = append(out, control.Procedure{
+			Name: nfs3.ProcName(f.Procedure), Calls: f.Calls, Errors: f.Errors, Mean: f.Total / time.Duration(max(f.Calls, 1)),
+			P50: f.P50, P90: f.P90, P99: f.P99, Worst: f.Worst,
+		})
+	}
+	slices.SortStableFunc(out, func(a, b control.Procedure) int { return cmp.Compare(b.Calls, a.Calls) })
+	return out
 }
 
 // Stop implements control.Daemon.

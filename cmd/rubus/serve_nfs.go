@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"time"
 
@@ -10,6 +11,8 @@ import (
 	"rubus/nfsexport"
 	"rubus/nfsexport/handlefs"
 	"rubus/nfsexport/mount3"
+	"rubus/nfsexport/nfs3"
+	"rubus/nfsexport/sunrpc"
 )
 
 // mounter lets the fleet decide on MOUNTs.
@@ -41,6 +44,22 @@ func mountStatus(err error) mount3.Status {
 		return mount3.Later
 	}
 	return mount3.ErrServerFault
+}
+
+// observer notes every NFS call that was about an export, and logs those that
+// took longer than slow; 0: none.
+func observer(log *slog.Logger, slow time.Duration) func(sunrpc.Event) {
+	return func(e sunrpc.Event) {
+		x, ok := e.Subject.(*nfsexport.Export)
+		if !ok || e.Program != nfs3.Number {
+			return
+		}
+		x.Activity.Note(e.Procedure, e.Duration, e.Result != uint32(nfs3.OK))
+		if slow > 0 && e.Duration >= slow {
+			log.Warn("a slow NFS call", "serial", x.Name, "procedure", nfs3.ProcName(e.Procedure), "took", e.Duration.Round(time.Millisecond),
+				"address", e.Peer.Addr().Unmap(), "result", nfs3.Status(e.Result))
+		}
+	}
 }
 
 // rebindWait bounds how long an NFS call from a new address is held up.

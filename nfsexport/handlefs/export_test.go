@@ -72,8 +72,12 @@ func TestAnswersByState(t *testing.T) {
 		"another address": "192.0.2.8:700", "a port of users": "192.0.2.7:1024", "the mapped address, a port of users": "[::ffff:192.0.2.7]:40000",
 	} {
 		w.call.Peer = netip.MustParseAddrPort(peer)
+		w.call.Subject = nil
 		if st := w.getattr(w.root); st != nfs3.ErrAcces {
 			t.Errorf("%s: status %d", name, st)
+		}
+		if w.call.Subject != nil {
+			t.Errorf("%s: the call counts as the board's", name)
 		}
 	}
 	if n := w.exp.Activity.Refused.Load(); n != 3 || w.exp.Activity.Calls.Load() != 1 || len(events) != 3 {
@@ -82,6 +86,9 @@ func TestAnswersByState(t *testing.T) {
 	w.call.Peer = netip.MustParseAddrPort("[::ffff:192.0.2.7]:700")
 	if st := w.getattr(w.root); st != nfs3.OK {
 		t.Errorf("the mapped address: status %d", st)
+	}
+	if x, ok := w.call.Subject.(*nfsexport.Export); !ok || x.Activity != w.exp.Activity || x.Name != w.exp.Name {
+		t.Errorf("the call's subject is %v", w.call.Subject)
 	}
 
 	preparing := w.exp

@@ -113,6 +113,7 @@ func (o *op) admit() nfs3.Status {
 		o.fs.event(Refused, slog.LevelDebug, "call refused", e.ID, nil)
 		return nfs3.ErrAcces
 	}
+	o.c.Subject = &e.Export
 	e.Activity.Calls.Add(1)
 	now := o.fs.opts.Now().UnixNano()
 	if last := e.Activity.LastCall.Load(); now-last > int64(500*time.Millisecond) || now < last {

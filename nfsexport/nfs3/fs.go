@@ -22,6 +22,9 @@ type Call struct {
 	UID, GID uint32
 	// Groups are the supplementary groups, 16 at most.
 	Groups []uint32
+	// Subject is set by the FS to what the handle belongs to, once the caller
+	// may use it. It is told to those who observe calls.
+	Subject any
 }
 
 // Time is a point in time to the nanosecond (RFC 1813 section 2.5, nfstime3).

@@ -117,10 +117,10 @@ func (p *Program) Serve(_ context.Context, rc *sunrpc.Call, w *xdr.Writer) sunrp
 	ok = c.dispatch(rc.Procedure)
 	if ok {
 		st := Status(binary.BigEndian.Uint32(w.Buf[at:]))
-		rc.Result, rc.Forget = uint32(st), st == ErrJukebox
+		rc.Result, rc.Forget, rc.Subject = uint32(st), st == ErrJukebox, c.Subject
 	}
 	// A call that panicked is not put back: nobody knows what it left behind.
-	c.rc, c.w, c.r, c.Groups = nil, nil, xdr.Reader{}, nil
+	c.rc, c.w, c.r, c.Groups, c.Subject = nil, nil, xdr.Reader{}, nil, nil
 	p.calls.Put(c)
 	if !ok {
 		return sunrpc.GarbageArgs

@@ -67,7 +67,7 @@ func (s *Server) answer(ctx context.Context, p *program, c *Call, once bool, w *
 	st, replayed := s.reply(ctx, p, c, once, w)
 	s.observe(Event{
 		Peer: c.Peer, Program: c.Program, Version: c.Version, Procedure: c.Procedure,
-		Status: st, Result: c.Result, Duration: time.Since(begin),
+		Status: st, Result: c.Result, Subject: c.Subject, Duration: time.Since(begin),
 		In: in, Out: w.Len() - at, Replayed: replayed,
 	})
 	return st != NoReply

@@ -67,6 +67,8 @@ type Call struct {
 	// Forget is set by the Program when the answer is "not now", and must not
 	// be given again to the same call sent again.
 	Forget bool
+	// Subject is set by the Program: what the call was about, for Event.
+	Subject any
 
 	ngroups int
 	groups  [MaxGroups]uint32
@@ -102,7 +104,7 @@ func parse(msg []byte, c *Call) verdict {
 	}
 	c.Program, c.Version, c.Procedure, c.Flavor = 0, 0, 0, AuthNone
 	c.UID, c.GID, c.ngroups = 0, 0, 0
-	c.Begun, c.Result, c.Forget = 0, 0, false
+	c.Begun, c.Result, c.Forget, c.Subject = 0, 0, false, nil
 	if version != rpcVersion {
 		return wrongRPC
 	}

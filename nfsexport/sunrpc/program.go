@@ -93,6 +93,9 @@ type Event struct {
 	// Status is how the call ended for RPC; Result is what the Program said.
 	Status Status
 	Result uint32
+	// Subject is what the Program said that the call was about; nil: unknown, as
+	// it is when the reply came from the Cache.
+	Subject any
 	// Duration is the time the Program took.
 	Duration time.Duration
 	// In and Out are the bytes of arguments and of the reply.

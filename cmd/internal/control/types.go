@@ -62,9 +62,27 @@ type Board struct {
 	Calls        uint64 `json:"calls"`
 	BytesRead    uint64 `json:"bytes_read"`
 	BytesWritten uint64 `json:"bytes_written"`
+	// NFS has the procedures that were called since the daemon started, the
+	// most called one first; only when one board is asked for.
+	NFS []Procedure `json:"nfs,omitempty"`
+	// RefusedCalls are calls with good handles from a wrong address.
+	RefusedCalls uint64 `json:"refused_calls,omitempty"`
 	// Problem is why it is not served, Refusal who was refused in its name.
 	Problem string `json:"problem,omitempty"`
 	Refusal string `json:"refusal,omitempty"`
+}
+
+// Procedure is what was seen of one NFS procedure of a board. Times are in
+// nanoseconds; quantiles are rounded up by at most a quarter.
+type Procedure struct {
+	Name   string        `json:"name"`
+	Calls  uint64        `json:"calls"`
+	Errors uint64        `json:"errors"`
+	Mean   time.Duration `json:"mean_ns"`
+	P50    time.Duration `json:"p50_ns"`
+	P90    time.Duration `json:"p90_ns"`
+	P99    time.Duration `json:"p99_ns"`
+	Worst  time.Duration `json:"worst_ns"`
 }
 
 // Sighting is a board that asked to boot and that no device names.
