@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -83,6 +84,36 @@ func TestResolve(t *testing.T) {
 	u := s.Unknown()
 	if u.Policy != UnknownBoot || u.Device.Image.String() != "rescue@2" || len(u.Device.Cmdline) != 2 || u.Device.Overlay != Persistent {
 		t.Errorf("unknown: %+v", u)
+	}
+}
+
+// Sync is the nearest that says, else that of rubus.yaml.
+func TestSync(t *testing.T) {
+	const devices = `defaults: {image: lab}
+groups: {fast: {sync: false}}
+devices:
+  - serial: 00000001
+  - {serial: 00000002, group: fast}
+  - {serial: 00000003, group: fast, sync: true}
+`
+	for _, c := range []struct {
+		name, daemon string
+		want         []string
+	}{
+		{"built in", "", []string{"true built in", "false group fast (devices.yaml:2)", "true device (devices.yaml:6)"}},
+		{"of rubus.yaml", "nfs: {sync: false}", []string{"false nfs.sync of rubus.yaml", "false group fast (devices.yaml:2)", "true device (devices.yaml:6)"}},
+	} {
+		s, err := Parse(File{"rubus.yaml", []byte(c.daemon)}, File{"devices.yaml", []byte(devices)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, d := range s.Devices() {
+			got = append(got, fmt.Sprint(d.Sync, " ", d.Sources("sync")[0]))
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, diff)
+		}
 	}
 }
 

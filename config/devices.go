@@ -24,6 +24,7 @@ type options struct {
 	image   setting[imageRef]
 	overlay setting[Overlay]
 	enabled setting[bool]
+	sync    setting[bool]
 	cmdline []setting[string]
 	config  []setting[string]
 }
@@ -48,8 +49,12 @@ type deviceFile struct {
 }
 
 // Keys of devices.yaml.
-func topKeys() []string    { return []string{"version", "unknown", "defaults", "groups", "devices"} }
-func optionKeys() []string { return []string{"image", "overlay", "enabled", "cmdline", "config"} }
+func topKeys() []string { return []string{"version", "unknown", "defaults", "groups", "devices"} }
+
+func optionKeys() []string {
+	return []string{"image", "overlay", "enabled", "sync", "cmdline", "config"}
+}
+
 func deviceKeys() []string {
 	return append([]string{"serial", "name", "group", "mac", "address"}, optionKeys()...)
 }
@@ -133,6 +138,9 @@ func (r *reader) options(m map[string]*yaml.Node, what string, o *options) {
 	}
 	if n := m["enabled"]; n != nil {
 		o.enabled = setting[bool]{r.boolean(n, what+": enabled", true), true, n.Line}
+	}
+	if n := m["sync"]; n != nil {
+		o.sync = setting[bool]{r.boolean(n, what+": sync", true), true, n.Line}
 	}
 	if n := m["cmdline"]; n != nil {
 		o.cmdline = r.lines(n, what+": cmdline", checkCmdline)

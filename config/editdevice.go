@@ -168,7 +168,7 @@ func written(settings []Setting) (map[string]string, error) {
 			}
 		}
 		switch {
-		case key == "enabled":
+		case key == "enabled" || key == "sync":
 			// A word in quotes would be no boolean.
 			out[key] = strings.TrimSpace(vs[0])
 		case len(texts) == 1:

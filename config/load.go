@@ -24,6 +24,7 @@ type Paths struct {
 func Parse(daemon, devices File) (*Snapshot, error) {
 	dr, r := &reader{file: daemon.Name}, &reader{file: devices.Name}
 	s := &Snapshot{daemonFile: daemon, devicesFile: devices, daemon: dr.daemon(daemon.Data)}
+	r.sync = s.daemon.NFS.Sync
 	r.resolve(r.deviceFile(devices.Data), s)
 	var all Problems
 	for _, p := range []Problems{dr.problems, r.problems} {

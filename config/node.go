@@ -36,6 +36,8 @@ type reader struct {
 	// said keeps a problem that is met through several aliases from being told
 	// more than once.
 	said map[Problem]bool
+	// sync is what holds for devices that do not say: nfs.sync of rubus.yaml.
+	sync bool
 }
 
 // pair is one key with its value in a mapping.

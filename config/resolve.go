@@ -117,6 +117,10 @@ func (r *reader) device(f *deviceFile, e *entry) *Device {
 	d.Image = pick(r, &d, "image", chain, imageRef{}, func(o *options) setting[imageRef] { return o.image })
 	d.Overlay = pick(r, &d, "overlay", chain, Persistent, func(o *options) setting[Overlay] { return o.overlay })
 	d.Enabled = pick(r, &d, "enabled", chain, true, func(o *options) setting[bool] { return o.enabled })
+	d.Sync = pick(r, &d, "sync", chain, r.sync, func(o *options) setting[bool] { return o.sync })
+	if !r.sync && len(d.sources["sync"]) == 0 {
+		d.sources["sync"] = []Source{{Origin: "nfs.sync of rubus.yaml"}}
+	}
 	if len(d.sources["image"]) == 0 {
 		r.linef(e.line, "device %s has no image: write one here, in a group of it, or in the defaults", e.Serial)
 	}

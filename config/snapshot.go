@@ -108,6 +108,8 @@ type Device struct {
 	Overlay Overlay
 	// Enabled is false for a board that gets no new boot.
 	Enabled bool
+	// Sync puts the board's metadata on disk before a call is answered.
+	Sync bool
 	// Cmdline are words for cmdline.txt; an element may be several words.
 	Cmdline []string
 	// Config are lines for config.txt.

@@ -103,7 +103,7 @@ func newDeviceSetCmd(g *globals) *cobra.Command {
 		Use:   "set SERIAL KEY=VALUE...",
 		Short: "Change keys of a device in devices.yaml",
 		Long: `Change keys of a device in devices.yaml: name, group, mac, address, image,
-overlay, enabled, cmdline, config. KEY= takes a key away. The lists group,
+overlay, enabled, sync, cmdline, config. KEY= takes a key away. The lists group,
 cmdline and config may be said several times. It holds from the next boot.`,
 		Example: `  rubus device set bench-01 image=lab@4 overlay=ephemeral
   rubus device set bench-01 group=room1,pi4 config=dtparam=audio=off config=gpu_mem=16
@@ -150,7 +150,7 @@ func (g *globals) completeSettings(c *cobra.Command, args []string, begin string
 	var out []string
 	for _, k := range []string{
 		"name=", "group=", "mac=", "address=", "image=", "overlay=persistent", "overlay=ephemeral",
-		"enabled=true", "enabled=false", "cmdline=", "config=",
+		"enabled=true", "enabled=false", "sync=true", "sync=false", "cmdline=", "config=",
 	} {
 		if strings.HasPrefix(k, begin) {
 			out = append(out, k)

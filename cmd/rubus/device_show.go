@@ -27,6 +27,7 @@ type deviceInfo struct {
 	Image   imageref.Ref   `json:"image"`
 	Overlay config.Overlay `json:"overlay"`
 	Enabled bool           `json:"enabled"`
+	Sync    bool           `json:"sync"`
 	Cmdline []string       `json:"cmdline,omitempty"`
 	Config  []string       `json:"config,omitempty"`
 	// Sources says where each value comes from, by key; one element for each
@@ -37,7 +38,7 @@ type deviceInfo struct {
 func infoOf(d *config.Device) deviceInfo {
 	return deviceInfo{
 		Serial: d.Serial, Name: d.Name, Groups: d.Groups, MAC: d.MAC, Address: d.Address, Image: d.Image,
-		Overlay: d.Overlay, Enabled: d.Enabled, Cmdline: d.Cmdline, Config: d.Config,
+		Overlay: d.Overlay, Enabled: d.Enabled, Sync: d.Sync, Cmdline: d.Cmdline, Config: d.Config,
 	}
 }
 
@@ -69,6 +70,7 @@ func (d deviceInfo) values() []struct {
 		{"image", one(d.Image.String())},
 		{"overlay", one(string(d.Overlay))},
 		{"enabled", one(fmt.Sprint(d.Enabled))},
+		{"sync", one(fmt.Sprint(d.Sync))},
 		{"cmdline", d.Cmdline},
 		{"config", d.Config},
 	}

@@ -8,10 +8,9 @@ import (
 
 // desiredOf says to the fleet what a snapshot of the configuration wants.
 func desiredOf(s *config.Snapshot) *boot.Desired {
-	sync := s.Daemon().NFS.Sync
 	d := &boot.Desired{Devices: map[device.Serial]*boot.Device{}, ByMAC: s.MACs()}
 	for _, dev := range s.Devices() {
-		d.Devices[dev.Serial] = deviceOf(dev, sync)
+		d.Devices[dev.Serial] = deviceOf(dev)
 	}
 	switch u := s.Unknown(); u.Policy {
 	case config.UnknownIgnore:
@@ -20,15 +19,15 @@ func desiredOf(s *config.Snapshot) *boot.Desired {
 		d.Unknown = boot.UnknownList
 	case config.UnknownBoot:
 		d.Unknown = boot.UnknownBoot
-		d.UnknownDevice = *deviceOf(u.Device, sync)
+		d.UnknownDevice = *deviceOf(u.Device)
 	}
 	return d
 }
 
-func deviceOf(d *config.Device, sync bool) *boot.Device {
+func deviceOf(d *config.Device) *boot.Device {
 	return &boot.Device{
 		Serial: d.Serial, Name: d.Name, Image: d.Image, MAC: d.MAC, Address: d.Address,
-		Ephemeral: d.Overlay == config.Ephemeral, Enabled: d.Enabled, Async: !sync,
+		Ephemeral: d.Overlay == config.Ephemeral, Enabled: d.Enabled, Async: !d.Sync,
 		Cmdline: d.Cmdline, Config: d.Config,
 	}
 }
