@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -111,6 +112,9 @@ func (w *worker) one(o *op) error {
 		return err
 	}
 	err := w.do(o, w.model)
+	if o.Do == "release" && w.model.gone && !w.model.heldDir.stuck {
+		w.awaitRemoval(w.model.heldDir)
+	}
 	done := ok
 	switch {
 	case err == nil:
@@ -128,6 +132,27 @@ func (w *worker) one(o *op) error {
 		}
 	}
 	return w.journal.done(o, done)
+}
+
+// removalLimit is how long a worker waits for awaitRemoval.
+const removalLimit = 30 * time.Second
+
+// awaitRemoval waits until a directory has no name of the client's for a removed
+// open file any more. The client takes it away some time after the close,
+// when its last READ is answered, and rmdir would be told that it is there.
+func (w *worker) awaitRemoval(of *node) {
+	at := w.dir
+	w.model.walk(func(p string, n, _ *node) {
+		if n == of {
+			at = w.path(p)
+		}
+	})
+	for end := time.Now().Add(removalLimit); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		list, err := os.ReadDir(at)
+		if err == nil && !slices.ContainsFunc(list, func(e os.DirEntry) bool { return isLeftover(e.Name()) }) {
+			return
+		}
+	}
 }
 
 // happened says whether an op that ended so changed anything.
