@@ -51,7 +51,7 @@ func (a *actor) do(o *op, m *model) error {
 	case "truncate":
 		return unix.Truncate(p, o.Off)
 	case "hold":
-		fd, err := unix.Open(p, unix.O_RDWR|unix.O_CLOEXEC, 0)
+		fd, err := unix.Open(p, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 		if err == nil {
 			a.held = fd
 		}
@@ -71,7 +71,8 @@ func (a *actor) do(o *op, m *model) error {
 }
 
 func (a *actor) write(p string, o *op) error {
-	fd, err := unix.Open(p, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	// With a bad server there may be a fifo: that would wait for ever.
+	fd, err := unix.Open(p, unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -119,10 +120,20 @@ func (l leftovers) wrongAttr(p string, n *node) (found []string) {
 	return found
 }
 
+// readFile is os.ReadFile that does not wait at a fifo.
+func readFile(p string) ([]byte, error) {
+	f, err := os.OpenFile(p, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
 func wrongContent(p string, n *node) []string {
 	switch n.kind {
 	case file:
-		b, err := os.ReadFile(p)
+		b, err := readFile(p)
 		if err != nil {
 			return []string{err.Error()}
 		}
