@@ -26,8 +26,8 @@ type Options struct {
 	Seed uint64
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
-	// MaxFDs bounds the file descriptors kept open between calls; 0: half of
-	// RLIMIT_NOFILE, 16,384 at most. Calls that run at the same time may hold
+	// MaxFDs bounds the file descriptors kept open between calls; 0: 3/16 of
+	// RLIMIT_NOFILE, 16,384 at most (for the other shares see package unfsd). Calls that run at the same time may hold
 	// two or three more each, and every export holds two.
 	MaxFDs int
 	// Reserve is how many bytes of the file system below the overlays are kept
@@ -110,7 +110,7 @@ func New(opts Options) (*FS, error) {
 		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
 			return nil, fmt.Errorf("reading the limit of open files: %w", err)
 		}
-		opts.MaxFDs = int(min(lim.Cur/2, 16384))
+		opts.MaxFDs = int(min(lim.Cur/16*3, 16384))
 	}
 	proc, err := unix.Open("/proc/self/fd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -71,7 +71,8 @@ type Config struct {
 	DatagramFrom func(netip.Addr) bool
 	// Grace is how long calls in flight may take at a stop (0: 10 s).
 	Grace time.Duration
-	// Limits are those of the NFS program.
+	// Limits are those of the NFS program. Where they are zero, connections and
+	// calls are bound by what this process may have open: see files.go.
 	Limits sunrpc.Limits
 	// Log gets a line about what went wrong; nil: silent.
 	Log *slog.Logger
@@ -81,16 +82,16 @@ type Config struct {
 
 // mountLimits and portmapLimits are those of the two small programs, whose calls
 // are short and few.
-func mountLimits() sunrpc.Limits {
+func mountLimits(files fileShares) sunrpc.Limits {
 	return sunrpc.Limits{
-		Conns: 4000, ConnsPerPeer: 8, Calls: 1024, CallsPerPeer: 4, CallsPerConn: 2, Record: 8 << 10,
+		Conns: files.small, ConnsPerPeer: 8, Calls: 1024, CallsPerPeer: 4, CallsPerConn: 2, Record: 8 << 10,
 		Idle: time.Minute, Receive: 10 * time.Second, Write: 10 * time.Second,
 	}
 }
 
-func portmapLimits() sunrpc.Limits {
+func portmapLimits(files fileShares) sunrpc.Limits {
 	return sunrpc.Limits{
-		Conns: 4000, ConnsPerPeer: 8, Record: 4 << 10,
+		Conns: files.small, ConnsPerPeer: 8, Record: 4 << 10,
 		Idle: 30 * time.Second, Receive: 10 * time.Second, Write: 10 * time.Second,
 	}
 }
@@ -142,10 +143,11 @@ func New(cfg Config) *Backend {
 			DatagramFrom: cfg.DatagramFrom, Limits: l,
 		})})
 	}
-	add(ports.NFS, false, cfg.Limits, b.cache, nfs3.NewProgram(cfg.Store))
-	add(ports.Mount, true, mountLimits(), nil, mount3.New(cfg.Mounter, wait))
+	files := shares(openFiles())
+	add(ports.NFS, false, files.bound(cfg.Limits), b.cache, nfs3.NewProgram(cfg.Store))
+	add(ports.Mount, true, mountLimits(files), nil, mount3.New(cfg.Mounter, wait))
 	if !cfg.NoPortmap {
-		add(ports.Portmap, true, portmapLimits(), nil, portmap.New(mappings(ports)))
+		add(ports.Portmap, true, portmapLimits(files), nil, portmap.New(mappings(ports)))
 	}
 	return b
 }

@@ -1,0 +1,5 @@
+//go:build race
+
+package unfsd_test
+
+const raceOn = true
