@@ -272,7 +272,9 @@ func testLimits(t *testing.T, c limitCase) {
 	datagrams, err := net.Dial("udp", serverAddr+":111")
 	must(t, err)
 	all.add(datagrams)
-	all.again(2, func(i int) { _, _ = datagrams.Write(message(uint32(i), 100000, 2, 3, cred{}, args(nfs3.Number, 3, 6, 0))) })
+	all.again(2, func(i int) {
+		_, _ = datagrams.Write(message(uint32(i), 100000, 2, 3, cred{}, args(nfs3.Number, 3, 6, 0)))
+	})
 	all.idle(t, c.idle)
 
 	// All of the crowd is there. The good client goes on for some hundred calls.
