@@ -53,7 +53,15 @@ func mountRoot(ctx context.Context, s Spec, ways []mountWay) (Root, error) {
 	if err := makeTarget(plan.Target); err != nil {
 		return Root{}, err
 	}
-	if err := attach(plan, ways); err != nil {
+	if err := keepIndexed(plan.Work); err != nil {
+		return Root{}, err
+	}
+	if err = attach(plan, ways); errors.Is(err, unix.EIO) {
+		if err = dropTemporary(plan.Work); err == nil {
+			err = attach(plan, ways)
+		}
+	}
+	if err != nil {
 		return Root{}, err
 	}
 	root, err := checked(plan)

@@ -97,6 +97,9 @@ devices:
 		m.all("echo kept >/mnt/root/home/kept; sync; ls -R /mnt/root/srv >/dev/null")
 	}
 	w := m1.startWriter("home/log")
+	// By now the board's kernel knows this file's handle, and after the first cut
+	// the server's knows no path of it.
+	m1.do("exec 6<>/mnt/root/etc/motd")
 	s.rubus("image import lab " + trees[1])
 
 	cuts := rounds(2, 15)
@@ -106,10 +109,12 @@ devices:
 		s.on()
 		s.serve()
 		w.goesOn(3 * time.Minute)
+		m1.do("echo a golden file, written to >&6 && sync /mnt/root/etc/motd")
 		if after := s.record(fleeting); len(after.Slots) != 1 || after.Slots[0].N != before.Slots[0].N || after.Slots[0].Export != before.Slots[0].Export {
 			t.Errorf("the ephemeral board's slots were %+v, and are %+v", before.Slots, after.Slots)
 		}
 	}
+	m1.want("echo 3 >/proc/sys/vm/drop_caches; head -n 1 /mnt/root/etc/motd", "a golden file, written to")
 	for _, m := range []*machine{m1, m2} {
 		m.holds()
 		m.want("echo 3 >/proc/sys/vm/drop_caches; cat /mnt/root/home/kept /mnt/root/etc/hostname", "kept\ngolden")
