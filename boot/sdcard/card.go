@@ -53,8 +53,9 @@ func Plan(k Kind, src Source, chip eeprom.Chip, order uint32, now time.Time) ([]
 		return append(files, File{"config.txt", []byte("# Burns the bit that lets this board boot from the network.\nprogram_usb_boot_mode=1\n")}), err
 	case Bootcode:
 		files, err := firmware(src.Boot, "bootcode.bin")
-		// An empty file of this name makes bootcode.bin wait 5 s, not 2 s.
-		return append(files, File{"timeout", nil}), err
+		// A file of this name makes bootcode.bin wait 5 s, not 2 s. It has one byte:
+		// the library gives an empty one a cluster, which is no good file system.
+		return append(files, File{"timeout", []byte("\n")}), err
 	case FlashEEPROM:
 		return flash(src, chip, order, now)
 	default:

@@ -22,7 +22,7 @@ type Call struct {
 	UID, GID uint32
 	// Groups are the supplementary groups, 16 at most.
 	Groups []uint32
-	// Subject is set by the FS to what the handle belongs to, once the caller
+	// Subject is set by the FS (so a Call is for one call at a time) to what the handle belongs to, once the caller
 	// may use it. It is told to those who observe calls.
 	Subject any
 }
