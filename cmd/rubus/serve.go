@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"rubus/cmd/internal/control"
 	"rubus/cmd/internal/lograte"
@@ -36,6 +37,9 @@ so does an edit of it. SIGTERM ends the daemon cleanly.`,
 
 // serve runs the daemon until ctx ends.
 func serve(ctx context.Context, g *globals) error {
+	// Files of boards get the modes their boards ask for, in one step: a kill
+	// between two would leave less. All that rubus makes for itself names its mode.
+	unix.Umask(0)
 	conf, notice, err := newReloader(g)
 	if err != nil {
 		return err

@@ -3,6 +3,8 @@ package flow
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -19,6 +21,9 @@ func TestFigures(t *testing.T) {
 	s.devices(deviceLines("serial: "+serialA, "serial: "+serialB))
 	s.write("rubus.yaml", "nfs: {slow_call: 1ns}\n")
 	d := s.serve()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.status().PID))
+	must(t, err)
+	has(t, "the daemon's status", string(status), "Umask:\t0000\n")
 	a, b := s.newBoard("4b", serialA, macA), s.newBoard("4b", serialB, macB)
 	a.boot("10.77.0.20")
 	b.boot("10.77.0.21")
