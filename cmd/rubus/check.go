@@ -25,6 +25,7 @@ type checked struct {
 
 func newCheckCmd(g *globals) *cobra.Command {
 	var of string
+	var dhcp bool
 	c := &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "Say all that is wrong with devices.yaml and rubus.yaml",
@@ -34,9 +35,16 @@ installed files are read; with FILE only that one, as a rubus.yaml if that is
 its name and as a devices.yaml if not.`,
 		Example: `  rubus check
   rubus check ./devices.yaml
-  rubus check --schema devices > devices.schema.json`,
+  rubus check --schema devices > devices.schema.json
+  rubus check --dhcp`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if dhcp {
+				if len(args) > 0 || of != "" {
+					return ui.Usagef("--dhcp stands alone")
+				}
+				return printElsewhere(g)
+			}
 			switch of {
 			case "devices":
 				fmt.Fprint(g.Stdout, schema.Devices())
@@ -62,6 +70,7 @@ its name and as a devices.yaml if not.`,
 		},
 	}
 	c.Flags().StringVar(&of, "schema", "", "print the JSON Schema of `devices|rubus` and nothing else")
+	c.Flags().BoolVar(&dhcp, "dhcp", false, "print the lines for the site's DHCP server (dnsmasq, kea, ISC dhcpd), for \"dhcp: {mode: off}\"")
 	_ = c.RegisterFlagCompletionFunc("schema", cobra.FixedCompletions([]string{"devices", "rubus"}, cobra.ShellCompDirectiveNoFileComp))
 	c.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
