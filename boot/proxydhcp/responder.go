@@ -270,7 +270,11 @@ func (r *responder) tell(e Event) {
 	case Listening:
 		r.log.Info("listening for boot requests", "interface", e.Interface, "address", e.Server)
 	case Gone:
-		r.log.Info("no longer listening for boot requests", "interface", e.Interface, "error", e.Err)
+		attrs := []any{"interface", e.Interface}
+		if e.Err != nil { // else rubus stops
+			attrs = append(attrs, "error", e.Err)
+		}
+		r.log.Info("no longer listening for boot requests", attrs...)
 	case Failed:
 		r.log.Warn("cannot send an OFFER", "interface", e.Interface, "mac", e.Request.MAC, "error", e.Err)
 	case OtherOffer:
