@@ -2,6 +2,7 @@ package boot
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -28,8 +29,10 @@ type board struct {
 	// claim is the MAC heard in DHCP with this board's identity.
 	claim   device.MAC
 	problem string
-	// refusal is the last reason for which somebody was refused as this board.
+	// refusal is the last reason for which somebody was refused as this board,
+	// told is when each kind of reason was last in the log.
 	refusal string
+	told    map[string]time.Time
 	// strangers were refused an NFS call at a time; they are not looked up
 	// again for a second.
 	strangers map[netip.Addr]time.Time
@@ -49,14 +52,41 @@ func newBoard(s device.Serial, now time.Time) *board {
 	}
 }
 
-// refuse notes why somebody was refused as this board; again says that it was
-// the last reason too, and need not be logged once more.
-func (b *board) refuse(why string) (again bool) {
+// What a board can provoke is in the log once in tellAgain for each kind, and for
+// tellKinds kinds at most.
+const (
+	tellAgain = time.Hour
+	tellKinds = 32
+)
+
+// refuse notes why somebody was refused as this board; again says that this kind
+// of reason is in the log already.
+func (b *board) refuse(now time.Time, kind, why string) (again bool) {
+	again = b.hasTold(now, kind)
+	b.mu.Lock()
+	b.refusal = why
+	b.mu.Unlock()
+	return again
+}
+
+// hasTold says whether a kind of event is in the log already. If not, the caller
+// logs it.
+func (b *board) hasTold(now time.Time, kind string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	again = b.refusal == why
-	b.refusal = why
-	return again
+	at, ok := b.told[kind]
+	if ok && now.Sub(at) < tellAgain {
+		return true
+	}
+	maps.DeleteFunc(b.told, func(_ string, at time.Time) bool { return now.Sub(at) >= tellAgain })
+	if len(b.told) >= tellKinds {
+		return true
+	}
+	if b.told == nil {
+		b.told = map[string]time.Time{}
+	}
+	b.told[kind] = now
+	return false
 }
 
 func (b *board) lock(ctx context.Context) error {
@@ -120,6 +150,7 @@ func (b *board) evidence() Evidence {
 	defer b.mu.Unlock()
 	e := b.ev
 	e.HasRoot = b.rec.Up
+	e.Other = b.rec.Up && !b.rec.MAC.IsZero() && !b.claim.IsZero() && b.claim != b.rec.MAC
 	for n, a := range b.activity {
 		e.LastCall = later(e.LastCall, unixNano(a.LastCall.Load()))
 		if s := b.rec.slot(n); s != nil && s.State == SlotCurrent {

@@ -139,6 +139,7 @@ func TestEphemeral(t *testing.T) {
 func TestAnotherMACIsRefusedWhileUp(t *testing.T) {
 	l := newLab(t)
 	x := l.boots(serialA, macA, addrA)
+	l.write(x, "mine")
 	x.Activity.LastCall.Store(l.clock.now().UnixNano())
 	v := l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: evil})
 	if v.Answer {
@@ -167,6 +168,68 @@ func TestAnotherMACIsRefusedWhileUp(t *testing.T) {
 	l.proveDown(serialA)
 	if v := l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: evil}); !v.Answer {
 		t.Errorf("a replaced card is refused for ever: %s", v.Why)
+	}
+	// It is the board then, with all that the board wrote.
+	if y := l.boots(serialA, evil, at); !has(y, "mine") {
+		t.Error("after the swap what the board wrote is gone")
+	}
+}
+
+// A serial that was wrong in devices.yaml is mended: the board, which was served
+// under the wrong one, is served under its own. Both make the same MAC.
+func TestMendedSerial(t *testing.T) {
+	wrong, right := mustSerial("a66c4c16"), mustSerial("b66c4c16")
+	mac := right.PiMAC()
+	for _, mounted := range []bool{false, true} {
+		l := newLab(t)
+		l.link.set(func(k *link) { k.owners[addrA] = mac })
+		entry := func(s device.Serial) {
+			l.want.Devices = map[device.Serial]*boot.Device{s: {Serial: s, Image: imageref.Ref{Name: "lab"}, Enabled: true}}
+			l.want.ByMAC = map[device.MAC]device.Serial{mac: s}
+			next := *l.want
+			l.fleet.Apply(&next)
+		}
+		entry(wrong)
+		if mounted {
+			x := l.boots(wrong, mac, addrA)
+			x.Activity.LastCall.Store(l.clock.now().UnixNano())
+		} else if v := l.fleet.Sight(boot.Sighting{MAC: mac}); !v.Answer || v.Serial != wrong {
+			t.Fatalf("the ROM is answered %+v", v)
+		}
+		entry(right)
+		if mounted {
+			// While it runs as the wrong one it is not to be the other, and
+			// this is said.
+			if v := l.fleet.Sight(boot.Sighting{Serial: right, MAC: mac}); v.Answer {
+				t.Error("one machine is two boards")
+			}
+			if st, ok := l.fleet.Board(right); !ok || st.Refusal == "" {
+				t.Errorf("why it is refused is not told: %+v", st)
+			}
+			l.link.set(func(k *link) { k.silent[mac] = true })
+			l.proveDown(wrong)
+		}
+		for _, s := range []boot.Sighting{{MAC: mac}, {Serial: right, MAC: mac}} {
+			if v := l.fleet.Sight(s); !v.Answer || v.Serial != right {
+				t.Errorf("mounted %v: %+v is answered %+v", mounted, s, v)
+			}
+		}
+		l.boots(right, mac, addrA)
+		for _, s := range []device.Serial{wrong, right} {
+			_ = l.fleet.Stop(t.Context(), s)
+		}
+	}
+}
+
+// A board whose first DISCOVER ever is refused is shown with the reason.
+func TestRefusedBeforeSeen(t *testing.T) {
+	l := newLab(t)
+	l.want.Devices[serialB].MAC = macB
+	if v := l.fleet.Sight(boot.Sighting{Serial: serialB, MAC: evil}); v.Answer {
+		t.Fatal("another MAC than that of devices.yaml is answered")
+	}
+	if st, ok := l.fleet.Board(serialB); !ok || !strings.Contains(st.Refusal, macB.String()) {
+		t.Errorf("the reason is not told: %+v", st)
 	}
 }
 

@@ -59,7 +59,8 @@ func (f *Fleet) Mount(ctx context.Context, path string, peer netip.AddrPort) (nf
 // mountRefused tells of a refused MOUNT, once for each reason and board: whoever
 // is refused can ask as often as he likes.
 func (f *Fleet) mountRefused(b *board, addr netip.Addr, err error) {
-	if !b.refuse("MOUNT from " + addr.String() + ": " + err.Error()) {
+	why := "MOUNT from " + addr.String() + ": " + err.Error()
+	if !b.refuse(f.opt.Now(), why, why) {
 		f.log.Warn("a MOUNT is refused", "serial", b.serial, "address", addr, "err", err)
 	}
 }

@@ -80,7 +80,9 @@ func (f *Fleet) Open(ctx context.Context, r FileRequest) (*bootfs.File, error) {
 			Server: r.Server.Unmap(), Path: exportPath(serial, slot.N), Port: f.opt.NFSPort, Extra: dev.Cmdline,
 		},
 		Warn: func(file, problem string) {
-			f.log.Warn("a board's own boot file was not used as it is", "serial", serial, "file", file, "problem", problem)
+			if !b.hasTold(f.opt.Now(), "boot file "+file) {
+				f.log.Warn("a board's own boot file was not used as it is", "serial", serial, "file", file, "problem", problem)
+			}
 		},
 	}
 	file, err := tree.Open(name)
@@ -95,10 +97,17 @@ func (f *Fleet) Open(ctx context.Context, r FileRequest) (*bootfs.File, error) {
 	return file, err
 }
 
-// fileRefused tells of a refused file, once for each reason and board.
+// fileRefused tells of a refused file, once for each reason and board, whatever
+// the file's name.
 func (f *Fleet) fileRefused(b *board, mac device.MAC, r FileRequest, err error) {
 	why := fmt.Sprintf("file asked for by %s: %v", r.Client.Unmap(), err)
-	if !b.refuse(why) {
+	kind := err.Error()
+	for _, e := range []error{bootfs.ErrRefused, bootfs.ErrBadName} {
+		if errors.Is(err, e) {
+			kind = e.Error()
+		}
+	}
+	if !b.refuse(f.opt.Now(), "file for "+r.Client.Unmap().String()+": "+kind, why) {
 		f.log.Warn("a file is refused", "serial", b.serial, "address", r.Client.Unmap(), "file", r.Path, "why", err)
 	}
 	f.observe(b.serial, mac, "refused", "file "+r.Path)

@@ -55,6 +55,9 @@ type Evidence struct {
 	// HasRoot says that the board mounted a root and was not cut off since,
 	// whether or not that root could be mounted again after a restart.
 	HasRoot bool
+	// Other says that DHCP and TFTP are of another machine, which was let in when
+	// the bound one was down: they are no signs of life of that one.
+	Other bool
 	// Adopted says that the mount is older than this daemon, which therefore
 	// did not see whether init was read.
 	Adopted bool
@@ -78,13 +81,11 @@ func DefaultLimits() Limits {
 
 // lastHeard is the newest sign of life.
 func (e *Evidence) lastHeard() time.Time {
-	t := e.LastCall
-	for _, u := range []time.Time{e.Answered, e.Mounted, e.DHCP, e.TFTP} {
-		if u.After(t) {
-			t = u
-		}
+	t := later(later(e.LastCall, e.Answered), e.Mounted)
+	if e.Other {
+		return t
 	}
-	return t
+	return later(t, later(e.DHCP, e.TFTP))
 }
 
 // silence is how old the proof is that the board was silent. A proof does not

@@ -58,6 +58,9 @@ func (f *Fleet) Sight(s Sighting) Verdict {
 	if other := f.claimant(s.MAC, s.Serial); !other.IsZero() {
 		v.Why = "this MAC is that of board " + other.String()
 		f.refused(s, v.Why)
+		if b := f.known(other); b != nil {
+			f.probe(b) // it may be down, and only not known to be
+		}
 		return v
 	}
 	b := f.board(s.Serial)
@@ -106,11 +109,14 @@ func (f *Fleet) stranger(s Sighting, now time.Time) Verdict {
 
 func (f *Fleet) refused(s Sighting, why string) {
 	b := f.known(s.Serial)
+	if b == nil && f.isListed(s.Serial) {
+		b = f.board(s.Serial) // whose admin wants to know why it does not boot
+	}
 	if b == nil {
 		f.observe(s.Serial, s.MAC, "refused", why)
 		return
 	}
-	if !b.refuse(why) {
+	if !b.refuse(f.opt.Now(), why, why) {
 		f.log.Warn("a boot is refused", "serial", s.Serial, "mac", s.MAC, "why", why)
 	}
 	f.observe(s.Serial, s.MAC, "refused", why)
@@ -135,25 +141,38 @@ func (f *Fleet) serialOf(mac device.MAC) device.Serial {
 // to it does not stand in the way of the entry's.
 func (f *Fleet) claimant(mac device.MAC, not device.Serial) device.Serial {
 	f.mu.Lock()
+	var entry device.Serial
 	if f.desired != nil {
-		if s, ok := f.desired.ByMAC[mac]; ok && s != not {
-			f.mu.Unlock()
-			return s
-		}
+		entry = f.desired.ByMAC[mac]
 	}
 	f.mu.Unlock()
+	if !entry.IsZero() && entry != not {
+		return entry
+	}
 	for _, b := range f.all() {
 		if b.serial == not {
 			continue
 		}
 		b.mu.Lock()
-		has := b.rec.MAC == mac || b.claim == mac
+		bound, has, up := b.rec.MAC == mac, b.rec.MAC == mac || b.claim == mac, b.rec.Up
 		b.mu.Unlock()
+		if !entry.IsZero() && has {
+			// Perhaps the serial in devices.yaml was wrong before.
+			e := b.evidence()
+			has = bound && up && e.Up(f.opt.Now(), f.opt.Limits) != UpNo
+		}
 		if has {
 			return b.serial
 		}
 	}
 	return device.Serial{}
+}
+
+// isListed says whether devices.yaml has an entry for a board.
+func (f *Fleet) isListed(s device.Serial) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.desired.device(s) != nil
 }
 
 // isFull says that one more unknown board would be one too many.

@@ -27,6 +27,16 @@ usage_error() {
     exit 2
 }
 
+# need_go stops when Go is missing, or too old to fetch the version that go.mod
+# names.
+need_go() {
+    local version
+    command -v go >/dev/null || die "Go is not installed (1.21 or newer)"
+    version=$(GOTOOLCHAIN=local go env GOVERSION)
+    [[ $(printf '%s\n' go1.21 "$version" | sort -V | head -n 1) == go1.21 ]] ||
+        die "Go 1.21 or newer is needed, which fetches what go.mod names; this is $version"
+}
+
 need_root() { ((EUID == 0)) || die "must run as root (try: sudo $0)"; }
 
 # cache_dir prints the directory that keeps what takes long to build.

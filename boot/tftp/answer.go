@@ -12,6 +12,10 @@ func (r *running) answer(ctx context.Context, event Event, start time.Time, req 
 	refuse := func(outcome Outcome, code byte, message string, err error) {
 		r.end(event, start, outcome, errors.Join(err, sendError(ctx, event.Request, code, message)))
 	}
+	if !r.Known(ctx, event.Request.Client.Addr()) {
+		r.end(event, start, Silent, nil)
+		return
+	}
 	switch {
 	case req.op == opWrite:
 		refuse(Refused, codeAccess, "Read only", errors.New("write request"))

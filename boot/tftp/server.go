@@ -52,9 +52,9 @@ var (
 // Server serves reads. The zero value of each field but Handler is a default.
 type Server struct {
 	Handler Handler
-	// Known says whether a client may be answered at all; nil is all. It is
-	// called for every packet, so it must not block.
-	Known func(netip.Addr) bool
+	// Known says whether a client may be answered at all, errors included; nil is
+	// all. It runs in the request's own goroutine, before Open.
+	Known func(context.Context, netip.Addr) bool
 	// Observe, when not nil, is called at the end of every request, from many
 	// goroutines.
 	Observe func(Event)
@@ -96,7 +96,7 @@ func (s *Server) withDefaults() Server {
 	def(&d.MaxTransfers, 256)
 	def(&d.MaxPerClient, 8)
 	if d.Known == nil {
-		d.Known = func(netip.Addr) bool { return true }
+		d.Known = func(context.Context, netip.Addr) bool { return true }
 	}
 	if d.Observe == nil {
 		d.Observe = func(Event) {}
@@ -182,10 +182,6 @@ func (r *running) receive(ctx, hard context.Context, conn *net.UDPConn) error {
 func (r *running) packet(hard context.Context, client netip.AddrPort, at arrival, raw []byte) {
 	start := time.Now()
 	event := Event{Request: Request{Client: client, Server: at.local}}
-	if !r.Known(client.Addr()) {
-		r.end(event, start, Silent, nil)
-		return
-	}
 	req, err := parseRequest(raw)
 	if err != nil {
 		r.end(event, start, Malformed, err)

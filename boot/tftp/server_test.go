@@ -305,9 +305,9 @@ func TestRefusals(t *testing.T) {
 func TestUnknownClients(t *testing.T) {
 	f := serve(t, Server{
 		Handler: files{"f": "x"},
-		Known:   func(a netip.Addr) bool { return a != netip.MustParseAddr("127.0.0.1") },
+		Known:   func(_ context.Context, a netip.Addr) bool { return a != netip.MustParseAddr("127.0.0.1") },
 	})
-	for _, packet := range []string{string(rrq("f")), string(rrq("missing")), "\x00\x02f\x00octet\x00", "junk"} {
+	for _, packet := range []string{string(rrq("f")), string(rrq("missing")), "\x00\x02f\x00octet\x00", "\x00\x01f\x00netascii\x00"} {
 		b := f.board()
 		b.ask([]byte(packet))
 		f.outcome(Silent)

@@ -154,7 +154,7 @@ func (s *server) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.nfs.Serve(ctx) })
 	handler := &tftp.Server{
-		Handler: files{s.fleet, s.neigh, s.log}, Logger: s.log,
+		Handler: files{s.fleet, s.neigh, s.log}, Known: s.fleet.IsBoard, Logger: s.log,
 	}
 	for _, conn := range s.tftp {
 		g.Go(func() error { return handler.Serve(ctx, conn) })

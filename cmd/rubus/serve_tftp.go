@@ -22,9 +22,6 @@ type files struct {
 
 // Open implements tftp.Handler.
 func (h files) Open(ctx context.Context, r tftp.Request) (tftp.File, error) {
-	if !h.fleet.IsBoard(ctx, r.Client.Addr()) {
-		return nil, tftp.ErrSilent
-	}
 	f, err := h.fleet.Open(ctx, boot.FileRequest{Path: r.Path, Client: r.Client.Addr(), Server: r.Server})
 	if err == nil && strings.TrimLeft(r.Path, "/") == "bootcode.bin" {
 		h.pin(ctx, r)
