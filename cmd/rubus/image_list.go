@@ -5,16 +5,13 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"rubus/cmd/internal/progress"
+	"rubus/cmd/internal/ui"
 	"rubus/images"
 )
-
-// tableWidth is the width in columns that tables keep to.
-const tableWidth = 80
 
 // timeForm is how tables show times: the reader's own, to the minute.
 const timeForm = "2006-01-02 15:04"
@@ -61,54 +58,18 @@ func (g *globals) listImages(list []imageInfo) {
 		}
 		rows = append(rows, []string{
 			i.Ref.String(), tag, progress.Bytes(i.Bytes), strconv.FormatInt(i.Files, 10),
-			strconv.Itoa(len(i.UsedBy)), i.Created.Local().Format(timeForm), i.Message,
+			strconv.Itoa(len(i.UsedBy)), i.Created.Local().Format(timeForm), strings.Map(printable, i.Message),
 		})
 	}
-	printTable(g.Stdout, rows)
+	ui.Table(g.Stdout, rows[0], rows[1:], 6, 0, 1)
 }
 
-// printTable prints rows in columns; the last one is cut where the line would
-// be wider than tableWidth.
-func printTable(w io.Writer, rows [][]string) {
-	widths := make([]int, len(rows[0]))
-	for _, r := range rows {
-		for i, cell := range r {
-			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
-		}
-	}
-	for _, r := range rows {
-		var b strings.Builder
-		at := 0
-		for i, cell := range r {
-			// What people wrote may hold anything; a table is one line each.
-			cell = strings.Map(printable, cell)
-			if i == len(r)-1 {
-				b.WriteString(cut(cell, tableWidth-at))
-				break
-			}
-			b.WriteString(cell + strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2))
-			at += widths[i] + 2
-		}
-		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
-	}
-}
-
+// printable: what people wrote may hold anything; a table is one line each.
 func printable(r rune) rune {
 	if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
 		return ' '
 	}
 	return r
-}
-
-// cut shortens s to width columns; less than ten show nothing of use.
-func cut(s string, width int) string {
-	if utf8.RuneCountInString(s) <= width {
-		return s
-	}
-	if width < 10 {
-		return ""
-	}
-	return string([]rune(s)[:width-3]) + "..."
 }
 
 func newImageShowCmd(g *globals) *cobra.Command {
