@@ -28,6 +28,7 @@ const (
 	clientAddr = "198.18.7.2"
 	tap        = "nfstest0"
 	exportPath = "/5b154510"
+	localAddr  = "127.85.83.2" // where the server is for clients in this process
 )
 
 func sh(t testing.TB, script string) {
@@ -40,6 +41,8 @@ func sh(t testing.TB, script string) {
 // server is rubus's NFS server in this process, for one overlay.
 type server struct {
 	ov    *nfstest.Overlay
+	addr  netip.Addr
+	peer  netip.Addr // who may call
 	log   *slog.Logger
 	cache string // the file of the duplicate requests
 	stop  func()
@@ -49,17 +52,31 @@ type server struct {
 func (s *server) export() nfsexport.Export {
 	return nfsexport.Export{
 		ID: 0x5b1545100badcafe, Name: "5b154510", Path: exportPath, Dir: s.ov.Root, State: nfsexport.Ready,
-		Client: netip.MustParseAddr(clientAddr), Activity: new(nfsexport.Activity),
+		Client: s.peer, Activity: new(nfsexport.Activity),
 	}
 }
 
-// serve serves an overlay as a board's root until the test ends.
+// serve serves an overlay as the root of the board at the tap, until the test ends.
 func serve(t testing.TB, fill func(lower string)) *server {
 	t.Helper()
 	sh(t, "ip link set lo up; ip tuntap add dev "+tap+" mode tap; ip addr add "+serverAddr+"/24 dev "+tap+"; ip link set "+tap+" up")
 	t.Cleanup(func() { exec.Command("ip", "link", "del", tap).Run() })
+	return serveAt(t, serverAddr, clientAddr, fill)
+}
+
+// serveLocal is serve for clients in this process.
+func serveLocal(t testing.TB, fill func(lower string)) *server {
+	t.Helper()
+	sh(t, "ip link set lo up")
+	return serveAt(t, localAddr, "127.0.0.1", fill)
+}
+
+func serveAt(t testing.TB, addr, peer string, fill func(lower string)) *server {
+	t.Helper()
 	s := &server{
 		ov:    nfstest.NewOverlay(t, t.TempDir(), fill),
+		addr:  netip.MustParseAddr(addr),
+		peer:  netip.MustParseAddr(peer),
 		log:   slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
 		cache: filepath.Join(t.TempDir(), "drc"),
 	}
@@ -84,7 +101,7 @@ func (s *server) start() error {
 		return err
 	}
 	b := unfsd.New(unfsd.Config{
-		Store: fs, Addrs: []netip.Addr{netip.MustParseAddr(serverAddr)}, Log: s.log, CachePath: s.cache,
+		Store: fs, Addrs: []netip.Addr{s.addr}, Log: s.log, CachePath: s.cache,
 		Mounter: mount3.MounterFunc(func(_ context.Context, path string, _ netip.AddrPort) ([]byte, mount3.Status) {
 			if path != exportPath {
 				return nil, mount3.ErrNoEnt
