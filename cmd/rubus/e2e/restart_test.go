@@ -126,5 +126,5 @@ func TestDaemonKilled(t *testing.T) {
 	must(t, err)
 	found.who = "the server"
 	found.mustBe(t, false)
-	t.Logf("%d kills: %d acknowledged records, %d ops in the storm, %d calls that must not be done twice were sent again", kills, n, seen.ops, again)
+	t.Logf("%d kills: %d acknowledged records, %d ops in the storm, %d calls that must not be done twice were sent again, %d directories were removed after a wait for the client", kills, n, seen.ops, again, seen.waited)
 }

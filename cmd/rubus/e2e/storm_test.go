@@ -138,6 +138,7 @@ type findings struct {
 	cuts                          int // of power, if that is what the storm was about
 	ops, tolerated, failed, wrong int
 	left                          int // the client's names of removed open files
+	waited                        int // ops that waited for it to remove such a name
 	text                          string
 }
 
@@ -161,7 +162,7 @@ func (s *storm) compare(who string, on *machine, root string) findings {
 
 func parseFindings(out string) (f findings, err error) {
 	first, rest, _ := strings.Cut(out, "\n")
-	_, err = fmt.Sscanf(first, "ops=%d tolerated=%d failed=%d wrong=%d left=%d", &f.ops, &f.tolerated, &f.failed, &f.wrong, &f.left)
+	_, err = fmt.Sscanf(first, "ops=%d tolerated=%d failed=%d wrong=%d left=%d waited=%d", &f.ops, &f.tolerated, &f.failed, &f.wrong, &f.left, &f.waited)
 	f.text = rest
 	if err != nil {
 		err = fmt.Errorf("%w: %s", err, out)

@@ -26,6 +26,7 @@ func compare(dir, journals string) error {
 		}
 		sum.ops += a.ops
 		sum.tolerated += a.tolerated
+		sum.waited += a.waited
 		sum.notes = append(sum.notes, a.notes...)
 		sum.failures = append(sum.failures, a.failures...)
 		if err := left.find(workerDir(dir, i)); err != nil {
@@ -33,7 +34,7 @@ func compare(dir, journals string) error {
 		}
 		wrong = append(wrong, left.differences(workerDir(dir, i), a.model.root)...)
 	}
-	fmt.Printf("ops=%d tolerated=%d failed=%d wrong=%d left=%d\n", sum.ops, sum.tolerated, len(sum.failures), len(wrong), left.names())
+	fmt.Printf("ops=%d tolerated=%d failed=%d wrong=%d left=%d waited=%d\n", sum.ops, sum.tolerated, len(sum.failures), len(wrong), left.names(), sum.waited)
 	for _, l := range [][]string{sum.failures, wrong, sum.notes} {
 		for _, s := range l {
 			fmt.Println(s)

@@ -18,6 +18,8 @@ const (
 type entry struct {
 	op
 	Done string `json:"done,omitempty"`
+	// Waited: the client still had a name for a removed file in the directory.
+	Waited bool `json:"waited,omitempty"`
 }
 
 // journal is what a worker meant to do and what came of it, line by line, each
@@ -31,8 +33,8 @@ func newJournal(name string) (*journal, error) {
 
 func (j *journal) intent(o *op) error { return j.line(&entry{op: *o}) }
 
-func (j *journal) done(o *op, how string) error {
-	return j.line(&entry{op: op{N: o.N, Do: o.Do}, Done: how})
+func (j *journal) done(o *op, how string, waited bool) error {
+	return j.line(&entry{op: op{N: o.N, Do: o.Do}, Done: how, Waited: waited})
 }
 
 func (j *journal) line(e *entry) error {
@@ -47,6 +49,7 @@ func (j *journal) line(e *entry) error {
 type account struct {
 	model          *model
 	ops, tolerated int
+	waited         int      // ops that waited for the client to remove a file
 	failures       []string // ops with other errors
 	notes          []string // what was tolerated
 }
@@ -77,6 +80,9 @@ func readJournal(name string) (*account, error) {
 		}
 		if begun == nil || begun.N != e.N {
 			return nil, fmt.Errorf("%s: %w: the end of op %d", name, errModel, e.N)
+		}
+		if e.Waited {
+			a.waited++
 		}
 		if err := a.add(begun, e.Done); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)

@@ -137,6 +137,20 @@ func (m *model) apply(o *op) error {
 	return nil
 }
 
+// emptied is the directory that an op removes, or puts another in the place of.
+func (m *model) emptied(o *op) *node {
+	p := o.Path
+	if o.Do == "rename" {
+		p = o.To
+	} else if o.Do != "rmdir" {
+		return nil
+	}
+	if n := m.find(p); n != nil && n.kind == dir {
+		return n
+	}
+	return nil
+}
+
 // put gives n the name p after f was done, in the place of what has it.
 func (m *model) put(p string, n *node, f func()) error {
 	at, name := m.parent(p)

@@ -111,7 +111,7 @@ func (w *worker) one(o *op) error {
 	if err := w.journal.intent(o); err != nil {
 		return err
 	}
-	err := w.do(o, w.model)
+	waited, err := w.patiently(o)
 	if o.Do == "release" && w.model.gone && !w.model.heldDir.stuck {
 		w.awaitRemoval(w.model.heldDir)
 	}
@@ -131,28 +131,59 @@ func (w *worker) one(o *op) error {
 			return err
 		}
 	}
-	return w.journal.done(o, done)
+	return w.journal.done(o, done, waited)
 }
 
 // removalLimit is how long a worker waits for awaitRemoval.
 const removalLimit = 30 * time.Second
 
+// patiently does an op, and again while all that stands against it is a name of
+// the client's for a removed open file, in the directory that goes away. To the
+// client a file can be open for a moment after close(2), and a listing made
+// before is no promise: the client may give it from what it listed last.
+func (w *worker) patiently(o *op) (waited bool, err error) {
+	of := w.model.emptied(o)
+	if of != nil {
+		waited = w.awaitRemoval(of)
+	}
+	for end := time.Now().Add(removalLimit); ; time.Sleep(10 * time.Millisecond) {
+		if err = w.do(o, w.model); err != unix.ENOTEMPTY || of == nil {
+			return waited, err
+		}
+		list, e := os.ReadDir(w.dirOf(of))
+		if e != nil || !slices.ContainsFunc(list, leftoverEntry) || time.Now().After(end) {
+			return waited, fmt.Errorf("%w: %v", err, list)
+		}
+		waited = true
+	}
+}
+
 // awaitRemoval waits until a directory has no name of the client's for a removed
-// open file any more. The client takes it away some time after the close,
-// when its last READ is answered, and rmdir would be told that it is there.
-func (w *worker) awaitRemoval(of *node) {
+// open file any more, and says whether it had one. The client takes it away some
+// time after the close, when its last READ or WRITE is done with.
+func (w *worker) awaitRemoval(of *node) (had bool) {
+	at := w.dirOf(of)
+	for end := time.Now().Add(removalLimit); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		list, err := os.ReadDir(at)
+		if err == nil && !slices.ContainsFunc(list, leftoverEntry) {
+			break
+		}
+		had = true
+	}
+	return had
+}
+
+func leftoverEntry(e os.DirEntry) bool { return isLeftover(e.Name()) }
+
+// dirOf is where a directory of the model is.
+func (w *worker) dirOf(of *node) string {
 	at := w.dir
 	w.model.walk(func(p string, n, _ *node) {
 		if n == of {
 			at = w.path(p)
 		}
 	})
-	for end := time.Now().Add(removalLimit); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		list, err := os.ReadDir(at)
-		if err == nil && !slices.ContainsFunc(list, func(e os.DirEntry) bool { return isLeftover(e.Name()) }) {
-			return
-		}
-	}
+	return at
 }
 
 // happened says whether an op that ended so changed anything.
