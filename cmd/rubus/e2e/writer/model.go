@@ -52,11 +52,11 @@ type node struct {
 // model is what the journal says is there.
 type model struct {
 	root *node
-	// held is the file that the worker keeps open; gone: it has lost the name
-	// it was opened by, in the directory heldDir.
-	held    *node
-	gone    bool
-	heldDir *node
+	// held is the file that the worker keeps open, heldDirs where it lost names
+	// since: the client's own name for it is in one of them, whose it was opened
+	// by or another, and stays there until it is closed.
+	held     *node
+	heldDirs []*node
 }
 
 func newModel() *model {
@@ -127,10 +127,10 @@ func (m *model) apply(o *op) error {
 			delete(at.kids, name)
 		})
 	case "hold":
-		m.held, m.gone, m.heldDir = n, false, nil
+		m.held, m.heldDirs = n, nil
 	case "heldsync":
 	case "release":
-		m.held, m.gone, m.heldDir = nil, false, nil
+		m.held, m.heldDirs = nil, nil
 	default:
 		return fmt.Errorf("%w: %+v", errModel, *o)
 	}
@@ -172,7 +172,7 @@ func (m *model) drop(at *node, name string) {
 	delete(at.kids, name)
 	n.links--
 	if n == m.held {
-		at.silly, m.gone, m.heldDir = true, true, at
+		at.silly, m.heldDirs = true, append(m.heldDirs, at)
 	}
 }
 

@@ -112,8 +112,12 @@ func (w *worker) one(o *op) error {
 		return err
 	}
 	waited, err := w.patiently(o)
-	if o.Do == "release" && w.model.gone && !w.model.heldDir.stuck {
-		w.awaitRemoval(w.model.heldDir)
+	if o.Do == "release" {
+		for _, d := range w.model.heldDirs {
+			if !d.stuck {
+				w.awaitRemoval(d)
+			}
+		}
 	}
 	done := ok
 	switch {
@@ -215,7 +219,7 @@ func (w *worker) pick() *op {
 	case r < 18:
 		return w.on("rmdir", c.empty, func(o *op) bool {
 			n := w.model.find(o.Path)
-			return !n.stuck && (!w.model.gone || n != w.model.heldDir)
+			return !n.stuck && !slices.Contains(w.model.heldDirs, n)
 		})
 	case r < 36:
 		return w.on("rename", c.all, func(o *op) bool { return w.target(o, c) })
