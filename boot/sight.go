@@ -101,7 +101,11 @@ func (f *Fleet) stranger(s Sighting, now time.Time) Verdict {
 	}
 	f.mu.Unlock()
 	if isNew {
-		f.log.Info("a board that devices.yaml does not name asks to boot", "serial", s.Serial, "mac", s.MAC, "revision", s.Revision)
+		what := []any{"mac", s.MAC}
+		if !s.Serial.IsZero() { // the ROM of a Pi 3 says none, and no revision
+			what = append(what, "serial", s.Serial, "revision", s.Revision)
+		}
+		f.log.Info("a board that devices.yaml does not name asks to boot", what...)
 		f.observe(s.Serial, s.MAC, "unknown", s.Stage)
 	}
 	return Verdict{Serial: s.Serial, Why: "not in devices.yaml"}

@@ -42,10 +42,12 @@ func openDir(root, dir string) (int, error) {
 // openat2 opens path below dir and never leaves it. The kernel asks to try
 // again (EAGAIN) when a rename ran beside the walk.
 func openat2(dir int, path string, flags uint64, resolve uint64) (int, error) {
-	how := unix.OpenHow{
-		Flags:   flags | unix.O_CLOEXEC,
-		Resolve: resolve | unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS,
-	}
+	return openIn(dir, path, flags, resolve|unix.RESOLVE_BENEATH)
+}
+
+// openIn is openat2 with all of resolve but magic links the caller's.
+func openIn(dir int, path string, flags uint64, resolve uint64) (int, error) {
+	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: resolve | unix.RESOLVE_NO_MAGICLINKS}
 	for try := 0; ; try++ {
 		fd, err := unix.Openat2(dir, path, &how)
 		if (errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR)) && try < 16 {
@@ -55,10 +57,10 @@ func openat2(dir int, path string, flags uint64, resolve uint64) (int, error) {
 	}
 }
 
-// openFile opens a cleaned name below the boot directory. Symlinks count while
-// they stay below it; an absolute one never does.
-func openFile(dir int, name string) (*File, error) {
-	fd, err := openPath(dir, name)
+// open opens a cleaned name below the boot directory. Symlinks count when they
+// end below it.
+func (v view) open(name string) (*File, error) {
+	fd, err := v.path(name)
 	if err != nil {
 		return nil, err
 	}
@@ -78,13 +80,13 @@ func openFile(dir int, name string) (*File, error) {
 	return &File{data: f, closer: f, size: st.Size, modTime: time.Unix(st.Mtim.Unix())}, nil
 }
 
-// openPath resolves a name to an O_PATH fd, first as written and then, as FAT
+// path resolves a name to an O_PATH fd, first as written and then, as FAT
 // would, without regard to case.
-func openPath(dir int, name string) (int, error) {
-	fd, err := openat2(dir, name, unix.O_PATH, unix.RESOLVE_NO_XDEV)
+func (v view) path(name string) (int, error) {
+	fd, err := v.resolve(name)
 	if errors.Is(err, unix.ENOENT) {
-		if other := respell(dir, name); other != name {
-			fd, err = openat2(dir, other, unix.O_PATH, unix.RESOLVE_NO_XDEV)
+		if other := respell(v.dir, name); other != name {
+			fd, err = v.resolve(other)
 		}
 	}
 	switch {
@@ -96,6 +98,44 @@ func openPath(dir int, name string) (int, error) {
 		return -1, fmt.Errorf("%w: %q leads out of the boot directory", ErrRefused, name)
 	}
 	return -1, fmt.Errorf("opening %q: %w", name, err)
+}
+
+// resolve opens a name O_PATH; EXDEV says that it leads out. A symlink may be
+// absolute or go by the directories above, to which the board's root is "/":
+// where it ends counts.
+func (v view) resolve(name string) (int, error) {
+	fd, err := openat2(v.dir, name, unix.O_PATH, unix.RESOLVE_NO_XDEV)
+	if !errors.Is(err, unix.EXDEV) {
+		return fd, err
+	}
+	root, err := unix.Open(v.Root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(root)
+	fd, err = openIn(root, v.BootDir+"/"+name, unix.O_PATH, unix.RESOLVE_NO_XDEV|unix.RESOLVE_IN_ROOT)
+	if err != nil {
+		return -1, unix.EXDEV
+	}
+	if !below(v.dir, fd) {
+		unix.Close(fd)
+		return -1, unix.EXDEV
+	}
+	return fd, nil
+}
+
+// below says whether an open file lies below an open directory now. The board
+// may move it at any time; it is its own file all the same.
+func below(dir, fd int) bool {
+	path := func(fd int) string {
+		p, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+		if err != nil {
+			return ""
+		}
+		return p
+	}
+	above := path(dir)
+	return above != "" && strings.HasPrefix(path(fd), above+"/")
 }
 
 // respell gives name with each element spelled as an entry of its directory

@@ -50,6 +50,7 @@ func (t Tree) Open(name string) (*File, error) {
 		return nil, err
 	}
 	defer unix.Close(dir)
+	t.BootDir = bootDir
 	v := view{t, dir}
 	if strings.EqualFold(clean, configName) {
 		return v.config(), nil
@@ -57,7 +58,7 @@ func (t Tree) Open(name string) (*File, error) {
 	if v.isCmdline(clean) {
 		return v.cmdline(clean)
 	}
-	return openFile(dir, clean)
+	return v.open(clean)
 }
 
 const configName = "config.txt"
@@ -81,7 +82,7 @@ func (v view) own(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := openFile(v.dir, clean)
+	f, err := v.open(clean)
 	if err != nil {
 		return nil, err
 	}

@@ -86,7 +86,12 @@ its name and as a devices.yaml if not.`,
 func check(g *globals, p config.Paths, installed bool) error {
 	s, err := loadToCheck(p)
 	out := checked{Problems: config.Problems{}, Warnings: []string{}}
-	if err != nil && !errors.As(err, &out.Problems) {
+	var unread *fs.PathError
+	switch {
+	case err == nil || errors.As(err, &out.Problems):
+	case g.JSON && errors.As(err, &unread):
+		out.Problems = config.Problems{{File: unread.Path, Message: err.Error()}}
+	default:
 		return err
 	}
 	out.Valid = err == nil

@@ -159,6 +159,16 @@ func (g *globals) completeSettings(c *cobra.Command, args []string, begin string
 	return out, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 }
 
+// edited is what verbs that write devices.yaml print with --json.
+type edited struct {
+	File    string `json:"file"`
+	Changed bool   `json:"changed"`
+	// Line is the first that changed; Diff are the lines as people are shown them.
+	Line    int      `json:"line,omitempty"`
+	Diff    []string `json:"diff,omitempty"`
+	Warning string   `json:"warning,omitempty"`
+}
+
 // editDevices changes devices.yaml, shows the lines that changed and makes the
 // daemon read them. drops says that the edit takes a device away: then the
 // daemon is told that this is meant, if the file was in force before.
@@ -177,11 +187,13 @@ func (g *globals) editDevices(ctx context.Context, did string, edit config.Edit,
 	if err != nil {
 		return err
 	}
+	out := edited{File: g.DevicesFile, Changed: written}
 	if !written {
 		g.notef("%s says so already", g.DevicesFile)
-		return nil
+		return g.answer(out)
 	}
 	line, diff := lineDiff(before, after)
+	out.Line, out.Diff = line, diff
 	g.notef("%s (%s:%d)", did, g.DevicesFile, line)
 	for _, l := range diff {
 		fmt.Fprintln(g.Stderr, l)
@@ -192,7 +204,8 @@ func (g *globals) editDevices(ctx context.Context, did string, edit config.Edit,
 	switch {
 	case err == nil, isKind(err, control.KindNotRunning):
 	default:
-		g.notef("warning: the daemon was asked to read the file: %v", err)
+		out.Warning = fmt.Sprintf("the daemon was asked to read the file: %v", err)
+		g.notef("warning: %s", out.Warning)
 	}
-	return nil
+	return g.answer(out)
 }

@@ -8,7 +8,15 @@ import (
 
 	"rubus/cmd/internal/control"
 	"rubus/cmd/internal/ui"
+	"rubus/config/device"
 )
+
+// stopped is what "rubus device stop --json" prints.
+type stopped struct {
+	Serial device.Serial `json:"serial"`
+	// WasUp is "yes", "no" or "unknown", as in status.
+	WasUp string `json:"was_up"`
+}
 
 func newDeviceStopCmd(g *globals) *cobra.Command {
 	var yes bool
@@ -38,7 +46,7 @@ that runs hangs. Its writes stay, and it may boot again unless it is disabled.`,
 				return err
 			}
 			g.notef("%s is cut off; its writes are kept", boardName(b))
-			return nil
+			return g.answer(stopped{Serial: serial, WasUp: b.Up})
 		},
 	}
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
@@ -74,7 +82,7 @@ is up, or may be, is refused; --force cuts it off first.`,
 			}
 			if len(plan.Uppers) == 0 {
 				g.notef("%s has no writes to delete", boardName(b))
-				return nil
+				return g.answer(plan)
 			}
 			showPlan(g, plan, time.Now())
 			if b.Up != "no" {
@@ -91,7 +99,7 @@ is up, or may be, is refused; --force cuts it off first.`,
 				next = " and starts from " + plan.Image.String() + " at its next boot"
 			}
 			g.notef("%s is reset%s", boardName(b), next)
-			return nil
+			return g.answer(plan)
 		},
 	}
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")

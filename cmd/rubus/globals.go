@@ -105,6 +105,14 @@ func (g *globals) printJSON(v any) error {
 	return nil
 }
 
+// answer prints, with --json, what a verb did that otherwise tells people only.
+func (g *globals) answer(v any) error {
+	if !g.JSON {
+		return nil
+	}
+	return g.printJSON(v)
+}
+
 // notef tells something on standard error that was not asked for.
 func (g *globals) notef(format string, a ...any) {
 	fmt.Fprintf(g.Stderr, "rubus: "+format+"\n", a...)

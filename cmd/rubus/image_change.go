@@ -21,7 +21,7 @@ func newImageTagCmd(g *globals) *cobra.Command {
 that have written to their root stay on the version they wrote over.`,
 		Example: `  rubus image tag lab lab@2
   rubus image tag lab 2`,
-		Args:              cobra.ExactArgs(2),
+		Args:              wantArgs,
 		ValidArgsFunction: g.completeRefs,
 		RunE: func(c *cobra.Command, args []string) error {
 			ref, err := parseTag(args[0], args[1])

@@ -76,7 +76,7 @@ func newImageShowCmd(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:               "show REF",
 		Short:             "Show one version of an image",
-		Args:              cobra.ExactArgs(1),
+		Args:              wantArgs,
 		ValidArgsFunction: g.completeRefs,
 		RunE: func(_ *cobra.Command, args []string) error {
 			s, err := g.imageStore()

@@ -103,6 +103,18 @@ func noArgs(c *cobra.Command, args []string) error {
 	return nil
 }
 
+// wantArgs wants one argument for each word in capitals of the usage line.
+func wantArgs(c *cobra.Command, args []string) error {
+	names := strings.Fields(c.Use)[1:]
+	if len(args) == len(names) {
+		return nil
+	}
+	if len(args) < len(names) {
+		return fmt.Errorf("%q needs %s", c.CommandPath(), joinWords(names))
+	}
+	return fmt.Errorf("%q takes %s only, not also %q", c.CommandPath(), joinWords(names), args[len(names)])
+}
+
 func quoted(s []string) []string {
 	s = slices.Clone(s)
 	for i := range s {

@@ -89,6 +89,8 @@ func (f *simulateFlags) check() (fakepi.Board, error) {
 		}
 	}
 	switch {
+	case f.timeout < 0:
+		return fakepi.Board{}, ui.Usagef("--timeout %s is over before it begins: want more than 0", f.timeout)
 	case f.standalone && f.iface != "":
 		return fakepi.Board{}, ui.Usagef("--standalone makes a network of its own: leave out --interface")
 	case !f.standalone && f.iface == "":
@@ -142,6 +144,14 @@ func simulate(ctx context.Context, g *globals, f simulateFlags) error {
 	}
 	if os.Geteuid() != 0 {
 		return ui.Hint(errors.New("simulating a board needs root: it sends raw Ethernet frames"), "run it with sudo")
+	}
+	// A log that cannot be written is better known now than after a boot.
+	for _, name := range []string{f.consoleLog, f.serverLog} {
+		log, err := openLog(name)
+		if err != nil {
+			return err
+		}
+		log.Close()
 	}
 	if f.standalone && simnet.WorkDirInside(os.Getenv) == "" {
 		return enterStandalone(g)

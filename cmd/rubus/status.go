@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -90,7 +91,10 @@ func printStatus(g *globals, st control.Status, now time.Time) {
 		ui.Table(g.Stdout, []string{"BOARD", "MAC", "MODEL", "SEEN"}, rows, 2)
 	}
 	if st.Refused != "" {
-		g.notef("warning: the files on disk are not in force:\n%s", st.Refused)
+		g.notef("warning: the files on disk are not in force:")
+		for line := range strings.Lines(st.Refused) {
+			g.notef("warning: %s", strings.TrimSuffix(line, "\n"))
+		}
 	}
 	if len(st.RestartFor) > 0 {
 		g.notef("warning: rubus.yaml changed (%s): restart the daemon for it to hold", joinWords(st.RestartFor))

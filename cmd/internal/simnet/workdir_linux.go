@@ -33,11 +33,28 @@ func MakeWorkDir(parent string) (*WorkDir, error) {
 			_ = w.Remove()
 		}
 	}
-	dir, err := os.MkdirTemp(parent, workPrefix)
-	if err != nil {
-		return nil, fmt.Errorf("making a work directory: %w", err)
+	for {
+		dir, err := os.MkdirTemp(parent, workPrefix)
+		if err != nil {
+			return nil, fmt.Errorf("making a work directory: %w", err)
+		}
+		// Before the lock another simulation may take it for an old one.
+		w, err := lockDir(dir)
+		if err == nil && w.removed() {
+			w.lock.Close()
+			continue
+		}
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EWOULDBLOCK) {
+			continue
+		}
+		return w, err
 	}
-	return lockDir(dir)
+}
+
+// removed says that another process removed the directory before it was locked.
+func (w *WorkDir) removed() bool {
+	var st unix.Stat_t
+	return unix.Fstat(int(w.lock.Fd()), &st) == nil && st.Nlink == 0
 }
 
 func lockDir(dir string) (*WorkDir, error) {
