@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"rubus/boot/netwatch"
 	"rubus/config/device"
 )
 
@@ -78,7 +79,7 @@ func (s *Server) Run(ctx context.Context) error {
 		selection: selection{patterns: s.Interfaces, pin: s.Address},
 		ports:     map[int]*port{}, changed: make(chan struct{}, 1),
 	}
-	g.Go(func() error { return f.watch(ctx) })
+	g.Go(func() error { return netwatch.Run(ctx, f.look) })
 	g.Go(func() error { return f.follow(ctx, s.Ready) })
 	err = g.Wait()
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
@@ -114,23 +115,6 @@ type follower struct {
 	changed   chan struct{} // holds a token when links must be looked at
 
 	ports map[int]*port // follow's alone
-}
-
-// watch says when links or addresses change.
-func (f *follower) watch(ctx context.Context) error {
-	c, err := watchSocket()
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	buf := make([]byte, 64<<10)
-	for {
-		f.look()
-		// ENOBUFS: messages were lost, so something has changed.
-		if _, _, err := c.Recvfrom(ctx, buf, 0); err != nil && !errors.Is(err, unix.ENOBUFS) {
-			return fmt.Errorf("watching the network interfaces: %w", err)
-		}
-	}
 }
 
 // look has follow look at the links again. It does not block.

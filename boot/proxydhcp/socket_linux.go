@@ -89,19 +89,6 @@ func hint(err error) error {
 	return fmt.Errorf("opening a packet socket: %w", err)
 }
 
-// watchSocket hears that links or IPv4 addresses have changed.
-func watchSocket() (*socket.Conn, error) {
-	c, err := socket.Socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE, "netlink", nil)
-	if err != nil {
-		return nil, fmt.Errorf("opening a netlink socket: %w", err)
-	}
-	groups := uint32(unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR)
-	if err := c.Bind(&unix.SockaddrNetlink{Groups: groups}); err != nil {
-		return nil, errors.Join(fmt.Errorf("watching the network interfaces: %w", err), c.Close())
-	}
-	return c, nil
-}
-
 // kernelLinks lists what the kernel has now. A dump that a change broke into
 // is taken anew.
 func kernelLinks() (links []netlink.Link, addrs []netlink.Addr, err error) {

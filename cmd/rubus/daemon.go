@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -18,7 +17,6 @@ import (
 	"rubus/boot/proxydhcp"
 	"rubus/boot/tftp"
 	"rubus/cmd/internal/control"
-	"rubus/cmd/internal/ports"
 	"rubus/cmd/internal/ui"
 	"rubus/config"
 	"rubus/images"
@@ -40,6 +38,7 @@ type server struct {
 	exports *handlefs.FS
 	fleet   *boot.Fleet
 	nfs     *unfsd.Backend
+	addrs   []netip.Addr // to listen on at the start; none: all
 	tftp    []*net.UDPConn
 	control net.Listener
 	unlock  func()
@@ -80,12 +79,11 @@ func newServer(g *globals, conf *reloader, log *slog.Logger) (*server, error) {
 		TrustFirst: s.cfg.DHCP.Mode == config.DHCPOff, Limits: limits,
 	})
 	conf.start(log, s.apply)
-	addrs, err := listenAddrs(s.cfg.Listen)
-	if err != nil {
+	if s.addrs, err = listenAddrs(s.cfg.Listen); err != nil {
 		return s, err
 	}
 	s.nfs = unfsd.New(unfsd.Config{
-		Store: s.exports, Mounter: mounter{s.fleet, s.exports}, Addrs: addrs,
+		Store: s.exports, Mounter: mounter{s.fleet, s.exports}, Addrs: s.addrs,
 		Ports:        unfsd.Ports{NFS: s.cfg.NFS.Port, Mount: s.cfg.NFS.MountPort, Portmap: s.cfg.NFS.PortmapPort},
 		NoPortmap:    !s.cfg.NFS.Portmap,
 		CachePath:    filepath.Join(g.RunDir, "nfs-replies"),
@@ -104,49 +102,12 @@ func (s *server) start(ctx context.Context) error {
 	if err := s.fleet.Start(ctx); err != nil {
 		return err
 	}
-	if err := errors.Join(s.listenTFTP(ctx), s.listenNFS(ctx)); err != nil {
-		return err
-	}
-	var err error
-	s.control, err = control.Listen(s.g.controlSocket(), s.cfg.Control.Group, s.log)
-	return err
-}
-
-func (s *server) listenTFTP(ctx context.Context) error {
-	addrs, err := listenAddrs(s.cfg.Listen)
+	err := s.listen(ctx)
 	if err != nil {
 		return err
 	}
-	if len(addrs) == 0 {
-		addrs = []netip.Addr{netip.IPv4Unspecified()}
-	}
-	for _, a := range addrs {
-		at := netip.AddrPortFrom(a, s.cfg.TFTP.Port)
-		conn, err := tftp.Listen(ctx, at)
-		if err != nil {
-			return portHint(ports.Explain(err, "udp", at))
-		}
-		s.tftp = append(s.tftp, conn)
-	}
-	return nil
-}
-
-func (s *server) listenNFS(ctx context.Context) error {
-	err := s.nfs.Listen(ctx)
-	var le *unfsd.ListenError
-	if errors.As(err, &le) {
-		return portHint(ports.Explain(err, le.Network, le.Addr))
-	}
+	s.control, err = control.Listen(s.g.controlSocket(), s.cfg.Control.Group, s.log)
 	return err
-}
-
-// portHint says what to do about a port that another program has.
-func portHint(err error) error {
-	var in *ports.InUse
-	if !errors.As(err, &in) {
-		return err
-	}
-	return ui.Hint(err, "stop that program, or give rubus an address of its own: \"listen\" of rubus.yaml")
 }
 
 // run serves until ctx ends or a part fails. Roots stay mounted.
@@ -156,8 +117,12 @@ func (s *server) run(ctx context.Context) error {
 	handler := &tftp.Server{
 		Handler: files{s.fleet, s.neigh, s.log}, Known: s.fleet.IsBoard, Logger: s.log,
 	}
+	serve := func(conn *net.UDPConn) { g.Go(func() error { return handler.Serve(ctx, conn) }) }
 	for _, conn := range s.tftp {
-		g.Go(func() error { return handler.Serve(ctx, conn) })
+		serve(conn)
+	}
+	if names := interfaces(s.cfg.Listen); len(names) > 0 {
+		g.Go(func() error { return s.follow(ctx, names, serve) })
 	}
 	if s.cfg.DHCP.Mode == config.DHCPProxy {
 		for _, p := range s.proxies() {
@@ -225,19 +190,6 @@ func (s *server) close() {
 	if s.unlock != nil {
 		s.unlock()
 	}
-}
-
-// listenAddrs are the addresses to bind; none: all.
-func listenAddrs(listen []config.Listen) ([]netip.Addr, error) {
-	var out []netip.Addr
-	for _, l := range listen {
-		addrs, err := ports.Addresses(l.Interface, l.Address)
-		if err != nil {
-			return nil, ui.Hint(fmt.Errorf("listening on %s: %w", l, err), "name an interface that is up and has an IPv4 address, or the address itself")
-		}
-		out = append(out, addrs...)
-	}
-	return out, nil
 }
 
 // notify tells systemd; without systemd it does nothing.

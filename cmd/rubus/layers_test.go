@@ -21,7 +21,7 @@ func house() map[string][]string {
 	return map[string][]string{
 		// The command wires all but test helpers; nobody imports it.
 		"cmd/rubus": {
-			"boot", "boot/eeprom", "boot/fakepi", "boot/fakepi/child", "boot/fakepi/emulator", "boot/fakepi/nic", "boot/neigh", "boot/proxydhcp", "boot/sdcard", "boot/tftp",
+			"boot", "boot/eeprom", "boot/fakepi", "boot/fakepi/child", "boot/fakepi/emulator", "boot/fakepi/nic", "boot/neigh", "boot/netwatch", "boot/proxydhcp", "boot/sdcard", "boot/tftp",
 			"cmd/internal/control", "cmd/internal/doctor", "cmd/internal/lograte", "cmd/internal/ports", "cmd/internal/progress", "cmd/internal/simnet", "cmd/internal/ui",
 			"config", "config/device", "config/examples", "config/schema",
 			"images", "images/imageref", "images/importer",
@@ -43,7 +43,8 @@ func house() map[string][]string {
 		"boot/bootfs":          {},
 		"boot/eeprom":          {},
 		"boot/neigh":           {"config/device"},
-		"boot/proxydhcp":       {"config/device"},
+		"boot/netwatch":        {},
+		"boot/proxydhcp":       {"boot/netwatch", "config/device"},
 		"boot/sdcard":          {"boot/eeprom"},
 		"boot/tftp":            {},
 		"boot/fakepi":          {"boot/bootfs", "boot/fakepi/nic", "config/device"},

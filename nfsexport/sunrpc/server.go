@@ -52,6 +52,7 @@ type Server struct {
 	peers  peers
 
 	started  time.Time
+	sweeping atomic.Bool  // a Serve keeps the clock
 	clock    atomic.Int64 // nanoseconds since started, at the last tick; never 0
 	stopping atomic.Bool
 	stop     chan struct{} // closed when stopping
@@ -98,8 +99,9 @@ func (s *Server) Stats() Stats {
 
 // Serve serves streams and datagrams from the given listeners, which it closes,
 // until Shutdown has ended all calls (then it gives nil), ctx ends (connections
-// are cut, answered or not), or a listener breaks. It may be
-// called once. Connections must be sockets; packets must come from a
+// are cut, answered or not), or a listener breaks. It may be called again with
+// other listeners while it runs: all calls of it end together, for whichever of
+// these reasons. Connections must be sockets; packets must come from a
 // *net.UDPConn.
 func (s *Server) Serve(ctx context.Context, streams []net.Listener, packets []net.PacketConn) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -113,7 +115,10 @@ func (s *Server) Serve(ctx context.Context, streams []net.Listener, packets []ne
 		listening.Go(func() { errs <- s.datagrams(ctx, pc) })
 	}
 	var sweeping sync.WaitGroup
-	sweeping.Go(func() { s.sweepUntil(ctx) })
+	if s.sweeping.CompareAndSwap(false, true) {
+		// The first Serve's is for all: it lasts until nobody is inside.
+		sweeping.Go(func() { s.sweepUntil(ctx) })
+	}
 
 	var err error
 	select {

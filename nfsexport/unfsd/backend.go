@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"net/netip"
 	"time"
 
@@ -96,29 +95,30 @@ func portmapLimits(files fileShares) sunrpc.Limits {
 	}
 }
 
-// Backend is the assembled server. New, Publish what there is, Listen, Serve.
+// Backend is the assembled server. New, Publish what there is, Listen, Serve;
+// while it serves, Extend.
 type Backend struct {
 	Store
 	addrs    []netip.Addr
 	grace    time.Duration
 	cache    *sunrpc.Cache
 	log      *slog.Logger
-	services []*service // NFS first
+	services []service // NFS first
+	first    listeners // what Listen opened
+	more     chan listeners
 }
 
-// service is one RPC server and where it listens.
+// service is one RPC server and the port it is served at.
 type service struct {
-	server  *sunrpc.Server
-	port    uint16
-	udp     bool
-	streams []net.Listener
-	packets []net.PacketConn
+	server *sunrpc.Server
+	port   uint16
+	udp    bool
 }
 
 // New makes a backend. It does not fail: without its cache file it logs so and
 // does without.
 func New(cfg Config) *Backend {
-	b := &Backend{Store: cfg.Store, addrs: cfg.Addrs, grace: cfg.Grace, log: cfg.Log}
+	b := &Backend{Store: cfg.Store, addrs: cfg.Addrs, grace: cfg.Grace, log: cfg.Log, more: make(chan listeners)}
 	if b.grace == 0 {
 		b.grace = 10 * time.Second
 	}
@@ -138,7 +138,7 @@ func New(cfg Config) *Backend {
 	}
 	ports := cfg.Ports.withDefaults()
 	add := func(port uint16, udp bool, l sunrpc.Limits, cache *sunrpc.Cache, p sunrpc.Program) {
-		b.services = append(b.services, &service{port: port, udp: udp, server: sunrpc.New(sunrpc.Config{
+		b.services = append(b.services, service{port: port, udp: udp, server: sunrpc.New(sunrpc.Config{
 			Programs: []sunrpc.Program{p}, Cache: cache, Log: b.log, Observe: cfg.Observe,
 			DatagramFrom: cfg.DatagramFrom, Limits: l,
 		})})
@@ -169,12 +169,28 @@ func (b *Backend) Stats() sunrpc.Stats { return b.services[0].server.Stats() }
 // Serve answers on what Listen opened until ctx ends; then it stops accepting,
 // gives the calls in flight Config.Grace to end and be answered, cuts their
 // connections after that, and gives nil when the last call has left the Store:
-// a disk that hangs holds it up. It closes the cache. When one program cannot go on, all stop, and Serve gives its error.
+// a disk that hangs holds it up. It closes the cache. When one program cannot go
+// on, all stop, and Serve gives its error.
 func (b *Backend) Serve(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(context.WithoutCancel(ctx))
-	for _, s := range b.services {
-		g.Go(func() error { return s.server.Serve(gctx, s.streams, s.packets) })
+	serve := func(opened listeners) {
+		for i, s := range b.services {
+			g.Go(func() error { return s.server.Serve(gctx, opened[i].streams, opened[i].packets) })
+		}
 	}
+	serve(b.first)
+	g.Go(func() error {
+		for {
+			select {
+			case opened := <-b.more:
+				serve(opened)
+			case <-ctx.Done():
+				return nil
+			case <-gctx.Done():
+				return nil
+			}
+		}
+	})
 	stop := context.AfterFunc(ctx, func() {
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.grace)
 		defer cancel()

@@ -129,6 +129,50 @@ func TestClient(t *testing.T) {
 	}
 }
 
+// TestExtend has a server answer on one more address, with all of its programs;
+// one that this machine does not have changes nothing.
+func TestExtend(t *testing.T) {
+	const second = "127.85.83.2"
+	b := start(t)
+	if _, err := nfs.DialMount(second); err == nil {
+		t.Fatalf("something answers on %s", second)
+	}
+	for range 2 {
+		err := b.Extend(t.Context(), netip.MustParseAddr("192.0.2.77"))
+		var le *ListenError
+		if !errors.As(err, &le) || !errors.Is(err, syscall.EADDRNOTAVAIL) {
+			t.Errorf("a foreign address: %v", err)
+		}
+	}
+	if err := b.Extend(t.Context(), netip.MustParseAddr(second)); err != nil {
+		t.Fatal(err)
+	}
+	// What it has it does not take again, nor does it lose it by trying.
+	if err := b.Extend(t.Context(), netip.MustParseAddr(second)); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("the same address again: %v", err)
+	}
+	for _, addr := range []string{host, second} {
+		m, err := nfs.DialMount(addr) // by way of its port mapper
+		if err != nil {
+			t.Fatalf("%s: %v", addr, err)
+		}
+		v, err := m.Mount("/5b154510", rpc.NewAuthUnix("board", 0, 0).Auth())
+		if err != nil {
+			t.Fatalf("%s: %v", addr, err)
+		}
+		if info, _, err := v.Lookup("/hello"); err != nil || info.Size() != 6 {
+			t.Errorf("%s: lookup: %v, %v", addr, info, err)
+		}
+		v.Close()
+		m.Close()
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := New(Config{Store: &store{}}).Extend(over, netip.MustParseAddr(second)); err == nil {
+		t.Error("extended a server that does not serve")
+	}
+}
+
 // TestDatagrams asks port mapper and MOUNT over UDP; NFS is not there, and the
 // big answer is not sent.
 func TestDatagrams(t *testing.T) {

@@ -30,14 +30,54 @@ func (e *ListenError) Error() string {
 // Unwrap gives the cause.
 func (e *ListenError) Unwrap() error { return e.Err }
 
+// listeners are those of each service, in the order of Backend.services.
+type listeners []struct {
+	streams []net.Listener
+	packets []net.PacketConn
+}
+
+func (l listeners) close() {
+	for _, s := range l {
+		for _, stream := range s.streams {
+			_ = stream.Close()
+		}
+		for _, pc := range s.packets {
+			_ = pc.Close()
+		}
+	}
+}
+
 // Listen opens all ports, or none: then its error holds a *ListenError for each
 // port that cannot be had. Clients may connect from now on; they are answered
 // by Serve.
-func (b *Backend) Listen(ctx context.Context) error {
+func (b *Backend) Listen(ctx context.Context) (err error) {
+	b.first, err = b.open(ctx, b.addrs...)
+	return err
+}
+
+// Extend opens all ports on one more address of this machine, or none, with an
+// error like Listen's, and has Serve answer there until it ends. It waits for
+// Serve to run; when ctx ends before that, it gives ctx's error.
+func (b *Backend) Extend(ctx context.Context, addr netip.Addr) error {
+	opened, err := b.open(ctx, addr)
+	if err != nil {
+		return err
+	}
+	select {
+	case b.more <- opened:
+		return nil
+	case <-ctx.Done():
+		opened.close()
+		return ctx.Err()
+	}
+}
+
+func (b *Backend) open(ctx context.Context, addrs ...netip.Addr) (listeners, error) {
 	var errs []error
 	var lc net.ListenConfig
-	for _, s := range b.services {
-		for _, a := range b.addrs {
+	opened := make(listeners, len(b.services))
+	for i, s := range b.services {
+		for _, a := range addrs {
 			addr := netip.AddrPortFrom(a, s.port)
 			where := addr.String()
 			if a.IsUnspecified() {
@@ -47,7 +87,7 @@ func (b *Backend) Listen(ctx context.Context) error {
 			if err != nil {
 				errs = append(errs, listenError("tcp", addr, err))
 			} else {
-				s.streams = append(s.streams, l)
+				opened[i].streams = append(opened[i].streams, l)
 			}
 			if !s.udp {
 				continue
@@ -56,27 +96,15 @@ func (b *Backend) Listen(ctx context.Context) error {
 			if err != nil {
 				errs = append(errs, listenError("udp", addr, err))
 			} else {
-				s.packets = append(s.packets, pc)
+				opened[i].packets = append(opened[i].packets, pc)
 			}
 		}
 	}
 	if len(errs) > 0 {
-		b.closeListeners()
+		opened.close()
+		return nil, errors.Join(errs...)
 	}
-	return errors.Join(errs...)
-}
-
-// closeListeners takes back what Listen opened.
-func (b *Backend) closeListeners() {
-	for _, s := range b.services {
-		for _, l := range s.streams {
-			_ = l.Close()
-		}
-		for _, pc := range s.packets {
-			_ = pc.Close()
-		}
-		s.streams, s.packets = nil, nil
-	}
+	return opened, nil
 }
 
 // listenError keeps of err only what our own message does not say.

@@ -58,6 +58,7 @@ func TestInterface(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	defer exec.Command("sh", "-c", "ip link del doc0; ip link del doc2").Run()
+	waitRunning(t, "doc0", true)
 	if f := Interface("doc0"); f.Level != OK || !strings.Contains(f.What, "192.0.2.5") {
 		t.Errorf("a good one: %+v", f)
 	}
@@ -69,6 +70,7 @@ func TestInterface(t *testing.T) {
 	if out, err := exec.Command("ip", "link", "set", "doc1", "down").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	waitRunning(t, "doc0", false)
 	if f := Interface("doc0"); f.Level != Failure || !strings.Contains(f.What, "no link") {
 		t.Errorf("without a link: %+v", f)
 	}
@@ -103,6 +105,24 @@ func TestInterface(t *testing.T) {
 	<-done
 	if err != nil || f.Level != Warning || !strings.Contains(f.What, "15s") || !strings.Contains(f.Why, "30s") {
 		t.Errorf("spanning tree: %+v, %v", f, err)
+	}
+}
+
+// waitRunning waits until the kernel has noticed a change of a link: it does so
+// some time after the command that made it.
+func waitRunning(t *testing.T, name string, want bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for t.Context().Err() == nil {
+		ifi, err := net.InterfaceByName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (ifi.Flags&net.FlagRunning != 0) == want {
+			return
+		}
+		<-tick.C
 	}
 }
 

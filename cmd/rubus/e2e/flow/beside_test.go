@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,10 +13,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+	"golang.org/x/sys/unix"
 
 	"rubus/boot/fakepi/child"
 	"rubus/boot/fakepi/nic"
@@ -241,20 +244,33 @@ func (s *site) discover(t *testing.T, xid dhcpv4.TransactionID, options []dhcpv4
 	}
 }
 
-// hold listens on a port of an address of the site's host.
+// hold listens on a port of an address of the site's host until the test ends.
 func (s *site) hold(t *testing.T, network, addr string, port int) {
 	t.Helper()
-	var c io.Closer
+	c := s.listenAt(addr, network, port)
+	t.Cleanup(func() { c.Close() })
+}
+
+// listenAt listens on a port of an address that the site's host has, or is to
+// get (IP_FREEBIND).
+func (s *site) listenAt(addr, network string, port int) (c io.Closer) {
+	s.t.Helper()
 	at := fmt.Sprintf("%s:%d", addr, port)
-	must(t, s.host.do(func() (err error) {
+	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		var err error
+		return errors.Join(raw.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_FREEBIND, 1)
+		}), err)
+	}}
+	must(s.t, s.host.do(func() (err error) {
 		if network == "udp" {
-			c, err = net.ListenPacket("udp4", at)
+			c, err = lc.ListenPacket(s.t.Context(), "udp4", at)
 		} else {
-			c, err = net.Listen("tcp4", at)
+			c, err = lc.Listen(s.t.Context(), "tcp4", at)
 		}
 		return err
 	}))
-	t.Cleanup(func() { c.Close() })
+	return c
 }
 
 // With an address of its own rubus works beside another NFS server, port mapper
