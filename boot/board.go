@@ -24,6 +24,8 @@ type board struct {
 	ev       Evidence
 	activity map[int]*nfsexport.Activity // by slot
 	mounted  map[int]overlay.Root        // by slot
+	// atRest are slots that were given up: neither mounted nor offered.
+	atRest map[int]bool
 	// pinned is the slot that answers the present boot attempt; 0: none yet.
 	pinned int
 	// claim is the MAC heard in DHCP with this board's identity.
@@ -48,7 +50,7 @@ func newBoard(s device.Serial, now time.Time) *board {
 	return &board{
 		serial: s, work: make(chan struct{}, 1), made: now,
 		rec:      Record{Version: recordVersion, Serial: s},
-		activity: map[int]*nfsexport.Activity{}, mounted: map[int]overlay.Root{},
+		activity: map[int]*nfsexport.Activity{}, mounted: map[int]overlay.Root{}, atRest: map[int]bool{},
 	}
 }
 
@@ -142,6 +144,14 @@ func (b *board) isMounted(n int) bool {
 	defer b.mu.Unlock()
 	_, ok := b.mounted[n]
 	return ok
+}
+
+// isMissing says that a root which its board may call on is not mounted.
+func (b *board) isMissing(s Slot) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, ok := b.mounted[s.N]
+	return !ok && !(s.State == SlotParked && b.atRest[s.N])
 }
 
 // evidence is the board's evidence with what the NFS server saw folded in.

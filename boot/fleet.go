@@ -162,9 +162,6 @@ func (f *Fleet) Start(ctx context.Context) error {
 	}
 	for _, b := range up {
 		for _, slot := range b.slots() {
-			if slot.State == SlotParked {
-				continue
-			}
 			if err := f.publish(b, slot, nfsexport.Preparing); err != nil {
 				return fmt.Errorf("publishing the root of board %s: %w", b.serial, err)
 			}
@@ -203,7 +200,7 @@ func (f *Fleet) restore(ctx context.Context, b *board) error {
 func (f *Fleet) restoreLocked(ctx context.Context, b *board) error {
 	var errs []error
 	for _, slot := range b.slots() {
-		if slot.State == SlotParked || b.isMounted(slot.N) {
+		if !b.isMissing(slot) {
 			continue
 		}
 		errs = append(errs, f.offer(ctx, b, slot))

@@ -384,18 +384,3 @@ func TestOffLink(t *testing.T) {
 
 // Whether metadata waits for the disk is each board's own, and stays so over a
 // restart; a board that runs is asked for it at its next boot.
-func TestAsyncIsTheBoardsOwn(t *testing.T) {
-	l := newLab(t)
-	l.want.Devices[serialA].Async = true
-	l.restart()
-	a, b := l.boots(serialA, macA, addrA), l.boots(serialB, macB, addrB)
-	if !a.Async || b.Async {
-		t.Errorf("asked for async of A alone: A %v, B %v", a.Async, b.Async)
-	}
-	l.restart()
-	for _, x := range []nfsexport.Export{a, b} {
-		if now, ok := l.exp.get(x.ID); !ok || now.Async != x.Async {
-			t.Errorf("%s: async was %v, and is %v after a restart", x.Name, x.Async, now.Async)
-		}
-	}
-}

@@ -76,7 +76,8 @@ func (f *Fleet) takeUp(ctx context.Context, b *board, n int, mac device.MAC, add
 	if s.State == SlotOld || s.State == SlotParked {
 		return Slot{}, fmt.Errorf("root %d of board %s was given up for a newer one: %w", n, b.serial, ErrRefused)
 	}
-	if dev := f.wanted(b.serial); dev == nil || !dev.Enabled {
+	dev := f.wanted(b.serial)
+	if dev == nil || !dev.Enabled {
 		return Slot{}, fmt.Errorf("board %s has no entry in devices.yaml any more, or is disabled: %w", b.serial, ErrRefused)
 	}
 	if err := f.mayTake(b, &rec, s, mac); err != nil {
@@ -93,6 +94,8 @@ func (f *Fleet) takeUp(ctx context.Context, b *board, n int, mac device.MAC, add
 	if err != nil {
 		return Slot{}, err
 	}
+	taken := next.slot(n)
+	taken.Async, taken.InsecurePorts = dev.Async, f.opt.InsecurePorts
 	next.Address = addr
 	if !mac.IsZero() {
 		next.MAC = mac
@@ -105,7 +108,7 @@ func (f *Fleet) takeUp(ctx context.Context, b *board, n int, mac device.MAC, add
 	b.problem, b.refusal = "", ""
 	b.mu.Unlock()
 	f.revoke(b, addr)
-	return *next.slot(n), f.republish(b)
+	return *taken, f.republish(b)
 }
 
 // mayTake refuses what would take the root from under a board that is up, or
@@ -190,7 +193,7 @@ func (f *Fleet) Rebind(ctx context.Context, id nfsexport.ID, peer netip.AddrPort
 	rec := b.rec.clone()
 	tooSoon := now.Sub(b.strangers[addr]) < time.Second
 	b.mu.Unlock()
-	if s := rec.slot(key.n); tooSoon || s == nil || s.State == SlotNext || !rec.Up {
+	if s := rec.slot(key.n); tooSoon || s == nil || s.isOffer() || !rec.Up {
 		return false
 	}
 	if rec.Address == addr {
@@ -216,7 +219,7 @@ func (f *Fleet) Rebind(ctx context.Context, id nfsexport.ID, peer netip.AddrPort
 	}
 	rec = b.record()
 	// Things may have changed while the lock was waited for.
-	if s := rec.slot(key.n); s == nil || s.State == SlotNext || !rec.Up || rec.MAC != mac {
+	if s := rec.slot(key.n); s == nil || s.isOffer() || !rec.Up || rec.MAC != mac {
 		b.unlock()
 		return false
 	}

@@ -86,9 +86,6 @@ func (f *Fleet) choose(ctx context.Context, b *board, dev *Device) (Slot, []Slot
 	if err != nil {
 		return Slot{}, nil, err
 	}
-	if dev.Async != next.Async || f.opt.InsecurePorts != next.InsecurePorts {
-		next.Async, next.InsecurePorts = dev.Async, f.opt.InsecurePorts
-	}
 	if err := f.store(b, next); err != nil {
 		return Slot{}, nil, err
 	}
@@ -199,6 +196,7 @@ func (f *Fleet) mount(ctx context.Context, b *board, s Slot) error {
 	}
 	b.mu.Lock()
 	b.mounted[s.N] = root
+	delete(b.atRest, s.N)
 	b.mu.Unlock()
 	return nil
 }
@@ -228,9 +226,9 @@ func (f *Fleet) export(b *board, s Slot, state nfsexport.State) nfsexport.Export
 	dir := pathsOf(f.opt.State, b.serial).root(s.N)
 	e := nfsexport.Export{
 		ID: s.Export, Name: b.serial.String(), Path: exportPath(b.serial, s.N), Dir: dir, State: state,
-		Client: rec.Address, InsecurePorts: rec.InsecurePorts, Async: rec.Async, Activity: a,
+		Client: rec.Address, InsecurePorts: s.InsecurePorts, Async: s.Async, Activity: a,
 	}
-	if s.State == SlotNext {
+	if s.isOffer() {
 		// Nobody's until the board mounts it.
 		e.Client = netip.Addr{}
 	}
@@ -288,6 +286,7 @@ func (f *Fleet) release(b *board, s Slot) error {
 	b.mu.Lock()
 	delete(b.mounted, s.N)
 	delete(b.activity, s.N)
+	b.atRest[s.N] = true
 	if b.pinned == s.N {
 		b.pinned = 0
 	}

@@ -1,7 +1,6 @@
 package boot
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,9 +19,6 @@ import (
 	"rubus/nfsexport"
 	"rubus/overlay"
 )
-
-// recordVersion is the format of device.json that this program writes.
-const recordVersion = 1
 
 // maxRecord bounds what is read of a device.json, in bytes.
 const maxRecord = 1 << 20
@@ -59,7 +55,14 @@ type Slot struct {
 	Mounted time.Time `json:"mounted,omitzero"`
 	// Retired is when the slot stopped being the board's root.
 	Retired time.Time `json:"retired,omitzero"`
+	// Async and InsecurePorts are how the root was offered when the board
+	// mounted it: a change of the settings holds from its next MOUNT.
+	Async         bool `json:"async,omitempty"`
+	InsecurePorts bool `json:"insecure_ports,omitempty"`
 }
+
+// isOffer says that the slot is nobody's until a board mounts it.
+func (s *Slot) isOffer() bool { return s.State == SlotNext && s.Mounted.IsZero() }
 
 // Record is what device.json says of a board.
 type Record struct {
@@ -70,12 +73,9 @@ type Record struct {
 	Address netip.Addr `json:"address,omitzero"`
 	// Up says that the board mounted its root and was not stopped since: its
 	// slots are mounted and published at start, before the NFS port opens.
-	Up bool `json:"up"`
-	// Async and InsecurePorts are the options the current root was exported with.
-	Async         bool   `json:"async,omitempty"`
-	InsecurePorts bool   `json:"insecure_ports,omitempty"`
-	LastSlot      int    `json:"last_slot"`
-	Slots         []Slot `json:"slots"`
+	Up       bool   `json:"up"`
+	LastSlot int    `json:"last_slot"`
+	Slots    []Slot `json:"slots"`
 }
 
 // slot is the slot with number n, or nil.
@@ -160,12 +160,9 @@ func loadRecord(state string, serial device.Serial) (Record, error) {
 	if err != nil {
 		return empty, fmt.Errorf("reading the board's record: %w", err)
 	}
-	var r Record
-	if err := json.Unmarshal(b, &r); err != nil {
+	r, err := decodeRecord(b)
+	if err != nil {
 		return empty, fmt.Errorf("reading the board's record %q: %w", path, err)
-	}
-	if r.Version != recordVersion {
-		return empty, fmt.Errorf("the board's record %q is of format %d; this rubus knows %d", path, r.Version, recordVersion)
 	}
 	if r.Serial != serial {
 		return empty, fmt.Errorf("the board's record %q is that of board %q", path, r.Serial)
@@ -179,11 +176,11 @@ func saveRecord(state string, r *Record) error {
 	if err := os.MkdirAll(p.dir(), 0o700); err != nil {
 		return fmt.Errorf("writing the board's record: %w", err)
 	}
-	b, err := json.MarshalIndent(r, "", "  ")
+	b, err := r.encode()
 	if err != nil {
 		return fmt.Errorf("writing the board's record: %w", err)
 	}
-	if err := renameio.WriteFile(p.record(), append(b, '\n'), 0o600); err != nil {
+	if err := renameio.WriteFile(p.record(), b, 0o600); err != nil {
 		return fmt.Errorf("writing the board's record: %w", err)
 	}
 	// renameio syncs the file; the name is safe once the directory is.

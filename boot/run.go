@@ -108,7 +108,7 @@ func (f *Fleet) retry(ctx context.Context, b *board) {
 	}
 	missing := false
 	for _, s := range rec.Slots {
-		missing = missing || (s.State != SlotParked && !b.isMounted(s.N))
+		missing = missing || b.isMissing(s)
 	}
 	if !missing {
 		return
@@ -126,8 +126,8 @@ func (f *Fleet) retry(ctx context.Context, b *board) {
 	f.log.Info("root ready after all", "serial", b.serial)
 }
 
-// retire gives up roots that the board left: old ones once they are quiet, and
-// prepared ones that no boot came for. An upper with persistent writes stays.
+// retire gives up roots that the board left, once they are quiet, and prepared
+// ones that no boot came for. An upper with persistent writes stays.
 func (f *Fleet) retire(b *board, now time.Time) {
 	for _, s := range b.slots() {
 		if !f.isDue(b, s, now) {
@@ -146,6 +146,10 @@ func (f *Fleet) retireSlot(b *board, s Slot, now time.Time) {
 	if cur := rec.slot(s.N); cur == nil || cur.State != s.State || !f.isDue(b, *cur, now) {
 		return // it changed meanwhile
 	}
+	if s.State == SlotParked {
+		f.rest(b, s)
+		return
+	}
 	if !s.Ephemeral {
 		// Nothing may be written, and acknowledged, between the look and the removal.
 		if err := f.opt.Exporter.Withdraw(s.Export); err != nil {
@@ -159,9 +163,7 @@ func (f *Fleet) retireSlot(b *board, s Slot, now time.Time) {
 				f.log.Error("a board's record cannot be written", "serial", b.serial, "err", err)
 				return
 			}
-			if err := f.release(b, s); err != nil {
-				f.log.Warn("a root that was left stays mounted", "serial", b.serial, "err", err)
-			}
+			f.rest(b, s)
 			return
 		}
 	}
@@ -179,12 +181,24 @@ func (f *Fleet) retireSlot(b *board, s Slot, now time.Time) {
 	f.log.Info("earlier root removed", "serial", b.serial, "root", s.N)
 }
 
+// rest ends the export of a parked root and unmounts it; its upper stays.
+func (f *Fleet) rest(b *board, s Slot) {
+	if err := f.release(b, s); err != nil {
+		f.log.Warn("a root that was left stays mounted", "serial", b.serial, "root", s.N, "err", err)
+		return
+	}
+	f.log.Info("earlier root kept, and not offered any more", "serial", b.serial, "root", s.N)
+}
+
 // isDue says whether a slot may be given up now.
 func (f *Fleet) isDue(b *board, s Slot, now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch s.State {
-	case SlotOld:
+	case SlotOld, SlotParked:
+		if s.State == SlotParked && b.atRest[s.N] {
+			return false
+		}
 		// The board lives on its new root: who only asked for it, with the
 		// board's address, never gets the handle to call with.
 		cur := b.rec.inState(SlotCurrent)
