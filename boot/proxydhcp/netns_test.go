@@ -20,6 +20,8 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"rubus/boot/dhcplink"
+	"rubus/boot/pidhcp"
 	"rubus/config/device"
 )
 
@@ -183,7 +185,7 @@ type board struct {
 func newBoard(t testing.TB, name string) *board {
 	t.Helper()
 	l := byName(t, name)
-	c, err := listenLink(l.Attrs().Index)
+	c, err := dhcplink.Listen(l.Attrs().Index)
 	must(t, err)
 	t.Cleanup(func() { c.Close() })
 	return &board{conn: c, index: l.Attrs().Index, mac: device.MAC(l.Attrs().HardwareAddr)}
@@ -209,14 +211,14 @@ func (b *board) sendFrame(t testing.TB, frame []byte) {
 // heard is a server's message as a board receives it.
 type heard struct {
 	frame []byte
-	datagram
+	dhcplink.Datagram
 	msg *dhcpv4.DHCPv4
 }
 
 // next is the next message of a server; ok is false when ctx ends first.
 func (b *board) next(ctx context.Context, t testing.TB) (heard, bool) {
 	t.Helper()
-	buf := make([]byte, maxFrame)
+	buf := make([]byte, dhcplink.MaxFrame)
 	for {
 		n, from, err := b.conn.Recvfrom(ctx, buf, 0)
 		if err != nil && ctx.Err() != nil {
@@ -224,11 +226,11 @@ func (b *board) next(ctx context.Context, t testing.TB) (heard, bool) {
 		}
 		must(t, err)
 		frame := append([]byte(nil), buf[:n]...)
-		d, err := parseFrame(frame)
+		d, err := dhcplink.ParseFrame(frame)
 		if err != nil || from.(*unix.SockaddrLinklayer).Pkttype == unix.PACKET_OUTGOING {
 			continue
 		}
-		m, err := dhcpv4.FromBytes(d.payload)
+		m, err := dhcpv4.FromBytes(d.Payload)
 		must(t, err)
 		if m.OpCode == dhcpv4.OpcodeBootReply {
 			return heard{frame, d, m}, true
@@ -251,8 +253,8 @@ func (b *board) ask(t testing.TB, payload []byte, servers ...string) map[string]
 			if !ok {
 				break
 			}
-			if _, again := got[h.src.Addr().String()]; !again {
-				got[h.src.Addr().String()] = h
+			if _, again := got[h.Src.Addr().String()]; !again {
+				got[h.Src.Addr().String()] = h
 			}
 		}
 		stop()
@@ -270,17 +272,17 @@ func (b *board) ask(t testing.TB, payload []byte, servers ...string) map[string]
 
 // running is a Server under test.
 type running struct {
-	events chan Event
+	events chan pidhcp.Event
 	stop   func()
 }
 
 // run starts a server and returns when it is ready.
 func run(t testing.TB, s Server) *running {
 	t.Helper()
-	r := &running{events: make(chan Event, 4096)}
+	r := &running{events: make(chan pidhcp.Event, 4096)}
 	ready := make(chan struct{})
 	s.Ready = func() { close(ready) }
-	s.Observe = func(e Event) { r.events <- e }
+	s.Observe = func(e pidhcp.Event) { r.events <- e }
 	if s.Decider == nil {
 		s.Decider = deciderFunc(always)
 	}
@@ -304,7 +306,7 @@ func run(t testing.TB, s Server) *running {
 }
 
 // wait is the next event that fits.
-func (r *running) wait(t testing.TB, what string, fits func(Event) bool) Event {
+func (r *running) wait(t testing.TB, what string, fits func(pidhcp.Event) bool) pidhcp.Event {
 	t.Helper()
 	deadline := time.After(patience)
 	for {
@@ -323,10 +325,24 @@ func (r *running) wait(t testing.TB, what string, fits func(Event) bool) Event {
 func checksummed(t testing.TB, frame []byte) {
 	t.Helper()
 	udp := frame[34 : 34+int(frame[38])<<8+int(frame[39])]
-	pseudo := append(append([]byte(nil), frame[26:34]...), 0, protoUDP, frame[38], frame[39])
-	if udp[6] == 0 && udp[7] == 0 || sum(sum(0, pseudo), udp) != 0xffff {
+	pseudo := append(append([]byte(nil), frame[26:34]...), 0, 17, frame[38], frame[39])
+	if udp[6] == 0 && udp[7] == 0 || sum(pseudo, udp) != 0xffff {
 		t.Errorf("UDP checksum %x is wrong", udp[6:8])
 	}
 }
 
 func ap(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
+
+// sum adds pieces of even length, but for the last, to a one's complement sum.
+func sum(pieces ...[]byte) uint16 {
+	var s uint32
+	for _, b := range pieces {
+		for i, x := range b {
+			s += uint32(x) << (8 * (1 - i&1))
+		}
+	}
+	for s > 0xffff {
+		s = s>>16 + s&0xffff
+	}
+	return uint16(s)
+}

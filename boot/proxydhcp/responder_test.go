@@ -4,60 +4,24 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
+	"rubus/boot/dhcplink"
+	"rubus/boot/dhcptest"
+	"rubus/boot/pidhcp"
 	"rubus/config/device"
 )
 
-// fakeClock runs timers when it is told that time passes.
-type fakeClock struct {
-	now    time.Time
-	timers []*fakeTimer
-}
-
-type fakeTimer struct {
-	at time.Time
-	f  func()
-}
-
-func (c *fakeClock) Now() time.Time { return c.now }
-
-func (c *fakeClock) AfterFunc(d time.Duration, f func()) func() bool {
-	t := &fakeTimer{c.now.Add(d), f}
-	c.timers = append(c.timers, t)
-	return func() bool {
-		i := slices.Index(c.timers, t)
-		if i >= 0 {
-			c.timers = slices.Delete(c.timers, i, i+1)
-		}
-		return i >= 0
-	}
-}
-
-// pass lets time go by up to the given instant, timer by timer.
-func (c *fakeClock) pass(d time.Duration) {
-	end := c.now.Add(d)
-	for {
-		slices.SortStableFunc(c.timers, func(a, b *fakeTimer) int { return a.at.Compare(b.at) })
-		if len(c.timers) == 0 || c.timers[0].at.After(end) {
-			break
-		}
-		t := c.timers[0]
-		c.timers = c.timers[1:]
-		c.now = t.at
-		t.f()
-	}
-	c.now = end
-}
+// testServer is our first address.
+var testServer = netip.MustParseAddr("10.0.0.1")
 
 // fakeOutlet keeps what is sent.
 type fakeOutlet struct {
-	l      link
+	l      dhcplink.Link
 	gone   bool
 	err    error
 	frames [][]byte
@@ -65,56 +29,77 @@ type fakeOutlet struct {
 	to     []netip.Addr
 }
 
-func (o *fakeOutlet) link() (link, bool) { return o.l, !o.gone }
+func (o *fakeOutlet) Link() (dhcplink.Link, bool) { return o.l, !o.gone }
 
-func (o *fakeOutlet) broadcast(_ context.Context, frame []byte) error {
+func (o *fakeOutlet) Send(_ context.Context, frame []byte) error {
 	o.frames = append(o.frames, frame)
 	return o.err
 }
 
-func (o *fakeOutlet) route(_ context.Context, packet []byte, to netip.Addr) error {
+func (o *fakeOutlet) Route(_ context.Context, packet []byte, to netip.Addr) error {
 	o.routed, o.to = append(o.routed, packet), append(o.to, to)
 	return o.err
 }
 
+// discoverFrame is the frame in which a board sends a packet.
+func discoverFrame(source device.MAC, payload []byte) []byte {
+	from := netip.AddrPortFrom(netip.IPv4Unspecified(), dhcplink.ClientPort)
+	to := netip.AddrPortFrom(dhcplink.ToClients().Addr(), dhcplink.ServerPort)
+	return dhcplink.Frame(source, dhcplink.Broadcast(), from, to, payload)
+}
+
+// serverFrame is the frame in which a server answers.
+func serverFrame(source device.MAC, server netip.Addr, payload []byte) []byte {
+	return dhcplink.Frame(source, dhcplink.Broadcast(), netip.AddrPortFrom(server, dhcplink.ServerPort), dhcplink.ToClients(), payload)
+}
+
 // deciderFunc makes a Decider of a function.
-type deciderFunc func(Sighting) Decision
+type deciderFunc func(pidhcp.Sighting) pidhcp.Decision
 
-func (f deciderFunc) Decide(_ context.Context, s Sighting) Decision { return f(s) }
+func (f deciderFunc) Decide(_ context.Context, s pidhcp.Sighting) pidhcp.Decision { return f(s) }
 
-func always(Sighting) Decision { return Decision{Answer: true, Why: "listed"} }
+func always(pidhcp.Sighting) pidhcp.Decision {
+	return pidhcp.Decision{Answer: true, Why: "listed"}
+}
 
 // bench is a responder with everything around it faked.
 type bench struct {
 	*responder
-	clock  *fakeClock
+	clock  *dhcptest.Clock
 	out    *fakeOutlet
-	events []Event
+	events []pidhcp.Event
 }
 
 func newBench(s Server) *bench {
-	b := &bench{clock: &fakeClock{now: time.Unix(1e9, 0)}}
-	b.out = &fakeOutlet{l: link{index: 3, name: "eth0", mac: device.MAC{2, 0, 0, 0, 0, 1}, addrs: []netip.Prefix{
+	b := &bench{clock: &dhcptest.Clock{T: time.Unix(1e9, 0)}}
+	b.out = &fakeOutlet{l: dhcplink.Link{Index: 3, Name: "eth0", MAC: device.MAC{2, 0, 0, 0, 0, 1}, Addrs: []netip.Prefix{
 		netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("10.0.9.1/24"),
 	}}}
 	s.Clock = b.clock
-	s.Observe = func(e Event) { b.events = append(b.events, e) }
+	s.Observe = func(e pidhcp.Event) { b.events = append(b.events, e) }
 	if s.Decider == nil {
 		s.Decider = deciderFunc(always)
 	}
 	b.responder = s.responder()
-	b.owns(b.out.l.addrs, 1)
+	b.Own(b.out.l.Addrs, 1)
 	return b
 }
 
 func (b *bench) hear(t testing.TB, payload []byte) {
 	t.Helper()
-	b.handle(t.Context(), b.out, discoverFrame([6]byte{2, 0, 0, 0, 0, 9}, payload), false)
+	b.Hear(t.Context(), b.out, discoverFrame([6]byte{2, 0, 0, 0, 0, 9}, payload), false)
+}
+
+// offers are manners in which a ROM's OFFERs are sent at these times.
+func offers(at ...time.Duration) *pidhcp.Manners {
+	m := pidhcp.DefaultManners()
+	m.ROM.Offers = at
+	return &m
 }
 
 // whats are the kinds of the events so far, which it forgets.
-func (b *bench) whats() []What {
-	var w []What
+func (b *bench) whats() []pidhcp.What {
+	var w []pidhcp.What
 	for _, e := range b.events {
 		w = append(w, e.What)
 	}
@@ -127,15 +112,15 @@ func (b *bench) servers(t testing.TB) []string {
 	t.Helper()
 	var s []string
 	for _, f := range b.out.frames {
-		d, err := parseFrame(f)
+		d, err := dhcplink.ParseFrame(f)
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, err := dhcpv4.FromBytes(d.payload)
-		if err != nil || m.TFTPServerName() != d.src.Addr().String() || d.dst.String() != "255.255.255.255:68" {
-			t.Fatalf("%v: %v", d.dst, err)
+		m, err := dhcpv4.FromBytes(d.Payload)
+		if err != nil || m.TFTPServerName() != d.Src.Addr().String() || d.Dst.String() != "255.255.255.255:68" {
+			t.Fatalf("%v: %v", d.Dst, err)
 		}
-		s = append(s, d.src.Addr().String())
+		s = append(s, d.Src.Addr().String())
 	}
 	b.out.frames = nil
 	return s
@@ -150,96 +135,121 @@ func want[T any](t testing.TB, what string, got, want T) {
 
 func TestAnswerOnce(t *testing.T) {
 	b := newBench(Server{})
-	b.hear(t, packet(t, "discover-pi4"))
-	b.clock.pass(time.Minute)
+	b.hear(t, dhcptest.Packet(t, "discover-pi4"))
+	b.clock.Pass(time.Minute)
 	want(t, "servers", b.servers(t), []string{"10.0.0.1"})
 	e := b.events[0]
 	if e.Why != "listed" || e.Server != testServer || e.Interface != "eth0" || e.Request.Serial.String() != "91cdf03d" {
 		t.Errorf("event %+v", e)
 	}
-	want(t, "events", b.whats(), []What{Answered})
+	want(t, "events", b.whats(), []pidhcp.What{pidhcp.Answered})
 }
 
 // The ROM of a Pi 3 needs its OFFER three times; a further DISCOVER starts anew.
 func TestROMTiming(t *testing.T) {
 	b := newBench(Server{})
-	rom := packet(t, "discover-pi3-rom")
+	rom := dhcptest.Packet(t, "discover-pi3-rom")
 	var sent []time.Duration
-	start := b.clock.now
+	start := b.clock.T
 	for _, step := range []time.Duration{0, 599, 1, 599, 1, 3800} {
 		if step == 0 {
 			b.hear(t, rom)
 		}
-		b.clock.pass(step * time.Millisecond)
+		b.clock.Pass(step * time.Millisecond)
 		for range b.servers(t) {
-			sent = append(sent, b.clock.now.Sub(start))
+			sent = append(sent, b.clock.T.Sub(start))
 		}
 	}
 	want(t, "times", sent, []time.Duration{0, 600 * time.Millisecond, 1200 * time.Millisecond})
-	want(t, "events", b.whats(), []What{Answered, Repeated, Repeated})
+	want(t, "events", b.whats(), []pidhcp.What{pidhcp.Answered, pidhcp.Repeated, pidhcp.Repeated})
 
 	b.hear(t, rom)
-	b.clock.pass(700 * time.Millisecond)
+	b.clock.Pass(700 * time.Millisecond)
 	b.hear(t, rom) // the one at 1.2 s of the first is dropped
-	b.clock.pass(10 * time.Second)
-	want(t, "events", b.whats(), []What{Answered, Repeated, Answered, Repeated, Repeated})
-	if len(b.pending) != 0 || len(b.clock.timers) != 0 {
-		t.Errorf("%d boards pending, %d timers", len(b.pending), len(b.clock.timers))
+	b.clock.Pass(10 * time.Second)
+	want(t, "events", b.whats(), []pidhcp.What{pidhcp.Answered, pidhcp.Repeated, pidhcp.Answered, pidhcp.Repeated, pidhcp.Repeated})
+	if b.repeats.Pending() != 0 || b.clock.Waiting() != 0 {
+		t.Errorf("%d boards pending, %d timers", b.repeats.Pending(), b.clock.Waiting())
 	}
 }
 
 // The other account of the ROM: one OFFER, late.
 func TestROMDelayed(t *testing.T) {
-	b := newBench(Server{ROMDelays: []time.Duration{2 * time.Second}})
-	b.hear(t, packet(t, "discover-pi3-rom"))
+	b := newBench(Server{Manners: offers(2 * time.Second)})
+	b.hear(t, dhcptest.Packet(t, "discover-pi3-rom"))
 	want(t, "at once", b.whats(), nil)
-	b.clock.pass(2 * time.Second)
-	want(t, "after 2 s", b.whats(), []What{Answered})
+	b.clock.Pass(2 * time.Second)
+	want(t, "after 2 s", b.whats(), []pidhcp.What{pidhcp.Answered})
+}
+
+// Of two servers a bootcode.bin takes the one it heard last: it is told twice.
+func TestBootcodeTwice(t *testing.T) {
+	b := newBench(Server{})
+	b.hear(t, dhcptest.Packet(t, "discover-bootcode"))
+	want(t, "at once", b.whats(), []pidhcp.What{pidhcp.Answered})
+	b.clock.Pass(time.Second)
+	want(t, "after 1 s", b.whats(), []pidhcp.What{pidhcp.Repeated})
+}
+
+// By default everybody hears an OFFER, for a Pi's request asks for unicast and
+// may not take it; the board alone does when rubus.yaml says so.
+func TestDelivery(t *testing.T) {
+	for d, to := range map[pidhcp.Delivery]string{
+		pidhcp.Auto: "ff:ff:ff:ff:ff:ff", pidhcp.ToAll: "ff:ff:ff:ff:ff:ff", pidhcp.ToBoard: "e4:5f:01:09:02:f7",
+	} {
+		m := pidhcp.DefaultManners()
+		m.EEPROM.Delivery = d
+		b := newBench(Server{Manners: &m})
+		b.hear(t, dhcptest.Packet(t, "discover-pi4"))
+		want(t, "frames", len(b.out.frames), 1)
+		want(t, string(d), device.MAC(b.out.frames[0][:6]).String(), to)
+		want(t, "server", b.servers(t), []string{"10.0.0.1"})
+	}
 }
 
 func TestPendingIsBounded(t *testing.T) {
-	b := newBench(Server{Limits: Limits{Pending: 2}, ROMDelays: []time.Duration{time.Second}})
-	rom := packet(t, "discover-pi3-rom")
+	b := newBench(Server{Limits: dhcplink.Limits{Pending: 2}, Manners: offers(time.Second)})
+	rom := dhcptest.Packet(t, "discover-pi3-rom")
 	for i := range 4 {
-		b.hear(t, at(rom, 33, byte(i+1)))
+		b.hear(t, dhcptest.At(rom, 33, byte(i+1)))
 	}
-	want(t, "at once", b.whats(), []What{Answered, Answered})
-	b.clock.pass(time.Second)
-	want(t, "late", b.whats(), []What{Answered, Answered})
+	want(t, "at once", b.whats(), []pidhcp.What{pidhcp.Answered, pidhcp.Answered})
+	b.clock.Pass(time.Second)
+	want(t, "late", b.whats(), []pidhcp.What{pidhcp.Answered, pidhcp.Answered})
 }
 
 func TestCloseEndsRepeats(t *testing.T) {
 	b := newBench(Server{})
-	b.hear(t, packet(t, "discover-pi3-rom"))
-	b.close()
-	b.clock.pass(time.Minute)
-	b.hear(t, packet(t, "discover-pi3-rom"))
-	b.clock.pass(time.Minute)
-	want(t, "events", b.whats(), []What{Answered, Answered})
+	b.hear(t, dhcptest.Packet(t, "discover-pi3-rom"))
+	b.repeats.Close()
+	b.clock.Pass(time.Minute)
+	b.hear(t, dhcptest.Packet(t, "discover-pi3-rom"))
+	b.clock.Pass(time.Minute)
+	want(t, "events", b.whats(), []pidhcp.What{pidhcp.Answered, pidhcp.Answered})
 }
 
 func TestVanishedInterface(t *testing.T) {
 	b := newBench(Server{})
-	b.hear(t, packet(t, "discover-pi3-rom"))
+	b.hear(t, dhcptest.Packet(t, "discover-pi3-rom"))
 	b.out.gone = true
-	b.clock.pass(time.Minute)
-	b.hear(t, packet(t, "discover-pi4"))
-	want(t, "events", b.whats(), []What{Answered})
+	b.clock.Pass(time.Minute)
+	b.hear(t, dhcptest.Packet(t, "discover-pi4"))
+	want(t, "events", b.whats(), []pidhcp.What{pidhcp.Answered})
 }
 
 func TestUnanswered(t *testing.T) {
-	pi4 := packet(t, "discover-pi4")
+	pi4 := dhcptest.Packet(t, "discover-pi4")
 	for name, c := range map[string]struct {
 		in   []byte
-		want Event
+		want pidhcp.Event
 	}{
-		"iPXE":    {packet(t, "discover-ipxe"), Event{What: Ignored, Reason: IPXE}},
-		"PC":      {packet(t, "discover-pc"), Event{What: Ignored, Reason: ForeignGUID}},
-		"U-Boot":  {packet(t, "discover-uboot"), Event{What: Ignored, Reason: NotPXE}},
-		"rubbish": {[]byte("hello"), Event{What: Ignored, Reason: Malformed}},
-		"REQUEST": {edit(t, pi4, map[uint8][]byte{53: {3}}), Event{What: Noted}},
+		"iPXE":    {dhcptest.Packet(t, "discover-ipxe"), pidhcp.Event{What: pidhcp.Ignored, Reason: pidhcp.IPXE}},
+		"PC":      {dhcptest.Packet(t, "discover-pc"), pidhcp.Event{What: pidhcp.Ignored, Reason: pidhcp.ForeignGUID}},
+		"U-Boot":  {dhcptest.Packet(t, "discover-uboot"), pidhcp.Event{What: pidhcp.Ignored, Reason: pidhcp.NotPXE}},
+		"rubbish": {[]byte("hello"), pidhcp.Event{What: pidhcp.Ignored, Reason: pidhcp.Malformed}},
+		"REQUEST": {dhcptest.Edit(t, pi4, map[uint8][]byte{53: {3}}), pidhcp.Event{What: pidhcp.Noted}},
 		"relay at the broadcast address": {
-			at(pi4, 24, 255, 255, 255, 255), Event{What: Noted},
+			dhcptest.At(pi4, 24, 255, 255, 255, 255), pidhcp.Event{What: pidhcp.Noted},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -254,13 +264,13 @@ func TestUnanswered(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
-	var seen Sighting
-	b := newBench(Server{Decider: deciderFunc(func(s Sighting) Decision { seen = s; return Decision{Why: "unknown"} })})
-	b.hear(t, packet(t, "discover-pi4"))
-	if len(b.events) != 1 || b.events[0].What != Refused || b.events[0].Why != "unknown" || len(b.out.frames) != 0 {
+	var seen pidhcp.Sighting
+	b := newBench(Server{Decider: deciderFunc(func(s pidhcp.Sighting) pidhcp.Decision { seen = s; return pidhcp.Decision{Why: "unknown"} })})
+	b.hear(t, dhcptest.Packet(t, "discover-pi4"))
+	if len(b.events) != 1 || b.events[0].What != pidhcp.Refused || b.events[0].Why != "unknown" || len(b.out.frames) != 0 {
 		t.Errorf("events %+v", b.events)
 	}
-	if seen.Interface != "eth0" || seen.Server != testServer || seen.MAC.String() != "e4:5f:01:09:02:f7" || seen.Time != b.clock.now {
+	if seen.Interface != "eth0" || seen.Server != testServer || seen.MAC.String() != "e4:5f:01:09:02:f7" || seen.Time != b.clock.T {
 		t.Errorf("sighting %+v", seen)
 	}
 }
@@ -268,22 +278,22 @@ func TestRefused(t *testing.T) {
 func TestFailedSend(t *testing.T) {
 	b := newBench(Server{})
 	b.out.err = errors.New("no buffer space")
-	b.hear(t, packet(t, "discover-pi4"))
-	if len(b.events) != 1 || b.events[0].What != Failed || !errors.Is(b.events[0].Err, b.out.err) {
+	b.hear(t, dhcptest.Packet(t, "discover-pi4"))
+	if len(b.events) != 1 || b.events[0].What != pidhcp.Failed || !errors.Is(b.events[0].Err, b.out.err) {
 		t.Errorf("events %+v", b.events)
 	}
 }
 
 func TestRelayedAnswer(t *testing.T) {
 	b := newBench(Server{})
-	f := discoverFrame([6]byte{2, 0, 0, 0, 0, 9}, packet(t, "discover-pi5-relayed"))
-	b.handle(t.Context(), b.out, at(f, 30, 10, 0, 9, 1), false) // sent to our second address
+	f := discoverFrame([6]byte{2, 0, 0, 0, 0, 9}, dhcptest.Packet(t, "discover-pi5-relayed"))
+	b.Hear(t.Context(), b.out, dhcptest.At(f, 30, 10, 0, 9, 1), false) // sent to our second address
 	if len(b.out.frames) != 0 || len(b.out.routed) != 1 || b.out.to[0] != netip.MustParseAddr("10.20.0.1") {
 		t.Fatalf("broadcast %d, routed %d to %v", len(b.out.frames), len(b.out.routed), b.out.to)
 	}
-	d, err := parseFrame(append(f[:14:14], b.out.routed[0]...))
-	if err != nil || d.src.String() != "10.0.9.1:67" || d.dst.String() != "10.20.0.1:67" {
-		t.Errorf("%v -> %v, %v", d.src, d.dst, err)
+	d, err := dhcplink.ParseFrame(append(f[:14:14], b.out.routed[0]...))
+	if err != nil || d.Src.String() != "10.0.9.1:67" || d.Dst.String() != "10.20.0.1:67" {
+		t.Errorf("%v -> %v, %v", d.Src, d.Dst, err)
 	}
 }
 
@@ -300,94 +310,94 @@ func otherOffer(t testing.TB, client []byte, server, yiaddr string, options ...d
 	if err != nil {
 		t.Fatal(err)
 	}
-	return broadcastFrame([6]byte{2, 0, 0, 0, 0, 2}, netip.MustParseAddr(server), o.ToBytes())
+	return serverFrame([6]byte{2, 0, 0, 0, 0, 2}, netip.MustParseAddr(server), o.ToBytes())
 }
 
 func TestOtherOffer(t *testing.T) {
 	b := newBench(Server{})
-	pi4 := packet(t, "discover-pi4")
+	pi4 := dhcptest.Packet(t, "discover-pi4")
 	offer := otherOffer(t, pi4, "10.0.0.254", "10.0.9.77", dhcpv4.WithOption(dhcpv4.OptTFTPServerName("10.0.0.253")))
-	b.handle(t.Context(), b.out, offer, true)
+	b.Hear(t.Context(), b.out, offer, true)
 	want(t, "events", len(b.events), 1)
 	e := b.events[0]
 	b.events = nil
-	wantOffer := Offer{
-		Type: dhcpv4.MessageTypeOffer, Client: mac(t, "e4:5f:01:09:02:f7"),
+	wantOffer := pidhcp.Offer{
+		Type: dhcpv4.MessageTypeOffer, Client: dhcptest.MAC(t, "e4:5f:01:09:02:f7"),
 		Source: netip.MustParseAddr("10.0.0.254"), ServerID: netip.MustParseAddr("10.0.0.254"),
 		Address: netip.MustParseAddr("10.0.9.77"), BootServer: "10.0.0.253", SameHost: true,
 	}
-	if e.What != OtherOffer || e.Offer != wantOffer {
+	if e.What != pidhcp.OtherOffer || e.Offer != wantOffer {
 		t.Errorf("event %+v", e)
 	}
 	// It will be in our second subnet: it is answered from there now.
 	b.hear(t, pi4)
 	want(t, "server", b.servers(t), []string{"10.0.9.1"})
-	// What other requests of this host say is not ours to answer.
-	b.handle(t.Context(), b.out, discoverFrame([6]byte{2, 0, 0, 0, 0, 9}, packet(t, "discover-pi4-2021")), true)
-	want(t, "events", b.whats(), []What{Answered})
+	// pidhcp.What other requests of this host say is not ours to answer.
+	b.Hear(t.Context(), b.out, discoverFrame([6]byte{2, 0, 0, 0, 0, 9}, dhcptest.Packet(t, "discover-pi4-2021")), true)
+	want(t, "events", b.whats(), []pidhcp.What{pidhcp.Answered})
 }
 
 // A late OFFER to a ROM knows where the board will be.
 func TestAddressIsChosenLate(t *testing.T) {
 	b := newBench(Server{})
-	rom := packet(t, "discover-pi3-rom")
+	rom := dhcptest.Packet(t, "discover-pi3-rom")
 	b.hear(t, rom)
-	b.handle(t.Context(), b.out, otherOffer(t, rom, "10.0.0.254", "10.0.9.77"), false)
-	b.clock.pass(time.Second)
+	b.Hear(t.Context(), b.out, otherOffer(t, rom, "10.0.0.254", "10.0.9.77"), false)
+	b.clock.Pass(time.Second)
 	want(t, "servers", b.servers(t), []string{"10.0.0.1", "10.0.9.1"})
 }
 
 func TestOwnVoice(t *testing.T) {
 	b := newBench(Server{})
-	frame := broadcastFrame([6]byte{2, 0, 0, 0, 0, 1}, testServer, packet(t, "offer-pi4"))
-	b.handle(t.Context(), b.out, frame, true)
-	b.handle(t.Context(), b.out, frame, false)
+	frame := serverFrame([6]byte{2, 0, 0, 0, 0, 1}, testServer, dhcptest.Packet(t, "offer-pi4"))
+	b.Hear(t.Context(), b.out, frame, true)
+	b.Hear(t.Context(), b.out, frame, false)
 	want(t, "events", b.whats(), nil)
-	b.owns(b.out.l.addrs, -1) // another rubus, which has that address now
-	b.handle(t.Context(), b.out, frame, false)
-	if len(b.events) != 1 || b.events[0].What != OtherOffer || !b.events[0].Offer.PiBoot {
+	b.Own(b.out.l.Addrs, -1) // another rubus, which has that address now
+	b.Hear(t.Context(), b.out, frame, false)
+	if len(b.events) != 1 || b.events[0].What != pidhcp.OtherOffer || !b.events[0].Offer.PiBoot {
 		t.Errorf("events %+v", b.events)
 	}
 }
 
 func TestDeciderNamesTheSubnet(t *testing.T) {
-	b := newBench(Server{Decider: deciderFunc(func(Sighting) Decision {
-		return Decision{Answer: true, Client: netip.MustParseAddr("10.0.9.3")}
+	b := newBench(Server{Decider: deciderFunc(func(pidhcp.Sighting) pidhcp.Decision {
+		return pidhcp.Decision{Answer: true, Client: netip.MustParseAddr("10.0.9.3")}
 	})})
-	b.hear(t, packet(t, "discover-pi4"))
+	b.hear(t, dhcptest.Packet(t, "discover-pi4"))
 	want(t, "server", b.servers(t), []string{"10.0.9.1"})
 }
 
 func TestPinnedAddress(t *testing.T) {
 	b := newBench(Server{Address: netip.MustParseAddr("10.0.9.1")})
-	b.hear(t, packet(t, "discover-pi4"))
+	b.hear(t, dhcptest.Packet(t, "discover-pi4"))
 	want(t, "server", b.servers(t), []string{"10.0.9.1"})
-	b.out.l.addrs = b.out.l.addrs[:1]
-	b.hear(t, packet(t, "discover-pi4"))
+	b.out.l.Addrs = b.out.l.Addrs[:1]
+	b.hear(t, dhcptest.Packet(t, "discover-pi4"))
 	want(t, "server", b.servers(t), nil)
 }
 
 func TestFlood(t *testing.T) {
 	decided := 0
 	b := newBench(Server{
-		Decider: deciderFunc(func(Sighting) Decision { decided++; return Decision{Answer: true} }),
-		Limits:  Limits{PerBoard: 3, Total: 40},
+		Decider: deciderFunc(func(pidhcp.Sighting) pidhcp.Decision { decided++; return pidhcp.Decision{Answer: true} }),
+		Limits:  dhcplink.Limits{PerBoard: 3, Total: 40},
 	})
-	pi4 := packet(t, "discover-pi4")
+	pi4 := dhcptest.Packet(t, "discover-pi4")
 	for range 100 {
 		b.hear(t, pi4)
 	}
 	want(t, "answers to one board", len(b.out.frames), 3)
 	want(t, "decisions", decided, 3)
-	b.clock.pass(2 * time.Second)
+	b.clock.Pass(2 * time.Second)
 	for range 100 {
 		b.hear(t, pi4)
 	}
 	want(t, "answers after 2 s", len(b.out.frames), 5)
-	b.clock.pass(time.Minute)
+	b.clock.Pass(time.Minute)
 	b.out.frames = nil
 	for i := range 500 {
-		b.hear(t, at(pi4, 32, byte(i>>8), byte(i)))
+		b.hear(t, dhcptest.At(pi4, 32, byte(i>>8), byte(i)))
 	}
 	want(t, "answers to all", len(b.out.frames), 40)
 }

@@ -7,7 +7,7 @@ import (
 	"net"
 	"net/netip"
 
-	"rubus/boot/proxydhcp"
+	"rubus/boot/pidhcp"
 	"rubus/cmd/internal/ports"
 	"rubus/cmd/internal/ui"
 	"rubus/config"
@@ -31,7 +31,7 @@ func printElsewhere(g *globals) error {
 	if d.DHCP.Mode != config.DHCPOff {
 		g.notef("none of this is needed: rubus answers boards itself, as long as rubus.yaml does not say \"dhcp: {mode: off}\"")
 	}
-	snippets := proxydhcp.Elsewhere(addr)
+	snippets := pidhcp.Elsewhere(addr)
 	if g.JSON {
 		out := map[string]string{}
 		for _, s := range snippets {

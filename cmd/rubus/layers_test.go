@@ -21,7 +21,7 @@ func house() map[string][]string {
 	return map[string][]string{
 		// The command wires all but test helpers; nobody imports it.
 		"cmd/rubus": {
-			"boot", "boot/eeprom", "boot/fakepi", "boot/fakepi/child", "boot/fakepi/emulator", "boot/fakepi/nic", "boot/neigh", "boot/netwatch", "boot/proxydhcp", "boot/sdcard", "boot/tftp",
+			"boot", "boot/eeprom", "boot/fakepi", "boot/fakepi/child", "boot/fakepi/emulator", "boot/fakepi/nic", "boot/neigh", "boot/netwatch", "boot/pidhcp", "boot/proxydhcp", "boot/sdcard", "boot/tftp",
 			"cmd/internal/control", "cmd/internal/doctor", "cmd/internal/lograte", "cmd/internal/ports", "cmd/internal/progress", "cmd/internal/simnet", "cmd/internal/ui",
 			"config", "config/device", "config/examples", "config/schema",
 			"images", "images/imageref", "images/importer",
@@ -44,7 +44,10 @@ func house() map[string][]string {
 		"boot/eeprom":          {},
 		"boot/neigh":           {"config/device"},
 		"boot/netwatch":        {},
-		"boot/proxydhcp":       {"boot/netwatch", "config/device"},
+		"boot/dhcplink":        {"boot/netwatch", "config/device"},
+		"boot/dhcptest":        {"config/device"},
+		"boot/pidhcp":          {"boot/dhcplink", "config/device"},
+		"boot/proxydhcp":       {"boot/dhcplink", "boot/pidhcp", "config/device"},
 		"boot/sdcard":          {"boot/eeprom"},
 		"boot/tftp":            {},
 		"boot/fakepi":          {"boot/bootfs", "boot/fakepi/nic", "config/device"},
@@ -81,7 +84,7 @@ func house() map[string][]string {
 }
 
 // tested are packages that only tests may import.
-func tested() []string { return []string{"nfsexport/nfstest"} }
+func tested() []string { return []string{"boot/dhcptest", "nfsexport/nfstest"} }
 
 const (
 	module     = "rubus/"

@@ -4,14 +4,14 @@ import (
 	"context"
 
 	"rubus/boot"
-	"rubus/boot/proxydhcp"
+	"rubus/boot/pidhcp"
 )
 
 // dhcpDecider lets the fleet decide who is answered.
 type dhcpDecider struct{ fleet *boot.Fleet }
 
-// Decide implements proxydhcp.Decider.
-func (d dhcpDecider) Decide(_ context.Context, s proxydhcp.Sighting) proxydhcp.Decision {
+// Decide implements pidhcp.Decider.
+func (d dhcpDecider) Decide(_ context.Context, s pidhcp.Sighting) pidhcp.Decision {
 	v := d.fleet.Sight(boot.Sighting{Serial: s.Serial, MAC: s.MAC, Revision: s.Revision, Stage: s.Kind.String()})
-	return proxydhcp.Decision{Answer: v.Answer, Why: v.Why}
+	return pidhcp.Decision{Answer: v.Answer, Why: v.Why}
 }

@@ -1,4 +1,4 @@
-package proxydhcp
+package dhcplink
 
 import (
 	"context"
@@ -31,23 +31,23 @@ func dhcpFilter() ([]bpf.RawInstruction, error) {
 		9:  bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 0x3fff, SkipTrue: drop - 10},
 		10: bpf.LoadMemShift{Off: etherLen},
 		11: bpf.LoadIndirect{Off: etherLen + 2, Size: 2},
-		12: bpf.JumpIf{Cond: bpf.JumpEqual, Val: serverPort, SkipTrue: pass - 13},
-		13: bpf.JumpIf{Cond: bpf.JumpEqual, Val: clientPort, SkipTrue: pass - 14},
+		12: bpf.JumpIf{Cond: bpf.JumpEqual, Val: ServerPort, SkipTrue: pass - 13},
+		13: bpf.JumpIf{Cond: bpf.JumpEqual, Val: ClientPort, SkipTrue: pass - 14},
 		14: bpf.Jump{Skip: drop - 15},
 		15: bpf.RetConstant{Val: 0},
 		16: bpf.RetConstant{Val: 0},
-		17: bpf.RetConstant{Val: maxFrame},
+		17: bpf.RetConstant{Val: MaxFrame},
 	}
 	return bpf.Assemble(prog)
 }
 
-// maxFrame is more than a DHCP message that any interface carries.
-const maxFrame = 9216
+// MaxFrame is more than a DHCP message that any interface carries.
+const MaxFrame = 9216
 
-// listenLink opens a packet socket on an interface. It hears all protocols
+// Listen opens a packet socket on an interface. It hears all protocols
 // (filtered in the kernel), because only so does a packet socket hear what the
 // host itself sends, and so does it see VLAN tags before they are taken off.
-func listenLink(index int) (*socket.Conn, error) {
+func Listen(index int) (*socket.Conn, error) {
 	filter, err := dhcpFilter()
 	if err != nil {
 		return nil, fmt.Errorf("assembling the packet filter: %w", err)

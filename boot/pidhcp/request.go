@@ -1,14 +1,13 @@
-package proxydhcp
+package pidhcp
 
 import (
 	"encoding/binary"
 	"fmt"
-	"net/netip"
 	"strings"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
-	"github.com/insomniacslk/dhcp/iana"
 
+	"rubus/boot/dhcplink"
 	"rubus/config/device"
 )
 
@@ -54,26 +53,18 @@ func (k Kind) String() string {
 // Request is one DHCP message of a Pi's boot firmware. It is comparable and
 // holds nothing of the packet it was read from.
 type Request struct {
-	// Type is the message type; only a DISCOVER is ever answered.
-	Type dhcpv4.MessageType
+	// Header has the MAC, which is all the identity that a Pi 3's ROM has. Only a
+	// DISCOVER is answered by a proxy.
+	dhcplink.Header
 	// Kind is the firmware that asks.
 	Kind Kind
-	// XID, Secs, Flags, Hops and GIAddr are the BOOTP fields of these names
-	// (RFC 2131 section 2). XID tells no two Pi 3 apart.
-	XID         uint32
-	Secs, Flags uint16
-	Hops        uint8
-	// GIAddr is the relay that forwarded the request; invalid: none.
-	GIAddr netip.Addr
-	// RelayInfo is option 82 as the relay added it (RFC 3046); "": none.
-	RelayInfo string
-	// MAC is the client hardware address. A Pi 3's ROM has no other identity.
-	MAC device.MAC
+	// Class says that option 60 was there. EEPROMs leave it out of a REQUEST.
+	Class bool
 	// Serial is the board's serial; zero when the firmware sends none (Pi3ROM).
 	Serial device.Serial
 	// Revision is the board's revision code; 0 when the firmware sends none.
 	Revision device.Revision
-	// GUID is option 97 as it was sent.
+	// GUID is option 97 as it was sent; zero when it was not.
 	GUID [17]byte
 }
 
@@ -105,48 +96,55 @@ const (
 func (r Reason) Error() string { return string(r) }
 
 // Parse reads a DHCP message, the payload of a UDP datagram. An error is
-// always a Reason. Messages of every type are read, because a Pi that sends a
-// REQUEST is worth noting; only a DISCOVER wants an answer.
-func Parse(packet []byte) (Request, error) {
+// always a Reason.
+func Parse(packet []byte, ouis OUIs) (Request, error) {
 	m, err := dhcpv4.FromBytes(packet)
 	if err != nil {
 		return Request{}, Malformed
 	}
-	return fromMessage(m)
+	return FromMessage(m, ouis)
 }
 
-func fromMessage(m *dhcpv4.DHCPv4) (Request, error) {
+// FromMessage is Parse for a message that was taken apart. Messages of every
+// type are read, because a Pi that sends a REQUEST is worth noting.
+func FromMessage(m *dhcpv4.DHCPv4, ouis OUIs) (Request, error) {
 	if m.OpCode != dhcpv4.OpcodeBootRequest || m.MessageType() == dhcpv4.MessageTypeNone {
 		return Request{}, NotRequest
 	}
+	var r Request
 	if err := checkVendor(m); err != nil {
-		return Request{}, err
+		// What is no DISCOVER goes without option 60; option 97 has to do.
+		if err != NotPXE || m.MessageType() == dhcpv4.MessageTypeDiscover || m.Options.Has(dhcpv4.OptionClassIdentifier) {
+			return Request{}, err
+		}
+		if !m.Options.Has(dhcpv4.OptionClientMachineIdentifier) {
+			return Request{}, NotPXE
+		}
+	} else {
+		r.Class = true
 	}
-	if m.HWType != iana.HWTypeEthernet || len(m.ClientHWAddr) != 6 {
+	var ok bool
+	if r.Header, ok = dhcplink.HeaderOf(m); !ok {
 		return Request{}, NotEthernet
 	}
-	r := Request{
-		Type:      m.MessageType(),
-		XID:       binary.BigEndian.Uint32(m.TransactionID[:]),
-		Secs:      m.NumSeconds,
-		Flags:     m.Flags,
-		Hops:      m.HopCount,
-		RelayInfo: string(m.Options.Get(dhcpv4.OptionRelayAgentInformation)),
-		MAC:       device.MAC(m.ClientHWAddr),
-	}
-	if r.MAC.IsZero() || r.MAC[0]&1 != 0 {
-		return Request{}, NotEthernet
-	}
-	if a, ok := netip.AddrFromSlice(m.GatewayIPAddr.To4()); ok && !a.IsUnspecified() {
-		r.GIAddr = a
-	}
+	params := m.Options.Get(dhcpv4.OptionParameterRequestList)
 	guid := m.Options.Get(dhcpv4.OptionClientMachineIdentifier)
-	if len(guid) != len(r.GUID) || guid[0] != 0 {
-		return Request{}, NoGUID
+	reason := NoGUID
+	if len(guid) == len(r.GUID) && guid[0] == 0 {
+		r.GUID = [17]byte(guid)
+		if r.identify(params) {
+			return r, nil
+		}
+		reason = ForeignGUID
 	}
-	r.GUID = [17]byte(guid)
-	if !r.identify(m.Options.Get(dhcpv4.OptionParameterRequestList)) {
-		return Request{}, ForeignGUID
+	if !r.Class || !ouis.Has(r.MAC) {
+		return Request{}, reason
+	}
+	// Whatever its option 97 says (a setting of EEPROMs), the card is a Pi's: it
+	// is known by its MAC.
+	r.Kind, r.Serial, r.Revision = EEPROM, device.Serial{}, 0
+	if r.XID == romXID || len(params) > 0 && params[0] == 43 {
+		r.Kind = Bootcode
 	}
 	return r, nil
 }

@@ -1,4 +1,4 @@
-package proxydhcp
+package dhcplink
 
 import (
 	"net/netip"
@@ -10,35 +10,36 @@ import (
 	"rubus/config/device"
 )
 
-// link is an Ethernet interface that can answer.
-type link struct {
-	index int
-	name  string
-	mac   device.MAC
-	// addrs are its IPv4 addresses, primary ones first; never empty.
-	addrs []netip.Prefix
+// Link is an Ethernet interface that can answer.
+type Link struct {
+	Index int
+	Name  string
+	MAC   device.MAC
+	// Addrs are its IPv4 addresses, primary ones first; never empty.
+	Addrs []netip.Prefix
 }
 
-// server picks the address that a board is to take for its server: pin if it
+// Server picks the address that a board is to take for its server: pin if it
 // is valid, else the one in the board's subnet, if the board's address is
 // known, else the one that a relay sent the request to, else the first.
-func (l link) server(pin, dst, client netip.Addr) (netip.Addr, bool) {
+func (l Link) Server(pin, dst, client netip.Addr) (netip.Addr, bool) {
 	if pin.IsValid() {
-		return pin, l.has(pin)
+		return pin, l.Has(pin)
 	}
-	for _, a := range l.addrs {
+	for _, a := range l.Addrs {
 		if client.IsValid() && a.Contains(client) {
 			return a.Addr(), true
 		}
 	}
-	if l.has(dst) {
+	if l.Has(dst) {
 		return dst, true
 	}
-	return l.addrs[0].Addr(), true
+	return l.Addrs[0].Addr(), true
 }
 
-func (l link) has(a netip.Addr) bool {
-	for _, p := range l.addrs {
+// Has says whether an address is one of the link's own.
+func (l Link) Has(a netip.Addr) bool {
+	for _, p := range l.Addrs {
 		if p.Addr() == a {
 			return true
 		}
@@ -55,21 +56,21 @@ type selection struct {
 // choose takes the links to serve out of what the kernel has: Ethernet, up,
 // not loopback, with an IPv4 address, and no port of a bridge or a bond, whose
 // frames the bridge or bond hears.
-func (s selection) choose(links []netlink.Link, addrs []netlink.Addr) map[int]link {
+func (s selection) choose(links []netlink.Link, addrs []netlink.Addr) map[int]Link {
 	all := map[int]*netlink.LinkAttrs{}
 	types := map[int]string{}
 	for _, l := range links {
 		all[l.Attrs().Index], types[l.Attrs().Index] = l.Attrs(), l.Type()
 	}
-	found := map[int]link{}
+	found := map[int]Link{}
 	for index, a := range all {
 		master := types[a.MasterIndex]
 		if a.EncapType != "ether" || len(a.HardwareAddr) != 6 || a.RawFlags&unix.IFF_UP == 0 ||
 			a.RawFlags&unix.IFF_LOOPBACK != 0 || master == "bridge" || master == "bond" || !s.matches(a.Name) {
 			continue
 		}
-		l := link{index: index, name: a.Name, mac: device.MAC(a.HardwareAddr), addrs: addresses(addrs, index)}
-		if len(l.addrs) > 0 && (!s.pin.IsValid() || l.has(s.pin)) {
+		l := Link{Index: index, Name: a.Name, MAC: device.MAC(a.HardwareAddr), Addrs: addresses(addrs, index)}
+		if len(l.Addrs) > 0 && (!s.pin.IsValid() || l.Has(s.pin)) {
 			found[index] = l
 		}
 	}
@@ -93,9 +94,9 @@ func addresses(addrs []netlink.Addr, index int) []netip.Prefix {
 		if a.LinkIndex != index || a.IPNet == nil {
 			continue
 		}
-		ip := address(a.IP.To4())
+		ip, _ := netip.AddrFromSlice(a.IP.To4())
 		ones, bits := a.Mask.Size()
-		if !ip.IsValid() || ip.IsLoopback() || bits != 32 {
+		if !ip.Is4() || ip.IsUnspecified() || ip.IsLoopback() || bits != 32 {
 			continue
 		}
 		if a.Flags&unix.IFA_F_SECONDARY != 0 {

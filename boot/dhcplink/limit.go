@@ -1,4 +1,4 @@
-package proxydhcp
+package dhcplink
 
 import (
 	"hash/maphash"
@@ -24,7 +24,8 @@ type Limits struct {
 	Pending int
 }
 
-func (l Limits) withDefaults() Limits {
+// WithDefaults is l with the defaults filled in.
+func (l Limits) WithDefaults() Limits {
 	pick := func(v *int, d int) {
 		if *v == 0 {
 			*v = d
@@ -43,10 +44,10 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// limiter is a token bucket for all boards together and one for each. Boards
+// Limiter is a token bucket for all boards together and one for each. Boards
 // share buckets by a hash that nobody outside can compute, so its memory is
 // constant whatever addresses a flood makes up.
-type limiter struct {
+type Limiter struct {
 	limits Limits
 	seed   maphash.Seed
 
@@ -55,20 +56,21 @@ type limiter struct {
 	boards [4096]time.Time
 }
 
-func newLimiter(l Limits) *limiter {
-	return &limiter{limits: l, seed: maphash.MakeSeed()}
+// NewLimiter makes a Limiter.
+func NewLimiter(l Limits) *Limiter {
+	return &Limiter{limits: l.WithDefaults(), seed: maphash.MakeSeed()}
 }
 
-// board takes one request of a MAC.
-func (l *limiter) board(mac device.MAC, now time.Time) bool {
+// Board takes one request of a MAC.
+func (l *Limiter) Board(mac device.MAC, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	slot := maphash.Bytes(l.seed, mac[:]) % uint64(len(l.boards))
 	return take(&l.boards[slot], now, l.limits.PerBoard, l.limits.BoardEvery)
 }
 
-// answer takes one answer of all.
-func (l *limiter) answer(now time.Time) bool {
+// Answer takes one answer of all.
+func (l *Limiter) Answer(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return take(&l.total, now, l.limits.Total, l.limits.TotalEvery)

@@ -1,4 +1,4 @@
-package proxydhcp
+package pidhcp
 
 import (
 	"context"
@@ -45,6 +45,9 @@ const (
 	// Answered: an OFFER was sent. Repeated: it was sent again.
 	Answered What = "answered"
 	Repeated What = "repeated"
+	// Acked: an address was given or given longer. Denied: a NAK was sent.
+	Acked  What = "acked"
+	Denied What = "denied"
 	// Noted: a Pi sent another message than a DISCOVER.
 	Noted What = "noted"
 	// Refused: the Decider said no. Ignored: no Pi; Reason says why. Limited:
@@ -58,16 +61,19 @@ const (
 	OtherOffer What = "other-offer"
 )
 
-// Event is one fact. The fields that do not belong to its kind are zero.
+// Event is one fact. Every DISCOVER of a Pi is one Event or, when it is answered
+// more than once, several; so is every OFFER and ACK of another server. The fields that do not belong to its kind are zero.
 type Event struct {
 	What      What
 	Time      time.Time
 	Interface string
-	// Request is the Pi's, for Answered, Repeated, Noted, Refused, Limited and
-	// Failed.
+	// Request is the Pi's, for all kinds from Answered to Limited, and Failed.
+	// Of an ordinary client that is given an address it has the Header only.
 	Request Request
 	// Server is the address that answered (Answered, Repeated, Failed).
 	Server netip.Addr
+	// Address is what the answer gives the board; invalid from a proxy.
+	Address netip.Addr
 	// Reason is why a packet was Ignored.
 	Reason Reason
 	// Why is the Decider's word (Answered, Refused).
@@ -76,20 +82,4 @@ type Event struct {
 	Offer Offer
 	// Err is what went wrong (Failed, Gone).
 	Err error
-}
-
-// Clock is the time, and timers.
-type Clock interface {
-	Now() time.Time
-	// AfterFunc calls f in a goroutine of its own after d; stop cancels that.
-	AfterFunc(d time.Duration, f func()) (stop func() bool)
-}
-
-// systemClock is the real one.
-type systemClock struct{}
-
-func (systemClock) Now() time.Time { return time.Now() }
-
-func (systemClock) AfterFunc(d time.Duration, f func()) func() bool {
-	return time.AfterFunc(d, f).Stop
 }

@@ -1,4 +1,4 @@
-package proxydhcp
+package pidhcp
 
 import (
 	"net/netip"

@@ -1,4 +1,4 @@
-package proxydhcp
+package dhcplink
 
 import (
 	"encoding/binary"
@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	serverPort = 67
-	clientPort = 68
+	// ServerPort and ClientPort are the UDP ports of DHCP.
+	ServerPort = 67
+	ClientPort = 68
 
 	etherLen  = 14
 	etherIPv4 = 0x0800
@@ -19,58 +20,65 @@ const (
 	protoUDP  = 17
 )
 
-// datagram is a UDP datagram over IPv4, taken out of an Ethernet frame.
-type datagram struct {
-	source   device.MAC
-	src, dst netip.AddrPort
-	payload  []byte
+// Datagram is a UDP datagram over IPv4, taken out of an Ethernet frame.
+type Datagram struct {
+	// Source is the sender in the frame, which may be a router.
+	Source   device.MAC
+	Src, Dst netip.AddrPort
+	Payload  []byte
 }
 
 var errFrame = errors.New("no whole UDP datagram in an Ethernet frame")
 
-// parseFrame reads an Ethernet frame. The payload shares its bytes.
+// ParseFrame reads an Ethernet frame. The payload shares its bytes.
 //
 // Checksums are not looked at: frames of the same host and of virtual machines
 // reach a packet socket before theirs are computed, and the ROM of the Pi 3
 // sends none. What Parse makes of the payload is checked in full.
-func parseFrame(frame []byte) (datagram, error) {
+func ParseFrame(frame []byte) (Datagram, error) {
 	if len(frame) < etherLen+ipLen+udpLen || binary.BigEndian.Uint16(frame[12:]) != etherIPv4 {
-		return datagram{}, errFrame
+		return Datagram{}, errFrame
 	}
 	ip := frame[etherLen:]
 	header, total := int(ip[0]&0xf)*4, int(binary.BigEndian.Uint16(ip[2:]))
 	fragment := binary.BigEndian.Uint16(ip[6:]) & 0x3fff // more-fragments and offset
 	if ip[0]>>4 != 4 || header < ipLen || total < header+udpLen || total > len(ip) || fragment != 0 || ip[9] != protoUDP {
-		return datagram{}, errFrame
+		return Datagram{}, errFrame
 	}
 	udp := ip[header:total] // what follows is Ethernet padding
 	n := int(binary.BigEndian.Uint16(udp[4:]))
 	if n < udpLen || n > len(udp) {
-		return datagram{}, errFrame
+		return Datagram{}, errFrame
 	}
 	port := func(b []byte) uint16 { return binary.BigEndian.Uint16(b) }
-	return datagram{
-		source:  device.MAC(frame[6:12]),
-		src:     netip.AddrPortFrom(netip.AddrFrom4([4]byte(ip[12:16])), port(udp)),
-		dst:     netip.AddrPortFrom(netip.AddrFrom4([4]byte(ip[16:20])), port(udp[2:])),
-		payload: udp[udpLen:n],
+	return Datagram{
+		Source:  device.MAC(frame[6:12]),
+		Src:     netip.AddrPortFrom(netip.AddrFrom4([4]byte(ip[12:16])), port(udp)),
+		Dst:     netip.AddrPortFrom(netip.AddrFrom4([4]byte(ip[16:20])), port(udp[2:])),
+		Payload: udp[udpLen:n],
 	}, nil
 }
 
-// broadcastFrame is the Ethernet frame that carries payload from a server to
-// the client port of everybody on the link. Its checksums are valid: EEPROMs
-// drop a datagram with a wrong one.
-func broadcastFrame(source device.MAC, server netip.Addr, payload []byte) []byte {
-	everybody := netip.AddrPortFrom(netip.AddrFrom4([4]byte{255, 255, 255, 255}), clientPort)
+// Frame is the Ethernet frame that carries a DHCP message. Its checksums are
+// valid: EEPROMs drop a datagram with a wrong one.
+func Frame(source, dest device.MAC, src, dst netip.AddrPort, payload []byte) []byte {
 	b := make([]byte, 0, etherLen+ipLen+udpLen+len(payload))
-	b = append(b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)
+	b = append(b, dest[:]...)
 	b = append(b, source[:]...)
 	b = binary.BigEndian.AppendUint16(b, etherIPv4)
-	return append(b, ipDatagram(netip.AddrPortFrom(server, serverPort), everybody, payload)...)
+	return append(b, IPDatagram(src, dst, payload)...)
 }
 
-// ipDatagram is an IPv4 packet with a UDP datagram in it. Both are IPv4.
-func ipDatagram(src, dst netip.AddrPort, payload []byte) []byte {
+// Broadcast is everybody on a link.
+func Broadcast() device.MAC { return device.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff} }
+
+// ToClients is the client port of everybody on a link.
+func ToClients() netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{255, 255, 255, 255}), ClientPort)
+}
+
+// IPDatagram is an IPv4 packet with a UDP datagram in it. Both are IPv4.
+func IPDatagram(src, dst netip.AddrPort, payload []byte) []byte {
 	b := make([]byte, ipLen+udpLen, ipLen+udpLen+len(payload))
 	s, d := src.Addr().As4(), dst.Addr().As4()
 	b[0], b[8], b[9] = 0x45, 64, protoUDP

@@ -1,4 +1,4 @@
-package proxydhcp
+package pidhcp
 
 import (
 	"encoding/hex"
@@ -20,7 +20,7 @@ type Snippet struct {
 // option 43 has the text that Pis before the 4 look for.
 func Elsewhere(server netip.Addr) []Snippet {
 	const class = "PXEClient:Arch:00000:UNDI:002001"
-	menu := vendorOption(Pi3ROM)
+	menu := vendorOption(BootText + romPadding)
 	octets := make([]string, len(menu))
 	for i, b := range menu {
 		octets[i] = fmt.Sprintf("%02x", b)

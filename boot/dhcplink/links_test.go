@@ -1,4 +1,4 @@
-package proxydhcp
+package dhcplink
 
 import (
 	"net"
@@ -72,20 +72,22 @@ func TestChooseLinks(t *testing.T) {
 			}
 			var got []string
 			for _, l := range s.choose(links, addrs) {
-				got = append(got, l.name)
+				got = append(got, l.Name)
 			}
 			slices.Sort(got)
-			want(t, "links", got, c.want)
+			if !slices.Equal(got, c.want) {
+				t.Errorf("links %v, want %v", got, c.want)
+			}
 		})
 	}
 	eth0 := selection{}.choose(links, addrs)[2]
-	if got := eth0.addrs; len(got) != 3 || got[0].String() != "10.0.0.1/24" || got[2].String() != "10.0.0.2/24" {
+	if got := eth0.Addrs; len(got) != 3 || got[0].String() != "10.0.0.1/24" || got[2].String() != "10.0.0.2/24" {
 		t.Errorf("addresses of eth0: %v", got)
 	}
 }
 
 func TestServerAddress(t *testing.T) {
-	l := link{addrs: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("10.5.0.1/16")}}
+	l := Link{Addrs: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("10.5.0.1/16")}}
 	none := netip.Addr{}
 	for name, c := range map[string]struct {
 		pin, dst, client netip.Addr
@@ -100,7 +102,7 @@ func TestServerAddress(t *testing.T) {
 		"pinned elsewhere":       {netip.MustParseAddr("10.9.0.1"), none, none, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, ok := l.server(c.pin, c.dst, c.client)
+			got, ok := l.Server(c.pin, c.dst, c.client)
 			if ok != (c.want != "") || ok && got.String() != c.want {
 				t.Errorf("%v, %v; want %q", got, ok, c.want)
 			}

@@ -1,0 +1,101 @@
+package pidhcp
+
+import (
+	"net/netip"
+	"time"
+
+	"rubus/config/device"
+)
+
+// Delivery is how an OFFER travels on the link.
+type Delivery string
+
+// The ways.
+const (
+	// Auto: to everybody when the OFFER carries no address, as dnsmasq's proxy
+	// does; else as the request's broadcast flag asks.
+	Auto Delivery = "auto"
+	// ToAll: to everybody, always.
+	ToAll Delivery = "broadcast"
+	// ToBoard: to the board's own Ethernet address, always.
+	ToBoard Delivery = "unicast"
+)
+
+// Manner is how one kind of firmware is answered. What nobody has tried on a
+// board can be set here.
+type Manner struct {
+	// Offers are the times after a DISCOVER at which the OFFER is sent.
+	Offers []time.Duration
+	// Text is the entry of the boot menu in option 43; "": no option 43.
+	Text string
+	// Delivery is how the OFFER travels.
+	Delivery Delivery
+	// Option66 says that the TFTP server is named in option 66, too.
+	Option66 bool
+}
+
+// Manners are those for all kinds of firmware.
+type Manners struct {
+	ROM, Bootcode, EEPROM Manner
+	// ServerID, when valid, is sent as option 54 by a proxy instead of the
+	// address that the OFFER comes from.
+	ServerID netip.Addr
+	// OUIs make a Pi of a PXE client whose option 97 says nothing.
+	OUIs OUIs
+}
+
+// Of is the manner for a kind of firmware.
+func (m Manners) Of(k Kind) Manner {
+	switch k {
+	case Pi3ROM:
+		return m.ROM
+	case Bootcode:
+		return m.Bootcode
+	}
+	return m.EEPROM
+}
+
+// DefaultManners are what captures, firmware and reports say is right.
+func DefaultManners() Manners {
+	const ms = time.Millisecond
+	return Manners{
+		// The ROM takes in an OFFER only when another packet follows in good time:
+		// the times are those that openSUSE/netboot-rpi3b found. Other reports
+		// say that one OFFER after 2 s is right.
+		ROM: Manner{Offers: []time.Duration{0, 600 * ms, 1200 * ms}, Text: BootText + romPadding, Delivery: Auto, Option66: true},
+		// The last OFFER heard wins, a router's may be that.
+		Bootcode: Manner{Offers: []time.Duration{0, 1000 * ms}, Text: BootText + romPadding, Delivery: Auto, Option66: true},
+		// Early EEPROMs compare the whole text.
+		EEPROM: Manner{Offers: []time.Duration{0}, Text: BootText, Delivery: Auto, Option66: true},
+		OUIs:   DefaultOUIs(),
+	}
+}
+
+// OUI is the first half of an Ethernet address: its maker.
+type OUI [3]byte
+
+// OUIs are the makers whose cards are taken for a Pi's.
+type OUIs []OUI
+
+// DefaultOUIs are those that Raspberry Pi has been seen to use up to 2026.
+func DefaultOUIs() OUIs {
+	return OUIs{
+		{0xb8, 0x27, 0xeb},
+		{0xdc, 0xa6, 0x32},
+		{0xe4, 0x5f, 0x01},
+		{0x28, 0xcd, 0xc1},
+		{0xd8, 0x3a, 0xdd},
+		{0x2c, 0xcf, 0x67},
+		{0x88, 0xa2, 0x9e},
+	}
+}
+
+// Has says whether a card's maker is one of them.
+func (o OUIs) Has(mac device.MAC) bool {
+	for _, x := range o {
+		if x == OUI(mac[:3]) {
+			return true
+		}
+	}
+	return false
+}
