@@ -32,6 +32,7 @@ require (
 	golang.org/x/time v0.14.0
 	golang.org/x/tools v0.51.0
 	gopkg.in/yaml.v3 v3.0.1
+	pault.ag/go/debian v0.19.0
 )
 
 require (

@@ -62,13 +62,17 @@ func house() map[string][]string {
 		"config/examples": {},
 		"config/schema":   {},
 
-		"overlay": {"config/device"},
+		"overlay":             {"config/device"},
+		"overlay/overlaytest": {"config/device", "images/layered", "images/treesum", "overlay"},
 
 		"images":                {"images/imageref", "images/internal/onefs", "images/treesum"},
 		"images/imageref":       {},
 		"images/importer":       {"images", "images/imageref", "images/internal/onefs", "images/treesum"},
 		"images/internal/onefs": {},
 		"images/treesum":        {"images/internal/onefs"},
+		"images/dpkg":           {},
+		"images/layered":        {"images/internal/onefs"},
+		"images/treediff":       {"images/layered"},
 
 		// Nothing here knows of boards.
 		"nfsexport":          {},
@@ -84,7 +88,7 @@ func house() map[string][]string {
 }
 
 // tested are packages that only tests may import.
-func tested() []string { return []string{"boot/dhcptest", "nfsexport/nfstest"} }
+func tested() []string { return []string{"boot/dhcptest", "nfsexport/nfstest", "overlay/overlaytest"} }
 
 const (
 	module     = "rubus/"

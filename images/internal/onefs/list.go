@@ -12,6 +12,8 @@ type Dirent struct {
 	Name string
 	// Type is the kernel's DT_ value; DT_UNKNOWN where the file system keeps none.
 	Type uint8
+	// Ino is the inode number; that of a mount point is the directory's below.
+	Ino uint64
 }
 
 // List reads all names of the directory fd but "." and "..", in the order of
@@ -45,7 +47,7 @@ func appendDirents(out []Dirent, b []byte) []Dirent {
 			name = name[:i]
 		}
 		if s := string(name); s != "." && s != ".." {
-			out = append(out, Dirent{Name: s, Type: b[18]})
+			out = append(out, Dirent{Name: s, Type: b[18], Ino: binary.NativeEndian.Uint64(b)})
 		}
 		b = b[length:]
 	}
