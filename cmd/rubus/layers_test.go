@@ -42,6 +42,7 @@ func house() map[string][]string {
 		"boot":                 {"boot/bootfs", "config/device", "images", "images/imageref", "nfsexport", "overlay"},
 		"boot/bootfs":          {},
 		"boot/eeprom":          {},
+		"boot/flight":          {"config/device"},
 		"boot/neigh":           {"config/device"},
 		"boot/netwatch":        {},
 		"boot/dhcplink":        {"boot/netwatch", "config/device"},

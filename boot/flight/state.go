@@ -1,0 +1,64 @@
+package flight
+
+import "time"
+
+// silence is how long nothing may be heard of a board within one boot.
+const silence = 2 * time.Minute
+
+// state is what the recorder remembers of a board's latest boot.
+type state struct {
+	n    int       // its number
+	last time.Time // when something was heard
+	// ended: the next question to the firmware is another boot.
+	ended bool
+	// files: some were asked for; further: others than a boot ROM's.
+	files, further bool
+	// events and bytes are on disk; lost were not written.
+	events int
+	bytes  int64
+	lost   int
+}
+
+// begins says whether an event of a board is the first of another boot than
+// the one that was recorded last; nil: none was. A boot of a Pi 3 has two
+// DISCOVERs: of its ROM, which loads bootcode.bin, and of that.
+func (s *state) begins(e Event) bool {
+	first := e.Kind == Discover || e.Kind == File || e.Kind == Unanswered
+	switch {
+	case !first:
+		return false
+	case s == nil, s.ended, e.Time.Sub(s.last) > silence:
+		return true
+	case e.Kind == File:
+		return false
+	case e.Stage == "bootcode":
+		return s.further
+	}
+	return s.files
+}
+
+// note takes one more event into account.
+func (s *state) note(e Event) {
+	if e.Time.After(s.last) {
+		s.last = e.Time
+	}
+	switch e.Kind {
+	case Mounted, Stopped, Failed:
+		s.ended = true
+	case File:
+		s.files = true
+		// What only a boot ROM asks for.
+		if e.Name != "bootcode.bin" && e.Name != "bootsig.bin" {
+			s.further = true
+		}
+	}
+}
+
+// vital says that an event is kept also when a boot has too many.
+func vital(k Kind) bool {
+	switch k {
+	case Prepared, Blocked, Mounted, Called, Running, Good, Failed, Stopped:
+		return true
+	}
+	return false
+}
