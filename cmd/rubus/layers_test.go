@@ -24,7 +24,7 @@ func house() map[string][]string {
 			"boot", "boot/eeprom", "boot/fakepi", "boot/fakepi/child", "boot/fakepi/emulator", "boot/fakepi/nic", "boot/neigh", "boot/netwatch", "boot/pidhcp", "boot/proxydhcp", "boot/sdcard", "boot/tftp",
 			"cmd/internal/control", "cmd/internal/doctor", "cmd/internal/lograte", "cmd/internal/ports", "cmd/internal/progress", "cmd/internal/simnet", "cmd/internal/ui",
 			"config", "config/device", "config/examples", "config/schema",
-			"images", "images/imageref", "images/importer",
+			"images", "images/dpkg", "images/imageref", "images/importer", "images/layered", "images/sysdiff", "images/treediff",
 			"nfsexport", "nfsexport/handlefs", "nfsexport/mount3", "nfsexport/nfs3", "nfsexport/sunrpc", "nfsexport/unfsd", "overlay",
 		},
 		"cmd/rubus/e2e":         {},
@@ -74,6 +74,7 @@ func house() map[string][]string {
 		"images/dpkg":           {},
 		"images/layered":        {"images/internal/onefs"},
 		"images/treediff":       {"images/layered"},
+		"images/sysdiff":        {"images/dpkg", "images/layered", "images/treediff"},
 
 		// Nothing here knows of boards.
 		"nfsexport":          {},

@@ -1,0 +1,2 @@
+// Package sysdiff says how two root file systems differ as their admin sees it: packages, edited configuration, all other files.
+package sysdiff
