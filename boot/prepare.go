@@ -225,7 +225,8 @@ func (f *Fleet) export(b *board, s Slot, state nfsexport.State) nfsexport.Export
 	b.mu.Unlock()
 	dir := pathsOf(f.opt.State, b.serial).root(s.N)
 	e := nfsexport.Export{
-		ID: s.Export, Name: b.serial.String(), Path: exportPath(b.serial, s.N), Dir: dir, State: state,
+		ID: s.Export, Name: b.serial.String(), Path: exportPath(b.serial, s.N), State: state,
+		Dir: dir, Upper: f.uppers(b.serial).Path(s.upperID()),
 		Client: rec.Address, InsecurePorts: s.InsecurePorts, Async: s.Async, Activity: a,
 	}
 	if s.isOffer() {

@@ -51,6 +51,10 @@ type Export struct {
 	// Dir is the mount point of the root on this machine. It must be a real
 	// directory of the mounted overlay when State is Ready.
 	Dir string
+	// Upper is the directory that holds the board's own writes below Dir. Its
+	// file system decides how a call is brought to disk. "": the way that is
+	// right, and slow, on all of them.
+	Upper string
 	// State says whether Dir is mounted.
 	State State
 	// Client is the one address that may use the export. The zero Addr: nobody.

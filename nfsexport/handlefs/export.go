@@ -75,7 +75,7 @@ func (fs *FS) Publish(x nfsexport.Export) error {
 	}
 	e := &export{Export: x, lost: new(atomic.Uint64), space: new(space)}
 	if x.State == nfsexport.Ready {
-		r, err := openRoot(x.ID, x.Dir)
+		r, err := openRoot(x.ID, x.Dir, x.Upper)
 		if err != nil {
 			return fmt.Errorf("publishing export %s: %w", x.ID, err)
 		}
@@ -153,7 +153,7 @@ func (fs *FS) RootHandle(id nfsexport.ID) ([]byte, error) {
 
 // openRoot opens dir and checks that it can be served: the root of an overlay
 // whose handles can be opened again.
-func openRoot(id nfsexport.ID, dir string) (*root, error) {
+func openRoot(id nfsexport.ID, dir, upper string) (*root, error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("opening %q: %w", dir, err)
@@ -163,7 +163,9 @@ func openRoot(id nfsexport.ID, dir string) (*root, error) {
 		r.close()
 		return nil, fmt.Errorf("%q cannot be served: %w", dir, err)
 	}
-	r.openSentinel()
+	if inOrder(upper) {
+		r.openSentinel()
+	}
 	return r, nil
 }
 

@@ -21,6 +21,7 @@ func TestSuite(t *testing.T) {
 	}{
 		{"ext4", newImage(t, "ext4", t.TempDir(), 400).dir, false, 0},
 		{"xfs", newImage(t, "xfs", t.TempDir(), 400).dir, false, 0},
+		{"btrfs", newImage(t, "btrfs", t.TempDir(), 400).dir, true, 0},
 		{"tmpfs with ten descriptors", tmpfs, true, 10},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -51,7 +51,7 @@ type server struct {
 // export is the board's root.
 func (s *server) export() nfsexport.Export {
 	return nfsexport.Export{
-		ID: 0x5b1545100badcafe, Name: "5b154510", Path: exportPath, Dir: s.ov.Root, State: nfsexport.Ready,
+		ID: 0x5b1545100badcafe, Name: "5b154510", Path: exportPath, Dir: s.ov.Root, Upper: s.ov.Upper, State: nfsexport.Ready,
 		Client: s.peer, Activity: new(nfsexport.Activity),
 	}
 }

@@ -255,7 +255,7 @@ func roots(t *testing.T, n int, fill func(lower string)) []nfsexport.Export {
 		must(t, unix.Mount("overlay", root, "overlay", unix.MS_NOSUID|unix.MS_NODEV,
 			"lowerdir="+lower+",upperdir="+dir+"/upper,workdir="+dir+"/work,nfs_export=on,index=on"))
 		out = append(out, nfsexport.Export{
-			ID: nfsexport.ID(0x1000 + i), Name: fmt.Sprintf("b%07x", i), Path: fmt.Sprintf("/b%07x/1", i), Dir: root,
+			ID: nfsexport.ID(0x1000 + i), Name: fmt.Sprintf("b%07x", i), Path: fmt.Sprintf("/b%07x/1", i), Dir: root, Upper: dir + "/upper",
 			State: nfsexport.Ready, Client: clientAddr(i),
 		})
 	}
