@@ -74,6 +74,7 @@ func house() map[string][]string {
 		"images/dpkg":           {},
 		"images/layered":        {"images/internal/onefs"},
 		"images/treediff":       {"images/layered"},
+		"images/upper":          {"images/internal/onefs", "images/layered"},
 		"images/sysdiff":        {"images/dpkg", "images/layered", "images/treediff"},
 
 		// Nothing here knows of boards.

@@ -159,3 +159,14 @@ func (v *View) throughIndex(n *Node) error {
 	n.Stat, n.real, n.indexed = st, name, true
 	return nil
 }
+
+// MayHaveAliases says whether names below a directory may show through the index:
+// if not, there is no need to look.
+func (v *View) MayHaveAliases(n *Node) bool {
+	_, has := v.UpperPath(n)
+	return len(v.copies) > 0 && (has || v.isTouched(n))
+}
+
+// IndexFile is where the index has the file that n, Indexed, shows: the open
+// directory and the name in it. It is valid until Close.
+func (v *View) IndexFile(n *Node) (dir int, name string) { return v.index, n.real }

@@ -41,36 +41,39 @@ func Open(layers []string) (*View, error) { return open(layers, "") }
 // board on it: the directory that holds "upper" and "work".
 func OpenUpper(layers []string, dir string) (*View, error) { return open(layers, dir) }
 
-func open(layers []string, upper string) (v *View, err error) {
-	v = &View{index: -1, copies: map[ID]string{}, touched: map[ID]bool{}}
-	defer func() {
-		if err != nil {
-			v.Close()
-		}
-	}()
+func open(layers []string, upper string) (*View, error) {
+	v := &View{index: -1, copies: map[ID]string{}, touched: map[ID]bool{}}
+	if err := v.open(layers, upper); err != nil {
+		v.Close()
+		return nil, err
+	}
+	return v, nil
+}
+
+func (v *View) open(layers []string, upper string) error {
 	if upper != "" {
 		fd, err := onefs.OpenRoot(filepath.Join(upper, "upper"))
 		if err != nil {
-			return nil, fmt.Errorf("opening an upper: %w", err)
+			return fmt.Errorf("opening an upper: %w", err)
 		}
 		v.layers, v.upper = append(v.layers, fd), true
 	}
 	for i := len(layers) - 1; i >= 0; i-- {
 		fd, err := onefs.OpenRoot(layers[i])
 		if err != nil {
-			return nil, fmt.Errorf("opening a layer: %w", err)
+			return fmt.Errorf("opening a layer: %w", err)
 		}
 		v.layers = append(v.layers, fd)
 	}
 	if len(v.layers) == 0 {
-		return nil, errors.New("opening a stack of layers: it has none")
+		return errors.New("opening a stack of layers: it has none")
 	}
 	if upper != "" {
 		if err := v.readIndex(filepath.Join(upper, "work")); err != nil {
-			return nil, fmt.Errorf("reading the index of an upper: %w", err)
+			return fmt.Errorf("reading the index of an upper: %w", err)
 		}
 	}
-	return v, nil
+	return nil
 }
 
 // Close gives up what is open.

@@ -23,7 +23,7 @@ import (
 // Stand is a stack of layers with the uppers of one board on it. Its methods end
 // the test when something fails.
 type Stand struct {
-	testing.TB
+	*testing.T
 	Dir    string
 	Layers []string // the bottom one first
 	Base   overlay.Base
@@ -34,13 +34,13 @@ type Stand struct {
 
 // New makes a stand with two layers in which everything occurs that images have.
 // It mounts overlays: run the test by scripts/in-ns.
-func New(t testing.TB) *Stand {
+func New(t *testing.T) *Stand {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("this test mounts overlays: run it as root, by scripts/test")
 	}
 	dir := t.TempDir()
-	s := &Stand{TB: t, Dir: dir}
+	s := &Stand{T: t, Dir: dir}
 	s.must(os.MkdirAll(filepath.Join(dir, "l"), 0o755))
 	s.bottom(s.layer("0"))
 	s.top(s.layer("1"))
