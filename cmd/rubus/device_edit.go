@@ -86,7 +86,7 @@ func newDeviceEnableCmd(g *globals, on bool) *cobra.Command {
 	did := "enabled device "
 	if !on {
 		c.Use, c.Short, did = "disable SERIAL", "Give a board no new boot", "disabled device "
-		c.Long = "Give a board no new boot. While it runs it keeps its root: \"rubus device stop\" cuts it off."
+		c.Long = "Give a board no new boot. While it runs it keeps its root; \"rubus device stop\"\ncuts it off."
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		serial, err := g.serialOf(c.Context(), args[0])
@@ -106,7 +106,7 @@ func newDeviceSetCmd(g *globals) *cobra.Command {
 overlay, enabled, sync, cmdline, config. KEY= takes a key away. The lists group,
 cmdline and config may be said several times. It holds from the next boot.`,
 		Example: `  rubus device set bench-01 image=lab@4 overlay=ephemeral
-  rubus device set bench-01 group=room1,pi4 config=dtparam=audio=off config=gpu_mem=16
+  rubus device set bench-01 group=room1,pi4 config=dtparam=audio=off
   rubus device set bench-01 address=`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) < 2 {

@@ -116,9 +116,9 @@ func newDeviceListCmd(g *globals) *cobra.Command {
 func newDeviceShowCmd(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show SERIAL",
-		Short: "Show a device, where each value comes from, and what its board does",
+		Short: "Show a device, where its values come from, and its board",
 		Long: `Show a device as groups and defaults make it, with the line of devices.yaml
-that each value comes from. When the daemon is running, also what the board does.`,
+that each value comes from; when the daemon is running also what the board does.`,
 		Args:              oneBoard,
 		ValidArgsFunction: g.completeDevices,
 		RunE: func(c *cobra.Command, args []string) error {

@@ -21,7 +21,7 @@ func newImageImportCmd(g *globals) *cobra.Command {
 		Use:   "import NAME SOURCE",
 		Short: "Make the next version of an image from a directory or tarball",
 		Long: `Makes the next version of the image NAME from SOURCE: a directory, a tarball
-(.tar, .tar.gz, .tar.xz, .tar.zst; the content tells which), or "-" for a tarball
+(.tar, .tar.gz, .tar.xz or .tar.zst, told by its content), or "-" for a tarball
 on standard input. Everything a root file system has is kept: owners, modes,
 devices, hard links, attributes, holes and times. A directory is read on its own
 file system only; what is mounted below it stays out.

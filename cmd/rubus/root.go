@@ -31,6 +31,8 @@ devices.yaml names.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	// Help fits a terminal of 80 columns.
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", ".FlagUsagesWrapped 80 "))
 	g.flags(root.PersistentFlags())
 	root.SetIn(g.Stdin)
 	root.SetOut(g.Stdout)

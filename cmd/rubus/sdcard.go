@@ -44,7 +44,7 @@ the image's package rpi-eeprom, or the files named.
 
 Write the image to a card with dd or Raspberry Pi Imager. No board was tested.`,
 		Example: `  rubus sdcard --model 4 --image lab -o card.img
-  rubus sdcard --model 5 --eeprom pieeprom.bin --recovery recovery.bin -o card.img
+  rubus sdcard --model 5 --eeprom pieeprom.bin --recovery recovery.bin -o c.img
   rubus sdcard --model 3b --bootcode --image lab -o card.img`,
 		Args: noArgs,
 		RunE: func(*cobra.Command, []string) error { return makeCard(g, f) },

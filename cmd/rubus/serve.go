@@ -26,8 +26,8 @@ func newServeCmd(g *globals) *cobra.Command {
 them their files by TFTP and their roots by NFS.
 
 A board's root outlives the daemon: nothing is unmounted when it stops, and
-boards go on when it is back. SIGHUP, or "rubus reload", reads devices.yaml again;
-so does an edit of it. SIGTERM ends the daemon cleanly.`,
+boards go on when it is back. SIGHUP, or "rubus reload", reads devices.yaml
+again; so does an edit of it. SIGTERM ends the daemon cleanly.`,
 		Example: `  rubus serve
   rubus serve --state /srv/rubus --devices ./devices.yaml`,
 		Args: noArgs,

@@ -58,7 +58,7 @@ is thrown away.
 Exit code 0: the board booted and the commands ended with 0. 1: it did not boot,
 or a command failed. 2: the command line was wrong. Needs root.`,
 		Example: `  rubus simulate --serial 5b154510 --model 4b --interface br0
-  rubus simulate --standalone --image lab@4 --exec 'systemctl is-system-running --wait'
+  rubus simulate --standalone --image lab@4 --exec 'systemctl is-system-running'
   rubus simulate --standalone --image lab --qemu --interactive`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return simulate(c.Context(), g, f) },
