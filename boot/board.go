@@ -42,6 +42,8 @@ type board struct {
 	broken error
 	// made is when this board was first heard of.
 	made time.Time
+	// toldRunning is the MOUNT whose init was told of.
+	toldRunning time.Time
 	// probing says that a probe for life is under way.
 	probing bool
 }

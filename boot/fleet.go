@@ -82,10 +82,17 @@ type Event struct {
 	Time   time.Time
 	Serial device.Serial
 	MAC    device.MAC
-	// Kind is a short constant such as "dhcp", "tftp", "mount", "refused".
+	// Kind is a short constant: "dhcp", "tftp", "prepared", "blocked", "warned",
+	// "mount", "running", "good", "failed", "refused", "stopped", "unknown".
 	Kind string
 	// Text says what happened.
 	Text string
+	// Boot is the id of the boot ("prepared", "good", "failed"). Kernel names
+	// what may be its kernel, Reports says that the image has the unit which
+	// reports the boot, LastGood that the boot files are those of the last good
+	// boot, and Problem why ("prepared").
+	Boot, Kernel, Problem string
+	Reports, LastGood     bool
 }
 
 // Fleet is all boards. Make one with New, then call Start, then Run.

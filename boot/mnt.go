@@ -38,7 +38,7 @@ func (f *Fleet) Mount(ctx context.Context, path string, peer netip.AddrPort) (nf
 	mac, err := f.identify(ctx, b, addr)
 	if err != nil {
 		f.mountRefused(b, addr, err)
-		f.observe(b.serial, mac, "refused", "MOUNT from "+addr.String())
+		f.observe(b.serial, mac, "refused", "MOUNT from "+addr.String()+": "+err.Error())
 		return 0, err
 	}
 	// Whoever prepares the root holds the lock until it is mounted.
@@ -49,6 +49,7 @@ func (f *Fleet) Mount(ctx context.Context, path string, peer netip.AddrPort) (nf
 	slot, err := f.takeUp(ctx, b, n, mac, addr)
 	if err != nil {
 		f.mountRefused(b, addr, err)
+		f.observe(b.serial, mac, "refused", "MOUNT from "+addr.String()+": "+err.Error())
 		return 0, err
 	}
 	f.log.Info("root mounted", "serial", b.serial, "address", addr, "image", slot.Image, "root", n)

@@ -51,6 +51,7 @@ func (f *Fleet) LookAfter(ctx context.Context) {
 			f.probe(b)
 		}
 		f.checkAddress(ctx, b, &e, now)
+		f.progress(b, &e)
 		f.retire(b, now)
 		if f.isOrphan(b) && e.HasRoot && e.Up(now, f.opt.Limits) == UpNo {
 			f.letGo(ctx, b)

@@ -24,6 +24,9 @@ type Verdict struct {
 	Serial device.Serial
 	// Why says in a few words why there is no answer; "" when there is one.
 	Why string
+	// Quiet is how long the board's root was without a call before this DISCOVER,
+	// which begins a new boot; 0: it had none, or asks again.
+	Quiet time.Duration
 }
 
 // Sight decides on a board's DISCOVER. It does not block: it runs for every
@@ -80,6 +83,9 @@ func (f *Fleet) Sight(s Sighting) Verdict {
 	b.claim = s.MAC
 	if b.ev.Attempt.IsZero() || !b.ev.TFTP.Before(b.ev.Attempt) || now.Sub(b.ev.DHCP) > f.opt.Limits.Boot {
 		b.ev.Attempt, b.pinned = now, 0
+		if !e.LastCall.IsZero() {
+			v.Quiet = now.Sub(e.LastCall)
+		}
 	}
 	b.ev.DHCP = now
 	b.mu.Unlock()

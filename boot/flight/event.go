@@ -119,3 +119,12 @@ type Timeline struct {
 	Over   bool    `json:"over,omitempty"`
 	Events []Event `json:"events"`
 }
+
+// Kernel is what the kernel of a Prepared boot is called; several names, with
+// commas between, while the board's model is not known; "" when nobody can tell.
+func (e Event) Kernel() string {
+	if e.Kind != Prepared {
+		return ""
+	}
+	return e.Name
+}

@@ -115,6 +115,9 @@ func (r *Recorder) write(serial device.Serial, e Event) error {
 	if st == nil {
 		return nil // of no boot that was seen
 	}
+	if st.settled && (e.Kind == Heard || e.Kind == Offered || e.Kind == Requested) {
+		return nil // the system renews its lease
+	}
 	if len(r.states) >= maxStates && r.states[serial] == nil {
 		clear(r.states)
 	}

@@ -13,6 +13,8 @@ type state struct {
 	ended bool
 	// files: some were asked for; further: others than a boot ROM's.
 	files, further bool
+	// settled: user space runs, and what DHCP says is the system's affair.
+	settled bool
 	// events and bytes are on disk; lost were not written.
 	events int
 	bytes  int64
@@ -45,6 +47,8 @@ func (s *state) note(e Event) {
 	switch e.Kind {
 	case Mounted, Stopped, Failed:
 		s.ended = true
+	case Running, Good:
+		s.settled = true
 	case File:
 		s.files = true
 		// What only a boot ROM asks for.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"rubus/boot"
+	"rubus/boot/flight"
 	"rubus/boot/neigh"
 	"rubus/boot/proxydhcp"
 	"rubus/boot/tftp"
@@ -37,6 +38,7 @@ type server struct {
 	neigh   *neigh.Table
 	exports *handlefs.FS
 	fleet   *boot.Fleet
+	flights *flights
 	nfs     *unfsd.Backend
 	addrs   []netip.Addr // to listen on at the start; none: all
 	tftp    []*net.UDPConn
@@ -71,13 +73,19 @@ func newServer(g *globals, conf *reloader, log *slog.Logger) (*server, error) {
 	if err != nil {
 		return s, err
 	}
+	recorder, err := flight.New(filepath.Join(s.state, "flights"), flight.Limits{}, log)
+	if err != nil {
+		return s, err
+	}
+	s.flights = newFlights(recorder)
 	limits := boot.DefaultLimits()
 	limits.Quiet = s.cfg.Quiet
 	s.fleet = boot.New(boot.Options{
 		State: s.state, Store: s.store, Exporter: s.exports, Neighbours: s.neigh, Logger: log,
 		NFSPort: s.cfg.NFS.Port, InsecurePorts: s.cfg.NFS.InsecurePorts,
-		TrustFirst: s.cfg.DHCP.Mode == config.DHCPOff, Limits: limits,
+		TrustFirst: s.cfg.DHCP.Mode == config.DHCPOff, Limits: limits, Observe: s.flights.board,
 	})
+	s.flights.fleet = s.fleet
 	conf.start(log, s.apply)
 	if s.addrs, err = listenAddrs(s.cfg.Listen); err != nil {
 		return s, err
@@ -87,7 +95,7 @@ func newServer(g *globals, conf *reloader, log *slog.Logger) (*server, error) {
 		Ports:        unfsd.Ports{NFS: s.cfg.NFS.Port, Mount: s.cfg.NFS.MountPort, Portmap: s.cfg.NFS.PortmapPort},
 		NoPortmap:    !s.cfg.NFS.Portmap,
 		CachePath:    filepath.Join(g.RunDir, "nfs-replies"),
-		DatagramFrom: s.neigh.OnLink, Log: log, Observe: observer(log, s.cfg.NFS.SlowCall),
+		DatagramFrom: s.neigh.OnLink, Log: log, Observe: observer(log, s.cfg.NFS.SlowCall, s.flights.called),
 	})
 	return s, nil
 }
@@ -116,6 +124,7 @@ func (s *server) run(ctx context.Context) error {
 	g.Go(func() error { return s.nfs.Serve(ctx) })
 	handler := &tftp.Server{
 		Handler: files{s.fleet, s.neigh, s.log}, Known: s.fleet.IsBoard, Logger: s.log,
+		Observe: s.flights.file,
 	}
 	serve := func(conn *net.UDPConn) { g.Go(func() error { return handler.Serve(ctx, conn) }) }
 	for _, conn := range s.tftp {
@@ -129,10 +138,11 @@ func (s *server) run(ctx context.Context) error {
 			g.Go(func() error { return p.Run(ctx) })
 		}
 	}
+	g.Go(func() error { return s.flights.rec.Run(ctx) })
 	g.Go(func() error { return s.fleet.Run(ctx) })
 	g.Go(func() error { return s.conf.run(ctx) })
 	g.Go(func() error {
-		return control.Serve(ctx, s.control, &controlled{s.fleet, s.conf, s.cfg, s.state, time.Now()}, s.log)
+		return control.Serve(ctx, s.control, &controlled{s.fleet, s.flights.rec, s.conf, s.cfg, s.state, time.Now()}, s.log)
 	})
 	s.log.Info("serving", "version", thisBuild().Version, "state", s.state)
 	notify(s.log, daemon.SdNotifyReady)
@@ -147,7 +157,7 @@ func (s *server) run(ctx context.Context) error {
 // on, or one for all interfaces.
 func (s *server) proxies() []*proxydhcp.Server {
 	one := func(p proxydhcp.Server) *proxydhcp.Server {
-		p.Decider, p.Logger = dhcpDecider{s.fleet}, s.log
+		p.Decider, p.Logger, p.Observe = dhcpDecider{s.fleet, s.flights}, s.log, s.flights.dhcp
 		return &p
 	}
 	if len(s.cfg.Listen) == 0 {

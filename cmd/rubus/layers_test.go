@@ -21,7 +21,7 @@ func house() map[string][]string {
 	return map[string][]string{
 		// The command wires all but test helpers; nobody imports it.
 		"cmd/rubus": {
-			"boot", "boot/eeprom", "boot/fakepi", "boot/fakepi/child", "boot/fakepi/emulator", "boot/fakepi/nic", "boot/neigh", "boot/netwatch", "boot/pidhcp", "boot/proxydhcp", "boot/sdcard", "boot/tftp",
+			"boot", "boot/bootfs", "boot/flight", "boot/eeprom", "boot/fakepi", "boot/fakepi/child", "boot/fakepi/emulator", "boot/fakepi/nic", "boot/neigh", "boot/netwatch", "boot/pidhcp", "boot/proxydhcp", "boot/sdcard", "boot/tftp",
 			"cmd/internal/control", "cmd/internal/doctor", "cmd/internal/lograte", "cmd/internal/ports", "cmd/internal/progress", "cmd/internal/simnet", "cmd/internal/ui",
 			"config", "config/device", "config/examples", "config/schema",
 			"images", "images/dpkg", "images/imageref", "images/importer", "images/layered", "images/sysdiff", "images/treediff",
@@ -30,7 +30,7 @@ func house() map[string][]string {
 		"cmd/rubus/e2e":         {},
 		"cmd/rubus/e2e/flow":    {},
 		"cmd/rubus/e2e/writer":  {},
-		"cmd/internal/control":  {"config/device", "images/imageref"},
+		"cmd/internal/control":  {"boot/flight", "config/device", "images/imageref"},
 		"cmd/internal/doctor":   {"boot/fakepi", "cmd/internal/ports"},
 		"cmd/internal/lograte":  {},
 		"cmd/internal/ports":    {},

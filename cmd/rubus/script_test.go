@@ -97,6 +97,8 @@ type world struct {
 	// Errors are what verbs answer, by verb.
 	Errors map[string]*control.Error
 	Reply  control.Reloaded
+	// BootLog is what is recorded of every board.
+	BootLog control.BootLog
 }
 
 func startScripted(ts *testscript.TestScript, neg bool, args []string) {
@@ -178,6 +180,13 @@ func (d *scripted) ResetPlan(_ context.Context, s device.Serial) (control.ResetP
 
 func (d *scripted) Reset(_ context.Context, s device.Serial, force bool) error {
 	return d.do("reset", "reset %s force=%v", s, force)
+}
+
+func (d *scripted) Log(_ context.Context, s device.Serial, n int) (control.BootLog, error) {
+	if err := d.do("log", "log %s %d", s, n); err != nil {
+		return control.BootLog{}, err
+	}
+	return d.BootLog, nil
 }
 
 func (d *scripted) Reload(_ context.Context, yes bool) (control.Reloaded, error) {

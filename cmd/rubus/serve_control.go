@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"rubus/boot"
+	"rubus/boot/flight"
 	"rubus/cmd/internal/control"
 	"rubus/config"
 	"rubus/config/device"
@@ -19,6 +20,7 @@ import (
 // controlled is what the control socket offers of the daemon.
 type controlled struct {
 	fleet   *boot.Fleet
+	boots   *flight.Recorder
 	conf    *reloader
 	cfg     config.Daemon // as the daemon was started with
 	state   string
@@ -122,6 +124,24 @@ func (d *controlled) ResetPlan(ctx context.Context, serial device.Serial) (contr
 // Reset implements control.Daemon.
 func (d *controlled) Reset(ctx context.Context, serial device.Serial, force bool) error {
 	return controlError(d.fleet.Reset(ctx, serial, force))
+}
+
+// Log implements control.Daemon.
+func (d *controlled) Log(_ context.Context, serial device.Serial, n int) (control.BootLog, error) {
+	now := time.Now()
+	t, err := d.boots.Timeline(serial, n)
+	if errors.Is(err, flight.ErrNoBoot) {
+		e := control.Errorf(control.KindNotFound, "%v", err)
+		if n == 0 {
+			return control.BootLog{}, e.WithHint("boots are recorded of boards that devices.yaml names; a board that nothing is heard of: see \"rubus doctor\"")
+		}
+		return control.BootLog{}, e.WithHint("\"rubus device log SERIAL --list\" lists them")
+	}
+	if err != nil {
+		return control.BootLog{}, err
+	}
+	boots, err := d.boots.Boots(serial, now)
+	return control.BootLog{Boots: boots, Timeline: t, Verdict: flight.Judge(t, now)}, err
 }
 
 // Reload implements control.Daemon.

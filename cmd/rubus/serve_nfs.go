@@ -46,14 +46,15 @@ func mountStatus(err error) mount3.Status {
 	return mount3.ErrServerFault
 }
 
-// observer notes every NFS call that was about an export, and logs those that
-// took longer than slow; 0: none.
-func observer(log *slog.Logger, slow time.Duration) func(sunrpc.Event) {
+// observer notes every NFS call that was about an export, tells called of its
+// name, and logs those that took longer than slow; 0: none.
+func observer(log *slog.Logger, slow time.Duration, called func(export string)) func(sunrpc.Event) {
 	return func(e sunrpc.Event) {
 		x, ok := e.Subject.(*nfsexport.Export)
 		if !ok || e.Program != nfs3.Number {
 			return
 		}
+		called(x.Name)
 		x.Activity.Note(e.Procedure, e.Duration, e.Result != uint32(nfs3.OK))
 		if slow > 0 && e.Duration >= slow {
 			log.Warn("a slow NFS call", "serial", x.Name, "procedure", nfs3.ProcName(e.Procedure), "took", e.Duration.Round(time.Millisecond),

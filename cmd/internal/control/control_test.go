@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"rubus/boot/flight"
 	"rubus/config/device"
 )
 
@@ -72,6 +73,11 @@ func (f *fake) Reset(ctx context.Context, s device.Serial, force bool) error {
 	}
 	f.note("reset %s %v", s, force)
 	return f.err
+}
+
+func (f *fake) Log(_ context.Context, s device.Serial, n int) (BootLog, error) {
+	f.note("log %s %d", s, n)
+	return BootLog{Timeline: flight.Timeline{Serial: s, N: 7}, Verdict: flight.Verdict{Text: "good"}}, f.err
 }
 
 func (f *fake) Reload(_ context.Context, yes bool) (Reloaded, error) {

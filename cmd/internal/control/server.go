@@ -70,6 +70,7 @@ func (s *server) routes() http.Handler {
 	m.HandleFunc("GET /v1/boards/{serial}/reset", s.read(s.board(func(ctx context.Context, serial device.Serial) (any, error) {
 		return s.d.ResetPlan(ctx, serial)
 	})))
+	m.HandleFunc("GET /v1/boards/{serial}/log", s.read(s.bootLog))
 	m.HandleFunc("POST /v1/boards/{serial}/stop", s.change("stop", s.board(func(ctx context.Context, serial device.Serial) (any, error) {
 		return struct{}{}, s.d.Stop(ctx, serial)
 	})))
