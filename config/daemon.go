@@ -24,9 +24,11 @@ type Daemon struct {
 	Reserve int64
 	// Quiet is how long an export must be without a call before its board
 	// counts as gone, or what it held is removed.
-	Quiet   time.Duration
-	Log     Log
-	Control Control
+	Quiet      time.Duration
+	Log        Log
+	Control    Control
+	Boot       Boot
+	Netconsole Netconsole
 }
 
 // Listen is one address or one interface; exactly one field is set.
@@ -98,6 +100,7 @@ func DefaultDaemon() Daemon {
 		Quiet:   5*time.Minute + 30*time.Second,
 		Log:     Log{Level: slog.LevelInfo},
 		Control: Control{Group: "rubus"},
+		Boot:    Boot{Refuse: true, FallbackAfter: 3}, Netconsole: Netconsole{Port: 6666},
 	}
 }
 
@@ -108,6 +111,7 @@ func NeedsRestart(running, wanted Daemon) []string {
 	names := map[string]string{
 		"State": "state", "Listen": "listen", "NFS": "nfs", "TFTP": "tftp", "DHCP": "dhcp",
 		"Reserve": "reserve", "Quiet": "quiet", "Log": "log", "Control": "control",
+		"Boot": "boot", "Netconsole": "netconsole",
 	}
 	var out []string
 	for i := range a.NumField() {
@@ -120,7 +124,7 @@ func NeedsRestart(running, wanted Daemon) []string {
 
 // daemonKeys are the keys of rubus.yaml.
 func daemonKeys() []string {
-	return []string{"state", "listen", "nfs", "tftp", "dhcp", "reserve", "quiet", "log", "control"}
+	return []string{"state", "listen", "nfs", "tftp", "dhcp", "reserve", "quiet", "log", "control", "boot", "netconsole"}
 }
 
 // daemon reads rubus.yaml over the defaults.
@@ -187,6 +191,12 @@ func (r *reader) daemon(data []byte) Daemon {
 				d.Control.Group = w.Value
 			}
 		}
+	}
+	if n := m["boot"]; n != nil {
+		r.boot(n, &d.Boot)
+	}
+	if n := m["netconsole"]; n != nil {
+		r.netconsole(n, &d.Netconsole)
 	}
 	return d
 }

@@ -123,8 +123,7 @@ func (r *Recorder) write(serial device.Serial, e Event) error {
 	}
 	r.states[serial] = st
 	st.note(e)
-	full := st.events >= r.store.limits.Events || st.bytes >= r.store.limits.BootBytes
-	if full && (!vital(e.Kind) || st.events >= r.store.limits.Events+vitalMore) {
+	if st.full(e, r.store.limits) {
 		st.lost++
 		return nil
 	}

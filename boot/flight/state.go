@@ -16,9 +16,10 @@ type state struct {
 	// settled: user space runs, and what DHCP says is the system's affair.
 	settled bool
 	// events and bytes are on disk; lost were not written.
-	events int
-	bytes  int64
-	lost   int
+	events  int
+	bytes   int64
+	lost    int
+	console int // lines of the board's console, which anybody can send
 }
 
 // begins says whether an event of a board is the first of another boot than
@@ -45,6 +46,8 @@ func (s *state) note(e Event) {
 		s.last = e.Time
 	}
 	switch e.Kind {
+	case Console:
+		s.console++
 	case Mounted, Stopped, Failed:
 		s.ended = true
 	case Running, Good:
@@ -56,6 +59,17 @@ func (s *state) note(e Event) {
 			s.further = true
 		}
 	}
+}
+
+// full says that an event is one too many.
+func (s *state) full(e Event, l Limits) bool {
+	switch {
+	case s.events >= l.Events+vitalMore:
+		return true
+	case e.Kind == Console && s.console > l.Events/2:
+		return true
+	}
+	return !vital(e.Kind) && (s.events >= l.Events || s.bytes >= l.BootBytes)
 }
 
 // vital says that an event is kept also when a boot has too many.

@@ -15,6 +15,7 @@ import (
 	"rubus/boot"
 	"rubus/boot/flight"
 	"rubus/boot/neigh"
+	"rubus/boot/netconsole"
 	"rubus/boot/proxydhcp"
 	"rubus/boot/tftp"
 	"rubus/cmd/internal/control"
@@ -42,6 +43,7 @@ type server struct {
 	nfs     *unfsd.Backend
 	addrs   []netip.Addr // to listen on at the start; none: all
 	tftp    []*net.UDPConn
+	console *net.UDPConn // nil: not listened to
 	control net.Listener
 	unlock  func()
 }
@@ -110,10 +112,13 @@ func (s *server) start(ctx context.Context) error {
 	if err := s.fleet.Start(ctx); err != nil {
 		return err
 	}
-	err := s.listen(ctx)
-	if err != nil {
+	if err := s.listen(ctx); err != nil {
 		return err
 	}
+	if err := s.listenConsole(); err != nil {
+		return err
+	}
+	var err error
 	s.control, err = control.Listen(s.g.controlSocket(), s.cfg.Control.Group, s.log)
 	return err
 }
@@ -139,6 +144,9 @@ func (s *server) run(ctx context.Context) error {
 		}
 	}
 	g.Go(func() error { return s.flights.rec.Run(ctx) })
+	if s.console != nil {
+		g.Go(func() error { return netconsole.Serve(ctx, s.console, s.flights.console) })
+	}
 	g.Go(func() error { return s.fleet.Run(ctx) })
 	g.Go(func() error { return s.conf.run(ctx) })
 	g.Go(func() error {
@@ -193,6 +201,9 @@ func (s *server) apply(next *config.Snapshot) {
 func (s *server) close() {
 	for _, c := range s.tftp {
 		c.Close()
+	}
+	if s.console != nil {
+		s.console.Close()
 	}
 	if s.neigh != nil {
 		s.neigh.Close()

@@ -21,7 +21,7 @@ func house() map[string][]string {
 	return map[string][]string{
 		// The command wires all but test helpers; nobody imports it.
 		"cmd/rubus": {
-			"boot", "boot/bootfs", "boot/flight", "boot/eeprom", "boot/fakepi", "boot/fakepi/child", "boot/fakepi/emulator", "boot/fakepi/nic", "boot/neigh", "boot/netwatch", "boot/pidhcp", "boot/proxydhcp", "boot/sdcard", "boot/tftp",
+			"boot", "boot/bootfs", "boot/flight", "boot/eeprom", "boot/fakepi", "boot/fakepi/child", "boot/fakepi/emulator", "boot/fakepi/nic", "boot/neigh", "boot/netconsole", "boot/netwatch", "boot/pidhcp", "boot/proxydhcp", "boot/sdcard", "boot/tftp",
 			"cmd/internal/control", "cmd/internal/doctor", "cmd/internal/lograte", "cmd/internal/ports", "cmd/internal/progress", "cmd/internal/simnet", "cmd/internal/ui",
 			"config", "config/device", "config/examples", "config/schema",
 			"images", "images/dpkg", "images/imageref", "images/importer", "images/layered", "images/sysdiff", "images/treediff",
@@ -44,6 +44,7 @@ func house() map[string][]string {
 		"boot/eeprom":          {},
 		"boot/flight":          {"config/device"},
 		"boot/neigh":           {"config/device"},
+		"boot/netconsole":      {},
 		"boot/netwatch":        {},
 		"boot/dhcplink":        {"boot/netwatch", "config/device"},
 		"boot/dhcptest":        {"config/device"},

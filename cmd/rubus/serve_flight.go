@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net"
 	"net/netip"
 	"strings"
 	"sync"
@@ -11,8 +12,10 @@ import (
 	"rubus/boot"
 	"rubus/boot/bootfs"
 	"rubus/boot/flight"
+	"rubus/boot/netconsole"
 	"rubus/boot/pidhcp"
 	"rubus/boot/tftp"
+	"rubus/cmd/internal/ports"
 	"rubus/config/device"
 )
 
@@ -170,10 +173,22 @@ func (f *flights) called(export string) {
 	}
 }
 
-// console notes a line that a board's kernel sent.
-func (f *flights) console(from netip.Addr, line string) {
+// console notes a line that a board's kernel or bootloader sent.
+func (f *flights) console(l netconsole.Line) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	serial, _ := f.fleet.AskerOf(ctx, from, "")
-	f.rec.Note(serial, flight.Event{Time: time.Now(), Kind: flight.Console, Text: line})
+	serial, _ := f.fleet.AskerOf(ctx, l.From, "")
+	f.rec.Note(serial, flight.Event{Time: time.Now(), Kind: flight.Console, Text: l.Text})
+}
+
+// listenConsole opens the port for boards' consoles, when that is wanted.
+func (s *server) listenConsole() (err error) {
+	if !s.cfg.Netconsole.Enabled {
+		return nil
+	}
+	s.console, err = net.ListenUDP("udp4", &net.UDPAddr{Port: int(s.cfg.Netconsole.Port)})
+	if err != nil {
+		return portHint(ports.Explain(err, "udp", netip.AddrPortFrom(netip.IPv4Unspecified(), s.cfg.Netconsole.Port)))
+	}
+	return nil
 }
