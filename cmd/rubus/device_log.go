@@ -123,7 +123,7 @@ func eventText(e flight.Event) string {
 	case flight.Warned:
 		return "warning: " + e.Text
 	case flight.File:
-		return fileText(e)
+		return bootFileText(e)
 	case flight.Refused:
 		return "refused: " + e.Text
 	case flight.Mounted:
@@ -181,7 +181,7 @@ func preparedText(e flight.Event) string {
 	return text
 }
 
-func fileText(e flight.Event) string {
+func bootFileText(e flight.Event) string {
 	text := fmt.Sprintf("%-28s ", e.Name)
 	switch e.Outcome {
 	case flight.Whole:
