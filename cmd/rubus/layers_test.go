@@ -38,6 +38,9 @@ func house() map[string][]string {
 		"cmd/internal/simnet":   {"boot/fakepi/child", "boot/fakepi/nic", "config/device"},
 		"cmd/internal/ui":       {},
 
+		// Measures the NFS server beside others.
+		"cmd/nfsbench": {"nfsexport", "nfsexport/handlefs", "nfsexport/mount3", "nfsexport/nfs3", "nfsexport/nfsload", "nfsexport/sunrpc", "nfsexport/unfsd", "nfsexport/xdr"},
+
 		// The only room where images, overlays and exports meet; it knows no RPC.
 		"boot":                 {"boot/bootfs", "config/device", "images", "images/imageref", "nfsexport", "overlay"},
 		"boot/bootfs":          {},
@@ -83,6 +86,7 @@ func house() map[string][]string {
 		"nfsexport/handlefs": {"nfsexport", "nfsexport/nfs3"},
 		"nfsexport/mount3":   {"nfsexport/sunrpc", "nfsexport/xdr"},
 		"nfsexport/nfs3":     {"nfsexport/sunrpc", "nfsexport/xdr"},
+		"nfsexport/nfsload":  {"nfsexport/mount3", "nfsexport/nfs3", "nfsexport/sunrpc", "nfsexport/xdr"},
 		"nfsexport/nfstest":  {"nfsexport/nfs3"},
 		"nfsexport/portmap":  {"nfsexport/sunrpc", "nfsexport/xdr"},
 		"nfsexport/sunrpc":   {"nfsexport/xdr"},

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const usage = `Usage: nfsbench [OPTION]... DIR
+
+Runs each server in turn over an overlay that it mounts below DIR, and prints
+what each operation costs. For scripts/bench, in namespaces of its own.
+
+  --ganesha TOOLS  what scripts/nfsd-tools ganesha prints; without: not compared
+  --rounds N       how often each server is run (3); the medians are printed
+  --time DURATION  of each operation in each round (2s)
+  --conns N, --window N   connections (4), and calls in flight on each (16)
+  --only OP,...    only these operations
+  --json           one object per operation and server
+  --profile DIR    CPU profiles of our server, one per operation, into DIR
+`
+
+// options are what the command line says.
+type options struct {
+	// run is a directory on a tmpfs.
+	dir, run, ganesha, profile string
+	rounds, conns, window      int
+	time                       time.Duration
+	only                       []string
+	json                       bool
+}
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintf(os.Stderr, "nfsbench: error: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	// What it starts itself.
+	if len(args) == 4 && args[0] == "serve" {
+		return serve(args[1], args[2], args[3])
+	}
+	if len(args) == 2 && args[0] == "respond" {
+		return respond(args[1])
+	}
+	var o options
+	var only string
+	fs := flag.NewFlagSet("nfsbench", flag.ContinueOnError)
+	fs.Usage = func() { fmt.Fprint(os.Stderr, usage) }
+	fs.StringVar(&o.ganesha, "ganesha", "", "")
+	fs.IntVar(&o.rounds, "rounds", 3, "")
+	fs.DurationVar(&o.time, "time", 2*time.Second, "")
+	fs.IntVar(&o.conns, "conns", 4, "")
+	fs.IntVar(&o.window, "window", 16, "")
+	fs.StringVar(&only, "only", "", "")
+	fs.BoolVar(&o.json, "json", false, "")
+	fs.StringVar(&o.profile, "profile", "", "")
+	switch err := fs.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return nil
+	case err != nil || fs.NArg() != 1:
+		os.Exit(2)
+	}
+	if only != "" {
+		o.only = strings.Split(strings.ToUpper(only), ",")
+	}
+	o.dir, o.run = fs.Arg(0), "/run"
+	if o.rounds < 1 || o.conns < 1 || o.window < 1 {
+		return errors.New("--rounds, --conns and --window are 1 at least")
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return compare(ctx, &o)
+}

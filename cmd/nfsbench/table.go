@@ -1,0 +1,80 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+)
+
+// middle gives the medians of several rounds.
+func middle(rounds []figure) figure {
+	return figure{
+		OpsPerSec: median(rounds, func(f figure) float64 { return f.OpsPerSec }),
+		MBPerSec:  median(rounds, func(f figure) float64 { return f.MBPerSec }),
+		P50:       median(rounds, func(f figure) time.Duration { return f.P50 }),
+		P99:       median(rounds, func(f figure) time.Duration { return f.P99 }),
+		CPU:       median(rounds, func(f figure) float64 { return f.CPU }),
+	}
+}
+
+func median[T cmp.Ordered](rounds []figure, of func(figure) T) T {
+	var all []T
+	for _, f := range rounds {
+		all = append(all, of(f))
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+func servers() []string { return []string{"rubus", "ganesha", "bare"} }
+
+// printTable prints a row per operation and server, as Markdown takes it.
+func printTable(w io.Writer, all figures) {
+	fmt.Fprintf(w, "| %-11s | %-7s | %7s | %6s | %7s | %7s | %7s | %7s |\n",
+		"operation", "server", "ops/s", "MB/s", "p50 us", "p99 us", "CPU us", "rubus =")
+	fmt.Fprintln(w, "|---|---|--:|--:|--:|--:|--:|--:|")
+	for _, op := range names() {
+		our := all[op]["rubus"]
+		for _, server := range servers() {
+			rounds := all[op][server]
+			if len(rounds) == 0 {
+				continue
+			}
+			f := middle(rounds)
+			mb, ratio := "", ""
+			if f.MBPerSec > 0 {
+				mb = fmt.Sprintf("%.0f", f.MBPerSec)
+			}
+			if server != "rubus" && len(our) > 0 {
+				ratio = fmt.Sprintf("%.2f x", middle(our).CPU/f.CPU)
+			}
+			fmt.Fprintf(w, "| %-11s | %-7s | %7.0f | %6s | %7.0f | %7.0f | %7.2f | %7s |\n",
+				op, server, f.OpsPerSec, mb, us(f.P50), us(f.P99), f.CPU, ratio)
+		}
+	}
+}
+
+func us(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
+
+// printJSON prints a line per operation and server.
+func printJSON(w io.Writer, all figures) error {
+	enc := json.NewEncoder(w)
+	for _, op := range names() {
+		for _, server := range servers() {
+			if rounds := all[op][server]; len(rounds) > 0 {
+				err := enc.Encode(struct {
+					Operation string `json:"operation"`
+					Server    string `json:"server"`
+					figure
+				}{op, server, middle(rounds)})
+				if err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
