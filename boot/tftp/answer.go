@@ -3,7 +3,6 @@ package tftp
 import (
 	"context"
 	"errors"
-	"net"
 	"time"
 )
 
@@ -45,35 +44,41 @@ func (r *running) answer(ctx context.Context, event Event, start time.Time, req 
 		return
 	}
 	defer file.Close()
-	sock, err := dial(ctx, at.local, event.Request.Client)
+	w, err := dial(ctx, at.local, event.Request.Client)
 	if err != nil {
 		r.end(event, start, Failed, err)
 		return
 	}
-	defer sock.Close()
+	defer w.close()
 	event.Size = file.Size()
-	answer, block := negotiate(req.options, event.Size, r.MTU(at.interf)-blockOverhead)
+	answer, block := negotiate(req.options, event.Size, r.mtu(w, at)-blockOverhead)
 	event.Block = block
-	res := transfer{
-		sock: sock, file: file, answer: answer, block: block, timeout: r.Timeout, retries: r.Retries,
-		moved: &t.moved,
-	}.run(ctx)
-	event.Bytes, event.Retries = res.bytes, res.retries
+	tr := transfer{
+		wire: w, file: file, answer: answer, block: block, silence: r.Silence, moved: &t.moved,
+		limits: limits{r.FirstWait, r.LeastWait, r.MostWait}, waits: r.known(event.Request.Client.Addr()),
+	}
+	res := tr.run(ctx)
+	r.remember(event.Request.Client.Addr(), tr.waits)
+	event.Bytes, event.Retries, event.RTT = tr.bytes, tr.resent, tr.waits.smooth
 	r.end(event, start, res.outcome, res.err)
+}
+
+func (r *running) mtu(w *udpWire, at arrival) int {
+	if r.MTU != nil {
+		return r.MTU(at.interf)
+	}
+	return w.mtu()
 }
 
 // sendError sends one ERROR, from a port of its own as a transfer would.
 func sendError(ctx context.Context, r Request, code byte, message string) error {
-	sock, err := dial(ctx, r.Server, r.Client)
+	w, err := dial(ctx, r.Server, r.Client)
 	if err != nil {
 		return err
 	}
-	defer sock.Close()
-	_, err = sock.Write(packError(code, message))
-	if errors.Is(err, net.ErrClosed) {
-		return nil
-	}
-	return err
+	defer w.close()
+	w.send(packError(code, message))
+	return nil
 }
 
 // end reports a request that is over.
@@ -81,7 +86,7 @@ func (r *running) end(e Event, start time.Time, outcome Outcome, err error) {
 	e.Outcome, e.Err, e.Duration = outcome, err, time.Since(start)
 	attrs := []any{
 		"client", e.Request.Client.String(), "path", e.Request.Path, "outcome", string(outcome),
-		"bytes", e.Bytes, "duration", e.Duration, "retries", e.Retries,
+		"bytes", e.Bytes, "duration", e.Duration, "retries", e.Retries, "rtt", e.RTT,
 	}
 	if err != nil {
 		attrs = append(attrs, "err", err)

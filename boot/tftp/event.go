@@ -31,4 +31,5 @@ type Event struct {
 	Block    int           // bytes in a block
 	Duration time.Duration // from the request on
 	Retries  int           // packets sent again
+	RTT      time.Duration // how long answers took, smoothed; 0: no packet was answered
 }

@@ -32,6 +32,9 @@ const (
 	// little more does no harm.
 	maxRequest = 1024
 	maxOptions = 16
+	// maxReply is as much as is read of a client's packet: an ACK has 4 bytes, and
+	// of an ERROR the first words will do.
+	maxReply = 512
 	// blockDefault is the size of a block without a blksize option; smaller
 	// ones (RFC 2348 goes down to 8) are not given.
 	blockDefault = 512

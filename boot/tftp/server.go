@@ -61,11 +61,13 @@ type Server struct {
 	// Logger takes failures as warnings and all else as debug messages; nil
 	// drops them.
 	Logger *slog.Logger
-	// Timeout is how long to wait for an acknowledgement before sending again,
-	// 1 s by default: a board gives up after 30 s for a whole file.
-	Timeout time.Duration
-	// Retries is how often to send again, 5 by default.
-	Retries int
+	// FirstWait is how long to wait for a client's first acknowledgement before
+	// sending again, 250 ms by default. Then the wait follows from how long
+	// answers take (RFC 6298), between LeastWait, 5 ms by default, and MostWait,
+	// 1 s: a board gives up after 30 s for a whole file, however much gets lost.
+	FirstWait, LeastWait, MostWait time.Duration
+	// Silence is how long a client may leave a packet unanswered, 10 s by default.
+	Silence time.Duration
 	// MaxTransfers bounds all transfers at once, 256 by default.
 	MaxTransfers int
 	// MaxPerClient bounds those of one address, 8 by default.
@@ -74,7 +76,7 @@ type Server struct {
 	// default.
 	Grace time.Duration
 	// MTU gives the largest packet of an interface by its index; nil asks the
-	// kernel.
+	// kernel for that of the way to the client.
 	MTU func(index int) int
 }
 
@@ -90,9 +92,11 @@ func (s *Server) withDefaults() Server {
 			*v = t
 		}
 	}
-	wait(&d.Timeout, time.Second)
+	wait(&d.FirstWait, 250*time.Millisecond)
+	wait(&d.LeastWait, 5*time.Millisecond)
+	wait(&d.MostWait, time.Second)
+	wait(&d.Silence, 10*time.Second)
 	wait(&d.Grace, 5*time.Second)
-	def(&d.Retries, 5)
 	def(&d.MaxTransfers, 256)
 	def(&d.MaxPerClient, 8)
 	if d.Known == nil {
@@ -104,9 +108,6 @@ func (s *Server) withDefaults() Server {
 	if d.Logger == nil {
 		d.Logger = slog.New(slog.DiscardHandler)
 	}
-	if d.MTU == nil {
-		d.MTU = linkMTU
-	}
 	return d
 }
 
@@ -115,7 +116,10 @@ func (s *Server) withDefaults() Server {
 // nil when ctx ended it.
 func (s *Server) Serve(ctx context.Context, conn *net.UDPConn) error {
 	defer conn.Close()
-	r := &running{Server: s.withDefaults(), transfers: make(map[netip.AddrPort]*active), perClient: make(map[netip.Addr]int)}
+	r := &running{
+		Server: s.withDefaults(), transfers: make(map[netip.AddrPort]*active),
+		perClient: make(map[netip.Addr]int), clients: make(map[netip.Addr]waits),
+	}
 	// Transfers outlive ctx by Grace.
 	hard, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
@@ -140,6 +144,35 @@ type running struct {
 	mu        sync.Mutex
 	transfers map[netip.AddrPort]*active
 	perClient map[netip.Addr]int
+	// clients is what transfers learned of how long answers take.
+	clients map[netip.Addr]waits
+}
+
+// maxClients bounds how many clients are remembered.
+const maxClients = 4096
+
+// known is what is known of a client's answers from the files before: a board
+// reads some sixty in a boot.
+func (r *running) known(client netip.Addr) waits {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.clients[client]
+}
+
+func (r *running) remember(client netip.Addr, w waits) {
+	if w.smooth == 0 {
+		return
+	}
+	w.settle(limits{r.FirstWait, r.LeastWait, r.MostWait})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.clients[client]; !ok && len(r.clients) >= maxClients {
+		for one := range r.clients {
+			delete(r.clients, one)
+			break
+		}
+	}
+	r.clients[client] = w
 }
 
 // active is one request that is being answered.

@@ -58,8 +58,9 @@ type fixture struct {
 func serve(t *testing.T, s Server) *fixture {
 	t.Helper()
 	f := &fixture{T: t, events: make(chan Event, 4096), done: make(chan error, 1)}
-	if s.Timeout == 0 {
-		s.Timeout = 10 * time.Second // nothing gets lost here
+	if s.FirstWait == 0 {
+		// Nothing gets lost here.
+		s.FirstWait, s.LeastWait, s.MostWait = 10*time.Second, 10*time.Second, 10*time.Second
 	}
 	s.Observe = func(e Event) { f.events <- e }
 	conn, err := Listen(t.Context(), netip.MustParseAddrPort("0.0.0.0:0"))

@@ -70,23 +70,3 @@ func parseArrival(oob []byte) (arrival, bool) {
 	}
 	return arrival{}, false
 }
-
-// dial opens the socket of one transfer: on a port of its own, from the
-// address the client asked, and open to no one else.
-func dial(ctx context.Context, local netip.Addr, client netip.AddrPort) (*net.UDPConn, error) {
-	d := net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(netip.AddrPortFrom(local, 0))}
-	conn, err := d.DialContext(ctx, "udp4", client.String())
-	if err != nil {
-		return nil, fmt.Errorf("answering from %s: %w", local, err)
-	}
-	return conn.(*net.UDPConn), nil
-}
-
-// linkMTU is the largest packet an interface takes.
-func linkMTU(index int) int {
-	i, err := net.InterfaceByIndex(index)
-	if err != nil {
-		return 1500
-	}
-	return i.MTU
-}

@@ -1,125 +1,136 @@
 package tftp
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"math"
-	"net"
-	"strconv"
+	"os"
 	"sync/atomic"
 	"time"
-
-	pin "github.com/pin/tftp/v3"
 )
 
-// body is the file as pin/tftp reads it: exactly size bytes, and errors the
-// library doesn't take for an end.
-type body struct {
-	r    *bufio.Reader
-	left int64
-	err  error
-}
-
-func newBody(f File) *body {
-	// Blocks are small and the disk's file system is in the way of each.
-	return &body{r: bufio.NewReaderSize(f, 64<<10), left: f.Size()}
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	if b.left == 0 {
-		return 0, io.EOF
-	}
-	n, err := b.r.Read(p[:min(int64(len(p)), b.left)])
-	b.left -= int64(n)
-	if err != nil && b.left > 0 {
-		b.err = fmt.Errorf("reading file with %d bytes to go: %w", b.left, err)
-		return n, b.err
-	}
-	return n, nil
-}
-
-// transfer is how one file goes to a client whose socket is open.
+// transfer is how one file goes to a client.
 type transfer struct {
-	sock    *net.UDPConn
-	file    File
-	answer  []option // the options to acknowledge
-	block   int
-	timeout time.Duration
-	retries int
+	wire   wire
+	file   File
+	answer []option // the options to acknowledge
+	block  int
+	limits limits
+	// silence is how long the client may say nothing to a packet.
+	silence time.Duration
 	moved   *atomic.Bool // set once the client confirmed something
+	// waits is what is known of the client, and is kept up to date.
+	waits waits
+
+	in     []byte
+	quit   *reply // the client's ERROR
+	bytes  int64  // confirmed
+	resent int
 }
 
 // result is what became of a transfer.
 type result struct {
 	outcome Outcome
 	err     error
-	bytes   int64
-	retries int
 }
 
-// run sends the file in lock-step and returns when the client has it, gave
-// up or is gone, or ctx is over. It is pin/tftp that sends and waits.
-func (t transfer) run(ctx context.Context) result {
-	b := newBody(t.file)
-	request := append([]byte{0, opRead}, "file\x00octet\x00"...)
-	if len(t.answer) > 0 {
-		// Whatever was asked: with this option the library waits for an
-		// acknowledgement before the first block.
-		request = append(request, "blksize\x00"+strconv.Itoa(t.block)+"\x00"...)
-	}
-	l := &link{
-		sock: t.sock, peer: t.sock.RemoteAddr().(*net.UDPAddr), oack: packOAck(t.answer),
-		retries: t.retries, moved: t.moved, request: request,
-		sent: make(chan struct{}, 1), over: make(chan struct{}),
-		// Asked by the library's sender, which is also the one to read b.
-		bodyFail: func() error { return b.err },
-	}
-	stop := context.AfterFunc(ctx, l.stop)
+// run sends the file in lock-step (RFC 1350, section 2) and returns when the
+// client has it, gave up or is gone, or ctx is over.
+func (t *transfer) run(ctx context.Context) result {
+	stop := context.AfterFunc(ctx, t.wire.interrupt)
 	defer stop()
-
-	sent := make(chan error, 1)
-	server := pin.NewServer(func(_ string, rf io.ReaderFrom) error {
-		_, err := rf.ReadFrom(b)
-		sent <- err
-		return nil // ReadFrom has ended the transfer in any case
-	}, nil)
-	server.SetBlockSize(t.block)
-	server.SetBlockSizeNegotiation(false) // done, with the header counted
-	server.EnableSinglePort()
-	server.SetTimeout(t.timeout)
-	server.SetRetries(math.MaxInt) // the link gives up
-	server.SetBackoff(func(int) time.Duration { return 0 })
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(l) }()
-	err := <-sent
-	server.Shutdown()
-	return t.judge(ctx, l, b, errors.Join(err, <-served))
+	t.in = make([]byte, maxReply)
+	if len(t.answer) > 0 {
+		// It is confirmed as block 0 (RFC 2347).
+		if err := t.confirmed(packOAck(t.answer), 0); err != nil {
+			return t.judge(ctx, err, 0)
+		}
+	}
+	blocks := newBlocks(t.file, t.block)
+	// After 65535 comes 0: the firmware that counts so far wants it so.
+	for number := uint16(1); ; number++ {
+		packet, err := blocks.next(number)
+		if err != nil {
+			t.wire.send(packError(codeUndefined, "Read error"))
+			return result{Failed, err}
+		}
+		if err := t.confirmed(packet, number); err != nil {
+			return t.judge(ctx, err, number)
+		}
+		t.bytes += int64(len(packet) - headerSize)
+		if len(packet) < headerSize+t.block {
+			return result{outcome: OK}
+		}
+	}
 }
 
-func (t transfer) judge(ctx context.Context, l *link, b *body, err error) result {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	r := result{outcome: OK, bytes: min(l.acked*int64(t.block), t.file.Size()), retries: l.resent}
-	switch {
-	case err == nil:
-	case l.quit != nil && l.acked == 0:
-		// The firmware's way to ask whether a file is there.
-		r.outcome = EarlyTerminate
-	case l.quit != nil:
-		r.outcome, r.err = Aborted, fmt.Errorf("client sent error %d: %q", l.quit.code, l.quit.message)
-	case b.err != nil:
-		r.outcome, r.err = Failed, b.err
-	case l.gone != nil:
-		r.outcome, r.err = Aborted, l.gone
-	case ctx.Err() != nil:
-		r.outcome, r.err = stopOutcome(ctx), context.Cause(ctx)
-	default:
-		r.outcome, r.err = Timeout, fmt.Errorf("no answer to block %d after %d tries", l.block, t.retries+1)
+var (
+	errQuit   = errors.New("client sent an error")
+	errNobody = errors.New("client says nothing")
+)
+
+// confirmed sends one packet, as often as it takes, until the client
+// acknowledges it. Acknowledgements of other blocks change nothing: answered
+// with a packet they would double all that follow (RFC 1123, 4.2.3.1).
+func (t *transfer) confirmed(packet []byte, number uint16) error {
+	begin := time.Now()
+	deadline := begin.Add(t.waits.next(t.limits))
+	out, again := packet, false
+	for {
+		n, err := t.wire.exchange(out, t.in, again, deadline)
+		out = nil
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			now := time.Now()
+			if now.Sub(begin) >= t.silence {
+				return errNobody
+			}
+			t.waits.expired(t.limits)
+			// The last wait ends with the client's time.
+			deadline = earlier(now.Add(t.waits.next(t.limits)), begin.Add(t.silence))
+			out, again = packet, true
+			t.resent++
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		r, ok := parseReply(t.in[:n])
+		switch {
+		case !ok:
+		case r.op == opError:
+			t.quit = &r
+			return errQuit
+		case r.block == number:
+			if !again {
+				t.waits.measured(time.Since(begin), t.limits)
+			}
+			t.moved.Store(true)
+			return nil
+		}
 	}
-	return r
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// judge says what an error of the given block makes of the transfer.
+func (t *transfer) judge(ctx context.Context, err error, number uint16) result {
+	switch {
+	case errors.Is(err, errQuit) && t.bytes == 0:
+		// The firmware's way to ask whether a file is there.
+		return result{outcome: EarlyTerminate}
+	case errors.Is(err, errQuit):
+		return result{Aborted, fmt.Errorf("client sent error %d: %q", t.quit.code, t.quit.message)}
+	case errors.Is(err, errNobody):
+		return result{Timeout, fmt.Errorf("no answer to block %d within %s", number, t.silence)}
+	case ctx.Err() != nil:
+		return result{stopOutcome(ctx), context.Cause(ctx)}
+	}
+	return result{Aborted, err}
 }
 
 var (

@@ -1,0 +1,250 @@
+package tftp
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var lan = limits{250 * time.Millisecond, 5 * time.Millisecond, time.Second}
+
+// TestWaits follows the numbers of RFC 6298 by hand.
+func TestWaits(t *testing.T) {
+	var w waits
+	want := func(step string, d time.Duration) {
+		t.Helper()
+		if got := w.next(lan); got != d {
+			t.Errorf("%s: wait %v, want %v", step, got, d)
+		}
+	}
+	want("nothing measured", 250*time.Millisecond)
+	w.expired(lan)
+	want("expired", 500*time.Millisecond)
+	for range 3 {
+		w.expired(lan)
+	}
+	want("expired often", time.Second)
+	w.measured(20*time.Millisecond, lan) // SRTT 20, RTTVAR 10
+	want("first", 60*time.Millisecond)
+	w.measured(36*time.Millisecond, lan) // RTTVAR 10+(16-10)/4 = 11.5, SRTT 22
+	want("second", 68*time.Millisecond)
+	w.expired(lan)
+	want("too short", 136*time.Millisecond)
+	w.settle(lan)
+	want("the next file", 68*time.Millisecond)
+	for range 100 {
+		w.measured(300*time.Microsecond, lan)
+	}
+	want("a LAN", 5*time.Millisecond)
+	for range 100 {
+		w.measured(3*time.Second, lan)
+	}
+	want("the moon", time.Second)
+	w = waits{}
+	w.measured(0, lan)
+	if w.smooth <= 0 {
+		t.Error("an answer at once was not measured")
+	}
+	w = waits{}
+	w.expired(lan)
+	w.settle(lan)
+	want("never answered", 250*time.Millisecond)
+}
+
+// air is a wire to a board that acknowledges in order, with time and loss.
+type air struct {
+	rtt func() time.Duration
+	// lost says whether one packet, either way, is lost.
+	lost func() bool
+	// reacks: the board acknowledges a block again that comes again.
+	reacks bool
+
+	next   uint16 // the block the board waits for; 0: the options
+	queue  []arriving
+	sends  []time.Time
+	errors int
+	got    int64
+}
+
+type arriving struct {
+	at     time.Time
+	packet []byte
+}
+
+func (a *air) exchange(packet, in []byte, _ bool, deadline time.Time) (int, error) {
+	if packet != nil {
+		a.deliver(packet)
+	}
+	if len(a.queue) == 0 || a.queue[0].at.After(deadline) {
+		time.Sleep(time.Until(deadline))
+		return 0, os.ErrDeadlineExceeded
+	}
+	first := a.queue[0]
+	a.queue = a.queue[1:]
+	time.Sleep(time.Until(first.at))
+	return copy(in, first.packet), nil
+}
+
+func (a *air) deliver(packet []byte) {
+	a.sends = append(a.sends, time.Now())
+	number := uint16(0)
+	if packet[1] == opData {
+		number = binary.BigEndian.Uint16(packet[2:])
+	}
+	if a.lost() {
+		return
+	}
+	switch {
+	case number == a.next:
+		a.next++
+		a.got += int64(len(packet) - headerSize)
+	case number != a.next-1:
+		a.errors++
+		return
+	case !a.reacks:
+		return
+	}
+	if a.lost() {
+		return
+	}
+	a.queue = append(a.queue, arriving{time.Now().Add(a.rtt()), binary.BigEndian.AppendUint16([]byte{0, opAck}, number)})
+}
+
+func (a *air) send([]byte) {}
+func (a *air) interrupt()  {}
+
+// through sends a file of a size and says how long that took.
+func (a *air) through(size int64) (*transfer, result, time.Duration) {
+	tr := &transfer{
+		wire: a, file: memFile{zeros{}, size}, answer: []option{{"tsize", "1"}}, block: 1468,
+		limits: lan, silence: 10 * time.Second, moved: new(atomic.Bool),
+	}
+	begin := time.Now()
+	res := tr.run(context.Background())
+	return tr, res, time.Since(begin)
+}
+
+// TestLossInTime: with 2 % of all packets lost either way an EEPROM gets a
+// kernel of 33 MB well within the 30 s that it gives one file; on a wire that
+// is slower than any LAN's, too.
+func TestLossInTime(t *testing.T) {
+	for name, c := range map[string]struct {
+		rtt, jitter, most time.Duration
+	}{
+		"LAN":        {300 * time.Microsecond, 100 * time.Microsecond, 15 * time.Second},
+		"slow board": {800 * time.Microsecond, 400 * time.Microsecond, 29 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				random := rand.New(rand.NewPCG(7, 8))
+				a := &air{
+					reacks: true, lost: func() bool { return random.Float64() < 0.02 },
+					rtt: func() time.Duration { return c.rtt + rand.N(c.jitter) },
+				}
+				const size = 33 << 20
+				tr, res, took := a.through(size)
+				t.Logf("%v for %d bytes, %d packets sent again, RTT %v", took, tr.bytes, tr.resent, tr.waits.smooth)
+				if res.outcome != OK || tr.bytes != size || a.errors > 0 {
+					t.Errorf("%+v, %d bytes, %d out of order", res, tr.bytes, a.errors)
+				}
+				// About 4 % of the exchanges lose one of their two packets.
+				if lost := float64(tr.resent) / (size / 1468); lost < 0.03 || lost > 0.06 {
+					t.Errorf("%d packets were sent again", tr.resent)
+				}
+				if took > c.most {
+					t.Errorf("it took %v, more than %v", took, c.most)
+				}
+			})
+		})
+	}
+}
+
+// TestBackoff: a board that is gone is sent fewer and fewer packets.
+func TestBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		a := &air{rtt: func() time.Duration { return time.Millisecond }, lost: func() bool { n++; return n > 40 }}
+		_, res, _ := a.through(1 << 20)
+		if res.outcome != Timeout {
+			t.Fatalf("%+v", res)
+		}
+		var gaps []time.Duration
+		last := a.sends[20:]
+		for i := 1; i < len(last); i++ {
+			gaps = append(gaps, last[i].Sub(last[i-1]).Round(time.Millisecond))
+		}
+		ms := time.Millisecond
+		want := []time.Duration{5 * ms, 10 * ms, 20 * ms, 40 * ms, 80 * ms, 160 * ms, 320 * ms, 640 * ms}
+		for range 8 {
+			want = append(want, time.Second)
+		}
+		if !slices.Equal(gaps, want) {
+			t.Errorf("gaps %v, want %v", gaps, want)
+		}
+	})
+}
+
+// TestSuddenlySlow: when answers take longer all at once, the wait follows
+// within a block: few packets are sent twice (Karn's algorithm).
+func TestSuddenlySlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		a := &air{lost: func() bool { return false }, rtt: func() time.Duration {
+			if n++; n < 100 {
+				return 300 * time.Microsecond
+			}
+			return 50 * time.Millisecond
+		}}
+		tr, res, _ := a.through(1 << 20)
+		if res.outcome != OK || tr.resent > 6 {
+			t.Errorf("%+v, %d packets sent again", res, tr.resent)
+		}
+	})
+}
+
+// TestFileOrder reads files of all lengths around chunks and blocks and
+// compares every byte: headers are written into the room of sent bytes.
+func TestFileOrder(t *testing.T) {
+	for _, size := range []int{512, 1468, chunkSize, chunkSize + 1} {
+		for _, length := range []int{0, 1, size - 1, size, size + 1, chunkSize - 1, chunkSize, 2*chunkSize/size*size + 1, 3*chunkSize + 17} {
+			text := make([]byte, length)
+			for i := range text {
+				text[i] = byte(i*7 + i>>8)
+			}
+			b := newBlocks(memFile{&stutter{text: text}, int64(length)}, size)
+			var got []byte
+			for number := uint16(1); ; number++ {
+				p, err := b.next(number)
+				if err != nil || p[1] != opData || binary.BigEndian.Uint16(p[2:]) != number {
+					t.Fatalf("block %d: %v, %v", number, p[:4], err)
+				}
+				got = append(got, p[headerSize:]...)
+				if len(p) < headerSize+size {
+					break
+				}
+			}
+			if !slices.Equal(got, text) {
+				t.Errorf("%d bytes in blocks of %d came out wrong", length, size)
+			}
+		}
+	}
+}
+
+// stutter reads a little at a time.
+type stutter struct{ text []byte }
+
+func (s *stutter) Read(p []byte) (int, error) {
+	if len(s.text) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p[:min(len(p), 1000)], s.text)
+	s.text = s.text[n:]
+	return n, nil
+}
