@@ -11,7 +11,7 @@ const (
 	// chunkSize is about how much of a file is read at once. Blocks are small,
 	// and the file system is in the way of each read; more saves nothing that
 	// can be measured, and each transfer has a chunk in memory.
-	chunkSize = 64 << 10
+	chunkSize = 16 << 10
 )
 
 // blocks cuts a file into the packets of a transfer.

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -122,7 +123,7 @@ func (w *udpWire) arm(deadline time.Time) error {
 // poll is called before each wait for the socket, and false waits.
 func (w *udpWire) poll(fd uintptr) bool {
 	if w.packet == nil || w.again {
-		w.n, w.err = ignoringEINTR(unix.Read, int(fd), w.in)
+		w.n, w.err = atOnce(unix.SYS_READ, fd, w.in)
 		if !errors.Is(w.err, unix.EAGAIN) {
 			return true
 		}
@@ -134,16 +135,24 @@ func (w *udpWire) poll(fd uintptr) bool {
 	w.packet = nil
 	// A packet that cannot be sent now is a lost one. What was refused is one
 	// of the packets before: the client's port is closed.
-	_, w.err = ignoringEINTR(unix.Write, int(fd), packet)
+	_, w.err = atOnce(unix.SYS_WRITE, fd, packet)
 	w.n = 0
 	return errors.Is(w.err, unix.ECONNREFUSED)
 }
 
-func ignoringEINTR(call func(int, []byte) (int, error), fd int, b []byte) (int, error) {
+// atOnce reads or writes one packet. The socket is non-blocking, so the call is
+// short: the scheduler need not be told of it, which saves it from finding, on a
+// busy machine, that the call takes long, and from moving everybody else to
+// another thread.
+func atOnce(call, fd uintptr, b []byte) (int, error) {
 	for {
-		n, err := call(fd, b)
-		if !errors.Is(err, unix.EINTR) {
-			return n, err
+		n, _, errno := unix.RawSyscall(call, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		default:
+			return 0, errno
 		}
 	}
 }
