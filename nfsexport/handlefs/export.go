@@ -37,6 +37,7 @@ type root struct {
 	key      key
 	commits  group
 	lost     *atomic.Uint64 // failed syncs, for the write verifier
+	listings chan struct{}  // held by calls that hold a large listing
 
 	// calls counts the calls inside; retired is added once the root is on its
 	// way out, so that the last one out can tell.
@@ -158,7 +159,7 @@ func openRoot(id nfsexport.ID, dir, upper string) (*root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening %q: %w", dir, err)
 	}
-	r := &root{id: id, fd: fd, sentinel: -1, drained: make(chan struct{}, 1)}
+	r := &root{id: id, fd: fd, sentinel: -1, drained: make(chan struct{}, 1), listings: make(chan struct{}, rootListings)}
 	if err := r.check(); err != nil {
 		r.close()
 		return nil, fmt.Errorf("%q cannot be served: %w", dir, err)

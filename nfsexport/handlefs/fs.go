@@ -119,6 +119,7 @@ func New(opts Options) (*FS, error) {
 	fs := &FS{opts: opts, proc: proc}
 	fs.sealer.init(opts.Key)
 	fs.cache.init(opts.MaxFDs)
+	fs.snaps.init()
 	fs.table.Store(&map[nfsexport.ID]*export{})
 	fs.ops.New = func() any { return &op{fs: fs} }
 	return fs, nil

@@ -22,6 +22,8 @@ type op struct {
 	name cname
 	h    kernelHandle
 	k    key
+
+	large bool // holds a large listing, see claim
 }
 
 // begin checks a handle and who uses it, and opens its object. Without OK there
@@ -43,6 +45,7 @@ func (o *op) end() {
 		fs.cache.release(o.obj)
 	}
 	if o.exp != nil && o.exp.root != nil {
+		o.unclaim()
 		o.exp.root.leave()
 	}
 	o.c, o.exp, o.obj = nil, nil, nil

@@ -48,7 +48,7 @@ func (fs *FS) ReadDir(c *nfs3.Call, dir []byte, cookie uint64, verf *uint64, plu
 	if e != 0 {
 		return false, status(e)
 	}
-	eof = o.list(s, cookie, plus, add)
+	eof = o.list(s, cookie, plus, add) && !s.more
 	if eof {
 		fs.snaps.drop(o.obj, s)
 	} else {

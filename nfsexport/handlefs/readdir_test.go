@@ -212,3 +212,52 @@ func TestHashGolden(t *testing.T) {
 		}
 	}
 }
+
+// TestLargeListing: a directory too large to be held is listed all the same,
+// each name once, and of what is held there is never more than allowed.
+func TestLargeListing(t *testing.T) {
+	const files, limit = 5000, 32 << 10
+	w := newWorld(t, t.TempDir(), Options{}, true, func(lower string) {
+		os.Mkdir(lower+"/d", 0o755)
+		for i := range files {
+			write(t, fmt.Sprintf("%s/d/name%d", lower, i), "")
+		}
+	})
+	w.snaps.listing = limit
+	d := w.lookup(t, "d")
+	for _, n := range []int{7, 1000, files + 10} {
+		seen := map[string]bool{}
+		cookie, calls := uint64(0), 0
+		for eof := false; !eof; calls++ {
+			var l []listed
+			l, eof = w.some(t, d, cookie, n, n == 7)
+			for _, e := range l {
+				if seen[e.name] {
+					t.Fatalf("%q is listed twice", e.name)
+				}
+				seen[e.name], cookie = true, e.cookie
+			}
+			if len(l) == 0 && !eof {
+				t.Fatal("a listing of nothing that does not end")
+			}
+			if w.snaps.total > 3*limit {
+				t.Fatalf("%d bytes are held", w.snaps.total)
+			}
+			if calls == 100 { // the server is restarted
+				w.Close()
+				w.FS = newFS(t, Options{})
+				w.snaps.listing = limit
+				w.publish(t)
+			}
+		}
+		if len(seen) != files+2 {
+			t.Errorf("listing %d at a time: %d of %d names", n, len(seen), files+2)
+		}
+		if n > files && calls < 5 {
+			t.Errorf("%d calls for what cannot be held at once", calls)
+		}
+	}
+	if n, m := len(w.snaps.large), len((*w.table.Load())[w.exp.ID].root.listings); n+m != 0 {
+		t.Errorf("%d and %d large listings are still held", n, m)
+	}
+}

@@ -3,19 +3,24 @@ package handlefs
 import (
 	"cmp"
 	"encoding/binary"
+	"math"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// snapshot is a directory read whole: names in the order of their cookies. It
-// never changes.
+// snapshot is a directory read whole, or the part of a large one that follows a
+// cookie: names in the order of their cookies. It never changes.
 type snapshot struct {
 	names  string
 	ents   []dirent
 	parent uint64 // the fileid of ".."
+
+	after uint64 // entries with cookies up to this one may be missing
+	more  bool   // there are entries behind the last
 
 	changes      uint64 // object.changes when it was read
 	mtime, ctime unix.Timespec
@@ -30,11 +35,15 @@ type dirent struct {
 
 func (s *snapshot) name(d *dirent) string { return s.names[d.off:][:d.n] }
 
-func (s *snapshot) bytes() int { return len(s.names) + 24*cap(s.ents) }
+// direntSize is the memory of one dirent.
+const direntSize = 24
 
-// fits says whether s is what obj holds now.
-func (s *snapshot) fits(obj *object, st *unix.Stat_t) bool {
-	return s.changes == obj.changes.Load() && s.mtime == st.Mtim && s.ctime == st.Ctim
+func (s *snapshot) bytes() int { return len(s.names) + direntSize*cap(s.ents) }
+
+// fits says whether s is what obj holds now, and knows what follows cookie.
+func (s *snapshot) fits(obj *object, st *unix.Stat_t, cookie uint64) bool {
+	return s.changes == obj.changes.Load() && s.mtime == st.Mtim && s.ctime == st.Ctim &&
+		s.after <= cookie && (!s.more || cookie < s.ents[len(s.ents)-1].cookie)
 }
 
 // snapshot gives the directory of the call. A listing that begins always reads
@@ -45,24 +54,58 @@ func (fs *FS) snapshot(o *op, cookie uint64) (*snapshot, unix.Errno) {
 	if e := fstat(o.obj.fd, &st); e != 0 {
 		return nil, e
 	}
-	if s := o.obj.snap.Load(); cookie != 0 && s != nil && s.fits(o.obj, &st) {
+	if s := o.obj.snap.Load(); cookie != 0 && s != nil && s.fits(o.obj, &st, cookie) {
 		return s, 0
 	}
 	s := &snapshot{changes: o.obj.changes.Load(), mtime: st.Mtim, ctime: st.Ctim}
-	return s, s.read(o.obj.fd)
+	return s, s.read(o, cookie)
 }
 
-// dirBuf is how much of a directory is asked for at once.
-const dirBuf = 64 << 10
+const (
+	// dirBuf is how much of a directory is asked for at once.
+	dirBuf = 64 << 10
+	// smallListing is how large a snapshot may grow before its call must have
+	// the right to a large one.
+	smallListing = 128 << 10
+	// maxListing is the size beyond which a snapshot lets go of what is not asked
+	// for next.
+	maxListing = 8 << 20
+	// largeListings and rootListings are how many calls may hold a large listing
+	// at once, in all and of one root.
+	largeListings = 8
+	rootListings  = 2
+)
 
-func (s *snapshot) read(dir int) unix.Errno {
+// claim waits for the right to hold a large listing until the call ends.
+func (o *op) claim() {
+	if !o.large {
+		o.exp.root.listings <- struct{}{}
+		o.fs.snaps.large <- struct{}{}
+		o.large = true
+	}
+}
+
+// unclaim gives that right back.
+func (o *op) unclaim() {
+	if o.large {
+		<-o.fs.snaps.large
+		<-o.exp.root.listings
+		o.large = false
+	}
+}
+
+// read reads the call's directory: all of it, or of a large one what follows
+// cookie.
+func (s *snapshot) read(o *op, cookie uint64) unix.Errno {
 	dot := cname{'.'}
-	fd, e := openat(dir, &dot[0], unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	fd, e := openat(o.obj.fd, &dot[0], unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if e != 0 {
 		return e
 	}
 	defer unix.Close(fd)
 	var names strings.Builder
+	var low, high uint64 // of the hashes that are kept
+	high = math.MaxUint64
 	buf := make([]byte, dirBuf)
 	for {
 		n, err := unix.Getdents(fd, buf)
@@ -75,16 +118,55 @@ func (s *snapshot) read(dir int) unix.Errno {
 		if n == 0 {
 			break
 		}
-		s.parse(buf[:n], &names)
+		s.parse(buf[:n], &names, low, high)
+		size := names.Len() + direntSize*len(s.ents)
+		if size > smallListing {
+			o.claim()
+		}
+		if size > o.fs.snaps.listing {
+			if s.after = cookie; cookie > crowded {
+				low = cookie - crowded
+			}
+			high = s.halve(&names, low, high)
+		}
 	}
 	s.names = names.String()
 	s.order()
 	return 0
 }
 
+// crowded is how many names of one hash a large directory may have and still be
+// listed rightly: the cookies of such names reach beyond their hash.
+const crowded = 64
+
+// halve lets go of the entries with hashes below low and, when those are not half
+// of all, of the upper half of the others. It gives the highest hash that is kept
+// from now on.
+func (s *snapshot) halve(names *strings.Builder, low, high uint64) uint64 {
+	s.names = names.String() // stays as it is
+	s.sort()
+	keep := s.ents[sort.Search(len(s.ents), func(i int) bool { return s.ents[i].cookie >= low }):]
+	if len(keep) > len(s.ents)/2 {
+		keep = keep[:(len(keep)+1)/2]
+		high, s.more = keep[len(keep)-1].cookie, true
+	}
+	names.Reset()
+	n := 0
+	for _, d := range keep {
+		name := s.name(&d)
+		d.off = uint32(names.Len())
+		names.WriteString(name)
+		s.ents[n] = d
+		n++
+	}
+	s.names, s.ents = "", s.ents[:n]
+	return high
+}
+
 // parse takes the entries of one getdents64: inode number, offset, length of
-// the entry (16 bits at 16), type, name with its NUL.
-func (s *snapshot) parse(buf []byte, names *strings.Builder) {
+// the entry (16 bits at 16), type, name with its NUL. Those with hashes from low
+// to high are kept.
+func (s *snapshot) parse(buf []byte, names *strings.Builder, low, high uint64) {
 	for len(buf) >= 19 {
 		n := int(binary.NativeEndian.Uint16(buf[16:]))
 		if n < 19 || n > len(buf) {
@@ -100,8 +182,10 @@ func (s *snapshot) parse(buf []byte, names *strings.Builder) {
 		case "..":
 			s.parent = ino
 		default:
-			s.ents = append(s.ents, dirent{ino: ino, off: uint32(names.Len()), n: uint8(len(name)), cookie: nameHash(name)})
-			names.Write(name)
+			if h := nameHash(name); low <= h && h <= high {
+				s.ents = append(s.ents, dirent{ino: ino, off: uint32(names.Len()), n: uint8(len(name)), cookie: h})
+				names.Write(name)
+			}
 		}
 	}
 }
@@ -109,18 +193,23 @@ func (s *snapshot) parse(buf []byte, names *strings.Builder) {
 // order sorts by hash and makes the hashes cookies: different ones, above those
 // of the dots. Equal hashes are numbered in the order of their names.
 func (s *snapshot) order() {
-	slices.SortFunc(s.ents, func(a, b dirent) int {
-		if a.cookie != b.cookie {
-			return cmp.Compare(a.cookie, b.cookie)
-		}
-		return cmp.Compare(s.name(&a), s.name(&b))
-	})
+	s.sort()
 	last := uint64(cookieDotDot)
 	for i := range s.ents {
 		d := &s.ents[i]
 		d.cookie = max(d.cookie, last+1)
 		last = d.cookie
 	}
+}
+
+// sort sorts by hash, and by name where that is the same.
+func (s *snapshot) sort() {
+	slices.SortFunc(s.ents, func(a, b dirent) int {
+		if a.cookie != b.cookie {
+			return cmp.Compare(a.cookie, b.cookie)
+		}
+		return cmp.Compare(s.name(&a), s.name(&b))
+	})
 }
 
 // nameHash is 62 bits of FNV-1a, mixed: a cookie must be positive as a signed
@@ -144,10 +233,15 @@ const maxSnapshots = 64 << 20
 
 // snapshots knows which objects keep a snapshot for a listing that goes on.
 type snapshots struct {
+	listing int           // the size of a listing that is large, maxListing
+	large   chan struct{} // held by calls that hold one
+
 	mu    sync.Mutex
 	objs  []*object // the least recently used first
 	total int
 }
+
+func (c *snapshots) init() { c.listing, c.large = maxListing, make(chan struct{}, largeListings) }
 
 // keep keeps s with obj and lets go of the oldest when there are too many.
 func (c *snapshots) keep(obj *object, s *snapshot) {
