@@ -37,6 +37,7 @@ type Settings struct {
 	FixupFile      string   // fixup_file=, likewise
 	Armstub        string   // armstub=
 	BootRAMDisk    bool     // boot_ramdisk=1: the firmware goes on from boot.img
+	NoOSCheck      bool     // os_check=0: a Pi 5 takes any device tree
 	Overlays       []string // dtoverlay= names in order, without parameters
 	Includes       []string // names that include lines asked for, in order
 	Warnings       []string // lines with no effect that look as if meant
@@ -190,6 +191,8 @@ func (p *parser) set(key, value string) {
 		s.Armstub = value
 	case "boot_ramdisk":
 		s.BootRAMDisk = isSet(value)
+	case "os_check":
+		s.NoOSCheck = !isSet(value)
 	case "dtoverlay", "device_tree_overlay":
 		if name, _, _ := strings.Cut(value, ","); name != "" && len(s.Overlays) < 64 {
 			s.Overlays = append(s.Overlays, name)

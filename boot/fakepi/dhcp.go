@@ -48,17 +48,6 @@ func guidRepeated(b Board) [17]byte {
 	return g
 }
 
-// guidStructured is option 97 of an EEPROM since February 2022: "4iPR", the
-// revision, the MAC's last four bytes, the serial.
-func guidStructured(b Board) [17]byte {
-	var g [17]byte
-	copy(g[1:], "4iPR")
-	binary.LittleEndian.PutUint32(g[5:], uint32(b.Revision))
-	copy(g[9:], b.MAC[2:])
-	binary.LittleEndian.PutUint32(g[13:], b.Serial.Uint32())
-	return g
-}
-
 // discover is the DISCOVER of a stage, byte for byte. The library that parses
 // sorts options by number; firmware does not, hence by hand.
 func discover(s *dhcpStyle, b Board, xid uint32) []byte {
@@ -118,6 +107,12 @@ type Offer struct {
 	// Boot says that option 43 has the text firmware looks for, and Padded that
 	// something follows the text, as a Pi 3B's ROM likes it.
 	Boot, Padded bool
+	// Relayed says that it came by way of a relay (giaddr).
+	Relayed bool
+
+	// exact says that nothing follows the text, and first that it is in the
+	// menu's first item.
+	exact, first bool
 
 	kind byte
 	xid  uint32
@@ -136,7 +131,8 @@ func parseOffer(b []byte, source netip.Addr) (Offer, error) {
 	o := Offer{
 		Source: source, Server: addr4(m.Options.Get(dhcpv4.GenericOptionCode(optServer))),
 		Address: addr4(m.YourIPAddr.To4()), Next: addr4(m.ServerIPAddr.To4()),
-		kind: byte(m.MessageType()), xid: binary.BigEndian.Uint32(m.TransactionID[:]), mac: device.MAC(m.ClientHWAddr),
+		Relayed: addr4(m.GatewayIPAddr.To4()).IsValid(),
+		kind:    byte(m.MessageType()), xid: binary.BigEndian.Uint32(m.TransactionID[:]), mac: device.MAC(m.ClientHWAddr),
 	}
 	if r := m.Options.Get(dhcpv4.GenericOptionCode(optRouter)); len(r) >= 4 {
 		o.Router = addr4(r[:4])
@@ -150,8 +146,29 @@ func parseOffer(b []byte, source netip.Addr) (Offer, error) {
 	vendor := m.Options.Get(dhcpv4.GenericOptionCode(optVendorSpecific))
 	if i := bytes.Index(vendor, []byte(bootText)); i >= 0 {
 		o.Boot, o.Padded = true, bytes.HasPrefix(vendor[i+len(bootText):], []byte("   "))
+		o.exact, o.first = menuItem(vendor)
 	}
 	return o, nil
+}
+
+// menuItem looks at the first item of the boot menu in option 43 (PXE 2.1,
+// PXE_BOOT_MENU: items of type, length and text): whether its text begins with
+// what firmware looks for, and whether that is all of it.
+func menuItem(vendor []byte) (exact, first bool) {
+	const menu = 9
+	for len(vendor) >= 2 && vendor[0] != optEnd {
+		length := int(vendor[1])
+		if len(vendor) < 2+length {
+			break
+		}
+		value := vendor[2 : 2+length]
+		if vendor[0] == menu && length >= 3 {
+			text := value[3:min(length, 3+int(value[2]))]
+			return string(text) == bootText, bytes.HasPrefix(text, []byte(bootText))
+		}
+		vendor = vendor[2+length:]
+	}
+	return false, false
 }
 
 // addr4 is an address other than 0.0.0.0.
@@ -195,20 +212,6 @@ func followPi3(o Offer) (choice, bool) {
 		return choice{addr: o.TFTP, why: "option 66"}, true
 	case o.Boot:
 		return choice{addr: o.Source, why: "sender of option 43"}, true
-	}
-	return choice{}, false
-}
-
-// followEEPROM is how a Pi 4 does: option 66, else option 54 of the offer with
-// the text, else siaddr.
-func followEEPROM(o Offer) (choice, bool) {
-	switch {
-	case o.TFTP.IsValid():
-		return choice{addr: o.TFTP, why: "option 66"}, true
-	case o.Boot && o.Server.IsValid():
-		return choice{addr: o.Server, why: "option 54 beside option 43"}, true
-	case o.Next.IsValid():
-		return choice{addr: o.Next, why: "siaddr", weak: true}, true
 	}
 	return choice{}, false
 }

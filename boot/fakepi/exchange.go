@@ -146,8 +146,12 @@ func (r *run) offers(ctx context.Context, s *dhcpStyle, xid uint32, l *lease, de
 		if o.kind != msgOffer || o.xid != xid || (!s.anyMAC && o.mac != r.board.MAC) {
 			continue
 		}
-		l.add(s, o)
 		r.event(Event{Kind: KindOffer, From: o.Source, Text: describe(o)})
+		if s.relayless && o.Relayed {
+			r.note("it came through a relay: this firmware does not take it")
+			continue
+		}
+		l.add(s, o)
 		if o.Boot && !o.Padded && s.window > 0 {
 			r.note("the text in option 43 is not padded with spaces: some Pi 3B ROMs pass it over")
 		}
@@ -179,6 +183,9 @@ func (r *run) confirm(ctx context.Context, s *dhcpStyle, xid uint32, o Offer) er
 			}
 			if a.xid != xid || a.mac != r.board.MAC || a.Server != o.Server {
 				continue
+			}
+			if s.relayless && a.Relayed {
+				continue // rpi-eeprom issue 58
 			}
 			switch a.kind {
 			case msgACK:

@@ -1,6 +1,7 @@
 package fakepi
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -32,10 +33,10 @@ func (r *run) readConfig(ctx context.Context) error {
 	if passOver(ctx, err) != nil {
 		return err
 	}
-	// Only start*.elf follows include lines.
+	// Only start*.elf follows include lines, and what does its work on a Pi 5.
 	var failed error
 	var include func(string) ([]byte, error)
-	if strings.HasPrefix(r.now.name, "start") {
+	if strings.HasPrefix(r.now.name, "start") || r.board.fs().Processor == bcm2712Processor {
 		include = func(name string) ([]byte, error) {
 			text, err := r.get(ctx, r.prefixed(name), false, false)
 			if err != nil && passOver(ctx, err) != nil {
@@ -48,8 +49,19 @@ func (r *run) readConfig(ctx context.Context) error {
 	return failed
 }
 
+// bcm2712Processor is a Pi 5's in a revision code.
+const bcm2712Processor = 4
+
 // chooseOS finds the kernel and with it, whether os_prefix holds.
 func (r *run) chooseOS(ctx context.Context) error {
+	if err := r.decideOSPrefix(ctx); err != nil || r.boot.kernel != "" {
+		return err
+	}
+	return r.findKernel(ctx)
+}
+
+// decideOSPrefix finds out whether os_prefix holds, and then the kernel, too.
+func (r *run) decideOSPrefix(ctx context.Context) error {
 	s := r.boot.settings
 	for _, w := range s.Warnings {
 		r.note("%s", w)
@@ -57,16 +69,36 @@ func (r *run) chooseOS(ctx context.Context) error {
 	if s.BootRAMDisk {
 		return errors.New("config.txt asks for boot.img (boot_ramdisk=1), which is not played")
 	}
-	if s.OSPrefix != "" {
-		r.boot.osPrefix = s.OSPrefix
-		found, err := r.haveOS(ctx)
-		if err != nil || found {
-			return err
-		}
-		r.note("kernel or device tree is not under os_prefix %q: it is dropped", s.OSPrefix)
-		r.boot.osPrefix, r.boot.kernel, r.boot.dtb = "", "", ""
+	if s.OSPrefix == "" {
+		return nil
 	}
+	r.boot.osPrefix = s.OSPrefix
+	found, err := r.haveOS(ctx)
+	if err != nil || found {
+		return err
+	}
+	if !s.UpstreamKernel { // which asks for the prefix whether there is one or not
+		r.note("kernel or device tree is not under os_prefix %q: it is dropped", s.OSPrefix)
+	}
+	r.boot.osPrefix, r.boot.kernel, r.boot.dtb = "", "", ""
+	return nil
+}
+
+// findKernel finds the first of the kernels that are there.
+func (r *run) findKernel(ctx context.Context) error {
+	if r.boot.kernel != "" {
+		return nil
+	}
+	s := r.boot.settings
 	names := s.Kernels(r.board.fs())
+	// A 3 in 32-bit mode looks for 64-bit kernels all the same, as captures show.
+	if !s.Arm64 && s.Kernel == "" && r.board.Revision.Processor() == 2 {
+		for _, name := range []string{"kernel8.img", "kernel8-32.img"} {
+			if _, err := r.get(ctx, r.osName(name), true, true); passOver(ctx, err) != nil {
+				return err
+			}
+		}
+	}
 	if err := r.probeFirst(ctx, names, &r.boot.kernel); err != nil {
 		return err
 	}
@@ -74,6 +106,15 @@ func (r *run) chooseOS(ctx context.Context) error {
 		return fmt.Errorf("no kernel: none of %s is there", strings.Join(names, ", "))
 	}
 	return nil
+}
+
+// checkOS is what a Pi 5 does before it starts a kernel: a device tree that is
+// not for its chip means a system from before it.
+func (r *run) checkOS(context.Context) error {
+	if r.boot.settings.NoOSCheck || r.res.DTB.Name == "" || bytes.Contains(r.res.DTB.Data, []byte("brcm,bcm2712")) {
+		return nil
+	}
+	return fmt.Errorf("the system is not one for a Pi 5: %s does not name brcm,bcm2712 (os_check=0 in config.txt leaves the check out)", r.res.DTB.Name)
 }
 
 // haveOS says whether both kernel and device tree are under os_prefix.
@@ -110,9 +151,9 @@ func (r *run) readInitramfs(ctx context.Context) error {
 		full := r.osName(name)
 		_, err := r.get(ctx, full, true, false)
 		if err == nil {
-			var data []byte
-			if data, err = r.get(ctx, full, false, false); err == nil {
-				r.res.Initramfs = joined(r.res.Initramfs, File{full, data})
+			var f File
+			if f, err = r.large(ctx, full); err == nil {
+				r.res.Initramfs = joined(r.res.Initramfs, f)
 			}
 		}
 		if passOver(ctx, err) != nil {
@@ -131,7 +172,7 @@ func joined(a, b File) File {
 	if a.Name == "" {
 		return b
 	}
-	return File{a.Name + "," + b.Name, append(a.Data, b.Data...)}
+	return File{a.Name + "," + b.Name, append(a.Data, b.Data...), a.Size + b.Size}
 }
 
 func (r *run) readDeviceTree(ctx context.Context) error {
@@ -146,7 +187,7 @@ func (r *run) readDeviceTree(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			r.res.DTB = File{full, data}
+			r.res.DTB = newFile(full, data)
 			if i > 0 && s.UpstreamKernel {
 				r.note("%s is Raspberry Pi's own: the overlay \"upstream\" is added", name)
 				r.boot.upstreamOverlay = true
@@ -182,7 +223,7 @@ func (r *run) readOverlays(ctx context.Context) error {
 		}
 		switch {
 		case err == nil:
-			r.res.Overlays = append(r.res.Overlays, File{full, data})
+			r.res.Overlays = append(r.res.Overlays, newFile(full, data))
 		case passOver(ctx, err) != nil:
 			return err
 		default:
@@ -227,33 +268,48 @@ func (r *run) readCmdline(ctx context.Context) error {
 
 func (r *run) askArmstub(ctx context.Context) error {
 	s, m := r.boot.settings, r.board.Model
-	name, expected := s.Armstub, false
+	names := m.armstub32
 	switch {
-	case name != "":
+	case s.Armstub != "":
+		names = []string{s.Armstub}
 	case s.Arm64:
-		name, expected = m.armstub64, true
-	default:
-		name, expected = m.armstub32, true
+		names = m.armstub64
 	}
-	_, err := r.get(ctx, r.prefixed(name), false, expected)
-	return passOver(ctx, err)
+	for _, name := range names {
+		_, err := r.get(ctx, r.prefixed(name), false, s.Armstub == "")
+		if err == nil || passOver(ctx, err) != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// askVL805 asks for the USB controller's firmware, which boards up to revision
-// 1.3 keep in a flash of its own.
+// askVL805 asks for the USB controller's firmware, which a 4B up to revision 1.3
+// keeps in a flash of its own.
 func (r *run) askVL805(ctx context.Context) error {
-	if r.board.Revision&0xf > 3 {
+	const type4B = 0x11
+	if r.board.Revision.Type() != type4B || r.board.Revision&0xf > 3 {
 		return nil
 	}
 	return absent("vl805.sig", "vl805.bin").do(r, ctx)
 }
 
 func (r *run) readKernel(ctx context.Context) error {
-	full := r.osName(r.boot.kernel)
-	data, err := r.get(ctx, full, false, false)
+	f, err := r.large(ctx, r.osName(r.boot.kernel))
 	if err != nil {
 		return err
 	}
-	r.res.Kernel, r.res.Arm64 = File{full, data}, r.boot.settings.Arm64
+	r.res.Kernel, r.res.Arm64 = f, r.boot.settings.Arm64
 	return nil
+}
+
+// large reads a file whose content is of no use to the firmware.
+func (r *run) large(ctx context.Context, full string) (File, error) {
+	r.discard = r.opt.Discard
+	defer func() { r.discard = false }()
+	data, err := r.get(ctx, full, false, false)
+	if err != nil {
+		return File{}, err
+	}
+	return File{Name: full, Data: data, Size: r.size}, nil
 }

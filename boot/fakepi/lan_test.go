@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"net/netip"
 	"strconv"
@@ -47,6 +48,7 @@ type offer struct {
 	yiaddr, siaddr      netip.Addr
 	option43, option66  string
 	withoutServerOption bool
+	giaddr              netip.Addr
 	xid                 uint32 // other than the board's when not 0
 }
 
@@ -79,13 +81,19 @@ func both() []offer {
 // play runs a board's firmware against the lan.
 func play(t *testing.T, l *lan, model string) (*Result, error) {
 	t.Helper()
+	return playSetup(t, l, Setup{Model: model})
+}
+
+// playSetup is play with a serial.
+func playSetup(t *testing.T, l *lan, s Setup) (*Result, error) {
+	t.Helper()
 	ctx, boardEnd, stop := l.start(t)
 	defer stop()
-	serial, err := device.ParseSerial("b66c4c16")
-	if err != nil {
+	var err error
+	if s.Serial, err = device.ParseSerial("b66c4c16"); err != nil {
 		t.Fatal(err)
 	}
-	b, err := NewBoard(model, serial, device.MAC{})
+	b, err := s.Board()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,6 +167,9 @@ func (l *lan) reply(ctx context.Context, m *dhcpv4.DHCPv4, o offer, kind dhcpv4.
 		binary.BigEndian.PutUint32(r.TransactionID[:], o.xid)
 	}
 	r.YourIPAddr, r.ServerIPAddr = ip(o.yiaddr), ip(o.siaddr)
+	if o.giaddr.IsValid() {
+		r.GatewayIPAddr = ip(o.giaddr)
+	}
 	if !o.withoutServerOption {
 		r.UpdateOption(dhcpv4.OptServerIdentifier(ip(o.from)))
 	}
@@ -273,6 +284,7 @@ func debian() map[string][]byte {
 	files := map[string][]byte{
 		"bootcode.bin": blob(52460), "start.elf": blob(9000), "fixup.dat": blob(512),
 		"start4.elf": blob(20000), "fixup4.dat": blob(1024), "vmlinuz-6.1": blob(100_000), "initrd.img-6.1": blob(30_000),
+		"bcm2711-rpi-400.dtb": blob(27001), "bcm2711-rpi-cm4-io.dtb": blob(27002), "bcm2711-rpi-cm4.dtb": blob(27002),
 		"bcm2837-rpi-3-b.dtb": blob(15000), "bcm2837-rpi-3-b-plus.dtb": blob(15001), "bcm2711-rpi-4-b.dtb": blob(27000),
 		"config.txt":  []byte("arm_64bit=1\nenable_uart=1\nupstream_kernel=1\nkernel=vmlinuz-6.1\ninitramfs initrd.img-6.1\n"),
 		"cmdline.txt": []byte("console=ttyS1,115200 root=/dev/nfs nfsroot=10.0.0.1:/b66c4c16,vers=3 ip=dhcp rw\n"),
@@ -310,4 +322,14 @@ func trace(events []Event) string {
 		fmt.Fprintf(&b, "%8.1f %-12s %-8s %-8s %s %d %s\n", ms(e.At), e.Stage, e.Kind, e.Outcome, e.File, e.Size, e.Text)
 	}
 	return b.String()
+}
+
+// mapFiles serves files as a plan wants them.
+func mapFiles(files map[string][]byte) func(string) ([]byte, error) {
+	return func(name string) ([]byte, error) {
+		if data, ok := files[name]; ok {
+			return data, nil
+		}
+		return nil, fs.ErrNotExist
+	}
 }

@@ -23,10 +23,21 @@ type Model struct {
 	macFromSerial bool
 	// oui begins the MACs of the models that choose theirs freely.
 	oui [3]byte
+	// chip says how the bootloader changed over time; nil: there is none to write anew.
+	chip *chip
 	// stages are the programs that run one after the other.
-	stages []stage
-	// armstub is asked for in 64-bit mode, and in 32-bit mode.
-	armstub64, armstub32 string
+	stages func(release) []stage
+	// armstub64 is asked for in 64-bit mode, and armstub32 in 32-bit mode, one
+	// name after the other.
+	armstub64, armstub32 []string
+}
+
+// EEPROM says which dates the model's bootloader may have; zero: it has none.
+func (m Model) EEPROM() (first, latest time.Time) {
+	if m.chip == nil {
+		return time.Time{}, time.Time{}
+	}
+	return m.chip.first, m.chip.latest
 }
 
 // stage is one piece of firmware: how it talks and what it does.
@@ -66,6 +77,8 @@ type dhcpStyle struct {
 	// anyMAC says that offers made to other boards are taken, too: with the
 	// constant xid, Pi 3s that start together take each other's.
 	anyMAC bool
+	// relayless says that answers which came by way of a relay are not taken.
+	relayless bool
 }
 
 // tftpStyle is how a stage reads files.
@@ -75,6 +88,8 @@ type tftpStyle struct {
 	blksize int
 	// rollover says that the block number may go from 65535 to 0.
 	rollover bool
+	// reacks says that a block which comes again is acknowledged again.
+	reacks bool
 	// port is the first source port, one more per file; 0: random. keepPort
 	// goes on from the stage before.
 	port     uint16
@@ -108,25 +123,69 @@ type Board struct {
 	Serial   device.Serial
 	MAC      device.MAC
 	Revision device.Revision
+	// EEPROM is the date of its bootloader; zero: it has none.
+	EEPROM time.Time
+	// Prefix is what its bootloader puts before the names of files.
+	Prefix Prefix
+
+	stages []stage
 }
 
-// NewBoard makes a board of the named model. Without a MAC it gets the one a
-// Pi 3 derives from its serial, or for later models one made up from it.
+// Setup says what a board is; all but Model and Serial may be left out.
+type Setup struct {
+	Model  string
+	Serial device.Serial
+	// MAC is by default the one that a Pi 3 derives from its serial, or for
+	// later models one made up from it.
+	MAC device.MAC
+	// Revision is by default a common one of the model.
+	Revision device.Revision
+	// EEPROM is the date of the bootloader, by default the last one known.
+	EEPROM time.Time
+	Prefix Prefix
+}
+
+// NewBoard makes a board with the defaults of the named model.
 func NewBoard(model string, serial device.Serial, mac device.MAC) (Board, error) {
-	m, err := ModelByName(model)
+	return Setup{Model: model, Serial: serial, MAC: mac}.Board()
+}
+
+// Board makes the board.
+func (s Setup) Board() (Board, error) {
+	m, err := ModelByName(s.Model)
 	if err != nil {
 		return Board{}, err
 	}
-	if serial.IsZero() {
+	if s.Serial.IsZero() {
 		return Board{}, device.ErrNoSerial
 	}
-	if mac.IsZero() {
-		mac = serial.PiMAC()
+	b := Board{Model: m, Serial: s.Serial, MAC: s.MAC, Revision: s.Revision, EEPROM: s.EEPROM, Prefix: s.Prefix}
+	if b.MAC.IsZero() {
+		b.MAC = s.Serial.PiMAC()
 		if !m.macFromSerial {
-			copy(mac[:3], m.oui[:])
+			copy(b.MAC[:3], m.oui[:])
 		}
 	}
-	return Board{Model: m, Serial: serial, MAC: mac, Revision: m.Revision}, nil
+	switch {
+	case b.Revision == 0:
+		b.Revision = m.Revision
+	case b.Revision.Type() != m.Revision.Type() || !b.Revision.Known():
+		return Board{}, fmt.Errorf("revision %06x is that of a %s, not of a %s", uint32(b.Revision), b.Revision, m.Title)
+	}
+	var r release
+	switch {
+	case m.chip == nil && (!b.EEPROM.IsZero() || b.Prefix != Prefix{}):
+		return Board{}, fmt.Errorf("a %s has no EEPROM: it has one bootloader, and asks for files below its serial", m.Title)
+	case m.chip != nil:
+		if b.EEPROM.IsZero() {
+			b.EEPROM = m.chip.latest
+		}
+		if r, err = m.chip.release(b.EEPROM); err != nil {
+			return Board{}, err
+		}
+	}
+	b.stages = m.stages(r)
+	return b, nil
 }
 
 // fs is the board as config.txt sees it.
@@ -145,6 +204,3 @@ func ModelByName(name string) (Model, error) {
 	}
 	return Model{}, fmt.Errorf("model %q is not one of %s", name, strings.Join(names, ", "))
 }
-
-// Models are the models that can be played.
-func Models() []Model { return []Model{pi3B(), pi3BPlus(), pi4B()} }

@@ -63,7 +63,7 @@ func TestDiscover(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := c.board.Model.stages[c.stage].dhcp
+			s := c.board.stages[c.stage].dhcp
 			got := discover(s, c.board, c.xid)
 			if len(got) != c.length {
 				t.Errorf("%d bytes, want %d", len(got), c.length)
@@ -81,7 +81,7 @@ func TestDiscover(t *testing.T) {
 }
 
 func TestRRQ(t *testing.T) {
-	stages := func(model string) []stage { return testBoard(t, model, "d9780558", "", 0).Model.stages }
+	stages := func(model string) []stage { return testBoard(t, model, "d9780558", "", 0).stages }
 	for name, c := range map[string]struct {
 		file, want string
 		style      tftpStyle
@@ -104,7 +104,7 @@ func TestCeilings(t *testing.T) {
 	for model, want := range map[string][]int64{
 		"3b": {33_553_919, 33_553_919, 33_553_919}, "4b": {0, 67_107_839},
 	} {
-		for i, s := range testBoard(t, model, "d9780558", "", 0).Model.stages {
+		for i, s := range testBoard(t, model, "d9780558", "", 0).stages {
 			if got := s.tftp.maxFile(); got != want[i] {
 				t.Errorf("%s, %s: %d, want %d", model, s.name, got, want[i])
 			}
@@ -120,7 +120,7 @@ func TestNewBoard(t *testing.T) {
 		t.Error(b.MAC)
 	}
 	s, _ := device.ParseSerial("5b154510")
-	if _, err := NewBoard("9", s, device.MAC{}); err == nil || !strings.Contains(err.Error(), "3b, 3b+, 4b") {
+	if _, err := NewBoard("9", s, device.MAC{}); err == nil || !strings.Contains(err.Error(), "3b, 3b+, 4b, 400, cm4, 5, 500, cm5") {
 		t.Error(err)
 	}
 	if _, err := NewBoard("3b", device.Serial{}, device.MAC{}); err == nil {
@@ -130,7 +130,7 @@ func TestNewBoard(t *testing.T) {
 
 func FuzzParseOffer(f *testing.F) {
 	b := testBoard(f, "4b", "5b154510", "", 0)
-	f.Add(discover(b.Model.stages[0].dhcp, b, 1))
+	f.Add(discover(b.stages[0].dhcp, b, 1))
 	offer := bootp(b.MAC, 1)
 	offer[0] = 2
 	f.Add(append(offer, optType, 1, msgOffer, optVendorSpecific, byte(len(menu(bootText))), 0xff))

@@ -9,8 +9,12 @@ import (
 type File struct {
 	// Name is as it was asked for, prefix and all.
 	Name string
+	// Data is nil when Options.Discard let it go; Size is its length anyway.
 	Data []byte
+	Size int64
 }
+
+func newFile(name string, data []byte) File { return File{name, data, int64(len(data))} }
 
 // Result is what a board would run, every byte of it read over TFTP.
 type Result struct {
@@ -34,6 +38,10 @@ type Result struct {
 	Arm64 bool
 	// Cmdline is cmdline.txt's first line, as it was fetched.
 	Cmdline string
+
+	// Files were asked for, Bytes of them came, in Blocks round trips at least.
+	Files         int
+	Bytes, Blocks int64
 
 	// Events is all that happened, also when the boot failed.
 	Events []Event

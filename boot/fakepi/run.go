@@ -19,6 +19,11 @@ type Options struct {
 	Patience float64
 	// Rand makes transaction ids and ports; nil: seeded at random.
 	Rand *rand.Rand
+	// Files, when not nil, is read in place of a server's files: there is no
+	// Link then, and no DHCP. What is not there is fs.ErrNotExist.
+	Files func(name string) ([]byte, error)
+	// Discard keeps nothing of the large files, for many boards at once.
+	Discard bool
 	// Observe, when not nil, is told every event as it happens.
 	Observe func(Event)
 }
@@ -34,9 +39,11 @@ func Run(ctx context.Context, b Board, opt Options) (*Result, error) {
 	}
 	r := &run{
 		board: b, opt: opt, res: &Result{Board: b}, start: time.Now(),
-		stack: nic.NewStack(opt.Link, b.MAC),
 	}
-	for _, s := range b.Model.stages {
+	if opt.Files == nil {
+		r.stack = nic.NewStack(opt.Link, b.MAC)
+	}
+	for _, s := range b.stages {
 		if err := r.stage(ctx, s); err != nil {
 			if ctx.Err() != nil {
 				err = context.Cause(ctx)
@@ -63,18 +70,24 @@ type run struct {
 	// port is the source port of the next file.
 	port uint16
 	boot bootState
+	// discard is whether the next file's data is let go, and size that of the
+	// last one.
+	discard bool
+	size    int64
 }
 
 func (r *run) stage(ctx context.Context, s stage) error {
 	r.now = s
-	r.stack.Silent, r.stack.Checksum = s.silentARP, s.checksum
+	if r.stack != nil {
+		r.stack.Silent, r.stack.Checksum = s.silentARP, s.checksum
+	}
 	if !s.tftp.keepPort {
 		r.port = s.tftp.port
 		if r.port == 0 {
 			r.port = uint16(0x4000 + r.opt.Rand.IntN(0x4000))
 		}
 	}
-	if s.dhcp != nil {
+	if s.dhcp != nil && r.stack != nil {
 		r.step = "at DHCP"
 		if err := r.dhcp(ctx, s.dhcp); err != nil {
 			return err
@@ -94,16 +107,21 @@ func (r *run) stage(ctx context.Context, s stage) error {
 func (r *run) get(ctx context.Context, name string, probe, expectMissing bool) ([]byte, error) {
 	t := &transfer{
 		stack: r.stack, style: r.now.tftp, patience: r.patience,
-		server: r.res.Server, port: r.port, name: name, probe: probe,
+		server: r.res.Server, port: r.port, name: name, probe: probe, discard: r.discard,
 	}
 	// Ports stay in the range the firmware counts in.
 	if r.port++; r.port == 0 {
 		r.port = 49152
 	}
 	begin := time.Now()
-	err := t.run(ctx)
+	var err error
+	if r.opt.Files != nil {
+		err = t.plan(r.opt.Files)
+	} else {
+		err = t.run(ctx)
+	}
 	e := Event{
-		Kind: KindRead, From: r.res.Server, File: name, Size: int64(len(t.data)),
+		Kind: KindRead, From: r.res.Server, File: name, Size: t.got,
 		Took: time.Since(begin), Retries: t.retries, Outcome: Found,
 	}
 	if probe {
@@ -122,10 +140,14 @@ func (r *run) get(ctx context.Context, name string, probe, expectMissing bool) (
 	case err != nil:
 		e.Outcome, e.Text = Failed, err.Error()
 	}
+	r.res.Files++
+	r.res.Bytes += t.got
+	r.res.Blocks += max(t.packets, 1)
 	r.event(e)
 	if err != nil {
 		return nil, fmt.Errorf("%q: %w", name, err)
 	}
+	r.size = t.got
 	return t.data, nil
 }
 

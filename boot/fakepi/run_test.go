@@ -41,29 +41,34 @@ func TestSequences(t *testing.T) {
 			"more.txt":   "disable_splash=1\n", "kernel8.img": "kernel", "initramfs8": "initramfs",
 			"bcm2710-rpi-3-b.dtb": "dtb", "bcm2710-rpi-3-b-plus.dtb": "dtb", "overlays/vc4-kms-v3d.dtbo": "overlay",
 			"overlays/only3.dtbo": "o3", "overlays/only4.dtbo": "o4", "overlays/overlay_map.dtb": "map",
+			"kernel_2712.img": "kernel of a 5", "initramfs_2712": "initramfs of a 5",
+			"bcm2712-rpi-5-b.dtb": "brcm,bcm2712 five", "bcm2712-rpi-500.dtb": "brcm,bcm2712", "bcm2712-rpi-cm5-cm5io.dtb": "brcm,bcm2712",
 		})
 	}
+	vc4 := []File{{Name: "b66c4c16/overlays/vc4-kms-v3d.dtbo"}}
 	for name, c := range map[string]struct {
 		model string
 		files map[string][]byte
 		want  Result
+		setup Setup
+		arm32 bool
 	}{
 		"3b-debian": {"3b", below("b66c4c16/", debian()), Result{
 			Prefix: "b66c4c16/", Kernel: File{Name: "b66c4c16/vmlinuz-6.1"}, Initramfs: File{Name: "b66c4c16/initrd.img-6.1"},
 			DTB: File{Name: "b66c4c16/bcm2837-rpi-3-b.dtb"},
-		}},
+		}, Setup{}, false},
 		"3b-bare": {"3b", debian(), Result{
 			Kernel: File{Name: "vmlinuz-6.1"}, Initramfs: File{Name: "initrd.img-6.1"}, DTB: File{Name: "bcm2837-rpi-3-b.dtb"},
-		}},
+		}, Setup{}, false},
 		"3b+-debian": {"3b+", below("b66c4c16/", debian()), Result{
 			Prefix: "b66c4c16/", Kernel: File{Name: "b66c4c16/vmlinuz-6.1"}, Initramfs: File{Name: "b66c4c16/initrd.img-6.1"},
 			DTB: File{Name: "b66c4c16/bcm2837-rpi-3-b-plus.dtb"},
-		}},
+		}, Setup{}, false},
 		"3b+-pios": {"3b+", below("b66c4c16/", piOS()), Result{
 			Prefix: "b66c4c16/", Kernel: File{Name: "b66c4c16/kernel8.img"}, Initramfs: File{Name: "b66c4c16/initramfs8"},
 			DTB:      File{Name: "b66c4c16/bcm2710-rpi-3-b-plus.dtb"},
 			Overlays: []File{{Name: "b66c4c16/overlays/vc4-kms-v3d.dtbo"}, {Name: "b66c4c16/overlays/only3.dtbo"}},
-		}},
+		}, Setup{}, false},
 		"3b-upstream-overlay": {
 			"3b", below("b66c4c16/", with(debian(), map[string]string{
 				"bcm2837-rpi-3-b.dtb": "", "bcm2710-rpi-3-b.dtb": "dtb", "overlays/upstream.dtbo": "o",
@@ -72,6 +77,8 @@ func TestSequences(t *testing.T) {
 				Prefix: "b66c4c16/", Kernel: File{Name: "b66c4c16/vmlinuz-6.1"}, Initramfs: File{Name: "b66c4c16/initrd.img-6.1"},
 				DTB: File{Name: "b66c4c16/bcm2710-rpi-3-b.dtb"}, Overlays: []File{{Name: "b66c4c16/overlays/upstream.dtbo"}},
 			},
+			Setup{},
+			false,
 		},
 		"3b-os-prefix": {
 			"3b+", below("b66c4c16/", with(debian(), map[string]string{
@@ -82,21 +89,66 @@ func TestSequences(t *testing.T) {
 				Prefix: "b66c4c16/", Kernel: File{Name: "b66c4c16/next/vmlinuz"}, DTB: File{Name: "b66c4c16/next/pi.dtb"},
 				Overlays: []File{{Name: "b66c4c16/overlays/a.dtbo"}},
 			},
+			Setup{},
+			false,
 		},
 		"4b-debian": {"4b", below("b66c4c16/", debian()), Result{
 			Prefix: "b66c4c16/", Kernel: File{Name: "b66c4c16/vmlinuz-6.1"}, Initramfs: File{Name: "b66c4c16/initrd.img-6.1"},
 			DTB: File{Name: "b66c4c16/bcm2711-rpi-4-b.dtb"},
-		}},
+		}, Setup{}, false},
 		"4b-pios": {"4b", below("b66c4c16/", piOS()), Result{
 			Prefix: "b66c4c16/", Kernel: File{Name: "b66c4c16/kernel8.img"}, Initramfs: File{Name: "b66c4c16/initramfs8"},
 			DTB:      File{Name: "b66c4c16/bcm2711-rpi-4-b.dtb"},
 			Overlays: []File{{Name: "b66c4c16/overlays/vc4-kms-v3d.dtbo"}, {Name: "b66c4c16/overlays/only4.dtbo"}},
-		}},
+		}, Setup{}, false},
+		"3b-32bit": {
+			"3b", below("b66c4c16/", with(piOS(), map[string]string{"config.txt": "dtoverlay=vc4-kms-v3d\n", "kernel7.img": "k7"})),
+			Result{Prefix: "b66c4c16/", Kernel: File{Name: "b66c4c16/kernel7.img"}, DTB: File{Name: "b66c4c16/bcm2710-rpi-3-b.dtb"}, Overlays: vc4},
+			Setup{},
+			true,
+		},
+		"4b-32bit": {
+			"4b", below("b66c4c16/", with(piOS(), map[string]string{"config.txt": "arm_64bit=0\nauto_initramfs=1\n", "kernel7l.img": "k7", "initramfs7l": "i7"})),
+			Result{Prefix: "b66c4c16/", Kernel: File{Name: "b66c4c16/kernel7l.img"}, Initramfs: File{Name: "b66c4c16/initramfs7l"}, DTB: File{Name: "b66c4c16/bcm2711-rpi-4-b.dtb"}},
+			Setup{},
+			true,
+		},
+		"4b-first-revision": {"4b", below("b66c4c16/", debian()), Result{
+			Prefix: "b66c4c16/", Kernel: File{Name: "b66c4c16/vmlinuz-6.1"}, Initramfs: File{Name: "b66c4c16/initrd.img-6.1"},
+			DTB: File{Name: "b66c4c16/bcm2711-rpi-4-b.dtb"},
+		}, Setup{Revision: 0xc03111, EEPROM: day("2020-03-04")}, false},
+		"4b-mac-prefix": {"4b", below("dc-a6-32-6c-4c-16/", debian()), Result{
+			Prefix: "dc-a6-32-6c-4c-16/", Kernel: File{Name: "dc-a6-32-6c-4c-16/vmlinuz-6.1"}, Initramfs: File{Name: "dc-a6-32-6c-4c-16/initrd.img-6.1"},
+			DTB: File{Name: "dc-a6-32-6c-4c-16/bcm2711-rpi-4-b.dtb"},
+		}, Setup{Prefix: Prefix{kind: prefixMAC}}, false},
+		"400-debian": {"400", below("lab/", debian()), Result{
+			Prefix: "lab/", Kernel: File{Name: "lab/vmlinuz-6.1"}, Initramfs: File{Name: "lab/initrd.img-6.1"}, DTB: File{Name: "lab/bcm2711-rpi-400.dtb"},
+		}, Setup{Prefix: Prefix{prefixText, "lab/"}, EEPROM: day("2021-01-16")}, false},
+		"cm4-no-prefix": {"cm4", debian(), Result{
+			Kernel: File{Name: "vmlinuz-6.1"}, Initramfs: File{Name: "initrd.img-6.1"}, DTB: File{Name: "bcm2711-rpi-cm4-io.dtb"},
+		}, Setup{Prefix: Prefix{kind: prefixText}}, false},
+		"5-pios": {"5", below("b66c4c16/", piOS()), Result{
+			Prefix: "b66c4c16/", Kernel: File{Name: "b66c4c16/kernel_2712.img"}, Initramfs: File{Name: "b66c4c16/initramfs_2712"},
+			DTB: File{Name: "b66c4c16/bcm2712-rpi-5-b.dtb"}, Overlays: vc4,
+		}, Setup{}, false},
+		"5-kernel8": {"5", below("b66c4c16/", with(piOS(), map[string]string{"kernel_2712.img": ""})), Result{
+			Prefix: "b66c4c16/", Kernel: File{Name: "b66c4c16/kernel8.img"}, Initramfs: File{Name: "b66c4c16/initramfs8"},
+			DTB: File{Name: "b66c4c16/bcm2712-rpi-5-b.dtb"}, Overlays: vc4,
+		}, Setup{EEPROM: day("2023-09-28")}, false},
+		"500-bare": {"500", piOS(), Result{
+			Kernel: File{Name: "kernel_2712.img"}, Initramfs: File{Name: "initramfs_2712"}, DTB: File{Name: "bcm2712-rpi-500.dtb"},
+			Overlays: []File{{Name: "overlays/vc4-kms-v3d.dtbo"}},
+		}, Setup{}, false},
+		"cm5-pios": {"cm5", below("b66c4c16/", piOS()), Result{
+			Prefix: "b66c4c16/", Kernel: File{Name: "b66c4c16/kernel_2712.img"}, Initramfs: File{Name: "b66c4c16/initramfs_2712"},
+			DTB: File{Name: "b66c4c16/bcm2712-rpi-cm5-cm5io.dtb"}, Overlays: vc4,
+		}, Setup{}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := &lan{files: c.files, offers: both()}
-				res, err := play(t, l, c.model)
+				c.setup.Model = c.model
+				res, err := playSetup(t, l, c.setup)
 				if err != nil {
 					t.Fatalf("%v\n%s", err, trace(res.Events))
 				}
@@ -114,14 +166,14 @@ func TestSequences(t *testing.T) {
 						t.Errorf("%s: %d bytes came, %d were served", f.Name, len(f.Data), len(c.files[f.Name]))
 					}
 				}
-				if !strings.HasPrefix(res.Cmdline, "console=ttyS1,115200 root=/dev/nfs") || !res.Arm64 {
+				if !strings.HasPrefix(res.Cmdline, "console=ttyS1,115200 root=/dev/nfs") || res.Arm64 == c.arm32 {
 					t.Errorf("cmdline %q, arm64 %v", res.Cmdline, res.Arm64)
 				}
 				if res.Address.String() != "10.0.0.17/24" || res.Server != lanServer || res.AddressServer != lanRouter {
 					t.Errorf("addresses: %v, %v, %v", res.Address, res.Server, res.AddressServer)
 				}
 				wantRequests := 0
-				if c.model == "4b" {
+				if !strings.HasPrefix(c.model, "3b") {
 					wantRequests = 1
 				}
 				if len(l.requests) != wantRequests {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // step is one thing a stage does with files.
@@ -40,29 +41,27 @@ func absent(names ...string) step {
 	}}
 }
 
-// decidePrefix looks for the named files below the board's serial; when none is
-// there, everything that follows is asked for without prefix.
+// decidePrefix looks for the named files below the board's prefix, its serial as
+// a rule; when none is there, everything that follows is asked for without.
 func decidePrefix(names ...string) step {
 	return step{"looking for the board's directory", func(r *run, ctx context.Context) error {
-		prefix := r.board.Serial.String() + "/"
-		for _, name := range names {
-			_, err := r.get(ctx, prefix+name, true, false)
-			if err == nil {
-				r.res.Prefix = prefix
-				return nil
-			}
-			if !errors.Is(err, ErrMissing) {
-				return err
+		prefix := r.board.Prefix.of(r.board)
+		for _, try := range slices.Compact([]string{prefix, ""}) {
+			for _, name := range names {
+				_, err := r.get(ctx, try+name, true, false)
+				if err == nil {
+					if r.res.Prefix = try; try != prefix {
+						r.note("there is nothing under %s: files without prefix are used", prefix)
+					}
+					return nil
+				}
+				if !errors.Is(err, ErrMissing) {
+					return err
+				}
 			}
 		}
-		r.res.Prefix = ""
-		for _, name := range names {
-			if _, err := r.get(ctx, name, true, false); err == nil {
-				r.note("there is nothing under %s: files without prefix are used", prefix)
-				return nil
-			} else if !errors.Is(err, ErrMissing) {
-				return err
-			}
+		if prefix == "" {
+			return fmt.Errorf("%q not found", names[0])
 		}
 		return fmt.Errorf("%q not found under %s nor bare", names[0], prefix)
 	}}
@@ -85,7 +84,7 @@ func config(times int) step {
 func startFiles() step {
 	return step{"reading the GPU's firmware", func(r *run, ctx context.Context) error {
 		s := r.boot.settings
-		if _, err := r.get(ctx, r.prefixed(s.StartFile), false, false); err != nil {
+		if _, err := r.large(ctx, r.prefixed(s.StartFile)); err != nil {
 			return err
 		}
 		_, err := r.get(ctx, r.prefixed(s.FixupFile), false, false)
@@ -137,7 +136,7 @@ func startSteps() []step {
 		{"looking for the kernel", (*run).chooseOS},
 		{"reading the initramfs", (*run).readInitramfs},
 		{"reading the device tree", (*run).readDeviceTree},
-		absentOverlayMap(), config(2),
+		absent("overlays/overlay_map.dtb"), config(2),
 		{"reading the overlays", (*run).readOverlays},
 		{"reading the command line", (*run).readCmdline},
 		{"asking for the ARM stub", (*run).askArmstub},
@@ -161,7 +160,7 @@ func start4Steps() []step {
 		{"looking for the kernel", (*run).chooseOS},
 		{"reading the initramfs", (*run).readInitramfs},
 		{"reading the device tree", (*run).readDeviceTree},
-		absentOverlayMap(), config(1),
+		absent("overlays/overlay_map.dtb"), config(1),
 		{"reading the overlays", (*run).readOverlays},
 		{"reading the command line", (*run).readCmdline},
 		absent("recovery8.img"),
@@ -170,6 +169,25 @@ func start4Steps() []step {
 	}
 }
 
-// absentOverlayMap asks for the list of overlays that older names map to;
-// Raspberry Pi's kernels bring one, others do not.
-func absentOverlayMap() step { return absent("overlays/overlay_map.dtb") }
+// pi5Steps are those of a Pi 5's EEPROM, which reads all there is to read: the
+// device tree first, by which it sees whether the system is one for this board,
+// and the kernel twice. The order is that of logs from a lab (a capture of a
+// whole boot was not at hand).
+func pi5Steps() []step {
+	return []step{
+		decidePrefix("config.txt"), config(1),
+		absent("pieeprom.sig"),
+		{"looking for the kernel under os_prefix", (*run).decideOSPrefix},
+		{"reading the device tree", (*run).readDeviceTree},
+		{"checking the system", (*run).checkOS},
+		{"looking for the kernel", (*run).findKernel},
+		{"reading the kernel", (*run).readKernel},
+		{"reading the initramfs", (*run).readInitramfs},
+		// The second is for the chip's later stepping.
+		absent("overlays/overlay_map.dtb", "overlays/bcm2712d0.dtbo"),
+		{"reading the overlays", (*run).readOverlays},
+		absent("hat_map.dtb"),
+		{"reading the command line", (*run).readCmdline},
+		{"asking for the ARM stub", (*run).askArmstub},
+	}
+}

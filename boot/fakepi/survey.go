@@ -41,7 +41,7 @@ func Survey(ctx context.Context, link nic.Link, boards []Board, wait time.Durati
 		if b.MAC != boards[0].MAC {
 			return nil, errors.New("boards of a survey have one MAC")
 		}
-		styles[i], out[i].Model = b.Model.stages[0].dhcp, b.Model
+		styles[i], out[i].Model = b.stages[0].dhcp, b.Model
 		if err := r.broadcast(ctx, discover(styles[i], b, surveyXID(i))); err != nil {
 			return nil, fmt.Errorf("asking as a %s: %w", b.Model.Title, err)
 		}

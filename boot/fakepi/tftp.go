@@ -47,6 +47,8 @@ type transfer struct {
 	port     uint16
 	name     string
 	probe    bool
+	// discard lets the data go: got counts it.
+	discard bool
 
 	peer    netip.AddrPort // the server's port for this transfer, once known
 	started time.Time
@@ -56,6 +58,8 @@ type transfer struct {
 	block   int
 	want    uint16
 	data    []byte
+	got     int64
+	packets int64 // blocks and option acknowledgements that were taken
 }
 
 // run asks for the file. It returns when the file is whole, or for a probe when
@@ -135,7 +139,7 @@ func (t *transfer) expired() error {
 		if !t.peer.IsValid() {
 			return ErrSilence
 		}
-		return fmt.Errorf("%w: %d bytes in %s", ErrTooSlow, len(t.data), t.style.whole)
+		return fmt.Errorf("%w: %d bytes in %s", ErrTooSlow, t.got, t.style.whole)
 	}
 	quiet := time.Minute
 	if t.style.quiet > 0 {
@@ -182,7 +186,8 @@ func (t *transfer) oack(ctx context.Context, r reply) (bool, error) {
 	case t.size > maxMemory:
 		return true, t.abort(ctx, fmt.Errorf("%w: %d bytes", ErrTooLarge, t.size))
 	}
-	if t.data == nil {
+	t.packets++
+	if t.data == nil && !t.discard {
 		t.data = make([]byte, 0, max(t.size, 0))
 	}
 	return false, t.send(ctx, ack(0))
@@ -194,26 +199,33 @@ func (t *transfer) dataBlock(ctx context.Context, r reply) (bool, error) {
 	}
 	if r.block != t.want {
 		// An old block again: its ACK was lost. Anything else is passed over.
-		if r.block == t.want-1 {
-			t.retries++
-			return false, t.send(ctx, ack(r.block))
+		if r.block != t.want-1 {
+			return false, nil
 		}
-		return false, nil
+		t.retries++
+		if !t.style.reacks {
+			return false, nil
+		}
+		return false, t.send(ctx, ack(r.block))
 	}
 	switch limit := t.limit(); {
 	case len(r.data) > t.block:
 		return true, t.abort(ctx, fmt.Errorf("the server sent %d bytes in a block of %d", len(r.data), t.block))
-	case limit > 0 && int64(len(t.data)+len(r.data)) > limit, len(t.data)+len(r.data) > maxMemory:
+	case limit > 0 && t.got+int64(len(r.data)) > limit, t.got+int64(len(r.data)) > maxMemory:
 		return true, t.abort(ctx, fmt.Errorf("%w: over %d bytes", ErrTooLarge, limit))
 	}
-	t.data = append(t.data, r.data...)
+	if !t.discard {
+		t.data = append(t.data, r.data...)
+	}
+	t.got += int64(len(r.data))
+	t.packets++
 	t.want++
 	if err := t.send(ctx, ack(r.block)); err != nil {
 		return true, err
 	}
 	if len(r.data) < t.block {
-		if t.size >= 0 && t.size != int64(len(t.data)) {
-			return true, fmt.Errorf("the server announced %d bytes and sent %d", t.size, len(t.data))
+		if t.size >= 0 && t.size != t.got {
+			return true, fmt.Errorf("the server announced %d bytes and sent %d", t.size, t.got)
 		}
 		return true, nil
 	}

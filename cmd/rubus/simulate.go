@@ -14,27 +14,7 @@ import (
 	"rubus/boot/fakepi/nic"
 	"rubus/cmd/internal/simnet"
 	"rubus/cmd/internal/ui"
-	"rubus/config/device"
-	"rubus/images/imageref"
 )
-
-// simulateFlags is what "rubus simulate" was asked for.
-type simulateFlags struct {
-	model, serial, mac string
-	iface              string
-	standalone         bool
-	image              string
-	qemu               bool
-	exec               []string
-	interactive, keep  bool
-	consoleLog         string
-	serverLog          string
-	timeout            time.Duration
-}
-
-// standaloneSerial is the board's when none is named: in a network of its own
-// any will do.
-const standaloneSerial = "c0ffee01"
 
 // newSimulateCmd is "rubus simulate".
 func newSimulateCmd(g *globals) *cobra.Command {
@@ -47,6 +27,9 @@ model's sequence of files by TFTP. Print what happened when, and what the board
 would run. With --qemu go on: an emulated Pi 3 boots the files that were
 fetched, up to its login prompt, with its root over NFS.
 
+With --dry-run nothing is sent and nothing is mounted: devices.yaml, the images
+and what the board wrote say what this board would get, and what is wrong.
+
 The server is one on the network of --interface: a bridge (the board becomes a
 port of it, so a server on this machine hears it) or, without --qemu, an
 Ethernet interface (then the server is another machine). With --standalone no
@@ -55,18 +38,23 @@ serve" on an empty state directory that sees the images of this one. Nothing
 that runs is touched, no packet leaves the machine, and what the board writes
 is thrown away.
 
+A Pi 4 or later behaves as its bootloader of the --eeprom date did: option 97,
+block sizes, ceilings of files, old mistakes. --loss, --delay and --dup make the
+network a bad one, for all that the board sends and gets. With --boards many
+power on at once, with serials from --serial on.
+
 Exit code 0: the board booted and the commands ended with 0. 1: it did not boot,
 or a command failed. 2: the command line was wrong. Needs root.`,
 		Example: `  rubus simulate --serial 5b154510 --model 4b --interface br0
   rubus simulate --standalone --image lab@4 --exec 'systemctl is-system-running'
-  rubus simulate --standalone --image lab --qemu --interactive`,
+  rubus simulate --standalone --image lab --qemu --interactive
+  rubus simulate --serial 5b154510 --model 4b --eeprom 2020-03-04 --dry-run
+  rubus simulate --standalone --image lab --model 5 --boards 20 --loss 2%`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return simulate(c.Context(), g, f) },
 	}
 	fs := c.Flags()
-	fs.StringVar(&f.model, "model", "3b", "3b, 3b+ or 4b")
-	fs.StringVar(&f.serial, "serial", "", "the board's `serial` (with --standalone --image: default "+standaloneSerial+")")
-	fs.StringVar(&f.mac, "mac", "", "the board's Ethernet `address` (default: made from the serial)")
+	f.boardFlags(fs)
 	fs.StringVar(&f.iface, "interface", "", "bridge or Ethernet `interface` of the server's network")
 	fs.BoolVar(&f.standalone, "standalone", false, "make a network and a server for this boot alone")
 	fs.StringVar(&f.image, "image", "", "with --standalone: the `image` to boot, instead of what devices.yaml says")
@@ -76,71 +64,18 @@ or a command failed. 2: the command line was wrong. Needs root.`,
 	fs.BoolVar(&f.keep, "keep", false, "leave the board running until Ctrl-C or until it powers off (implies --qemu)")
 	fs.StringVar(&f.consoleLog, "console-log", "", "write what the board prints to `file`")
 	fs.StringVar(&f.serverLog, "server-log", "", "with --standalone: write the server's log to `file`")
-	fs.DurationVar(&f.timeout, "timeout", 0, "give up after this long (default 2m, with --qemu 10m)")
+	fs.DurationVar(&f.timeout, "timeout", 0, "give up after this long (default 2m, with --qemu or --boards 10m)")
+	_ = c.RegisterFlagCompletionFunc("model", cobra.FixedCompletions(modelNames(), cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 
-// check finds out what is wrong with the flags and fills in what they imply.
-func (f *simulateFlags) check() (fakepi.Board, error) {
-	f.qemu = f.qemu || f.interactive || f.keep || len(f.exec) > 0
-	if f.timeout == 0 {
-		if f.timeout = 2 * time.Minute; f.qemu {
-			f.timeout = 10 * time.Minute
-		}
-	}
-	switch {
-	case f.timeout < 0:
-		return fakepi.Board{}, ui.Usagef("--timeout %s is over before it begins: want more than 0", f.timeout)
-	case f.standalone && f.iface != "":
-		return fakepi.Board{}, ui.Usagef("--standalone makes a network of its own: leave out --interface")
-	case !f.standalone && f.iface == "":
-		return fakepi.Board{}, ui.Usage(errors.New("which network is the server on?"),
-			"name its bridge or interface with --interface, or use --standalone")
-	case !f.standalone && (f.image != "" || f.serverLog != ""):
-		return fakepi.Board{}, ui.Usagef("--image and --server-log go with --standalone: a running server decides by its devices.yaml")
-	case f.interactive && len(f.exec) > 0:
-		return fakepi.Board{}, ui.Usagef("use either --exec or --interactive")
-	case !f.qemu && f.consoleLog != "":
-		return fakepi.Board{}, ui.Usagef("--console-log goes with --qemu")
-	case f.serial == "" && f.image == "":
-		return fakepi.Board{}, ui.Usage(errors.New("which board?"), "name its serial with --serial, as in devices.yaml")
-	}
-	if f.serial == "" {
-		f.serial = standaloneSerial
-	}
-	if f.image != "" {
-		if _, err := imageref.Parse(f.image); err != nil {
-			return fakepi.Board{}, ui.Usage(err)
-		}
-	}
-	return f.board()
-}
-
-func (f *simulateFlags) board() (fakepi.Board, error) {
-	serial, err := device.ParseSerial(f.serial)
-	if err != nil {
-		return fakepi.Board{}, ui.Usage(err)
-	}
-	var mac device.MAC
-	if f.mac != "" {
-		if mac, err = device.ParseMAC(f.mac); err != nil {
-			return fakepi.Board{}, ui.Usage(err)
-		}
-	}
-	b, err := fakepi.NewBoard(f.model, serial, mac)
-	if err != nil {
-		return fakepi.Board{}, ui.Usage(err)
-	}
-	if f.qemu && b.Revision.Processor() != 2 {
-		return fakepi.Board{}, ui.Usage(fmt.Errorf("there is no emulator for a %s", b.Model.Title), "use --model 3b, or leave out --qemu")
-	}
-	return b, nil
-}
-
 func simulate(ctx context.Context, g *globals, f simulateFlags) error {
-	b, err := f.check()
+	boards, err := f.check()
 	if err != nil {
 		return err
+	}
+	if f.dryRun {
+		return dryRun(ctx, g, f, boards[0])
 	}
 	if os.Geteuid() != 0 {
 		return ui.Hint(errors.New("simulating a board needs root: it sends raw Ethernet frames"), "run it with sudo")
@@ -156,7 +91,10 @@ func simulate(ctx context.Context, g *globals, f simulateFlags) error {
 	if f.standalone && simnet.WorkDirInside(os.Getenv) == "" {
 		return enterStandalone(g)
 	}
-	s := &simulation{g: g, f: f, board: b, report: newReport(g, b)}
+	if len(boards) > 1 {
+		return simulateMany(ctx, g, f, boards)
+	}
+	s := &simulation{g: g, f: f, board: boards[0], report: newReport(g, boards[0])}
 	return s.report.finish(s.run(ctx))
 }
 
@@ -178,7 +116,7 @@ type simulation struct {
 func (s *simulation) run(ctx context.Context) error {
 	iface := s.f.iface
 	if s.f.standalone {
-		alone, err := startStandalone(ctx, s.g, s.f, s.board)
+		alone, err := startStandalone(ctx, s.g, s.f, []fakepi.Board{s.board})
 		if err != nil {
 			return err
 		}
@@ -203,7 +141,9 @@ func (s *simulation) run(ctx context.Context) error {
 	if isTap {
 		s.report.note("the board's network card is %s on %s", tap.Name(), iface)
 	}
-	res, err := fakepi.Run(timed, s.board, fakepi.Options{Link: link, Observe: s.report.event})
+	opt := s.f.options(link, s.board)
+	opt.Observe = s.report.event
+	res, err := fakepi.Run(timed, s.board, opt)
 	s.report.fetched(res, err)
 	if err != nil || !s.f.qemu {
 		return err

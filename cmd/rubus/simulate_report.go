@@ -49,7 +49,7 @@ type report struct {
 
 type fileReport struct {
 	Name   string `json:"name"`
-	Size   int    `json:"size"`
+	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"`
 }
 
@@ -179,7 +179,7 @@ func (r *report) fetched(res *fakepi.Result, err error) {
 	b.WriteString("the board would run\n")
 	for _, f := range append([]*fileReport{r.Kernel, r.Initramfs, r.DTB}, r.Overlays...) {
 		if f != nil {
-			fmt.Fprintf(&b, "  %-44s %11s bytes  sha256 %.12s\n", f.Name, thousands(int64(f.Size)), f.SHA256)
+			fmt.Fprintf(&b, "  %-44s %11s bytes  sha256 %.12s\n", f.Name, thousands(f.Size), f.SHA256)
 		}
 	}
 	fmt.Fprintf(&b, "with\n  %s\n", r.Cmdline)
@@ -191,7 +191,7 @@ func summary(f fakepi.File) *fileReport {
 		return nil
 	}
 	sum := sha256.Sum256(f.Data)
-	return &fileReport{f.Name, len(f.Data), hex.EncodeToString(sum[:])}
+	return &fileReport{f.Name, f.Size, hex.EncodeToString(sum[:])}
 }
 
 // additions tells what the emulator adds to what was fetched.

@@ -30,6 +30,8 @@ const (
 	standaloneRouter = "10.77.0.254/24"
 	standaloneFirst  = "10.77.0.100"
 	standaloneLast   = "10.77.0.199"
+	// standaloneAddresses is how many boards that is.
+	standaloneAddresses = 100
 )
 
 // serveWait bounds the start of the server.
@@ -77,7 +79,7 @@ func enterStandalone(g *globals) (err error) {
 }
 
 // startStandalone makes the network and returns when the server is ready.
-func startStandalone(ctx context.Context, g *globals, f simulateFlags, b fakepi.Board) (_ *standalone, err error) {
+func startStandalone(ctx context.Context, g *globals, f simulateFlags, boards []fakepi.Board) (_ *standalone, err error) {
 	a := &standalone{
 		bridge: standaloneBridge, dir: simnet.WorkDirInside(os.Getenv),
 		done: make(chan struct{}), log: &tailLog{},
@@ -97,7 +99,7 @@ func startStandalone(ctx context.Context, g *globals, f simulateFlags, b fakepi.
 	if err := a.startRouter(); err != nil {
 		return nil, err
 	}
-	args, err := a.prepareState(g, f, b)
+	args, err := a.prepareState(g, f, boards)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +135,7 @@ func (a *standalone) startRouter() error {
 
 // prepareState makes a state directory that has the images of the real one and
 // nothing else of it, and returns the server's flags.
-func (a *standalone) prepareState(g *globals, f simulateFlags, b fakepi.Board) ([]string, error) {
+func (a *standalone) prepareState(g *globals, f simulateFlags, boards []fakepi.Board) ([]string, error) {
 	state, err := g.stateDir()
 	if err != nil {
 		return nil, err
@@ -149,7 +151,10 @@ func (a *standalone) prepareState(g *globals, f simulateFlags, b fakepi.Board) (
 	devices := g.DevicesFile
 	if f.image != "" {
 		devices = filepath.Join(a.dir, "devices.yaml")
-		text := fmt.Sprintf("version: 1\ndevices:\n  - serial: %q\n    mac: %q\n    image: %q\n", b.Serial, b.MAC, f.image)
+		text := "version: 1\ndevices:\n"
+		for _, b := range boards {
+			text += fmt.Sprintf("  - serial: %q\n    mac: %q\n    image: %q\n", b.Serial, b.MAC, f.image)
+		}
 		if err := os.WriteFile(devices, []byte(text), 0o600); err != nil {
 			return nil, fmt.Errorf("writing devices.yaml: %w", err)
 		}
