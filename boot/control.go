@@ -91,9 +91,9 @@ func (f *Fleet) Uppers(ctx context.Context, serial device.Serial) ([]UpperInfo, 
 	return out, nil
 }
 
-// Reset deletes a board's uppers, so that its next boot starts from its image
-// as tagged then. It is refused while the board is up or may be, unless forced;
-// then the board is cut off first.
+// Reset sets a board's uppers aside, as snapshots that go after Options.KeepAside, so
+// that its next boot starts from its image as tagged then. It is refused while the
+// board is up or may be, unless forced; then the board is cut off first.
 func (f *Fleet) Reset(ctx context.Context, serial device.Serial, force bool) error {
 	b := f.known(serial)
 	if b == nil {
@@ -106,29 +106,12 @@ func (f *Fleet) Reset(ctx context.Context, serial device.Serial, force bool) err
 	if !force && !f.isDown(ctx, b) {
 		return fmt.Errorf("board %s: %w, or nobody can tell", serial, ErrUp)
 	}
-	if err := f.cutOff(b); err != nil {
+	if err := b.usable(); err != nil {
 		return err
 	}
-	rec := b.record()
-	// Also those that an interrupted reset left.
-	ids, err := f.uppers(serial).List()
-	if err != nil {
-		return err
-	}
-	for _, id := range ids {
-		rec.LastSlot = max(rec.LastSlot, id.N())
-	}
-	rec.Slots = nil
-	if err := f.store(b, rec); err != nil {
-		return err
-	}
-	var errs []error
-	for _, id := range ids {
-		err := f.uppers(serial).Remove(ctx, id)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
+	if err := f.setAside(ctx, b, b.record(), "before a reset", nil); err != nil {
+		return fmt.Errorf("resetting board %s: %w", serial, err)
 	}
 	f.log.Info("board reset", "serial", serial, "forced", force)
-	return errors.Join(errs...)
+	return nil
 }

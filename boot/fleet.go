@@ -36,6 +36,9 @@ type Exporter interface {
 	Publish(e nfsexport.Export) error
 	// Withdraw ends an export; when it returns, nothing of it is open.
 	Withdraw(id nfsexport.ID) error
+	// Hold makes the calls that change an export's files wait, without an error
+	// for the board's programs, until release is called. When it returns none is running.
+	Hold(ctx context.Context, id nfsexport.ID) (release func(), err error)
 	// Doubt says whether exports may be missing that boards have handles of.
 	Doubt(on bool)
 }
@@ -71,6 +74,12 @@ type Options struct {
 	Limits     Limits
 	// MaxUnknown bounds the unknown boards that are remembered.
 	MaxUnknown int
+	// KeepAside is how long writes that were set aside, by a reset for one, are
+	// kept; 0: 30 days.
+	KeepAside time.Duration
+	// Step, when not nil, is called within changes of a board's state, where a crash
+	// must do no harm.
+	Step func(string)
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 	// Observe, when not nil, is told what happens to boards. It must not block.
@@ -124,6 +133,9 @@ func New(opt Options) *Fleet {
 	}
 	if opt.MaxUnknown == 0 {
 		opt.MaxUnknown = 2048
+	}
+	if opt.KeepAside == 0 {
+		opt.KeepAside = 30 * 24 * time.Hour
 	}
 	if opt.Logger == nil {
 		opt.Logger = slog.New(slog.DiscardHandler)

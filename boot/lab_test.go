@@ -94,6 +94,8 @@ type exporter struct {
 	// failReady is how many publications as Ready fail.
 	failReady int
 	doubt     bool
+	// held and released count holds.
+	held, released int
 }
 
 func (e *exporter) Doubt(on bool) {
@@ -124,6 +126,17 @@ func (e *exporter) Withdraw(id nfsexport.ID) error {
 	defer e.mu.Unlock()
 	delete(e.now, id)
 	return nil
+}
+
+func (e *exporter) Hold(context.Context, nfsexport.ID) (func(), error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.held++
+	return func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.released++
+	}, nil
 }
 
 func (e *exporter) get(id nfsexport.ID) (nfsexport.Export, bool) {

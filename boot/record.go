@@ -240,6 +240,15 @@ func Uses(state string) ([]images.Use, error) {
 				Who: fmt.Sprintf("board %s (%s root)", s, strings.ToLower(string(slot.State))),
 			})
 		}
+		snapshots, err := loadSnapshots(state, s)
+		if err != nil {
+			return nil, err
+		}
+		for _, snap := range snapshots {
+			uses = append(uses, images.Use{
+				Ref: snap.Image, Layers: slices.Clone(snap.Base.Digests), Who: fmt.Sprintf("board %s (snapshot %d)", s, snap.N),
+			})
+		}
 	}
 	return uses, nil
 }

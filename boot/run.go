@@ -3,6 +3,8 @@ package boot
 import (
 	"context"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"time"
 
 	"rubus/config/device"
@@ -16,16 +18,31 @@ const tick = 5 * time.Second
 // proves boards down, gives up roots that are quiet, and lets go of boards
 // whose entry is gone. It unmounts nothing when it ends.
 func (f *Fleet) Run(ctx context.Context) error {
+	if f.Sweep(ctx) != nil {
+		return nil
+	}
+	return f.lookAfter(ctx)
+}
+
+// Sweep ends what a crash left half done; what cannot be, is in the log. Its
+// error is that of ctx.
+func (f *Fleet) Sweep(ctx context.Context) error {
 	for _, b := range f.all() {
-		if b.lock(ctx) != nil {
-			return nil
+		if err := b.lock(ctx); err != nil {
+			return err
 		}
 		if err := f.sweep(ctx, b); err != nil {
 			f.log.Warn("a board's leftovers cannot be removed", "serial", b.serial, "err", err)
 		}
 		b.unlock()
 	}
+	return nil
+}
+
+// lookAfter is what Run does when all is swept.
+func (f *Fleet) lookAfter(ctx context.Context) error {
 	t := time.NewTicker(tick)
+	var expired time.Time
 	defer t.Stop()
 	for {
 		select {
@@ -33,7 +50,18 @@ func (f *Fleet) Run(ctx context.Context) error {
 			return nil
 		case <-t.C:
 			f.LookAfter(ctx)
+			if now := f.opt.Now(); now.Sub(expired) >= time.Hour {
+				expired = now
+				f.Expire(ctx)
+			}
 		}
+	}
+}
+
+// Expire removes snapshots whose time is over.
+func (f *Fleet) Expire(ctx context.Context) {
+	for _, b := range f.all() {
+		f.expire(ctx, b)
 	}
 }
 
@@ -84,7 +112,7 @@ func (f *Fleet) forget() {
 	now := f.opt.Now()
 	for _, b := range f.all() {
 		b.mu.Lock()
-		idle := len(b.rec.Slots) == 0 && b.broken == nil && now.Sub(later(b.made, later(b.ev.DHCP, b.ev.TFTP))) > 30*time.Minute
+		idle := len(b.rec.Slots) == 0 && !f.hasSnapshots(b.serial) && b.broken == nil && now.Sub(later(b.made, later(b.ev.DHCP, b.ev.TFTP))) > 30*time.Minute
 		b.mu.Unlock()
 		if !idle || !b.tryLock() {
 			continue
@@ -320,8 +348,19 @@ func (f *Fleet) sweep(ctx context.Context, b *board) error {
 	for _, s := range b.slots() {
 		known[s.upperID()] = true
 	}
+	if err := f.snapshotDirs(b.serial).Sweep(ctx); err != nil {
+		return err
+	}
 	for _, id := range ids {
-		if !known[id] {
+		if known[id] {
+			_ = os.Remove(filepath.Join(u.Path(id), unrecorded))
+			continue
+		}
+		done, err := f.finish(ctx, b.serial, id)
+		if err != nil {
+			return err
+		}
+		if !done {
 			f.log.Warn("an upper that device.json does not name is left alone", "serial", b.serial, "upper", u.Path(id))
 		}
 	}

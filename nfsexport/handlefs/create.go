@@ -12,7 +12,7 @@ import (
 // and locked, its attributes are taken before and after, the new object's
 // handle and attributes are filled in and all of it is brought to disk.
 func (fs *FS) making(c *nfs3.Call, dir []byte, name string, n *nfs3.New, f func(o *op) nfs3.Status) nfs3.Status {
-	o, st := fs.begin(c, dir)
+	o, st := fs.beginChange(c, dir)
 	if st != nfs3.OK {
 		return st
 	}

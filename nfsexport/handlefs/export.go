@@ -24,6 +24,7 @@ type export struct {
 	root  *root // nil: Preparing
 	lost  *atomic.Uint64
 	space *space
+	gate  *gate
 }
 
 // root is the open mount of one export.
@@ -74,7 +75,7 @@ func (fs *FS) Publish(x nfsexport.Export) error {
 	if x.Activity == nil {
 		return fmt.Errorf("publishing export %s: it has no Activity", x.ID)
 	}
-	e := &export{Export: x, lost: new(atomic.Uint64), space: new(space)}
+	e := &export{Export: x, lost: new(atomic.Uint64), space: new(space), gate: newGate()}
 	if x.State == nfsexport.Ready {
 		r, err := openRoot(x.ID, x.Dir, x.Upper)
 		if err != nil {
@@ -86,7 +87,7 @@ func (fs *FS) Publish(x nfsexport.Export) error {
 	fs.mu.Lock()
 	old := (*fs.table.Load())[x.ID]
 	if old != nil {
-		e.lost, e.space = old.lost, old.space
+		e.lost, e.space, e.gate = old.lost, old.space, old.gate
 		if e.root != nil {
 			e.root.lost = e.lost
 		}

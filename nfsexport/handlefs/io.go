@@ -75,7 +75,7 @@ func (o *op) noteInit(off uint64) {
 // Write implements nfs3.FS. The owner may always write: a program that creates a
 // file with mode 0444 writes to it through the descriptor it got.
 func (fs *FS) Write(c *nfs3.Call, fh []byte, off uint64, data []byte, how nfs3.Stable, w *nfs3.Wcc) (n int, done nfs3.Stable, st nfs3.Status) {
-	o, st := fs.begin(c, fh)
+	o, st := fs.beginChange(c, fh)
 	if st != nfs3.OK {
 		return 0, how, st
 	}

@@ -24,6 +24,8 @@ type op struct {
 	k    key
 
 	large bool // holds a large listing, see claim
+	// changing: the call went in by the export's gate.
+	changing bool
 }
 
 // begin checks a handle and who uses it, and opens its object. Without OK there
@@ -41,6 +43,10 @@ func (fs *FS) begin(c *nfs3.Call, fh []byte) (*op, nfs3.Status) {
 
 func (o *op) end() {
 	fs := o.fs
+	if o.changing {
+		o.exp.gate.leave()
+		o.changing = false
+	}
 	if o.obj != nil {
 		fs.cache.release(o.obj)
 	}

@@ -19,7 +19,7 @@ func (fs *FS) Rmdir(c *nfs3.Call, dir []byte, name string, w *nfs3.Wcc) nfs3.Sta
 }
 
 func (fs *FS) unlink(c *nfs3.Call, dir []byte, name string, flags int, w *nfs3.Wcc) nfs3.Status {
-	o, st := fs.begin(c, dir)
+	o, st := fs.beginChange(c, dir)
 	if st != nfs3.OK {
 		return st
 	}
@@ -59,7 +59,7 @@ func (o *op) unlinkName(flags int) unix.Errno {
 
 // Rename implements nfs3.FS.
 func (fs *FS) Rename(c *nfs3.Call, from []byte, fromName string, to []byte, toName string, wFrom, wTo *nfs3.Wcc) nfs3.Status {
-	o, st := fs.begin(c, from)
+	o, st := fs.beginChange(c, from)
 	if st != nfs3.OK {
 		return st
 	}
@@ -134,7 +134,7 @@ func lockBoth(a, b *object) (unlock func()) {
 // is allowed (fs.protected_hardlinks) is for the client's kernel to say, and this
 // host's setting must not speak for it.
 func (fs *FS) Link(c *nfs3.Call, fh, dir []byte, name string, a *nfs3.PostAttr, w *nfs3.Wcc) nfs3.Status {
-	o, st := fs.begin(c, fh)
+	o, st := fs.beginChange(c, fh)
 	if st != nfs3.OK {
 		return st
 	}

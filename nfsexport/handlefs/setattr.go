@@ -14,7 +14,7 @@ const keepID = ^uint32(0)
 
 // SetAttr implements nfs3.FS.
 func (fs *FS) SetAttr(c *nfs3.Call, fh []byte, s *nfs3.SetAttr, guard *nfs3.Time, w *nfs3.Wcc) nfs3.Status {
-	o, st := fs.begin(c, fh)
+	o, st := fs.beginChange(c, fh)
 	if st != nfs3.OK {
 		return st
 	}

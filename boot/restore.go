@@ -1,0 +1,229 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"rubus/config/device"
+	"rubus/images/upper"
+	"rubus/overlay"
+)
+
+// Restore makes a snapshot the board's root from its next boot on: as a new upper
+// with an export of its own, so that handles of the former are refused. What
+// the board has now is set aside as a snapshot. It is refused while the board is up or may be. It
+// blocks while it copies.
+func (f *Fleet) Restore(ctx context.Context, serial device.Serial, n int, progress func(upper.Size)) error {
+	b := f.known(serial)
+	if b == nil {
+		return fmt.Errorf("board %s: %w", serial, ErrNotFound)
+	}
+	if err := b.lock(ctx); err != nil {
+		return err
+	}
+	defer b.unlock()
+	if err := f.mayReplace(ctx, b); err != nil {
+		return err
+	}
+	from := pathsOf(f.opt.State, serial).snapshot(n)
+	s, err := readSnapshot(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("snapshot %d of board %s: %w", n, serial, ErrNotFound)
+	}
+	if err != nil {
+		return fmt.Errorf("snapshot %d of board %s: %w", n, serial, err)
+	}
+	dirs := f.layerDirs(s.Base.Digests)
+	base, err := overlay.BaseOf(s.Base.Digests, dirs)
+	if err == nil && s.SetAside {
+		// Its index names the very objects of its layers.
+		err = s.Base.Matches(base)
+	}
+	if err != nil {
+		return fmt.Errorf("snapshot %d of board %s, over %s: %w", n, serial, s.Image, err)
+	}
+	err = f.replaceWith(ctx, b, Slot{Image: s.Image, Base: base, Boot: s.Boot}, fmt.Sprintf("before snapshot %d was restored", n), func(to string) error {
+		_, err := upper.Copy(ctx, dirs, from, to, progress)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("restoring snapshot %d of board %s: %w", n, serial, err)
+	}
+	f.log.Info("snapshot restored", "serial", serial, "snapshot", n)
+	return nil
+}
+
+// mayReplace says whether the writes of a board may be exchanged now. The caller holds work.
+func (f *Fleet) mayReplace(ctx context.Context, b *board) error {
+	if err := b.usable(); err != nil {
+		return err
+	}
+	if dev := f.wanted(b.serial); dev != nil && dev.Ephemeral {
+		return fmt.Errorf("board %s is ephemeral: each of its boots starts from its image: %w", b.serial, ErrRefused)
+	}
+	if !f.isDown(ctx, b) {
+		return fmt.Errorf("board %s: %w, or nobody can tell", b.serial, ErrUp)
+	}
+	return nil
+}
+
+func (f *Fleet) layerDirs(digests []string) []string {
+	dirs := make([]string, len(digests))
+	for i, d := range digests {
+		dirs[i] = f.opt.Store.LayerDir(d)
+	}
+	return dirs
+}
+
+// unrecorded, beside a new upper, says that no record has named it yet: a crash may
+// have come between.
+const unrecorded = "unrecorded"
+
+// replaceWith makes a new upper, filled by fill, the one the board boots with, and
+// sets aside what it had. The caller holds work and has proved the board down.
+func (f *Fleet) replaceWith(ctx context.Context, b *board, s Slot, note string, fill func(to string) error) error {
+	rec := b.record()
+	if err := f.countUppers(b, &rec); err != nil {
+		return err
+	}
+	rec.LastSlot++
+	s.N, s.State, s.Export, s.Made = rec.LastSlot, SlotParked, newExportID(), f.opt.Now()
+	_, err := f.uppers(b.serial).Build(ctx, s.Base, s.N, func(to string) error {
+		if err := fill(to); err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(filepath.Dir(to), unrecorded), nil, 0o600)
+	})
+	if err != nil {
+		return err
+	}
+	f.step(stepBuilt)
+	return f.setAside(ctx, b, rec, note, &s)
+}
+
+// setAside makes snapshots of a board's uppers, which then has the slot next alone, or
+// none. Each upper is marked first, then the record is written, then they are moved: a
+// crash before the record leaves all as it was, one after it is finished by sweep.
+func (f *Fleet) setAside(ctx context.Context, b *board, rec Record, note string, next *Slot) error {
+	if err := f.cutOff(b); err != nil {
+		return err
+	}
+	rec.Up = false
+	ids, err := f.uppers(b.serial).List()
+	if err != nil {
+		return err
+	}
+	rec.LastSlot = max(rec.LastSlot, b.record().LastSlot)
+	var keep []overlay.UpperID
+	for _, id := range ids {
+		rec.LastSlot = max(rec.LastSlot, id.N())
+		s := slotNamed(rec.Slots, id)
+		if s == nil || s.Ephemeral {
+			continue
+		}
+		if isEmpty, err := f.upperEmpty(b, *s); err != nil || isEmpty {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if err := f.mark(ctx, b, *s, note); err != nil {
+			return err
+		}
+		keep = append(keep, id)
+	}
+	f.step(stepIntended)
+	rec.Slots = nil
+	if next != nil {
+		rec.Slots = []Slot{*next}
+	}
+	if err := f.store(b, rec); err != nil {
+		return err
+	}
+	f.step(stepRecorded)
+	if next != nil {
+		_ = os.Remove(filepath.Join(f.uppers(b.serial).Path(next.upperID()), unrecorded)) // sweep does it, else
+	}
+	var errs []error
+	for _, id := range ids {
+		switch {
+		case slices.Contains(keep, id):
+			errs = append(errs, f.keepMarked(b.serial, id))
+			f.step(stepMoved)
+		case next != nil && id == next.upperID():
+		default:
+			if err := f.uppers(b.serial).Remove(ctx, id); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func slotNamed(slots []Slot, id overlay.UpperID) *Slot {
+	for i := range slots {
+		if slots[i].upperID() == id {
+			return &slots[i]
+		}
+	}
+	return nil
+}
+
+// mark writes into the directory of an upper what snapshot it is to become.
+func (f *Fleet) mark(ctx context.Context, b *board, s Slot, note string) error {
+	u, err := f.uppers(b.serial).Usage(ctx, s.upperID())
+	if err != nil {
+		return err
+	}
+	n, err := f.nextSnapshot(b.serial)
+	if err != nil {
+		return err
+	}
+	now := f.opt.Now().UTC()
+	snap := Snapshot{
+		N: n, Made: now, Note: note, Image: s.Image, Base: s.Base, Boot: s.Boot, Bytes: u.Bytes, Files: u.Files,
+		SetAside: true, Expires: now.Add(f.opt.KeepAside),
+	}
+	if err := writeSnapshot(f.uppers(b.serial).Path(s.upperID()), snap); err != nil {
+		return fmt.Errorf("marking upper %q: %w", s.upperID(), err)
+	}
+	return nil
+}
+
+// keepMarked moves an upper that mark has marked to its place among the snapshots.
+func (f *Fleet) keepMarked(serial device.Serial, id overlay.UpperID) error {
+	s, err := readSnapshot(f.uppers(serial).Path(id))
+	if err != nil {
+		return err
+	}
+	if s.N < 1 {
+		return fmt.Errorf("upper %q is marked as snapshot %d", id, s.N)
+	}
+	return f.uppers(serial).Give(id, pathsOf(f.opt.State, serial).snapshot(s.N))
+}
+
+// finish ends what a crash left of a change with an upper that no slot names: one
+// that was marked goes to the snapshots, and a new one that never came into use away.
+func (f *Fleet) finish(ctx context.Context, serial device.Serial, id overlay.UpperID) (done bool, err error) {
+	dir := f.uppers(serial).Path(id)
+	for _, c := range []struct {
+		file string
+		do   func() error
+	}{
+		{snapshotFile, func() error { return f.keepMarked(serial, id) }},
+		{unrecorded, func() error { return f.uppers(serial).Remove(ctx, id) }},
+	} {
+		switch _, err := os.Lstat(filepath.Join(dir, c.file)); {
+		case err == nil:
+			return true, c.do()
+		case !errors.Is(err, fs.ErrNotExist):
+			return false, err
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,223 @@
+package boot_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"rubus/boot"
+	"rubus/nfsexport"
+)
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (l *lab) put(x nfsexport.Export, name, text string) {
+	l.Helper()
+	must(l.T, os.WriteFile(filepath.Join(x.Dir, name), []byte(text), 0o644))
+}
+
+func (l *lab) read(x nfsexport.Export, name string) string {
+	l.Helper()
+	b, err := os.ReadFile(filepath.Join(x.Dir, name))
+	if errors.Is(err, os.ErrNotExist) {
+		return "(none)"
+	}
+	must(l.T, err)
+	return string(b)
+}
+
+func (l *lab) snapshots() (out []string) {
+	l.Helper()
+	all, err := l.fleet.Snapshots(serialA)
+	must(l.T, err)
+	for _, s := range all {
+		out = append(out, fmt.Sprintf("%d %s", s.N, s.Note))
+	}
+	return out
+}
+
+// litter names what a crash left behind.
+func (l *lab) litter() (out []string) {
+	l.Helper()
+	for _, pattern := range []string{"uppers/.*", "snapshots/.*", "uppers/*/unrecorded"} {
+		found, err := filepath.Glob(filepath.Join(l.opt.State, "devices", serialA.String(), pattern))
+		must(l.T, err)
+		out = append(out, found...)
+	}
+	return out
+}
+
+// TestSnapshotAndRestore goes back and forth between states of a board, twice.
+func TestSnapshotAndRestore(t *testing.T) {
+	l := newLab(t)
+	if _, err := l.fleet.Snapshot(t.Context(), serialA, "", nil); !errors.Is(err, boot.ErrNotFound) {
+		t.Errorf("a snapshot of a board that was never seen: %v", err)
+	}
+	x := l.boots(serialA, macA, addrA)
+	if _, err := l.fleet.Snapshot(t.Context(), serialA, "", nil); !errors.Is(err, boot.ErrNotFound) {
+		t.Errorf("a snapshot of nothing: %v", err)
+	}
+	l.put(x, "etc/golden", "first")
+	l.put(x, "mine", "first")
+	// On a running board: its writes are held for the copy.
+	s, err := l.fleet.Snapshot(t.Context(), serialA, "the first", nil)
+	must(t, err)
+	if s.N != 1 || s.Files == 0 || s.Bytes != 10 || s.Image.String() != "lab@1" || l.exp.held != 1 || l.exp.released != 1 {
+		t.Errorf("snapshot %+v; held %d times, released %d times", s, l.exp.held, l.exp.released)
+	}
+	l.put(x, "mine", "second")
+	must(t, os.Remove(filepath.Join(x.Dir, "etc/golden")))
+	x.Activity.LastCall.Store(l.clock.now().UnixNano())
+	if err := l.fleet.Restore(t.Context(), serialA, 1, nil); !errors.Is(err, boot.ErrUp) {
+		t.Errorf("restored under a running board: %v", err)
+	}
+	for round := range 2 {
+		old := x.ID
+		must(t, l.fleet.Stop(t.Context(), serialA))
+		must(t, l.fleet.Restore(t.Context(), serialA, 1, nil))
+		x = l.boots(serialA, macA, addrA)
+		if l.read(x, "mine") != "first" || l.read(x, "etc/golden") != "first" {
+			t.Errorf("round %d: restored %q and %q", round, l.read(x, "mine"), l.read(x, "etc/golden"))
+		}
+		if x.ID == old {
+			t.Error("the former root's handles are good for the restored one")
+		}
+		must(t, l.fleet.Stop(t.Context(), serialA))
+		// What it had before came to be a snapshot: back to it.
+		all := l.snapshots()
+		want := 2 + 2*round
+		if len(all) != want || all[want-1] != fmt.Sprintf("%d before snapshot 1 was restored", want) {
+			t.Fatalf("snapshots %q", all)
+		}
+		must(t, l.fleet.Restore(t.Context(), serialA, want, nil))
+		x = l.boots(serialA, macA, addrA)
+		if l.read(x, "mine") != "second" || l.read(x, "etc/golden") != "(none)" {
+			t.Errorf("round %d: went back to %q and %q", round, l.read(x, "mine"), l.read(x, "etc/golden"))
+		}
+	}
+	if err := l.fleet.Restore(t.Context(), serialA, 99, nil); !errors.Is(err, boot.ErrUp) && !errors.Is(err, boot.ErrNotFound) {
+		t.Errorf("restored what is not there: %v", err)
+	}
+	uses, err := boot.Uses(l.opt.State)
+	must(t, err)
+	if n := len(uses); n != 6 {
+		t.Errorf("%d uses of images, want one root and five snapshots", n)
+	}
+	must(t, l.fleet.RemoveSnapshot(t.Context(), serialA, 1))
+	if err := l.fleet.RemoveSnapshot(t.Context(), serialA, 1); !errors.Is(err, boot.ErrNotFound) {
+		t.Errorf("removed twice: %v", err)
+	}
+	if s, err := l.fleet.Snapshot(t.Context(), serialA, "", nil); err != nil || s.N != 6 {
+		t.Errorf("the next snapshot is %d (%v)", s.N, err)
+	}
+}
+
+// TestResetIsUndone: a reset keeps what it takes away, for a time.
+func TestResetIsUndone(t *testing.T) {
+	l := newLab(t)
+	x := l.boots(serialA, macA, addrA)
+	l.put(x, "mine", "precious")
+	for range 2 {
+		must(t, l.fleet.Stop(t.Context(), serialA))
+		must(t, l.fleet.Reset(t.Context(), serialA, false))
+		x = l.boots(serialA, macA, addrA)
+		if l.read(x, "mine") != "(none)" || l.golden(x) != "one" {
+			t.Error("a reset board does not start from its image")
+		}
+		must(t, l.fleet.Stop(t.Context(), serialA))
+		all, err := l.fleet.Snapshots(serialA)
+		must(t, err)
+		must(t, l.fleet.Restore(t.Context(), serialA, all[len(all)-1].N, nil))
+		x = l.boots(serialA, macA, addrA)
+		if l.read(x, "mine") != "precious" {
+			t.Error("what a reset took away did not come back")
+		}
+	}
+	if n := len(l.snapshots()); n != 2 {
+		t.Fatalf("%d snapshots; a root that was never written to is none", n)
+	}
+	l.clock.add(29 * 24 * time.Hour)
+	l.fleet.Expire(t.Context())
+	if n := len(l.snapshots()); n != 2 {
+		t.Errorf("%d snapshots after 29 days", n)
+	}
+	l.clock.add(2 * 24 * time.Hour)
+	l.fleet.Expire(t.Context())
+	if n := len(l.snapshots()); n != 0 {
+		t.Errorf("%d snapshots after 31 days", n)
+	}
+}
+
+// TestStateKilledAtEveryStep ends the daemon at each step of what changes a board's
+// state: after a restart the board has what it had, or what was asked for.
+func TestStateKilledAtEveryStep(t *testing.T) {
+	for name, c := range map[string]struct {
+		do    func(*lab) error
+		after string // what /mine says when it was done
+		steps int
+	}{
+		"snapshot": {func(l *lab) error {
+			_, err := l.fleet.Snapshot(l.Context(), serialA, "two", nil)
+			return err
+		}, "second", 1},
+		"reset":   {func(l *lab) error { return l.fleet.Reset(l.Context(), serialA, false) }, "(none)", 3},
+		"restore": {func(l *lab) error { return l.fleet.Restore(l.Context(), serialA, 1, nil) }, "first", 4},
+	} {
+		for kill := range c.steps + 1 {
+			t.Run(fmt.Sprintf("%s/%d", name, kill), func(t *testing.T) {
+				l := newLab(t)
+				x := l.boots(serialA, macA, addrA)
+				l.put(x, "mine", "first")
+				if _, err := l.fleet.Snapshot(t.Context(), serialA, "one", nil); err != nil {
+					t.Fatal(err)
+				}
+				l.put(x, "mine", "second")
+				must(t, l.fleet.Stop(t.Context(), serialA))
+				n, last := 0, ""
+				l.opt.Step = func(step string) {
+					if n++; n > kill {
+						last = step
+						runtime.Goexit() // dead: nothing more is done to the disk
+					}
+				}
+				l.restart()
+				done := make(chan error, 1)
+				go func() {
+					defer close(done)
+					done <- c.do(l)
+				}()
+				if err, whole := <-done; err != nil || whole != (kill == c.steps) {
+					t.Fatalf("ended after %d steps, whole: %v, %v", n, whole, err)
+				}
+				l.opt.Step = nil
+				l.restart()
+				must(t, l.fleet.Sweep(t.Context()))
+				x = l.boots(serialA, macA, addrA)
+				got := l.read(x, "mine")
+				if got != "second" && got != c.after || last == "" && got != c.after {
+					t.Errorf("killed at %q: /mine is %q", last, got)
+				}
+				if litter := l.litter(); len(litter) > 0 {
+					t.Errorf("killed at %q: left behind %q", last, litter)
+				}
+				// What the board had is there: under it, or as a snapshot.
+				if got != "second" && !slices.ContainsFunc(l.snapshots(), func(s string) bool { return strings.HasPrefix(s, "2 before") }) {
+					t.Errorf("killed at %q: the board's writes are in none of %q", last, l.snapshots())
+				}
+				must(t, l.fleet.Stop(t.Context(), serialA))
+				must(t, c.do(l)) // and again, whole
+			})
+		}
+	}
+}
