@@ -18,6 +18,7 @@ type job struct {
 // wait is what slows down a client that sends more than it may: it is not read
 // from. dispatch gives false when the connection is to end.
 func (c *conn) dispatch(ctx context.Context, p *program, plan Plan, record []byte, owned *buffer) bool {
+	c.throttle(c.s.limits.Queue)
 	c.waitJobs(c.s.limits.CallsPerConn)
 	if !c.slot(ctx) {
 		c.s.pool.put(owned)

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -225,6 +226,51 @@ func TestBytes(t *testing.T) {
 		t.Error("bytes are still charged")
 	} else {
 		s.bytes.Release(int64(s.pool.largeSize))
+	}
+}
+
+// TestSlowReader: who asks and does not read is not asked for more, whatever the
+// size of the replies, and gets them all when he reads.
+func TestSlowReader(t *testing.T) {
+	const size, queue, most = 60000, 1 << 20, 8
+	var answered atomic.Int64
+	s, addr := start(t, Config{
+		Programs: []Program{newFake()}, Observe: func(Event) { answered.Add(1) },
+		Limits: Limits{Queue: queue, CallsPerConn: most},
+	})
+	const calls = 1000 // more than the kernel's buffers hold
+	c := dial(t, addr)
+	c.works()
+	for i := range uint32(calls) {
+		c.send(framed(message(i, procBig, size))...)
+	}
+	held := func() (queued, jobs int) {
+		for _, c := range s.peers.list() {
+			c.mu.Lock()
+			queued, jobs = c.queued, c.jobs
+			c.mu.Unlock()
+		}
+		return queued, jobs
+	}
+	for until := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		queued, jobs := held()
+		if limit := queue + (most+1)*(size+headRoom); queued > limit {
+			t.Fatalf("%d bytes wait for one who does not read, more than %d", queued, limit)
+		}
+		if queued > queue && jobs <= 1 { // one may be at the write
+			break
+		}
+		if time.Now().After(until) {
+			t.Fatalf("%d bytes wait, %d calls run", queued, jobs)
+		}
+	}
+	if n := answered.Load(); n >= calls {
+		t.Errorf("all %d calls were answered", n)
+	}
+	for range calls {
+		if r := c.reply(); r.Len() != 24+size {
+			t.Fatalf("a reply of %d bytes", r.Len())
+		}
 	}
 }
 
