@@ -22,7 +22,8 @@ func newDeviceCmd(g *globals) *cobra.Command {
 /proc/device-tree/serial-number says, or the board's name in devices.yaml.`,
 	}
 	c.AddCommand(
-		newDeviceListCmd(g), newDeviceShowCmd(g), newDeviceDiffCmd(g), newDeviceLogCmd(g),
+		newDeviceListCmd(g), newDeviceShowCmd(g), newDeviceDiffCmd(g),
+		newDeviceSnapshotCmd(g), newDeviceSnapshotsCmd(g), newDeviceRestoreCmd(g), newDeviceLogCmd(g),
 		newDeviceStopCmd(g), newDeviceResetCmd(g),
 		newDeviceAddCmd(g), newDeviceRemoveCmd(g),
 		newDeviceEnableCmd(g, true), newDeviceEnableCmd(g, false), newDeviceSetCmd(g),

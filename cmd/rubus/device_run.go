@@ -57,10 +57,11 @@ func newDeviceResetCmd(g *globals) *cobra.Command {
 	var yes, force bool
 	c := &cobra.Command{
 		Use:   "reset SERIAL",
-		Short: "Delete a board's writes, so that it starts from its image again",
-		Long: `Delete a board's writes, so that its next boot starts from its image as it is
-tagged then. What will be deleted is shown before you are asked. A board that
-is up, or may be, is refused; --force cuts it off first.`,
+		Short: "Take a board's writes away, so that it starts from its image again",
+		Long: `Take a board's writes away, so that its next boot starts from its image as it is
+tagged then. They become snapshots, which go after 30 days: "rubus device
+restore" brings them back. What will go is shown before you are asked. A board
+that is up, or may be, is refused; --force cuts it off first.`,
 		Args:              oneBoard,
 		ValidArgsFunction: g.completeDevices,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -81,14 +82,14 @@ is up, or may be, is refused; --force cuts it off first.`,
 				return err
 			}
 			if len(plan.Uppers) == 0 {
-				g.notef("%s has no writes to delete", boardName(b))
+				g.notef("%s has no writes", boardName(b))
 				return g.answer(plan)
 			}
 			showPlan(g, plan, time.Now())
 			if b.Up != "no" {
 				g.notef("%s is up (%s): it is cut off first", boardName(b), upText(b))
 			}
-			if err := g.confirm(fmt.Sprintf("delete all of this of %s?", boardName(b)), yes); err != nil {
+			if err := g.confirm(fmt.Sprintf("set all of this of %s aside?", boardName(b)), yes); err != nil {
 				return err
 			}
 			if err := d.Reset(c.Context(), serial, force); err != nil {

@@ -83,6 +83,7 @@ func makeBootloader(ts *testscript.TestScript, neg bool, args []string) {
 
 // scripted is a daemon for scripts: what it knows is a file.
 type scripted struct {
+	control.States // what no script asks for
 	world
 	mu    sync.Mutex
 	calls string
@@ -99,6 +100,8 @@ type world struct {
 	Reply  control.Reloaded
 	// BootLog is what is recorded of every board.
 	BootLog control.BootLog
+	// Snapshots are those of every board.
+	Snapshots []control.Snapshot
 }
 
 func startScripted(ts *testscript.TestScript, neg bool, args []string) {

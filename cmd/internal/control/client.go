@@ -83,22 +83,31 @@ func (c *Client) Did(ctx context.Context, verb string, what ...string) error {
 	return c.do(ctx, http.MethodPost, "did", deed{verb, what}, nil)
 }
 
-func (c *Client) do(ctx context.Context, method, path string, body, answer any) error {
+// send asks the daemon; the caller closes the body of the answer.
+func (c *Client) send(ctx context.Context, method, path string, body any) (*http.Response, error) {
 	var in io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
 		if err != nil {
-			return fmt.Errorf("asking the daemon: %w", err)
+			return nil, fmt.Errorf("asking the daemon: %w", err)
 		}
 		in = bytes.NewReader(b)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://rubus/v1/"+path, in)
 	if err != nil {
-		return fmt.Errorf("asking the daemon: %w", err)
+		return nil, fmt.Errorf("asking the daemon: %w", err)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return c.explain(err)
+		return nil, c.explain(err)
+	}
+	return resp, nil
+}
+
+func (c *Client) do(ctx context.Context, method, path string, body, answer any) error {
+	resp, err := c.send(ctx, method, path, body)
+	if err != nil {
+		return err
 	}
 	defer resp.Body.Close()
 	data := io.LimitReader(resp.Body, maxAnswer)

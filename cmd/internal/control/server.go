@@ -95,6 +95,7 @@ func (s *server) routes() http.Handler {
 		return s.d.Reload(ctx, body.Yes)
 	}))
 	m.HandleFunc("POST /v1/did", s.did)
+	s.stateRoutes(m)
 	return m
 }
 

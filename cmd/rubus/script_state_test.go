@@ -1,0 +1,26 @@
+package main
+
+import (
+	"context"
+
+	"rubus/cmd/internal/control"
+	"rubus/config/device"
+)
+
+func (d *scripted) Snapshots(context.Context, device.Serial) ([]control.Snapshot, error) {
+	return d.world.Snapshots, nil
+}
+
+func (d *scripted) Snapshot(_ context.Context, s device.Serial, note string, tell func(control.Progress)) (control.Snapshot, error) {
+	tell(control.Progress{Bytes: 1, Files: 1})
+	return d.world.Snapshots[0], d.do("snapshot", "snapshot %s %q", s, note)
+}
+
+func (d *scripted) Restore(_ context.Context, s device.Serial, n int, tell func(control.Progress)) error {
+	tell(control.Progress{Bytes: 1, Files: 1})
+	return d.do("restore", "restore %s %d", s, n)
+}
+
+func (d *scripted) RemoveSnapshot(_ context.Context, s device.Serial, n int) error {
+	return d.do("remove", "remove %s %d", s, n)
+}

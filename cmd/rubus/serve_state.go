@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+
+	"rubus/boot"
+	"rubus/cmd/internal/control"
+	"rubus/config/device"
+	"rubus/images/upper"
+)
+
+// Snapshots implements control.Daemon.
+func (d *controlled) Snapshots(_ context.Context, serial device.Serial) ([]control.Snapshot, error) {
+	all, err := d.fleet.Snapshots(serial)
+	if err != nil {
+		return nil, controlError(err)
+	}
+	out := []control.Snapshot{}
+	for _, s := range all {
+		out = append(out, snapshotOf(s))
+	}
+	return out, nil
+}
+
+func snapshotOf(s boot.Snapshot) control.Snapshot {
+	return control.Snapshot{N: s.N, Made: s.Made, Note: s.Note, Image: s.Image, Bytes: s.Bytes, Files: s.Files, Expires: s.Expires}
+}
+
+// Snapshot implements control.Daemon.
+func (d *controlled) Snapshot(ctx context.Context, serial device.Serial, note string, tell func(control.Progress)) (control.Snapshot, error) {
+	s, err := d.fleet.Snapshot(ctx, serial, note, telling(tell))
+	return snapshotOf(s), controlError(err)
+}
+
+// Restore implements control.Daemon.
+func (d *controlled) Restore(ctx context.Context, serial device.Serial, n int, tell func(control.Progress)) error {
+	return controlError(d.fleet.Restore(ctx, serial, n, telling(tell)))
+}
+
+// RemoveSnapshot implements control.Daemon.
+func (d *controlled) RemoveSnapshot(ctx context.Context, serial device.Serial, n int) error {
+	return controlError(d.fleet.RemoveSnapshot(ctx, serial, n))
+}
+
+func telling(tell func(control.Progress)) func(upper.Size) {
+	if tell == nil {
+		return nil
+	}
+	return upper.Paced(func(s upper.Size) { tell(control.Progress{Bytes: s.Bytes, Files: s.Files}) })
+}
