@@ -21,9 +21,9 @@ func newDeviceLogCmd(g *globals) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "log SERIAL",
 		Short: "Show what happened in a board's boot, and why it ended as it did",
-		Long: `Show what was heard and done in a board's latest boot, from its first DISCOVER to
-user space, and a verdict: one sentence on what became of it and what to do. The
-records of the last 20 boots are kept on disk.
+		Long: `Show what was heard and done in a board's latest boot, from its first DISCOVER
+to user space, and a verdict: one sentence on what became of it and what to do.
+The records of the last 20 boots are kept on disk.
 
 A file that is "not there, as on most boards" is none that anybody misses.`,
 		Example: `  rubus device log bench-01

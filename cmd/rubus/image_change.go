@@ -22,7 +22,7 @@ that have written to their root stay on the version they wrote over.`,
 		Example: `  rubus image tag lab lab@2
   rubus image tag lab 2`,
 		Args:              wantArgs,
-		ValidArgsFunction: g.completeRefs,
+		ValidArgsFunction: g.completeTag,
 		RunE: func(c *cobra.Command, args []string) error {
 			ref, err := parseTag(args[0], args[1])
 			if err != nil {

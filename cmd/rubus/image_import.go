@@ -31,7 +31,8 @@ Then NAME means the new version, and boards that follow it boot it next.`,
   rubus image import lab rootfs.tar.zst --message "kernel 6.12"
   ssh pi "sudo tar -C / --one-file-system -c ." | rubus image import lab -
   rubus image import lab extra.tar --base lab@3 --no-tag`,
-		Args: wantArgs,
+		Args:              wantArgs,
+		ValidArgsFunction: g.completeImport,
 		RunE: func(c *cobra.Command, args []string) error {
 			if r, err := imageref.Parse(args[0]); err != nil {
 				return ui.Usage(err)

@@ -65,7 +65,12 @@ or a command failed. 2: the command line was wrong. Needs root.`,
 	fs.StringVar(&f.consoleLog, "console-log", "", "write what the board prints to `file`")
 	fs.StringVar(&f.serverLog, "server-log", "", "with --standalone: write the server's log to `file`")
 	fs.DurationVar(&f.timeout, "timeout", 0, "give up after this long (default 2m, with --qemu or --boards 10m)")
-	_ = c.RegisterFlagCompletionFunc("model", cobra.FixedCompletions(modelNames(), cobra.ShellCompDirectiveNoFileComp))
+	c.ValidArgsFunction = cobra.NoFileCompletions
+	for flag, offer := range map[string]cobra.CompletionFunc{
+		"model": completeModels, "serial": g.completeSerial, "interface": completeInterfaces, "image": g.completeRefs,
+	} {
+		_ = c.RegisterFlagCompletionFunc(flag, offer)
+	}
 	return c
 }
 
