@@ -9,7 +9,8 @@ import (
 )
 
 // The Cache has a fixed number of slots in sets; a client address always falls
-// into the same set, so one client's storm costs few others their entries.
+// into the same set, and those of one set have equal shares of it, so one client's
+// storm costs no other the entries it needs.
 const (
 	cacheSets = 128
 	cacheWays = 128
@@ -56,6 +57,14 @@ type cacheSet struct {
 	next   int // where to look for a slot to reuse first
 	tags   [cacheWays]uint64
 	states [cacheWays]wayState
+	owners [cacheWays]uint32 // hashes of the clients' addresses, where not free
+	shares []share           // of the clients that have slots here
+}
+
+// share is how many slots of a set a client has.
+type share struct {
+	owner uint32
+	n     int
 }
 
 // OpenCache opens the cache in the file at path, or makes one there; with path
@@ -83,7 +92,7 @@ func (set *cacheSet) load(file *cacheFile, first int) {
 		if !ok || k.set() != first/cacheWays {
 			continue
 		}
-		set.tags[way], set.states[way] = k.tag(), wayMaybe
+		set.take(way, &k, wayMaybe)
 		if st == slotDone {
 			set.states[way] = wayDone
 		}
@@ -130,18 +139,79 @@ func (c *Cache) begin(call *Call, w *xdr.Writer) (slot int, seen sight) {
 		set.states[way], call.Begun = wayRunning, old.began
 		return slot, fresh
 	}
+	way := set.victim(k.owner())
+	if way < 0 {
+		return noSlot, fresh // all are running: this one goes without
+	}
+	set.next = (way + 1) % cacheWays
+	set.take(way, &k, wayRunning)
+	slot = n*cacheWays + way
+	c.file.intend(slot, &k)
+	return slot, fresh
+}
+
+// victim gives the slot to reuse for a client: the next that is free, or of one
+// who has more than his share, which he himself must not get; -1: all run.
+func (set *cacheSet) victim(owner uint32) int {
+	has, clients := set.has(owner), len(set.shares)
+	if has == 0 {
+		clients++
+	}
+	fair, other := cacheWays/clients, -1
 	for i := range cacheWays {
 		way := (set.next + i) % cacheWays
-		if set.states[way] == wayRunning {
+		switch o := set.owners[way]; {
+		case set.states[way] == wayRunning:
 			continue
+		case set.states[way] == wayFree, o == owner && has >= fair, o != owner && set.has(o) > fair:
+			return way
 		}
-		set.next = (way + 1) % cacheWays
-		set.tags[way], set.states[way] = tag, wayRunning
-		slot = n*cacheWays + way
-		c.file.intend(slot, &k)
-		return slot, fresh
+		if other < 0 {
+			other = way
+		}
 	}
-	return noSlot, fresh // all are running: this one goes without
+	return other
+}
+
+// has is how many slots a client has.
+func (set *cacheSet) has(owner uint32) int {
+	for i := range set.shares {
+		if set.shares[i].owner == owner {
+			return set.shares[i].n
+		}
+	}
+	return 0
+}
+
+// take gives a slot to a call.
+func (set *cacheSet) take(way int, k *cacheKey, state wayState) {
+	set.drop(way)
+	set.tags[way], set.states[way], set.owners[way] = k.tag(), state, k.owner()
+	for i := range set.shares {
+		if set.shares[i].owner == k.owner() {
+			set.shares[i].n++
+			return
+		}
+	}
+	set.shares = append(set.shares, share{k.owner(), 1})
+}
+
+// drop makes a slot free.
+func (set *cacheSet) drop(way int) {
+	if set.states[way] == wayFree {
+		return
+	}
+	set.states[way] = wayFree
+	for i := range set.shares {
+		if s := &set.shares[i]; s.owner == set.owners[way] {
+			if s.n--; s.n == 0 {
+				last := len(set.shares) - 1
+				*s = set.shares[last]
+				set.shares = set.shares[:last]
+			}
+			return
+		}
+	}
 }
 
 // finish keeps the reply of a call that was done.
@@ -162,7 +232,7 @@ func (c *Cache) forget(slot int) {
 	set.mu.Lock()
 	defer set.mu.Unlock()
 	c.file.free(slot)
-	set.states[slot%cacheWays] = wayFree
+	set.drop(slot % cacheWays)
 }
 
 func (c *Cache) leave(slot int, state wayState) {
@@ -187,12 +257,18 @@ func (k *cacheKey) same(o *cacheKey) bool {
 	return a == b
 }
 
-// set is the set that the client falls into.
-func (k *cacheKey) set() int {
+// owner is a hash of the client's address.
+func (k *cacheKey) owner() uint32 {
 	h := uint32(2166136261) // FNV-1a
 	for _, b := range k.addr {
 		h = (h ^ uint32(b)) * 16777619
 	}
+	return h
+}
+
+// set is the set that the client falls into.
+func (k *cacheKey) set() int {
+	h := k.owner()
 	return int((h ^ h>>16) % cacheSets)
 }
 

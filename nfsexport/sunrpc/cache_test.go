@@ -159,6 +159,55 @@ func TestCacheBound(t *testing.T) {
 	}
 }
 
+// TestCacheShares: a client's storm costs another of its set no entries, also
+// after a restart.
+func TestCacheShares(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "drc")
+	c := openCache(t, path)
+	quiet, loud := cacheCall(700, 1, "rename"), cacheCall(700, 0, "create")
+	setOf := func(a netip.Addr) int {
+		k := cacheKey{addr: a.As16()}
+		return k.set()
+	}
+	for a := quiet.Peer.Addr().Next(); ; a = a.Next() {
+		if setOf(a) == setOf(quiet.Peer.Addr()) {
+			loud.Peer = netip.AddrPortFrom(a, 700)
+			break
+		}
+	}
+	storm := func(c *Cache) {
+		for range 10 * cacheWays {
+			loud.XID++
+			c.finish(see(t, c, loud, fresh, ""), []byte("made"))
+		}
+	}
+	storm(c)
+	for i := range uint32(cacheWays / 2) {
+		quiet.XID = i
+		c.finish(see(t, c, quiet, fresh, ""), []byte("renamed"))
+	}
+	kept := func(c *Cache) {
+		t.Helper()
+		for i := range uint32(cacheWays / 2) {
+			quiet.XID = i
+			see(t, c, quiet, replay, "renamed")
+		}
+		see(t, c, loud, replay, "made")
+	}
+	storm(c)
+	kept(c)
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c = openCache(t, path)
+	storm(c)
+	kept(c)
+	set := &c.sets[setOf(loud.Peer.Addr())]
+	if len(set.shares) != 2 || set.has(set.owners[0]) != cacheWays/2 {
+		t.Errorf("the shares are %v", set.shares)
+	}
+}
+
 func TestCacheDamaged(t *testing.T) {
 	good := filepath.Join(t.TempDir(), "good")
 	c := openCache(t, good)
