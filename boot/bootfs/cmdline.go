@@ -23,6 +23,7 @@ type CmdlineParams struct {
 	Server netip.Addr // where the board sent its request
 	Path   string     // the export, as MOUNT names it
 	Port   uint16     // NFS port; 0 is 2049
+	Boot   string     // the boot's id, for the system to report; "": none
 	Extra  []string   // the device's own words, last
 }
 
@@ -64,6 +65,12 @@ func (p CmdlineParams) words() ([]string, error) {
 	words := []string{
 		"root=/dev/nfs", "nfsroot=" + p.Server.String() + ":" + p.Path + options,
 		"rw", "ip=dhcp", "rootwait",
+	}
+	if p.Boot != "" {
+		if !safePath("/" + p.Boot) {
+			return nil, fmt.Errorf("boot id %q: want letters and digits", p.Boot)
+		}
+		words = append(words, "rubus.boot="+p.Boot)
 	}
 	for _, e := range p.Extra {
 		if err := checkText(e); err != nil {
@@ -148,7 +155,7 @@ func dropped(word string) bool {
 	key, _, _ := strings.Cut(strings.ReplaceAll(word, "-", "_"), "=")
 	switch key {
 	case "root", "rootfstype", "rootflags", "rootwait", "rootdelay", "ro", "rw",
-		"nfsroot", "nfsaddrs", "ip", "init", "boot", "resize":
+		"nfsroot", "nfsaddrs", "ip", "init", "boot", "resize", "rubus.boot":
 		return true
 	}
 	return strings.HasPrefix(key, "fsck.") || strings.HasPrefix(key, "systemd.run") ||

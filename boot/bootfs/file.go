@@ -20,6 +20,8 @@ type File struct {
 	size, off int64
 	modTime   time.Time
 	generated bool
+	inode     uint64
+	identity  string
 }
 
 func generatedFile(text []byte) *File {

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -60,6 +59,9 @@ func openIn(dir int, path string, flags uint64, resolve uint64) (int, error) {
 // open opens a cleaned name below the boot directory. Symlinks count when they
 // end below it.
 func (v view) open(name string) (*File, error) {
+	if v.Files != nil {
+		return v.Files.Open(name)
+	}
 	fd, err := v.path(name)
 	if err != nil {
 		return nil, err
@@ -77,7 +79,7 @@ func (v view) open(name string) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening %q: %w", name, errors.Unwrap(err))
 	}
-	return &File{data: f, closer: f, size: st.Size, modTime: time.Unix(st.Mtim.Unix())}, nil
+	return fileOf(f, &st), nil
 }
 
 // path resolves a name to an O_PATH fd, first as written and then, as FAT

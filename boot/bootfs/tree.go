@@ -18,6 +18,8 @@ type Tree struct {
 	Root string
 	// BootDir is the boot directory below Root; "" is boot/firmware.
 	BootDir string
+	// Files, when not nil, are served instead of those in BootDir.
+	Files Files
 	// ConfigLines are the device's own lines for config.txt.
 	ConfigLines []string
 	// Cmdline is what the kernel command line is to say.
@@ -43,7 +45,7 @@ func (t Tree) Open(name string) (*File, error) {
 	}
 	bootDir := t.BootDir
 	if bootDir == "" {
-		bootDir = "boot/firmware"
+		bootDir = defaultBootDir
 	}
 	dir, err := openDir(t.Root, bootDir)
 	if err != nil {
@@ -61,7 +63,10 @@ func (t Tree) Open(name string) (*File, error) {
 	return v.open(clean)
 }
 
-const configName = "config.txt"
+const (
+	configName     = "config.txt"
+	defaultBootDir = "boot/firmware"
+)
 
 // view is a Tree with its boot directory open.
 type view struct {
