@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"rubus/boot/bootset"
 	"rubus/config/device"
 	"rubus/nfsexport"
 	"rubus/overlay"
@@ -42,10 +43,30 @@ type board struct {
 	broken error
 	// made is when this board was first heard of.
 	made time.Time
+	// chosen are the boot files of the pinned slot; nil: none yet.
+	chosen *chosen
+	// revision is what the board said in DHCP; 0: nothing.
+	revision device.Revision
+	sets     sets
 	// toldRunning is the MOUNT whose init was told of.
 	toldRunning time.Time
 	// probing says that a probe for life is under way.
 	probing bool
+}
+
+// sets is what is known of a board's boot files and of what its boots came to.
+// Its lock may be held over the disk, and comes before board.mu.
+type sets struct {
+	mu      sync.Mutex
+	read    bool // history and present were read from disk
+	history bootset.History
+	// present is the set that the last attempt was given; nil: none was kept.
+	present *bootset.Set
+	report  bootset.Report
+	why     string
+	// looked are the calls at the last look for a report, at lookedAt.
+	looked   uint64
+	lookedAt time.Time
 }
 
 func newBoard(s device.Serial, now time.Time) *board {

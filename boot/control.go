@@ -112,6 +112,9 @@ func (f *Fleet) Reset(ctx context.Context, serial device.Serial, force bool) err
 	if err := f.setAside(ctx, b, b.record(), "before a reset", nil); err != nil {
 		return fmt.Errorf("resetting board %s: %w", serial, err)
 	}
+	if err := f.forgetBoots(b); err != nil {
+		f.log.Warn("a reset board's kept boot files stay", "serial", serial, "err", err)
+	}
 	f.log.Info("board reset", "serial", serial, "forced", force)
 	return nil
 }

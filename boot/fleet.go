@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"rubus/boot/bootset"
 	"rubus/config/device"
 	"rubus/images"
 	"rubus/images/imageref"
@@ -72,6 +73,11 @@ type Options struct {
 	// none was heard in DHCP: needed where rubus hears no DHCP (mode off).
 	TrustFirst bool
 	Limits     Limits
+	// WarnOnly gives out boot files that cannot work together, too.
+	WarnOnly bool
+	// FallbackAfter is how many boots in a row must fail with changed boot files
+	// until a board gets those of its last good boot; 0: never.
+	FallbackAfter int
 	// MaxUnknown bounds the unknown boards that are remembered.
 	MaxUnknown int
 	// KeepAside is how long writes that were set aside, by a reset for one, are
@@ -109,6 +115,7 @@ type Fleet struct {
 	opt     Options
 	log     *slog.Logger
 	started time.Time
+	insides bootset.Cache
 
 	mu      sync.Mutex
 	desired *Desired
@@ -175,6 +182,7 @@ func (f *Fleet) Start(ctx context.Context) error {
 			f.log.Error("a board's record cannot be read; nothing is done to the board until it can", "serial", s, "err", err)
 			continue
 		}
+		f.recall(b)
 		if rec.Up {
 			up = append(up, b)
 		}

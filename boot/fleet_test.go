@@ -25,8 +25,9 @@ func TestFirstBoot(t *testing.T) {
 		t.Fatalf("bare bootcode.bin: %q, %v", got, err)
 	}
 	cmdline, err := l.file(serialA.String()+"/cmdline.txt", addrA)
-	want := "console=ttyS1 root=/dev/nfs nfsroot=10.77.0.1:/b8123456/1,vers=3,tcp,nolock,hard rw ip=dhcp rootwait quiet\n"
-	if err != nil || cmdline != want {
+	want := "console=ttyS1 root=/dev/nfs nfsroot=10.77.0.1:/b8123456/1,vers=3,tcp,nolock,hard rw ip=dhcp rootwait rubus.boot=ID quiet\n"
+	id, _ := l.fleet.Board(serialA)
+	if want = strings.Replace(want, "ID", id.Boot.ID, 1); err != nil || cmdline != want || id.Boot.ID == "" {
 		t.Errorf("cmdline %q, %v\nwant    %q", cmdline, err, want)
 	}
 	config, err := l.file(serialA.String()+"/config.txt", addrA)

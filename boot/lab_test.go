@@ -239,7 +239,7 @@ func (l *lab) importImage(text string) {
 	dir := l.TempDir()
 	for name, data := range map[string]string{
 		"sbin/init": "#!init", "etc/golden": text, "boot/firmware/config.txt": "arm_64bit=1\n",
-		"boot/firmware/cmdline.txt": "console=ttyS1 root=PARTUUID=1-02 rootwait\n", "boot/firmware/bootcode.bin": "boot", "boot/firmware/start.elf": "elf " + text,
+		"boot/firmware/cmdline.txt": "console=ttyS1 root=PARTUUID=1-02 rootwait\n", "boot/firmware/bootcode.bin": "boot", "boot/firmware/kernel8.img": "kernel " + text, "boot/firmware/start.elf": "elf " + text,
 	} {
 		p := filepath.Join(dir, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o755), os.WriteFile(p, []byte(data), 0o755)); err != nil {

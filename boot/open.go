@@ -67,23 +67,29 @@ func (f *Fleet) Open(ctx context.Context, r FileRequest) (*bootfs.File, error) {
 	}
 	b = f.board(serial)
 	f.noteFile(b, mac)
-	slot, err := f.prepare(ctx, b, dev)
+	slot, c, err := f.prepare(ctx, b, dev, name)
 	if err != nil {
 		if ctx.Err() == nil { // else the board asked anew or went away: nothing is wrong
 			f.log.Error("a board's root cannot be prepared", "serial", serial, "err", err)
 		}
 		return nil, err
 	}
+	if c.err != nil {
+		return nil, fmt.Errorf("%q of board %s: %w: %w", name, serial, c.err, ErrNotFound)
+	}
 	tree := bootfs.Tree{
 		Root: f.spec(serial, slot).Target, BootDir: slot.Boot, ConfigLines: dev.Config,
 		Cmdline: bootfs.CmdlineParams{
-			Server: r.Server.Unmap(), Path: exportPath(serial, slot.N), Port: f.opt.NFSPort, Extra: dev.Cmdline,
+			Server: r.Server.Unmap(), Path: exportPath(serial, slot.N), Port: f.opt.NFSPort, Boot: c.id, Extra: dev.Cmdline,
 		},
 		Warn: func(file, problem string) {
 			if !b.hasTold(f.opt.Now(), "boot file "+file) {
 				f.log.Warn("a board's own boot file was not used as it is", "serial", serial, "file", file, "problem", problem)
 			}
 		},
+	}
+	if c.files != nil { // else the nil would be no nil any more
+		tree.Files = c.files
 	}
 	file, err := tree.Open(name)
 	switch {

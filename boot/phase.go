@@ -17,6 +17,8 @@ const (
 	PhaseMounted Phase = "mounted"
 	// PhaseRunning: it read its init: user space.
 	PhaseRunning Phase = "running"
+	// PhaseGood: a unit in its image said that all of it came up.
+	PhaseGood Phase = "good"
 	// PhaseDown: proved by silence, see Evidence.Up.
 	PhaseDown Phase = "down"
 	// PhaseStopped: cut off by an admin, or its entry was removed and it is down.
@@ -46,6 +48,8 @@ type Evidence struct {
 	LastCall time.Time
 	// InitRead is the last time its init program was read from the start.
 	InitRead time.Time
+	// Good is when the present boot was reported as good.
+	Good time.Time
 	// Silent is when the last series of ARP requests or pings began that was
 	// left without an answer; zero when the last one was answered. Answered is
 	// the last answer.
@@ -133,6 +137,8 @@ func (e *Evidence) Phase(now time.Time, l Limits) Phase {
 		return PhaseDown
 	}
 	switch {
+	case !e.Good.IsZero() && !e.Good.Before(e.Mounted):
+		return PhaseGood
 	case !e.InitRead.IsZero() && !e.InitRead.Before(e.Mounted):
 		return PhaseRunning
 	case e.Adopted && !e.LastCall.IsZero():
@@ -152,6 +158,8 @@ func (e *Evidence) Since(p Phase) time.Time {
 		return e.Mounted
 	case PhaseRunning:
 		return later(e.InitRead, e.Mounted)
+	case PhaseGood:
+		return e.Good
 	case PhaseDown:
 		return e.lastHeard()
 	case PhaseStopped:

@@ -17,44 +17,49 @@ import (
 
 // prepare gives the slot that answers the board's present boot attempt: its
 // root is mounted and published. It is idempotent; calls for one board run one
-// after the other. It may block on mounts.
-func (f *Fleet) prepare(ctx context.Context, b *board, dev *Device) (Slot, error) {
+// after the other. It may block on mounts. asked is the file that is asked for.
+func (f *Fleet) prepare(ctx context.Context, b *board, dev *Device, asked string) (Slot, *chosen, error) {
 	if err := b.lock(ctx); err != nil {
-		return Slot{}, err
+		return Slot{}, nil, err
 	}
 	defer b.unlock()
-	if s, ok := b.pinnedSlot(); ok {
-		return s, nil
+	if s, c, ok := b.pinnedSlot(); ok {
+		return s, c, nil
 	}
 	slot, discard, err := f.choose(ctx, b, dev)
 	if err != nil {
 		b.setProblem(err.Error())
-		return Slot{}, err
+		return Slot{}, nil, err
 	}
 	for _, s := range discard {
 		f.discard(b, s)
 	}
 	if err := f.offer(ctx, b, slot); err != nil {
 		b.setProblem(err.Error())
-		return Slot{}, err
+		return Slot{}, nil, err
+	}
+	c := f.settle(b, dev, slot, asked)
+	problem := ""
+	if c.err != nil {
+		problem = c.err.Error()
 	}
 	b.mu.Lock()
-	b.pinned, b.problem = slot.N, ""
+	b.pinned, b.chosen, b.problem = slot.N, c, problem
 	b.mu.Unlock()
-	f.log.Info("root prepared", "serial", b.serial, "image", slot.Image, "root", slot.N)
-	return slot, nil
+	f.log.Info("root prepared", "serial", b.serial, "image", slot.Image, "root", slot.N, "boot", c.id)
+	return slot, c, nil
 }
 
-// pinnedSlot is the slot chosen earlier in the same boot attempt.
-func (b *board) pinnedSlot() (Slot, bool) {
+// pinnedSlot is the slot chosen earlier in the same boot attempt, and its files.
+func (b *board) pinnedSlot() (Slot, *chosen, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	_, ok := b.mounted[b.pinned]
 	s := b.rec.slot(b.pinned)
-	if !ok || s == nil {
-		return Slot{}, false
+	if !ok || s == nil || b.chosen == nil {
+		return Slot{}, nil, false
 	}
-	return *s, true
+	return *s, b.chosen, true
 }
 
 // choose settles which slot the boot gets and writes it down. The image store

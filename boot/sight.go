@@ -81,6 +81,9 @@ func (f *Fleet) Sight(s Sighting) Verdict {
 	}
 	b.mu.Lock()
 	b.claim = s.MAC
+	if s.Revision != 0 {
+		b.revision = s.Revision
+	}
 	if b.ev.Attempt.IsZero() || !b.ev.TFTP.Before(b.ev.Attempt) || now.Sub(b.ev.DHCP) > f.opt.Limits.Boot {
 		b.ev.Attempt, b.pinned = now, 0
 		if !e.LastCall.IsZero() {

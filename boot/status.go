@@ -42,6 +42,8 @@ type Status struct {
 	// Activity is what NFS sees of the present root, live; nil: no root.
 	Activity *nfsexport.Activity
 	Slots    []Slot
+	// Boot is the last boot and its files.
+	Boot BootStatus
 }
 
 // Boards lists all boards that have an entry or a record, by serial.
@@ -93,6 +95,7 @@ func (f *Fleet) Board(s device.Serial) (Status, bool) {
 }
 
 func (f *Fleet) fill(st *Status, b *board) {
+	st.Boot = f.bootStatus(b)
 	now := f.opt.Now()
 	e := b.evidence()
 	b.mu.Lock()

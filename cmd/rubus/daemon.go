@@ -86,6 +86,7 @@ func newServer(g *globals, conf *reloader, log *slog.Logger) (*server, error) {
 		State: s.state, Store: s.store, Exporter: s.exports, Neighbours: s.neigh, Logger: log,
 		NFSPort: s.cfg.NFS.Port, InsecurePorts: s.cfg.NFS.InsecurePorts,
 		TrustFirst: s.cfg.DHCP.Mode == config.DHCPOff, Limits: limits, Observe: s.flights.board,
+		WarnOnly: !s.cfg.Boot.Refuse, FallbackAfter: s.cfg.Boot.FallbackAfter,
 	})
 	s.flights.fleet = s.fleet
 	conf.start(log, s.apply)

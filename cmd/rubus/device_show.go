@@ -214,6 +214,17 @@ func printBoard(g *globals, b *control.Board, now time.Time) {
 	if b.RefusedCalls > 0 {
 		rows = append(rows, []string{"", count(int64(b.RefusedCalls), "call") + " from a wrong address refused"})
 	}
+	if k := strings.Join(b.Boot.Kernels, ", "); k != "" {
+		text := k
+		if r := strings.Join(b.Boot.Releases, ", "); r != "" {
+			text += " (" + r + ")"
+		}
+		rows = append(rows, []string{"kernel", text})
+	}
+	rows = append(rows, []string{"boot", bootText(*b)})
+	for _, w := range b.Boot.Warnings {
+		rows = append(rows, []string{"warning", w})
+	}
 	rows = append(rows, []string{"problem", b.Problem}, []string{"refused", b.Refusal})
 	fmt.Fprintln(g.Stdout)
 	for _, r := range rows {

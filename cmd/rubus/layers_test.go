@@ -44,13 +44,14 @@ func house() map[string][]string {
 		"cmd/nfsbench": {"nfsexport", "nfsexport/handlefs", "nfsexport/mount3", "nfsexport/nfs3", "nfsexport/nfsload", "nfsexport/sunrpc", "nfsexport/unfsd", "nfsexport/xdr"},
 
 		// The only room where images, overlays and exports meet; it knows no RPC.
-		"boot":                 {"boot/bootfs", "config/device", "images", "images/imageref", "images/layered", "images/upper", "nfsexport", "overlay"},
+		"boot":                 {"boot/bootfs", "boot/bootset", "config/device", "images", "images/imageref", "images/layered", "images/upper", "nfsexport", "overlay"},
 		"boot/bootfs":          {},
 		"boot/eeprom":          {},
 		"boot/flight":          {"config/device"},
 		"boot/neigh":           {"config/device"},
 		"boot/netconsole":      {},
 		"boot/netwatch":        {},
+		"boot/bootset":         {"boot/bootfs"},
 		"boot/dhcplink":        {"boot/netwatch", "config/device"},
 		"boot/dhcptest":        {"config/device"},
 		"boot/pidhcp":          {"boot/dhcplink", "config/device"},

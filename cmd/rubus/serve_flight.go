@@ -127,6 +127,9 @@ func (f *flights) file(e tftp.Event) {
 	if outcome == flight.Missing && bootfs.Optional(name) {
 		outcome = flight.Expected
 	}
+	if outcome == flight.Whole {
+		f.fleet.Fetched(serial, name)
+	}
 	n := flight.Event{
 		Time: time.Now(), Kind: flight.File, Server: r.Server, Address: r.Client.Addr(), Name: name, Outcome: outcome,
 		Size: e.Size, Bytes: e.Bytes, Block: e.Block, Took: e.Duration.Round(time.Microsecond), Retries: e.Retries,

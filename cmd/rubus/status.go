@@ -76,7 +76,7 @@ func printStatus(g *globals, st control.Status, now time.Time) {
 		printBoards(g, st.Boards, now)
 	}
 	for _, b := range st.Boards {
-		for _, p := range []string{b.Problem, b.Refusal} {
+		for _, p := range []string{b.Problem, bootText(b), b.Refusal} {
 			if p != "" {
 				fmt.Fprintf(g.Stdout, "\n%s: %s\n", b.Serial, p)
 			}
@@ -136,6 +136,18 @@ func phaseText(b control.Board) string {
 		return "error"
 	}
 	return b.Phase
+}
+
+// bootText is what is not as usual about a board's boot; "" when nothing is.
+func bootText(b control.Board) string {
+	switch {
+	case b.Boot.LastGood:
+		return "it got the boot files of its last good boot: " + b.Boot.Why
+	case b.Boot.Failures > 0:
+		return fmt.Sprintf("%s in a row not reported as good with its present boot files; see \"rubus device log %s\"",
+			count(int64(b.Boot.Failures), "boot"), b.Serial)
+	}
+	return ""
 }
 
 func dash(s string) string {

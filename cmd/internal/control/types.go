@@ -45,8 +45,8 @@ type Board struct {
 	Image     imageref.Ref `json:"image,omitzero"`
 	Running   imageref.Ref `json:"running,omitzero"`
 	Available imageref.Ref `json:"available,omitzero"`
-	// Phase is how far its boot is: unseen, dhcp, tftp, mounted, running, down,
-	// stopped, and whatever a later daemon may say.
+	// Phase is how far its boot is: unseen, dhcp, tftp, mounted, running, good,
+	// down, stopped, and whatever a later daemon may say.
 	Phase string    `json:"phase"`
 	Since time.Time `json:"since,omitzero"`
 	// Up is yes, no or unknown; unknown counts as yes.
@@ -70,9 +70,30 @@ type Board struct {
 	NFS []Procedure `json:"nfs,omitempty"`
 	// RefusedCalls are calls with good handles from a wrong address.
 	RefusedCalls uint64 `json:"refused_calls,omitempty"`
+	// Boot is its last boot.
+	Boot Boot `json:"boot,omitzero"`
 	// Problem is why it is not served, Refusal who was refused in its name.
 	Problem string `json:"problem,omitempty"`
 	Refusal string `json:"refusal,omitempty"`
+}
+
+// Boot is the last boot of a board as far as its boot files are concerned.
+type Boot struct {
+	// ID is the boot's, as its kernel command line has it.
+	ID string `json:"id,omitempty"`
+	// LastGood says that it got the files of its last good boot, because of Why.
+	LastGood bool   `json:"last_good,omitempty"`
+	Why      string `json:"why,omitempty"`
+	// Kernels and Releases are those of the files that it got.
+	Kernels  []string `json:"kernels,omitempty"`
+	Releases []string `json:"releases,omitempty"`
+	// Reports says that its image has the unit that reports boots, Good when
+	// this one was; Failures counts those in a row that were not, with the
+	// board's own files.
+	Reports  bool      `json:"reports,omitempty"`
+	Good     time.Time `json:"good,omitzero"`
+	Failures int       `json:"failures,omitempty"`
+	Warnings []string  `json:"warnings,omitempty"`
 }
 
 // Procedure is what was seen of one NFS procedure of a board. Times are in
