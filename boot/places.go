@@ -45,3 +45,17 @@ func (r *Record) ephemeral() []Slot {
 	}
 	return out
 }
+
+// SnapshotPlace is where a snapshot of a board lies, as Places does for its roots.
+func SnapshotPlace(state string, store Store, serial device.Serial, n int) (Place, error) {
+	dir := pathsOf(state, serial).snapshot(n)
+	s, err := readSnapshot(dir)
+	if err != nil {
+		return Place{}, err
+	}
+	f := &Fleet{opt: Options{State: state, Store: store}}
+	return Place{
+		Slot:     Slot{N: n, State: SlotParked, Image: s.Image, Base: s.Base, Boot: s.Boot, Made: s.Made, Mounted: s.Made},
+		UpperDir: dir, Layers: f.layerDirs(s.Base.Digests),
+	}, nil
+}

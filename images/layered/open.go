@@ -12,6 +12,17 @@ import (
 	"rubus/images/internal/onefs"
 )
 
+// OpenParent opens the directory that n's object lies in, and gives its name there: for
+// calls that must not open the object. The caller closes the descriptor.
+func (v *View) OpenParent(n *Node) (fd int, name string, err error) {
+	root, p := v.locate(n)
+	dir, name := path.Split(p)
+	if fd, err = onefs.OpenDir(root, path.Clean(dir)); err != nil {
+		return -1, "", fmt.Errorf("opening the directory of %q: %w", "/"+n.Path, err)
+	}
+	return fd, name, nil
+}
+
 // locate gives a descriptor and a name below it that are n's object.
 func (v *View) locate(n *Node) (fd int, p string) {
 	if n.indexed {

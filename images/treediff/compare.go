@@ -20,7 +20,17 @@ import (
 // differs. Of a tree that changes meanwhile, names that go away are taken as
 // removed. A renamed directory is one change, with those below it beside.
 func Compare(ctx context.Context, before, after *layered.View) ([]Change, error) {
-	c := &comparer{a: before, b: after}
+	return compare(ctx, &comparer{a: before, b: after})
+}
+
+// Plain is Compare without renames: what has another name now is removed and added, a
+// directory with all that is below it.
+func Plain(ctx context.Context, before, after *layered.View) ([]Change, error) {
+	return compare(ctx, &comparer{a: before, b: after, plain: true})
+}
+
+func compare(ctx context.Context, c *comparer) ([]Change, error) {
+	before, after := c.a, c.b
 	x, err := before.Root()
 	if err != nil {
 		return nil, err
@@ -44,6 +54,7 @@ type comparer struct {
 	out  []Change
 	// removed and added are the tops of trees that only one of the two has.
 	removed, added []*layered.Node
+	plain          bool
 }
 
 // dirs compares two directories and what they hold.

@@ -18,6 +18,9 @@ func (c *comparer) finish(ctx context.Context) error {
 	lost := gone{}
 	indexed := 0
 	index := func() error {
+		if c.plain {
+			return nil
+		}
 		for ; indexed < len(c.removed); indexed++ {
 			err := Walk(ctx, c.a, c.removed[indexed], func(n *layered.Node) error {
 				if n.IsDir() {
@@ -66,6 +69,9 @@ func (c *comparer) finish(ctx context.Context) error {
 	// What is left of a directory that was found again is not gone.
 	lost = gone{}
 	for _, top := range c.removed {
+		if c.plain {
+			break
+		}
 		err := c.walkGone(ctx, top, moved, func(n *layered.Node) { lost[n.ID()] = n })
 		if err != nil {
 			return err
@@ -95,6 +101,9 @@ func (c *comparer) finish(ctx context.Context) error {
 
 // dir is the removed directory that n was; nil: none.
 func (g gone) dir(n *layered.Node) *layered.Node {
+	if len(g) == 0 {
+		return nil
+	}
 	for _, id := range n.Parts() {
 		if old := g[id]; old != nil && layered.MovedFrom(n, old) {
 			return old

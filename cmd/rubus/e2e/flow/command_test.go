@@ -117,6 +117,9 @@ func TestCommandsOfBoards(t *testing.T) {
 	if text, err := a.read("etc/mine"); err == nil {
 		t.Errorf("after a reset the board still has its file: %q", text)
 	}
+	// What the reset took away is kept for a while, with what it stands on.
+	s.refuses(1, []string{"lab@1", "snapshot 1"}, "image", "rm", "lab@1", "--yes")
+	s.must("device", "snapshots", serialA, "--remove", "1", "--yes")
 	s.must("image", "rm", "lab@1", "--yes")
 	s.refuses(1, []string{"lab@2", serialA}, "image", "rm", "lab", "--yes")
 }
