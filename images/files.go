@@ -17,12 +17,22 @@ import (
 // mount. Links are followed within their layer, and never out of it. Only
 // regular files and directories can be opened.
 func (s *Store) Files(v Version) fs.FS {
-	var m merged
-	for _, l := range slices.Backward(v.Layers) {
-		m = append(m, s.LayerDir(l.Digest))
-	}
-	return m
+	return Merged(s.LayerDirs(v))
 }
+
+// LayerDirs are the directories of a version's layers, the uppermost first, as
+// overlayfs wants them.
+func (s *Store) LayerDirs(v Version) []string {
+	var dirs []string
+	for _, l := range slices.Backward(v.Layers) {
+		dirs = append(dirs, s.LayerDir(l.Digest))
+	}
+	return dirs
+}
+
+// Merged is Files for directories, the uppermost first, which may be layers that are
+// still being made.
+func Merged(dirs []string) fs.FS { return merged(dirs) }
 
 // merged are the trees of layers, the uppermost first. It implements
 // fs.ReadDirFS.

@@ -22,13 +22,19 @@ import (
 
 // layer reads what is written down about a layer.
 func (s *Store) layer(digest string) (Layer, error) {
-	l := Layer{Digest: digest}
+	l, err := s.layerFile(digest)
+	return l.Layer, err
+}
+
+func (s *Store) layerFile(digest string) (layerFile, error) {
+	none := layerFile{Layer: Layer{Digest: digest}}
 	b, err := os.ReadFile(filepath.Join(s.dir, layerPath(digest), "layer.json"))
 	if err != nil {
-		return l, fmt.Errorf("layer %.12s: %w", digest, err)
+		return none, fmt.Errorf("layer %.12s: %w", digest, err)
 	}
+	var l layerFile
 	if err := json.Unmarshal(b, &l); err != nil || l.Digest != digest {
-		return Layer{Digest: digest}, fmt.Errorf("layer %.12s: its layer.json is damaged", digest)
+		return none, fmt.Errorf("layer %.12s: its layer.json is damaged", digest)
 	}
 	return l, nil
 }

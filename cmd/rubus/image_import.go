@@ -19,15 +19,23 @@ func newImageImportCmd(g *globals) *cobra.Command {
 	var o importer.Options
 	c := &cobra.Command{
 		Use:   "import NAME SOURCE",
-		Short: "Make the next version of an image from a directory or tarball",
-		Long: `Makes the next version of the image NAME from SOURCE: a directory, a tarball
-(.tar, .tar.gz, .tar.xz or .tar.zst, told by its content), or "-" for a tarball
-on standard input. Everything a root file system has is kept: owners, modes,
-devices, hard links, attributes, holes and times. A directory is read on its own
-file system only; what is mounted below it stays out.
+		Short: "Make the next version of an image from a disk image, tarball or directory",
+		Long: `Makes the next version of the image NAME from SOURCE, whose content tells what
+it is:
+
+  a disk image as Raspberry Pi publishes it (.img; also .xz, .gz, .zst, .zip), or
+  an SD card in a reader (/dev/sda): the root file system, and in it the boot
+  partition where /etc/fstab mounts it; nothing is mounted here
+  a tarball (.tar, also .gz, .xz, .zst)
+  a directory, on its own file system only
+  an https URL of an image or tarball; "-": one on standard input
+
+Everything a root file system has is kept: owners, modes, devices, hard links,
+attributes, holes and times.
 
 Then NAME means the new version, and boards that follow it boot it next.`,
-		Example: `  rubus image import lab ./rootfs
+		Example: `  rubus image import pios 2026-06-18-raspios-trixie-arm64-lite.img.xz
+  rubus image import lab ./rootfs
   rubus image import lab rootfs.tar.zst --message "kernel 6.12"
   ssh pi "sudo tar -C / --one-file-system -c ." | rubus image import lab -
   rubus image import lab extra.tar --base lab@3 --no-tag`,
@@ -55,6 +63,8 @@ Then NAME means the new version, and boards that follow it boot it next.`,
 	}
 	c.Flags().StringVar(&base, "base", "", "stack the source on top of this `version`")
 	c.Flags().StringVarP(&o.Message, "message", "m", "", "what is new, as \"image list\" shows it")
+	c.Flags().StringVar(&o.SHA256, "sha256", "", "refuse the source unless it has this SHA-256, in `hex`")
+	c.Flags().IntVar(&o.Partition, "partition", 0, "the `number` of the image's partition that holds the root")
 	c.Flags().BoolVar(&o.NoTag, "no-tag", false, "leave NAME at the version it means now")
 	_ = c.RegisterFlagCompletionFunc("base", g.completeRefs)
 	return c

@@ -75,7 +75,10 @@ func house() map[string][]string {
 
 		"images":                {"images/imageref", "images/internal/onefs", "images/treesum"},
 		"images/imageref":       {},
-		"images/importer":       {"images", "images/imageref", "images/internal/onefs", "images/treesum"},
+		"images/disk":           {},
+		"images/ext4":           {},
+		"images/fat":            {},
+		"images/importer":       {"images", "images/disk", "images/ext4", "images/fat", "images/imageref", "images/internal/onefs", "images/treesum"},
 		"images/internal/onefs": {},
 		"images/treesum":        {"images/internal/onefs"},
 		"images/dpkg":           {},

@@ -1,8 +1,10 @@
 package importer
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
-	"os"
+	"io/fs"
 	"path"
 	"strings"
 
@@ -37,31 +39,24 @@ func checkOptions(name string, o Options) error {
 	if o.Boot != "" && o.Boot != images.BootFirmware && o.Boot != images.BootPlain {
 		return fmt.Errorf("boot directory %q is neither %q nor %q", o.Boot, images.BootFirmware, images.BootPlain)
 	}
+	if b, err := hex.DecodeString(o.SHA256); err != nil || len(b) != 0 && len(b) != sha256.Size {
+		return fmt.Errorf("a SHA-256 has 64 hex digits, %q has not", short(o.SHA256))
+	}
 	return nil
 }
 
-// chooseBoot finds where the boot files lie: in the new layer, or where the base
-// has them.
-func chooseBoot(store *images.Store, entries []treesum.Entry, o Options, notes *notes) (string, error) {
-	if o.Boot != "" {
-		return o.Boot, nil
+// chooseBoot finds where the boot files lie.
+func (s *stack) chooseBoot() (string, error) {
+	if s.o.Boot != "" {
+		return s.o.Boot, nil
 	}
+	view := images.Merged(s.dirs())
 	names := make(map[string][]string)
-	for _, e := range entries {
-		dir, file := path.Split(e.Path)
-		if dir = strings.TrimSuffix(dir, "/"); dir == images.BootFirmware || dir == images.BootPlain {
-			names[dir] = append(names[dir], file)
-		}
-	}
-	if o.Base != nil {
-		for _, l := range o.Base.Layers {
-			for _, dir := range []string{images.BootFirmware, images.BootPlain} {
-				// A base without the directory has no names to add.
-				list, _ := os.ReadDir(path.Join(store.LayerDir(l.Digest), dir))
-				for _, f := range list {
-					names[dir] = append(names[dir], f.Name())
-				}
-			}
+	for _, dir := range []string{images.BootFirmware, images.BootPlain} {
+		// What isn't there, or is a link elsewhere, has no names to add.
+		list, _ := fs.ReadDir(view, dir)
+		for _, f := range list {
+			names[dir] = append(names[dir], f.Name())
 		}
 	}
 	has := func(dir string, is func(string) bool) bool {
@@ -77,22 +72,23 @@ func chooseBoot(store *images.Store, entries []treesum.Entry, o Options, notes *
 		return images.BootFirmware, nil
 	case has(images.BootPlain, isBootFile):
 		if !has(images.BootPlain, firmwareFile) {
-			notes.add("a kernel but none of the Pi's firmware (start4.elf, config.txt) is in /boot: no board can boot it yet", "")
+			s.notes.add("a kernel but none of the Pi's firmware (start4.elf, config.txt) is in /boot: no board can boot it yet", "")
 		}
 		return images.BootPlain, nil
 	}
-	notes.add("no boot files (start4.elf, config.txt, kernel8.img) are in /boot/firmware or /boot: no board can boot it yet", "")
+	s.notes.add("no boot files (start4.elf, config.txt, kernel8.img) are in /boot/firmware or /boot: no board can boot it yet", "")
 	return images.BootPlain, nil
 }
 
 // inspect notes what will surprise whoever boots this tree.
-func inspect(entries []treesum.Entry, stacked bool, notes *notes) {
-	if stacked {
+func (s *stack) inspect() {
+	if len(s.base) > 0 || len(s.built) == 0 || s.built[0].Pending == nil {
 		return
 	}
+	notes := s.notes
 	top := make(map[string]bool)
 	var dirs []string
-	for _, e := range entries {
+	for _, e := range s.built[0].Entries {
 		switch {
 		case e.Path == "":
 			if e.Mode&0o005 != 0o005 {

@@ -28,7 +28,7 @@ type builder struct {
 	meter   *meter
 	space   *space
 	notes   *notes
-	stacked bool // on a base: whiteouts mean something
+	lower   lower // what it is stacked on: whiteouts mean something, if anything
 	buffers chan []byte
 
 	mu     sync.Mutex               // guards what follows
@@ -41,10 +41,10 @@ type builder struct {
 // inFlight is how many blocks wait for a worker at most.
 const inFlight = 32
 
-func newBuilder(ctx context.Context, rootfd int, m *meter, s *space, n *notes, stacked bool) *builder {
+func newBuilder(ctx context.Context, rootfd int, m *meter, s *space, n *notes, below lower) *builder {
 	group, ctx := errgroup.WithContext(ctx)
 	b := &builder{
-		ctx: ctx, group: group, meter: m, space: s, notes: n, stacked: stacked,
+		ctx: ctx, group: group, meter: m, space: s, notes: n, lower: below,
 		root:    &node{inode: defaultDir(0, 0), children: make(map[string]*node)},
 		dirs:    newDirCache(rootfd),
 		jobs:    make(chan func() error, inFlight),
@@ -118,7 +118,7 @@ func (b *builder) parent(p string, sec, nsec int64) (*node, string, error) {
 		switch {
 		case next == nil:
 			var err error
-			if next, err = b.mkdir(at, part, defaultDir(sec, nsec)); err != nil {
+			if next, err = b.mkdir(at, part, b.implied(at, part, sec, nsec)); err != nil {
 				return nil, "", err
 			}
 		case next.inode.Type == treesum.Symlink:
@@ -194,7 +194,7 @@ func (b *builder) special(dir *node, name string, e *treesum.Entry) error {
 	case e.Type == treesum.Socket:
 		b.notes.add("sockets were left out: their servers make them anew", p)
 		return nil
-	case e.Type == treesum.Char && e.Major == 0 && e.Minor == 0 && !b.stacked:
+	case e.Type == treesum.Char && e.Major == 0 && e.Minor == 0 && len(b.lower) == 0:
 		b.notes.add("0/0 character devices (whiteouts) were left out: there is no base they could hide files of", p)
 		return nil
 	}
@@ -314,6 +314,7 @@ func (b *builder) finishDir(n *node, p string) error {
 // close gives up what an import that failed has left open.
 func (b *builder) close() {
 	b.dirs.close()
+	b.lower.close()
 	for f := range b.open {
 		unix.Close(f.fd)
 	}

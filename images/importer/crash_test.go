@@ -43,17 +43,35 @@ func TestKilledAtRandom(t *testing.T) {
 		must(t, os.WriteFile(filepath.Join(d, strconv.Itoa(i)), make([]byte, i*37), 0o644))
 	}
 	must(t, os.WriteFile(filepath.Join(src, "big"), []byte(fmt.Sprint(make([]int, 1<<20))), 0o644))
+	killImports(t, src, kills, func(i int) {
+		if i%2 == 0 { // otherwise the layer is there already, which is another way
+			must(t, os.WriteFile(filepath.Join(src, "etc/changes"), []byte(strconv.Itoa(i)), 0o644))
+		}
+	})
+}
+
+// The same for a packed disk image, of which most is unpacked before a file is read.
+func TestImageKilledAtRandom(t *testing.T) {
+	f := small()
+	root, boot := makeParts(t, f)
+	killImports(t, packed(t, makeImage(t, f, root, boot))["disk image, zstd"], 8, func(int) {})
+}
+
+func killImports(t *testing.T, src string, kills int, before func(i int)) {
+	t.Helper()
 	store := filepath.Join(t.TempDir(), "images")
 	rnd := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano()))) //nolint:gosec // moments, no secrets
 	versions := 0
+	longest := 400 * time.Millisecond
 	for i := range kills {
-		if i%2 == 0 { // otherwise the layer is there already, which is another way
-			must(t, os.WriteFile(filepath.Join(src, "etc/changes"), []byte(strconv.Itoa(i)), 0o644))
+		before(i)
+		if versions == 0 {
+			longest += 400 * time.Millisecond // this machine or source takes longer
 		}
 		c := exec.CommandContext(t.Context(), os.Args[0])
 		c.Env = append(os.Environ(), "RUBUS_IMPORT="+src, "RUBUS_STORE="+store)
 		must(t, c.Start())
-		timer := time.NewTimer(time.Duration(rnd.Int64N(int64(400 * time.Millisecond))))
+		timer := time.NewTimer(time.Duration(rnd.Int64N(int64(longest))))
 		<-timer.C
 		must(t, c.Process.Kill())
 		_ = c.Wait() // it was killed

@@ -178,12 +178,12 @@ func TestForeignSources(t *testing.T) {
 	disk[510], disk[511], disk[0] = 0x55, 0xaa, 0xeb
 	for name, c := range map[string]struct{ content, want string }{
 		"empty":         {"", "it is empty"},
-		"text":          {strings.Repeat("hello\n", 200), "it is no tarball"},
+		"text":          {strings.Repeat("hello\n", 200), "it is neither a tarball nor a disk image"},
 		"bzip2":         {pad("BZh9"), "it is a bzip2 file: rubus takes"},
-		"zip":           {pad("PK\x03\x04"), "it is a zip file"},
-		"disk image":    {string(disk), "it is a disk image"},
+		"zip":           {pad("PK\x03\x04"), "the zip file is damaged or cut off"},
+		"disk image":    {string(disk), "no root file system is in it"},
 		"squashfs":      {pad("hsqs"), "it is a squashfs image"},
-		"gzipped text":  {string(compress(t, "gzip", []byte("hello"))), "what is compressed with gzip in it is no tarball"},
+		"gzipped text":  {string(compress(t, "gzip", []byte("hello"))), "what is compressed with gzip in it is neither a tarball nor a disk image"},
 		"not really xz": {pad("\xfd7zXZ\x00"), "xz"},
 	} {
 		t.Run(name, func(t *testing.T) {

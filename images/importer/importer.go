@@ -2,14 +2,15 @@ package importer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"path/filepath"
+	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"rubus/images"
-	"rubus/images/treesum"
 )
 
 // Options of an import; the zero value is good.
@@ -30,6 +31,15 @@ type Options struct {
 	// Reserve is the space in bytes that stays free on the store's file system; 0 is
 	// 1 GiB or a twentieth of it, whichever is less.
 	Reserve int64
+	// Partition is the number of the partition of a disk image that holds the root; 0 finds out.
+	Partition int
+	// SHA256 is what the source file must have, in hex; "": anything.
+	SHA256 string
+	// Client downloads; nil: one with the defaults of net/http.
+	Client *http.Client
+	// Finish, when set, is called when all layers are made and before there is a version: it may put
+	// one more layer on top.
+	Finish func(ctx context.Context, top *Top) error
 	// Stdin is read for the source "-".
 	Stdin io.Reader
 	// Progress is called about ten times a second and at every new phase, by one goroutine at a time; nil: silent.
@@ -41,9 +51,10 @@ type Phase string
 
 // The phases of an import, in their order.
 const (
-	Reading Phase = "reading" // content is copied
-	Syncing Phase = "syncing" // all is brought to the disk, and the version made
-	Done    Phase = "done"    // the version is there
+	Unpacking Phase = "unpacking" // a disk image is decompressed
+	Reading   Phase = "reading"   // content is copied
+	Syncing   Phase = "syncing"   // all is brought to the disk, and the version made
+	Done      Phase = "done"      // the version is there
 )
 
 // Event is how far an import is.
@@ -58,9 +69,11 @@ type Event struct {
 
 // Report is what an import did.
 type Report struct {
-	// Layer is the new layer; Shared says that it was there already.
+	// Layer is the new layer that the source was made; Shared says that it was there already.
 	Layer  images.Layer `json:"layer"`
 	Shared bool         `json:"shared"`
+	// Layers are all that the source was made, the bottom one first.
+	Layers []images.Layer `json:"layers"`
 	// Format is what the source was, as in "tar, zstd".
 	Format string `json:"format"`
 	// Notes say what was left out, and what will surprise.
@@ -69,9 +82,9 @@ type Report struct {
 	Duration time.Duration `json:"duration_ns"`
 }
 
-// Import makes the next version of the image name out of source, a directory,
-// a tarball (plain or compressed with gzip, xz or zstd) or "-" for a tarball on
-// Options.Stdin, and moves the tag to it. The version appears whole and on the disk, or, after an error
+// Import makes the next version of the image name out of source: a directory, a
+// tarball or disk image (plain or compressed with gzip, xz or zstd; an image also as zip), a block device,
+// an https URL, or "-" for Options.Stdin; and moves the tag to it. The version appears whole and on the disk, or, after an error
 // or a crash, not at all. It may block for long; a canceled ctx ends it.
 func Import(ctx context.Context, store *images.Store, name, source string, o Options) (images.Version, Report, error) {
 	v, rep, err := run(ctx, store, name, source, o)
@@ -90,83 +103,64 @@ func run(ctx context.Context, store *images.Store, name, source string, o Option
 	if err := checkOptions(name, o); err != nil {
 		return v, rep, err
 	}
-	src, err := openSource(ctx, source, o.Stdin)
+	src, err := openSource(ctx, source, o)
 	if err != nil {
 		return v, rep, err
 	}
 	defer src.Close()
-	pending, err := store.Begin(ctx)
+	var m meter
+	stop := m.report(o.Progress)
+	defer stop()
+	st, err := newStack(store, &m, o, src.dir >= 0 || src.disk)
 	if err != nil {
 		return v, rep, err
 	}
 	defer func() {
-		if e := pending.Abort(); e != nil && err == nil {
+		if e := st.abort(); e != nil && err == nil {
 			rep.Notes = append(rep.Notes, fmt.Sprintf("cleaning up: %v", e))
 		}
 	}()
-	var m meter
-	stop := m.report(o.Progress)
-	defer stop()
-
-	notes := newNotes()
-	entries, bytes, err := build(ctx, pending.Tree(), src, &m, notes, o)
+	err = st.add(ctx, "", func(b *builder) error { return fill(b, src, store, o) })
 	if err != nil {
 		return v, rep, err
 	}
-	boot, err := chooseBoot(store, entries, o, notes)
-	if err != nil {
+	if err := src.check(o); err != nil {
 		return v, rep, err
 	}
-	inspect(entries, o.Base != nil, notes)
-	m.setPhase(Syncing)
-	v, rep.Shared, err = pending.Commit(ctx, images.NewVersion{
-		Name: name, Source: src.name, Message: o.Message, Base: o.Base, Boot: boot, NoTag: o.NoTag,
-	}, entries, bytes)
+	rep.Format = src.format
+	// What was unpacked to a file is not written to the disk for nothing.
+	_ = src.Close()
+	return st.finish(ctx, start, images.NewVersion{Name: name, Source: src.name}, rep, stop)
+}
+
+// fill fills an empty tree from the source.
+func fill(b *builder, src *source, store *images.Store, o Options) error {
+	switch {
+	case src.dir >= 0:
+		return copyDir(b, src, o.Progress != nil)
+	case !src.disk:
+		return readTar(b, src)
+	case src.random != nil:
+		return readDisk(b, src.random, src.size, o.Partition)
+	}
+	b.meter.setPhase(Unpacking)
+	b.meter.total.Store(src.total)
+	s, err := newSpool(b, filepath.Join(store.Dir(), "tmp"), src.stream, func() { b.meter.read.Store(src.taken()) })
 	if err != nil {
-		return v, rep, err
+		return unpacking(src, err)
 	}
-	m.setPhase(Done)
-	stop()
-	rep.Layer, rep.Format, rep.Notes = v.Layers[len(v.Layers)-1], src.format, notes.lines()
-	rep.Duration = time.Since(start)
-	return v, rep, nil
+	src.closers = append(src.closers, s.file.Close) // the builder's workers still read it
+	b.meter.total.Store(0)
+	b.meter.read.Store(0)
+	b.meter.setPhase(Reading)
+	return readDisk(b, s.file, s.size, o.Partition)
 }
 
-// build fills the empty tree from the source.
-func build(ctx context.Context, tree int, src *source, m *meter, notes *notes, o Options) ([]treesum.Entry, int64, error) {
-	space, err := newSpace(tree, o, src.dir >= 0)
-	if err != nil {
-		return nil, 0, err
+// unpacking explains an error of the stream that a disk image comes from.
+func unpacking(src *source, err error) error {
+	kind, compressed := strings.CutPrefix(src.format, "disk image, ")
+	if errors.Is(err, ErrNoSpace) || errors.Is(err, ErrTooBig) || !compressed {
+		return err
 	}
-	b := newBuilder(ctx, tree, m, space, notes, o.Base != nil)
-	defer b.close()
-	if src.dir >= 0 {
-		err = copyDir(b, src, o.Progress != nil)
-	} else {
-		err = readTar(b, src)
-	}
-	return b.finish(err)
-}
-
-// source is what is imported: a directory or a stream.
-type source struct {
-	name   string
-	format string
-	dir    int       // a descriptor, or -1
-	stream io.Reader // decompressed
-	// taken is how many bytes of the source file were read.
-	taken   func() int64
-	total   int64
-	closers []func() error
-}
-
-// Close gives up what the source holds.
-func (s *source) Close() error {
-	for i := len(s.closers) - 1; i >= 0; i-- {
-		_ = s.closers[i]()
-	}
-	if s.dir >= 0 {
-		unix.Close(s.dir)
-	}
-	return nil
+	return decompressing(kind, err)
 }

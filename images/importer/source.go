@@ -1,16 +1,19 @@
 package importer
 
 import (
+	"archive/zip"
 	"bufio"
-	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -21,73 +24,178 @@ import (
 	"rubus/images/internal/onefs"
 )
 
-// openSource opens what is imported and finds out what it is by its content.
-func openSource(ctx context.Context, name string, stdin io.Reader) (*source, error) {
-	s := &source{name: name, dir: -1}
-	in := stdin
-	if name != "-" {
-		abs, err := filepath.Abs(name)
-		if err != nil {
-			return nil, err
-		}
-		s.name = abs
-		st, err := os.Stat(name)
-		switch {
-		case err != nil:
-			return nil, err
-		case st.IsDir():
-			s.format = "directory"
-			if s.dir, err = onefs.OpenRoot(name); err != nil {
-				return nil, err
-			}
-			return s, nil
-		case !st.Mode().IsRegular() && st.Mode()&os.ModeNamedPipe == 0:
-			return nil, fmt.Errorf("it is neither a directory nor a tarball")
-		}
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, err
-		}
-		s.closers = append(s.closers, f.Close)
-		if st.Mode().IsRegular() {
-			s.total = st.Size()
-			_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_SEQUENTIAL)
-		}
-		in = f
-	} else if in == nil {
-		return nil, errors.New("there is no standard input to read")
+// source is what is imported: a directory, a tarball or a disk image.
+type source struct {
+	name   string
+	format string
+	dir    int       // a descriptor, or -1
+	stream io.Reader // decompressed; a tarball, or a disk image when disk is set
+	disk   bool
+	// random is a disk image that can be read anywhere as it is, of size bytes.
+	random io.ReaderAt
+	size   int64
+	// taken is how many bytes of the source file were read.
+	taken   func() int64
+	total   int64
+	raw     io.Reader // what is left of the source file behind stream
+	sum     hash.Hash // of what was read of it; nil: nobody wants to know
+	url     bool
+	closers []func() error
+}
+
+// Close gives up what the source holds.
+func (s *source) Close() error {
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		_ = s.closers[i]()
 	}
-	if err := s.open(ctx, in); err != nil {
+	s.closers = nil
+	if s.dir >= 0 {
+		unix.Close(s.dir)
+		s.dir = -1
+	}
+	return nil
+}
+
+// openSource opens what is imported and finds out what it is by its content.
+func openSource(ctx context.Context, name string, o Options) (*source, error) {
+	s := &source{name: name, dir: -1}
+	err := s.openNamed(ctx, name, o)
+	if err != nil {
 		_ = s.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
+func (s *source) openNamed(ctx context.Context, name string, o Options) error {
+	if o.SHA256 != "" {
+		s.sum = sha256.New()
+	}
+	switch {
+	case name == "-":
+		if o.Stdin == nil {
+			return errors.New("there is no standard input to read")
+		}
+		return s.open(ctx, o.Stdin)
+	case isURL(name):
+		return s.openURL(ctx, name, o)
+	}
+	abs, err := filepath.Abs(name)
+	if err != nil {
+		return err
+	}
+	s.name = abs
+	st, err := os.Stat(name)
+	switch {
+	case err != nil:
+		return err
+	case st.IsDir() && o.SHA256 != "":
+		return errors.New("a directory has no SHA-256")
+	case st.IsDir():
+		s.format = "directory"
+		s.dir, err = onefs.OpenRoot(name)
+		return err
+	}
+	block := st.Mode()&os.ModeDevice != 0 && st.Mode()&os.ModeCharDevice == 0
+	if !st.Mode().IsRegular() && st.Mode()&os.ModeNamedPipe == 0 && !block {
+		return fmt.Errorf("it is neither a directory nor a tarball nor a disk image")
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, f.Close)
+	if st.Mode()&os.ModeNamedPipe != 0 {
+		return s.open(ctx, f)
+	}
+	return s.openFile(ctx, f, st)
+}
+
+// openFile opens what can be read anywhere: a file or a block device.
+func (s *source) openFile(ctx context.Context, f *os.File, st fs.FileInfo) error {
+	size, err := f.Seek(0, io.SeekEnd)
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return err
+	}
+	s.total = size
+	head := make([]byte, headSize)
+	n, err := f.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	switch kind := sniff(head[:n]); {
+	case kind == "disk" || kind == "zip":
+		if s.sum != nil {
+			// They are read here and there, so this is a pass of its own.
+			if _, err := io.Copy(s.sum, contextReader{ctx, f}); err != nil {
+				return err
+			}
+		}
+		s.raw = strings.NewReader("")
+		if kind == "zip" {
+			return s.openZip(ctx, f, size)
+		}
+		s.format, s.disk, s.random, s.size = "disk image", true, f, size
+		return nil
+	case !st.Mode().IsRegular():
+		return errors.New("the device holds no partition table and no file system that rubus reads")
+	}
+	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_SEQUENTIAL)
+	return s.open(ctx, f)
+}
+
 // open stacks the stages of a stream: count, decompress, read ahead.
 func (s *source) open(ctx context.Context, in io.Reader) error {
 	var n atomic.Int64
 	s.taken = n.Load
+	if s.sum != nil {
+		in = io.TeeReader(in, s.sum)
+	}
 	raw := bufio.NewReaderSize(&counter{in, &n}, 256<<10)
-	head, err := raw.Peek(512)
-	if err != nil && !errors.Is(err, io.EOF) {
+	s.raw = raw
+	kind, err := sniffStream(raw)
+	if err != nil {
 		return err
 	}
-	kind := sniff(head)
 	plain := stage{Reader: raw}
 	switch kind {
 	case "tar":
 		s.format = "tar"
+	case "disk":
+		s.format, s.disk = "disk image", true
 	case "gzip", "xz", "zstd":
-		s.format = "tar, " + kind
 		if plain, err = decompress(ctx, kind, raw); err != nil {
 			return decompressing(kind, err)
 		}
 	case "":
 		return errors.New("it is empty")
+	case "zip":
+		return errors.New("a zip file can't be read as a stream: download it first, and name the file")
 	default:
-		return fmt.Errorf("it is %s: rubus takes directories and .tar, .tar.gz, .tar.xz and .tar.zst files", kind)
+		return fmt.Errorf("it is %s: rubus takes directories, .tar and .img files, these also as .gz, .xz and .zst, and .zip files with an image in them", kind)
 	}
+	return s.openPlain(ctx, kind, plain)
+}
+
+// sniffStream is sniff for a stream: no more of it is waited for than is needed.
+func sniffStream(r *bufio.Reader) (string, error) {
+	for _, n := range []int{512, 2048} {
+		head, err := r.Peek(n)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return "", err
+		}
+		if kind := sniff(head); kind != unknownKind || n > 512 {
+			return kind, nil
+		}
+	}
+	return unknownKind, nil
+}
+
+// openPlain reads ahead of what is decompressed, and finds out what that is.
+func (s *source) openPlain(ctx context.Context, kind string, plain stage) error {
 	pump := newAhead(ctx, plain)
 	s.closers = append(s.closers, func() error {
 		if plain.interrupt != nil {
@@ -100,80 +208,104 @@ func (s *source) open(ctx context.Context, in io.Reader) error {
 	})
 	buffered := bufio.NewReaderSize(pump, 64<<10)
 	s.stream = buffered
-	if kind == "tar" {
+	if kind == "tar" || kind == "disk" {
 		return nil
 	}
-	head, err = buffered.Peek(512)
-	if err != nil && !errors.Is(err, io.EOF) {
+	inner, err := sniffStream(buffered)
+	if err != nil {
 		return decompressing(kind, err)
 	}
-	if inner := sniff(head); inner != "tar" {
-		return fmt.Errorf("what is compressed with %s in it is no tarball", kind)
+	switch inner {
+	case "tar":
+		s.format = "tar, " + kind
+	case "disk":
+		s.format, s.disk = "disk image, "+kind, true
+	default:
+		return fmt.Errorf("what is compressed with %s in it is neither a tarball nor a disk image", kind)
 	}
 	return nil
 }
 
+// openZip finds the image in a zip file: the only file that ends in .img, or
+// the only file at all.
+func (s *source) openZip(ctx context.Context, r io.ReaderAt, size int64) error {
+	z, err := zip.NewReader(r, size)
+	if err != nil {
+		return fmt.Errorf("the zip file is damaged or cut off: %w", err)
+	}
+	var images, files []*zip.File
+	for _, f := range z.File {
+		if f.Mode().IsRegular() {
+			files = append(files, f)
+			if strings.HasSuffix(strings.ToLower(f.Name), ".img") {
+				images = append(images, f)
+			}
+		}
+	}
+	if len(images) == 0 {
+		images = files
+	}
+	if len(images) != 1 {
+		return fmt.Errorf("the zip file holds %d files and none or several end in .img: unpack it, and name the image", len(files))
+	}
+	in, err := images[0].Open()
+	if err != nil {
+		return fmt.Errorf("%q in the zip file: %w", short(images[0].Name), err)
+	}
+	s.closers = append(s.closers, in.Close)
+	s.total = int64(min(images[0].UncompressedSize64, 1<<62)) // a hostile one only shows a wrong bar
+	var n atomic.Int64
+	s.taken = n.Load
+	return s.openPlain(ctx, "zip", stage{Reader: &counter{in, &n}})
+}
+
+// check reads what is left of the source and compares its SHA-256.
+func (s *source) check(o Options) error {
+	if o.SHA256 == "" {
+		return nil
+	}
+	if n, err := io.Copy(io.Discard, io.LimitReader(s.raw, maxTrailer)); err != nil {
+		return err
+	} else if n == maxTrailer {
+		return fmt.Errorf("more than %d MiB follow the end of the archive", maxTrailer>>20)
+	}
+	if got := hex.EncodeToString(s.sum.Sum(nil)); !strings.EqualFold(got, o.SHA256) {
+		return &ChecksumError{Want: strings.ToLower(o.SHA256), Got: got}
+	}
+	return nil
+}
+
+// ChecksumError says that the source is not what it should be.
+type ChecksumError struct{ Want, Got string }
+
+// Error implements error.
+func (e *ChecksumError) Error() string {
+	return fmt.Sprintf("its SHA-256 is %s and not %s: it is damaged, or another one", e.Got, e.Want)
+}
+
+// contextReader ends with its context.
+type contextReader struct {
+	ctx context.Context //nolint:containedctx // lives as long as one call
+	r   io.Reader
+}
+
+// Read implements io.Reader.
+func (c contextReader) Read(b []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(b)
+}
+
 // decompressing explains an error of a decompressor.
 func decompressing(kind string, err error) error {
-	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF):
 		return fmt.Errorf("it ends in the middle (truncated %s data)", kind)
+	case errors.As(err, new(*downloadError)), errors.Is(err, context.Canceled):
+		return err
 	}
 	return fmt.Errorf("the %s data is corrupt: %w", kind, err)
-}
-
-// sniff says what begins with head: "tar", "gzip", "xz", "zstd", "" for
-// nothing at all, or in words what can't be imported.
-func sniff(head []byte) string {
-	for _, m := range []struct{ magic, kind string }{
-		{"\x1f\x8b", "gzip"},
-		{"\xfd7zXZ\x00", "xz"},
-		{"\x28\xb5\x2f\xfd", "zstd"},
-		{"BZh", "a bzip2 file"},
-		{"\x5d\x00\x00", "an lzma file"},
-		{"\x04\x22\x4d\x18", "an lz4 file"},
-		{"PK\x03\x04", "a zip file"},
-		{"7z\xbc\xaf\x27\x1c", "a 7z file"},
-		{"hsqs", "a squashfs image"},
-		{"QFI\xfb", "a qcow2 image"},
-		{"!<arch>\n", "a Debian package or ar archive"},
-		{"070701", "a cpio archive"},
-	} {
-		if bytes.HasPrefix(head, []byte(m.magic)) {
-			return m.kind
-		}
-	}
-	switch {
-	case len(head) == 0:
-		return ""
-	case len(head) >= 4 && head[0]&0xf0 == 0x50 && string(head[1:4]) == "\x2a\x4d\x18":
-		return "zstd" // a skippable frame comes first
-	case isTarHeader(head):
-		return "tar"
-	case len(head) == 512 && head[510] == 0x55 && head[511] == 0xaa:
-		return "a disk image"
-	}
-	return "no tarball"
-}
-
-// isTarHeader checks the sum that every tar header carries: POSIX pax(1),
-// "ustar Interchange Format", chksum: the sum of all bytes with the field itself as spaces.
-// An archive without entries begins with zeros.
-func isTarHeader(b []byte) bool {
-	if len(b) < 512 {
-		return false
-	}
-	const at, length = 148, 8
-	var unsigned, signed int64
-	for i, c := range b[:512] {
-		if i >= at && i < at+length {
-			c = ' '
-		}
-		unsigned += int64(c)
-		signed += int64(int8(c))
-	}
-	field := strings.Trim(string(b[at:at+length]), " \x00")
-	want, err := strconv.ParseInt(field, 8, 64)
-	return err == nil && (want == unsigned || want == signed) || unsigned == length*' '
 }
 
 // maxWindow is the zstd program's own limit for what it decompresses without

@@ -35,11 +35,11 @@ type space struct {
 	entries      atomic.Int64
 }
 
-func newSpace(fd int, o Options, isDir bool) (*space, error) {
+func newSpace(fd int, o Options, holes bool) (*space, error) {
 	s := &space{fd: fd, max: o.MaxBytes, reserve: o.Reserve, maxSize: o.MaxSize}
 	if s.maxSize == 0 {
 		s.maxSize = maxSizeTar
-		if isDir {
+		if holes {
 			s.maxSize = maxSizeDir
 		}
 	}

@@ -1,0 +1,331 @@
+package importer_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/images"
+	"rubus/images/importer"
+)
+
+// family is how a release lays out its images.
+type family struct {
+	start, bootMB int64 // of the boot partition: first sector, MiB
+	cluster       string
+	label         string // of the boot partition
+	mount         string
+	root          []string // arguments of mkfs.ext4
+	fstab         string
+	gpt           bool
+}
+
+// families are the release families, as pi-gen's export-image, Ubuntu's and
+// Debian's image builders made them.
+func families() map[string]family {
+	const pios = "proc /proc proc defaults 0 0\nPARTUUID=5e3da3da-01 %s vfat defaults 0 2\nPARTUUID=5e3da3da-02 / ext4 defaults,noatime 0 1\n"
+	old := []string{"-L", "rootfs", "-O", "^huge_file,^metadata_csum,^64bit"}
+	trixie := []string{"-L", "rootfs", "-O", "^huge_file,metadata_csum,metadata_csum_seed,orphan_file,64bit"}
+	return map[string]family{
+		"bullseye":       {8192, 256, "4", "boot", "boot", old, fmt.Sprintf(pios, "/boot"), false},
+		"bookworm early": {8192, 512, "4", "bootfs", "boot/firmware", old, fmt.Sprintf(pios, "/boot/firmware"), false},
+		"bookworm late":  {16384, 512, "4", "bootfs", "boot/firmware", old, fmt.Sprintf(pios, "/boot/firmware"), false},
+		"trixie":         {16384, 512, "1", "bootfs", "boot/firmware", trixie, fmt.Sprintf(pios, "/boot/firmware"), false},
+		"ubuntu": {
+			2048, 512, "8", "system-boot", "boot/firmware",
+			[]string{"-L", "writable", "-O", "64bit,metadata_csum"},
+			"LABEL=writable\t/\text4\tdefaults\t0 1\nLABEL=system-boot       /boot/firmware  vfat    defaults        0       1\n", false,
+		},
+		"debian, GPT": {2048, 300, "4", "RASPIFIRM", "boot/firmware", []string{"-L", "RASPIROOT"}, "LABEL=RASPIROOT / ext4 rw 0 1\nLABEL=RASPIFIRM /boot/firmware vfat rw 0 2\n", true},
+	}
+}
+
+// small is like trixie, with less room.
+func small() family {
+	f := families()["trixie"]
+	f.bootMB = 40
+	return f
+}
+
+// whole is a time that FAT can keep, too.
+var whole = time.Date(2026, 6, 18, 12, 34, 56, 0, time.UTC)
+
+func tool(t testing.TB, stdin, name string, args ...string) {
+	t.Helper()
+	c := exec.CommandContext(t.Context(), name, args...)
+	c.Env = append(os.Environ(), "TZ=UTC")
+	c.Stdin = strings.NewReader(stdin)
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+	}
+}
+
+func write(t testing.TB, path string, content []byte, mode os.FileMode) {
+	t.Helper()
+	must(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	must(t, os.WriteFile(path, content, mode))
+	must(t, os.Chmod(path, mode))
+}
+
+// makeParts makes what the root and the boot partition of a release hold.
+func makeParts(t testing.TB, f family) (root, boot string) {
+	t.Helper()
+	root, boot = t.TempDir(), t.TempDir()
+	must(t, os.Chmod(root, 0o755))
+	write(t, root+"/etc/fstab", []byte(f.fstab), 0o644)
+	write(t, root+"/etc/shadow", []byte("root:*:1::::::\n"), 0o640)
+	must(t, os.Chown(root+"/etc/shadow", 0, 42))
+	write(t, root+"/usr/bin/sudo", bytes.Repeat([]byte("sudo"), 1<<18), 0o755|os.ModeSetuid)
+	must(t, os.Link(root+"/usr/bin/sudo", root+"/usr/bin/sudoedit"))
+	write(t, root+"/usr/bin/ping", []byte("ping"), 0o755)
+	must(t, unix.Setxattr(root+"/usr/bin/ping", "security.capability", []byte("\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"), 0))
+	must(t, os.Symlink("usr/bin", root+"/bin"))
+	must(t, os.MkdirAll(root+"/"+f.mount, 0o755))
+	must(t, os.MkdirAll(root+"/dev", 0o755))
+	must(t, unix.Mknod(root+"/dev/null", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
+	must(t, os.MkdirAll(root+"/tmp", 0o755))
+	must(t, os.Chmod(root+"/tmp", 0o777|os.ModeSticky))
+	for name, size := range map[string]int{
+		"bootcode.bin": 52480, "start4.elf": 2 << 20, "fixup4.dat": 5400, "config.txt": 20, "cmdline.txt": 90, "kernel8.img": 3<<20 + 77,
+		"kernel_2712.img": 1 << 20, "initramfs8": 100000, "bcm2711-rpi-4-b.dtb": 55000, "overlays/overlay_map.dtb": 5000, "overlays/README": 3,
+	} {
+		write(t, filepath.Join(boot, name), bytes.Repeat([]byte{byte(size), 'x', 1}, size/3+1), 0o755)
+	}
+	for _, dir := range []string{root, boot} {
+		must(t, filepath.WalkDir(dir, func(p string, _ os.DirEntry, err error) error {
+			ts := []unix.Timespec{unix.NsecToTimespec(whole.UnixNano()), unix.NsecToTimespec(whole.UnixNano())}
+			return errors.Join(err, unix.UtimesNanoAt(unix.AT_FDCWD, p, ts, unix.AT_SYMLINK_NOFOLLOW))
+		}))
+	}
+	return root, boot
+}
+
+// makeImage builds an image in the shape of a release.
+func makeImage(t testing.TB, f family, root, boot string) string {
+	t.Helper()
+	img := filepath.Join(t.TempDir(), "raspios.img")
+	const rootMB = 64
+	end := f.start*512 + f.bootMB<<20
+	size := end + rootMB<<20
+	tail := ""
+	if f.gpt {
+		tail = fmt.Sprintf("size=%d,", rootMB<<11)
+		size += 1 << 20
+	}
+	must(t, os.WriteFile(img, nil, 0o600))
+	must(t, os.Truncate(img, size))
+	label := "label: dos\nlabel-id: 0x5e3da3da\n"
+	kinds := [2]string{"c", "83"}
+	if f.gpt {
+		label, kinds = "label: gpt\n", [2]string{"U", "L"}
+	}
+	tool(t, fmt.Sprintf("%sstart=%d,size=%d,type=%s\nstart=%d,%stype=%s\n", label, f.start, f.bootMB<<11, kinds[0], end/512, tail, kinds[1]), "sfdisk", "-q", img)
+	tool(t, "", "mkfs.vfat", "-F", "32", "-s", f.cluster, "-n", f.label, "--offset", fmt.Sprint(f.start), img, fmt.Sprint(f.bootMB<<10))
+	list, err := filepath.Glob(boot + "/*")
+	must(t, err)
+	tool(t, "", "mcopy", append([]string{"-s", "-m", "-i", fmt.Sprintf("%s@@%d", img, f.start*512)}, append(list, "::")...)...)
+	tool(t, "", "mkfs.ext4", append(f.root, "-q", "-F", "-d", root, "-E", fmt.Sprintf("offset=%d", end), img, fmt.Sprintf("%dM", rootMB))...)
+	return img
+}
+
+// An image of each release family gives the tree that its boards see, boot
+// partition in place.
+func TestReleaseFamilies(t *testing.T) {
+	for name, f := range families() {
+		t.Run(name, func(t *testing.T) {
+			root, boot := makeParts(t, f)
+			img := makeImage(t, f, root, boot)
+			s := openStore(t)
+			v, rep, err := importer.Import(t.Context(), s, "pios", img, importer.Options{})
+			must(t, err)
+			if v.Boot != f.mount || rep.Format != "disk image" || len(rep.Notes) != 0 {
+				t.Errorf("boot files in %q, format %q, notes %q", v.Boot, rep.Format, rep.Notes)
+			}
+			must(t, s.Verify(t.Context(), v.Layers[0].Digest, nil))
+			must(t, os.CopyFS(filepath.Join(root, f.mount), os.DirFS(boot)))
+			must(t, filepath.WalkDir(filepath.Join(root, f.mount), func(p string, _ os.DirEntry, err error) error {
+				return errors.Join(err, os.Chmod(p, 0o755), os.Chtimes(p, whole, whole))
+			}))
+			must(t, os.Chtimes(filepath.Dir(filepath.Join(root, f.mount)), whole, whole))
+			got, want := describe(t, top(s, v)), describe(t, root)
+			// mkfs makes the root directory anew.
+			delete(got, "")
+			delete(want, "")
+			sameTree(t, want, got)
+		})
+	}
+}
+
+// packed makes every form in which an image is published.
+func packed(t testing.TB, img string) map[string]string {
+	t.Helper()
+	tool(t, "", "xz", "-k", "-T2", "-0", img)
+	tool(t, "", "gzip", "-k", "-1", img)
+	tool(t, "", "zstd", "-q", "-1", img)
+	tool(t, "", "zip", "-q", "-j", "-1", img+".zip", img)
+	return map[string]string{"disk image": img, "disk image, xz": img + ".xz", "disk image, gzip": img + ".gz", "disk image, zstd": img + ".zst", "disk image, zip": img + ".zip"}
+}
+
+// However it is packed, from a file, a pipe or a web server, an image is the same
+// layer, and nothing is left of it elsewhere.
+func TestPackedImages(t *testing.T) {
+	f := small()
+	root, boot := makeParts(t, f)
+	forms := packed(t, makeImage(t, f, root, boot))
+	s := openStore(t)
+	first, _, err := importer.Import(t.Context(), s, "pios", forms["disk image"], importer.Options{})
+	must(t, err)
+	check := func(how, format, source string, o importer.Options) {
+		t.Helper()
+		v, rep, err := importer.Import(t.Context(), s, "pios", source, o)
+		if err != nil {
+			t.Errorf("%s, %s: %v", how, format, err)
+			return
+		}
+		if rep.Format != format || v.Layers[0].Digest != first.Layers[0].Digest {
+			t.Errorf("%s: format %q, want %q; layer %.12s", how, rep.Format, format, v.Layers[0].Digest)
+		}
+	}
+	server := httptest.NewTLSServer(http.FileServer(http.Dir(filepath.Dir(forms["disk image"]))))
+	defer server.Close()
+	for format, file := range forms {
+		sum := sumOf(t, file)
+		check("file", format, file, importer.Options{SHA256: sum})
+		if format == "disk image, zip" {
+			continue // a stream of it can't be read
+		}
+		in, err := os.Open(file)
+		must(t, err)
+		check("pipe", format, "-", importer.Options{Stdin: in, SHA256: sum})
+		in.Close()
+		check("https", format, server.URL+"/"+filepath.Base(file), importer.Options{SHA256: sum, Client: server.Client()})
+	}
+	for _, file := range []string{forms["disk image"], forms["disk image, xz"], forms["disk image, zip"]} {
+		_, _, err = importer.Import(t.Context(), s, "other", file, importer.Options{SHA256: strings.Repeat("0", 64)})
+		if wrong := new(importer.ChecksumError); !errors.As(err, &wrong) {
+			t.Errorf("wrong SHA-256 of %s: %v", file, err)
+		}
+	}
+	noUnpacked(t, s)
+}
+
+func sumOf(t testing.TB, file string) string {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	must(t, err)
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// noUnpacked checks that tmp is empty.
+func noUnpacked(t testing.TB, s *images.Store) {
+	t.Helper()
+	if left, err := os.ReadDir(filepath.Join(s.Dir(), "tmp")); err != nil || len(left) != 0 {
+		t.Errorf("left in tmp: %v, %v", left, err)
+	}
+}
+
+// A download that breaks goes on where it was; one of something else does not.
+func TestBrokenDownload(t *testing.T) {
+	content := tarOf(t, dir("etc"), reg("etc/x", strings.Repeat("content", 100000)))
+	asked := 0
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		w.Header().Set("ETag", `"one"`)
+		if r.URL.Path == "/changed" && asked%2 == 0 {
+			w.Header().Set("ETag", `"two"`)
+		}
+		if asked%2 == 1 {
+			w.Header().Set("Content-Length", fmt.Sprint(len(content)))
+			_, _ = w.Write(content[:len(content)/2])
+			panic(http.ErrAbortHandler)
+		}
+		http.ServeContent(w, r, "x.tar", time.Time{}, bytes.NewReader(content))
+	}))
+	defer server.Close()
+	s := openStore(t)
+	_, _, err := importer.Import(t.Context(), s, "lab", server.URL+"/x.tar", importer.Options{Client: server.Client()})
+	must(t, err)
+	if asked != 2 {
+		t.Errorf("asked %d times", asked)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if _, _, err := importer.Import(ctx, s, "lab", server.URL+"/changed", importer.Options{Client: server.Client()}); err == nil {
+		t.Error("a file that changed was taken")
+	}
+	if _, _, err := importer.Import(t.Context(), s, "lab", server.URL+"/x.tar", importer.Options{}); err == nil {
+		t.Error("a server with a strange certificate was trusted")
+	}
+	if _, _, err := importer.Import(t.Context(), s, "lab", "http://127.0.0.1:1/x.tar", importer.Options{}); err == nil || !strings.Contains(err.Error(), "use https") {
+		t.Errorf("plain http: %v", err)
+	}
+	noUnpacked(t, s)
+}
+
+// What is no image of a root says so, and leaves nothing.
+func TestRefusedImages(t *testing.T) {
+	f := small()
+	root, boot := makeParts(t, f)
+	img := makeImage(t, f, root, boot)
+	forms := packed(t, img)
+	dir := t.TempDir()
+	cut := func(from string, bytes int64) string {
+		b, err := os.ReadFile(from)
+		must(t, err)
+		if bytes < 0 {
+			bytes += int64(len(b))
+		}
+		p := filepath.Join(dir, fmt.Sprint(len(b), filepath.Base(from)))
+		must(t, os.WriteFile(p, b[:bytes], 0o600))
+		return p
+	}
+	change := func(name string, at int64, to []byte) string {
+		p := filepath.Join(dir, name)
+		tool(t, "", "cp", "--sparse=always", img, p)
+		w, err := os.OpenFile(p, os.O_WRONLY, 0)
+		must(t, err)
+		defer w.Close()
+		_, err = w.WriteAt(to, at)
+		must(t, err)
+		return p
+	}
+	rootAt := f.start*512 + f.bootMB<<20
+	empty := filepath.Join(dir, "empty.img")
+	must(t, os.WriteFile(empty, nil, 0o600))
+	must(t, os.Truncate(empty, 64<<20))
+	tool(t, "label: dos\nstart=2048,type=83\n", "sfdisk", "-q", empty)
+	for name, c := range map[string]struct{ source, want string }{
+		"image cut off":     {cut(img, -30<<20), "cut off"},
+		"xz cut off":        {cut(forms["disk image, xz"], -1000), "truncated xz data"},
+		"gzip cut off":      {cut(forms["disk image, gzip"], -1000), "truncated gzip data"},
+		"zstd cut off":      {cut(forms["disk image, zstd"], -1000), "truncated zstd data"},
+		"zip cut off":       {cut(forms["disk image, zip"], -1000), "damaged or cut off"},
+		"another root":      {change("btrfs.img", rootAt+1024, make([]byte, 2048)), `no root file system is in it that rubus could read (ext4), only partition 1 (FAT, "bootfs"), partition 2 (unknown)`},
+		"no file system":    {empty, "no root file system"},
+		"damaged inodes":    {change("inodes.img", rootAt+280<<10, bytes.Repeat([]byte{0xaa}, 700<<10)), "damaged"},
+		"damaged boot part": {change("boot.img", f.start*512+13, []byte{3}), "boot partition"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := openStore(t)
+			_, _, err := importer.Import(t.Context(), s, "pios", c.source, importer.Options{})
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+			checkNothingLeft(t, s)
+		})
+	}
+}

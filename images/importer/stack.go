@@ -1,0 +1,130 @@
+package importer
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/images"
+	"rubus/images/internal/onefs"
+)
+
+// stack is the layers of a version that is being made: those of the base, then new ones.
+type stack struct {
+	store *images.Store
+	o     Options
+	meter *meter
+	notes *notes
+	space *space
+	fd    int // the store's directory
+	base  []string
+	built []images.Built
+}
+
+// newStack begins a version; holes says that holes of the source's files cost no time.
+func newStack(store *images.Store, m *meter, o Options, holes bool) (*stack, error) {
+	fd, err := onefs.OpenRoot(store.Dir())
+	if err != nil {
+		return nil, err
+	}
+	s := &stack{store: store, o: o, meter: m, notes: newNotes(), fd: fd}
+	if s.space, err = newSpace(fd, o, holes); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	if o.Base != nil {
+		s.base = store.LayerDirs(*o.Base)
+	}
+	return s, nil
+}
+
+// dirs are the trees of all layers so far, the uppermost first.
+func (s *stack) dirs() []string {
+	var out []string
+	for _, b := range slices.Backward(s.built) {
+		if b.Pending != nil {
+			out = append(out, b.Pending.Dir())
+		} else {
+			out = append(out, s.store.LayerDir(b.Digest))
+		}
+	}
+	return append(out, s.base...)
+}
+
+// add makes one more layer, which fill fills.
+func (s *stack) add(ctx context.Context, chain string, fill func(*builder) error) error {
+	p, err := s.store.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	below, err := openLower(s.dirs())
+	if err != nil {
+		return errors.Join(err, p.Abort())
+	}
+	b := newBuilder(ctx, p.Tree(), s.meter, s.space, s.notes, below)
+	defer b.close()
+	if len(below) > 0 {
+		// Seen through the stack the uppermost root counts: unless the source says so, nothing changes.
+		if e, err := below.entry(""); err == nil && e != nil {
+			b.root.inode = e
+		}
+	}
+	entries, bytes, err := b.finish(fill(b))
+	if err != nil {
+		return errors.Join(err, p.Abort())
+	}
+	s.built = append(s.built, images.Built{Pending: p, Entries: entries, Bytes: bytes, Chain: chain})
+	return nil
+}
+
+// abort removes what was made. It does nothing after a commit.
+func (s *stack) abort() error {
+	var errs []error
+	for _, b := range s.built {
+		if b.Pending != nil {
+			errs = append(errs, b.Pending.Abort())
+		}
+	}
+	if s.fd >= 0 {
+		unix.Close(s.fd)
+		s.fd = -1
+	}
+	return errors.Join(errs...)
+}
+
+// finish makes a version of the stack.
+func (s *stack) finish(ctx context.Context, start time.Time, nv images.NewVersion, rep Report, stop func()) (images.Version, Report, error) {
+	o := s.o
+	made := len(s.built)
+	if o.Finish != nil {
+		if err := s.top(ctx, o.Finish); err != nil {
+			return images.Version{}, rep, err
+		}
+	}
+	boot, err := s.chooseBoot()
+	if err != nil {
+		return images.Version{}, rep, err
+	}
+	s.inspect()
+	s.meter.setPhase(Syncing)
+	nv.Message, nv.Base, nv.Boot, nv.NoTag = o.Message, o.Base, boot, o.NoTag
+	v, shared, err := s.store.Commit(ctx, nv, s.built)
+	if err != nil {
+		return v, rep, err
+	}
+	s.meter.setPhase(Done)
+	stop()
+	below := 0
+	if o.Base != nil {
+		below = len(o.Base.Layers)
+	}
+	rep.Layers = v.Layers[min(below, len(v.Layers)-1):]
+	rep.Layer = rep.Layers[min(made, len(rep.Layers))-1]
+	rep.Shared = shared == len(s.built)
+	rep.Notes = s.notes.lines()
+	rep.Duration = time.Since(start)
+	return v, rep, nil
+}

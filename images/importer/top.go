@@ -1,0 +1,149 @@
+package importer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"rubus/images"
+	"rubus/images/treesum"
+)
+
+// Top is a layer on top of all others of a version that is being made: a few files, so
+// that what lies below stays as it was imported, and is shared. Directories on the way
+// to a file are those below, or new ones of root. Its methods are for one goroutine.
+type Top struct {
+	b *builder
+	// Below is what lies below, merged. Links in it are followed within their layer only.
+	Below fs.FS
+	now   time.Time
+	used  bool
+}
+
+// top makes the layer, unless nothing is put into it.
+func (s *stack) top(ctx context.Context, fill func(context.Context, *Top) error) error {
+	below := images.Merged(s.dirs())
+	used := false
+	err := s.add(ctx, "", func(b *builder) error {
+		t := &Top{b: b, Below: below, now: s.store.Now()}
+		err := fill(ctx, t)
+		used = t.used
+		return err
+	})
+	if err == nil && !used {
+		last := len(s.built) - 1
+		err = s.built[last].Pending.Abort()
+		s.built = s.built[:last]
+	}
+	return err
+}
+
+// Note says something about the import, with a path for an example, or "".
+func (t *Top) Note(what, path string) { t.b.notes.add(what, path) }
+
+// Lstat describes what the layers below have at a path; nil: nothing.
+func (t *Top) Lstat(p string) (*treesum.Entry, error) {
+	p, err := cleanPath(p)
+	if err != nil {
+		return nil, err
+	}
+	return t.b.lower.entry(p)
+}
+
+func (t *Top) at(p string) (*node, string, error) {
+	t.used = true
+	p, err := cleanPath(p)
+	if err != nil {
+		return nil, "", err
+	}
+	if p == "" {
+		return nil, "", errors.New("that is the root")
+	}
+	if p, err = t.b.resolve(p); err != nil {
+		return nil, "", err
+	}
+	return t.b.parent(p, t.now.Unix(), 0)
+}
+
+// WriteFile puts a file of root there, with the 12 permission bits given and the current time.
+func (t *Top) WriteFile(p string, data []byte, mode uint32) error {
+	return t.Put(p, &treesum.Entry{Type: treesum.File, Mode: mode, Size: int64(len(data)), Sec: t.now.Unix()}, memory(data))
+}
+
+// Content is what a file is made of: NextData is the first offset from off on with
+// something else than a hole.
+type Content = content
+
+// Put puts anything but a directory or hard link there. content is that of a file.
+func (t *Top) Put(p string, e *treesum.Entry, content Content) error {
+	dir, name, err := t.at(p)
+	if err == nil && e.Type != treesum.File {
+		err = t.b.special(dir, name, e)
+	} else if err == nil {
+		var f *file
+		if f, err = t.b.create(dir, name, e); err == nil {
+			if err = t.b.copyFrom(f, content); err == nil {
+				err = f.done()
+			}
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("putting %q on top: %w", p, err)
+	}
+	return nil
+}
+
+// Symlink makes a symbolic link of root.
+func (t *Top) Symlink(p, target string) error {
+	return t.Put(p, &treesum.Entry{Type: treesum.Symlink, Target: target, Sec: t.now.Unix()}, nil)
+}
+
+// Dir makes a directory, or gives one below the attributes of e.
+func (t *Top) Dir(p string, e *treesum.Entry) error {
+	dir, name, err := t.at(p)
+	if err == nil {
+		_, err = t.b.mkdir(dir, name, e)
+	}
+	if err != nil {
+		return fmt.Errorf("putting %q on top: %w", p, err)
+	}
+	return nil
+}
+
+// Remove hides what the layers below have at a path. Nothing there is no error.
+func (t *Top) Remove(p string) error {
+	p, err := cleanPath(p)
+	if err != nil {
+		return err
+	}
+	if p, err = t.b.resolve(p); err != nil {
+		return fmt.Errorf("hiding %q: %w", p, err)
+	}
+	if e, err := t.b.lower.entry(p); err != nil || e == nil {
+		return err
+	}
+	return t.b.whiteout(p)
+}
+
+// whiteout hides what the layers below have at a clean path.
+func (b *builder) whiteout(p string) error {
+	dir, name, err := b.parent(p, 0, 0)
+	if err != nil {
+		return err
+	}
+	return b.special(dir, name, &treesum.Entry{Type: treesum.Char, Mode: 0, Sec: dir.inode.Sec, Nsec: dir.inode.Nsec})
+}
+
+// memory is content that is at hand.
+type memory []byte
+
+// ReadAt implements io.ReaderAt.
+func (m memory) ReadAt(b []byte, off int64) (int, error) { return copy(b, m[off:]), nil }
+
+// Size is the length in bytes.
+func (m memory) Size() int64 { return int64(len(m)) }
+
+// NextData is off: there are no holes.
+func (m memory) NextData(off int64) int64 { return min(off, int64(len(m))) }
