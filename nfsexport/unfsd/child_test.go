@@ -78,7 +78,7 @@ func serve(path string) error {
 		}
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	fs, err := handlefs.New(handlefs.Options{Key: [32]byte{7}, Seed: 1, Logger: log})
+	fs, err := handlefs.New(handlefs.Options{Key: serverKey, Seed: 1, Logger: log})
 	if err != nil {
 		return err
 	}
@@ -261,6 +261,9 @@ func roots(t *testing.T, n int, fill func(lower string)) []nfsexport.Export {
 	}
 	return out
 }
+
+// serverKey seals the server's handles.
+var serverKey = [32]byte{7}
 
 // clientAddr is the address of a client.
 func clientAddr(i int) netip.Addr {
