@@ -85,7 +85,7 @@ func (j journal) check() error {
 		paths = append(paths, r.From, r.To)
 	}
 	for _, p := range paths {
-		if !filepath.IsLocal(p) || filepath.Clean(p) != p {
+		if p == "." || !filepath.IsLocal(p) || filepath.Clean(p) != p {
 			return fmt.Errorf("path %q", p)
 		}
 	}

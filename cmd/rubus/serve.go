@@ -14,6 +14,7 @@ import (
 
 	"rubus/cmd/internal/control"
 	"rubus/cmd/internal/lograte"
+	"rubus/cmd/internal/ui"
 	"rubus/config"
 )
 
@@ -31,7 +32,13 @@ again; so does an edit of it. SIGTERM ends the daemon cleanly.`,
 		Example: `  rubus serve
   rubus serve --state /srv/rubus --devices ./devices.yaml`,
 		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return serve(c.Context(), g) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			err := serve(c.Context(), g)
+			if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+				return ui.Hint(err, "the daemon needs root: try sudo")
+			}
+			return err
+		},
 	}
 }
 

@@ -198,7 +198,9 @@ func TestForeignSources(t *testing.T) {
 		})
 	}
 	s := openStore(t)
-	for _, bad := range []string{"/dev/null", "/no/such/file"} {
+	noEntries := filepath.Join(t.TempDir(), "none.tar")
+	must(t, os.WriteFile(noEntries, tarOf(t), 0o600))
+	for _, bad := range []string{"/dev/null", "/no/such/file", t.TempDir(), noEntries} {
 		if _, _, err := importer.Import(t.Context(), s, "lab", bad, importer.Options{}); err == nil {
 			t.Errorf("imported %s", bad)
 		}
@@ -208,6 +210,7 @@ func TestForeignSources(t *testing.T) {
 			t.Errorf("imported as %q", bad)
 		}
 	}
+	checkNothingLeft(t, s)
 }
 
 // A small file that unpacks to a big one stops at the limit, or at the space

@@ -127,6 +127,9 @@ func run(ctx context.Context, store *images.Store, name, source string, o Option
 	if err := src.check(o); err != nil {
 		return v, rep, err
 	}
+	if len(st.built[0].Entries) <= 1 { // its root alone
+		return v, rep, errors.New("there is nothing in it")
+	}
 	rep.Format = src.format
 	// What was unpacked to a file is not written to the disk for nothing.
 	_ = src.Close()
