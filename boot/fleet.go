@@ -160,6 +160,9 @@ func New(opt Options) *Fleet {
 // when all have been tried; a board that fails stays Preparing, says why in its
 // status, and is tried again by Run. Call it before the NFS port opens.
 func (f *Fleet) Start(ctx context.Context) error {
+	if err := finishReplaces(f.opt.State); err != nil {
+		return err
+	}
 	serials, err := recordedSerials(f.opt.State)
 	if err != nil {
 		return err

@@ -73,9 +73,11 @@ type Record struct {
 	Address netip.Addr `json:"address,omitzero"`
 	// Up says that the board mounted its root and was not stopped since: its
 	// slots are mounted and published at start, before the NFS port opens.
-	Up       bool   `json:"up"`
-	LastSlot int    `json:"last_slot"`
-	Slots    []Slot `json:"slots"`
+	Up       bool `json:"up"`
+	LastSlot int  `json:"last_slot"`
+	// Replaces is the board whose state this was.
+	Replaces device.Serial `json:"replaces,omitzero"`
+	Slots    []Slot        `json:"slots"`
 }
 
 // slot is the slot with number n, or nil.
@@ -172,7 +174,11 @@ func loadRecord(state string, serial device.Serial) (Record, error) {
 
 // saveRecord puts the record on disk: whole, and before it returns.
 func saveRecord(state string, r *Record) error {
-	p := pathsOf(state, r.Serial)
+	return writeRecord(pathsOf(state, r.Serial), r)
+}
+
+// writeRecord is saveRecord to the directory of another board.
+func writeRecord(p boardPaths, r *Record) error {
 	if err := os.MkdirAll(p.dir(), 0o700); err != nil {
 		return fmt.Errorf("writing the board's record: %w", err)
 	}

@@ -24,3 +24,7 @@ func (d *scripted) Restore(_ context.Context, s device.Serial, n int, tell func(
 func (d *scripted) RemoveSnapshot(_ context.Context, s device.Serial, n int) error {
 	return d.do("remove", "remove %s %d", s, n)
 }
+
+func (d *scripted) Replace(_ context.Context, old, now device.Serial) error {
+	return d.do("replace", "replace %s %s", old, now)
+}

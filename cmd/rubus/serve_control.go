@@ -171,6 +171,8 @@ func controlError(err error) error {
 		return nil
 	case errors.Is(err, boot.ErrNotFound):
 		return control.Errorf(control.KindNotFound, "%v", err)
+	case errors.Is(err, boot.ErrRefused):
+		return control.Errorf(control.KindRefused, "%v", err)
 	case errors.Is(err, boot.ErrUp):
 		return control.Errorf(control.KindRefused, "%v", err).
 			WithHint("shut the board down and wait half a minute, or cut it off with --force")

@@ -48,3 +48,8 @@ func telling(tell func(control.Progress)) func(upper.Size) {
 	}
 	return upper.Paced(func(s upper.Size) { tell(control.Progress{Bytes: s.Bytes, Files: s.Files}) })
 }
+
+// Replace implements control.Daemon.
+func (d *controlled) Replace(ctx context.Context, old, now device.Serial) error {
+	return controlError(d.fleet.Replace(ctx, old, now))
+}

@@ -24,6 +24,8 @@ type States interface {
 	// while the board is up or may be.
 	Restore(ctx context.Context, serial device.Serial, n int, tell func(Progress)) error
 	RemoveSnapshot(ctx context.Context, serial device.Serial, n int) error
+	// Replace gives what a board has to another. Both must be down.
+	Replace(ctx context.Context, old, now device.Serial) error
 }
 
 // Snapshot is a kept state of a board's writes.
@@ -63,9 +65,26 @@ func (s *server) stateRoutes(m *http.ServeMux) {
 	m.HandleFunc("POST /v1/boards/{serial}/restore", s.job("restore", func(ctx context.Context, serial device.Serial, b jobBody, tell func(Progress)) (any, error) {
 		return struct{}{}, s.d.Restore(ctx, serial, b.N, tell)
 	}))
+	m.HandleFunc("POST /v1/boards/{serial}/replace", s.change("replace", s.replace))
 	m.HandleFunc("POST /v1/boards/{serial}/remove-snapshot", s.job("remove snapshot", func(ctx context.Context, serial device.Serial, b jobBody, _ func(Progress)) (any, error) {
 		return struct{}{}, s.d.RemoveSnapshot(ctx, serial, b.N)
 	}))
+}
+
+// replace is the verb about two boards.
+func (s *server) replace(ctx context.Context, r *http.Request) (any, error) {
+	var b struct {
+		By device.Serial `json:"by"`
+	}
+	if err := readBody(r, &b); err != nil {
+		return nil, err
+	}
+	return s.board(func(ctx context.Context, old device.Serial) (any, error) {
+		if b.By.IsZero() {
+			return nil, Errorf(KindInvalid, "a board to replace %s by is missing", old)
+		}
+		return struct{}{}, s.d.Replace(ctx, old, b.By)
+	})(ctx, r)
 }
 
 // jobBody is what long work may be told.
@@ -169,4 +188,9 @@ func (c *Client) Restore(ctx context.Context, serial device.Serial, n int, tell 
 // RemoveSnapshot implements Daemon.
 func (c *Client) RemoveSnapshot(ctx context.Context, serial device.Serial, n int) error {
 	return c.job(ctx, "boards/"+serial.String()+"/remove-snapshot", jobBody{N: n}, nil, nil)
+}
+
+// Replace implements Daemon.
+func (c *Client) Replace(ctx context.Context, old, now device.Serial) error {
+	return c.do(ctx, http.MethodPost, "boards/"+old.String()+"/replace", map[string]device.Serial{"by": now}, nil)
 }

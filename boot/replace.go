@@ -1,0 +1,187 @@
+package boot
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"rubus/config/device"
+	"rubus/overlay"
+)
+
+// Replace gives what a board has, its writes and its snapshots, to another board, which
+// may never have been seen. Both must be down, and the other may have written nothing.
+// Export ids are new: handles of the first board are refused. Done again it does nothing.
+// The error wraps ErrNotFound when the first board has nothing.
+func (f *Fleet) Replace(ctx context.Context, old, now device.Serial) error {
+	if old == now {
+		return fmt.Errorf("board %s cannot replace itself: %w", old, ErrRefused)
+	}
+	a, b := f.board(old), f.board(now)
+	first, second := a, b
+	if old.Compare(now) > 0 {
+		first, second = b, a
+	}
+	for _, x := range []*board{first, second} {
+		if err := x.lock(ctx); err != nil {
+			return err
+		}
+		defer x.unlock()
+		if err := x.usable(); err != nil {
+			return err
+		}
+	}
+	switch has, err := f.hasState(old); {
+	case err != nil:
+		return err
+	case !has && b.record().Replaces == old:
+		return nil // done before
+	case !has:
+		return fmt.Errorf("board %s: it has no state: %w", old, ErrNotFound)
+	}
+	for _, x := range []*board{a, b} {
+		if !f.isDown(ctx, x) {
+			return fmt.Errorf("board %s: %w, or nobody can tell", x.serial, ErrUp)
+		}
+	}
+	if err := f.clearFor(ctx, b); err != nil {
+		return err
+	}
+	if err := f.handOver(ctx, a, b); err != nil {
+		return fmt.Errorf("replacing board %s by %s: %w", old, now, err)
+	}
+	f.log.Info("board replaced", "serial", old, "by", now)
+	return nil
+}
+
+func (f *Fleet) hasState(s device.Serial) (bool, error) {
+	_, err := os.Lstat(pathsOf(f.opt.State, s).dir())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// clearFor makes room for another board's state: a board that wrote nothing loses its
+// own. The caller holds work.
+func (f *Fleet) clearFor(ctx context.Context, b *board) error {
+	has, err := f.hasState(b.serial)
+	if err != nil || !has {
+		return err
+	}
+	if _, err := f.writtenSlot(b); !errors.Is(err, ErrNotFound) {
+		return errors.Join(err, fmt.Errorf("board %s has writes of its own: reset it first, and remove its snapshots: %w", b.serial, ErrRefused))
+	}
+	snapshots, err := loadSnapshots(f.opt.State, b.serial)
+	if err != nil {
+		return err
+	}
+	if len(snapshots) > 0 {
+		return fmt.Errorf("board %s has snapshots of its own: remove them first: %w", b.serial, ErrRefused)
+	}
+	if err := f.setAside(ctx, b, b.record(), "", nil); err != nil {
+		return err
+	}
+	p := pathsOf(f.opt.State, b.serial)
+	devices := filepath.Dir(p.dir())
+	if err := os.Rename(p.dir(), filepath.Join(devices, ".trash-"+b.serial.String())); err != nil {
+		return err
+	}
+	return overlay.Uppers{Dir: devices, Serial: b.serial}.Sweep(ctx)
+}
+
+// handOver moves the state of a to b. The record says first whose it will be, then the
+// directory is renamed: a crash in between is finished by finishReplaces.
+func (f *Fleet) handOver(ctx context.Context, a, b *board) error {
+	if err := f.cutOff(a); err != nil {
+		return err
+	}
+	if err := f.dropUnkept(ctx, a); err != nil {
+		return err
+	}
+	rec := a.record()
+	rec.Serial, rec.Replaces = b.serial, a.serial
+	rec.MAC, rec.Address = device.MAC{}, netip.Addr{}
+	for i := range rec.Slots {
+		rec.Slots[i].State, rec.Slots[i].Export = SlotParked, newExportID()
+	}
+	from, to := pathsOf(f.opt.State, a.serial), pathsOf(f.opt.State, b.serial)
+	if err := writeRecord(from, &rec); err != nil {
+		return err
+	}
+	f.step(stepIntended)
+	if err := os.Rename(from.dir(), to.dir()); err != nil {
+		return err
+	}
+	if err := syncDirs(filepath.Dir(to.dir())); err != nil {
+		return err
+	}
+	f.step(stepMoved)
+	_ = os.Remove(from.roots()) // empty: all is unmounted
+	a.mu.Lock()
+	a.rec = Record{Version: recordVersion, Serial: a.serial}
+	a.mu.Unlock()
+	b.mu.Lock()
+	b.rec, b.problem = rec, ""
+	b.mu.Unlock()
+	return nil
+}
+
+// dropUnkept removes the slots that hold nothing to be kept. The caller holds work; the
+// board is cut off.
+func (f *Fleet) dropUnkept(ctx context.Context, b *board) error {
+	rec := b.record()
+	var gone []Slot
+	for _, s := range b.slots() {
+		isEmpty, err := f.upperEmpty(b, s)
+		if err != nil {
+			return err
+		}
+		if s.Ephemeral || isEmpty {
+			gone = append(gone, s)
+			rec.drop(s.N)
+		}
+	}
+	if err := f.store(b, rec); err != nil {
+		return err
+	}
+	for _, s := range gone {
+		if err := f.uppers(b.serial).Remove(ctx, s.upperID()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// finishReplaces ends what Replace was doing when the daemon was killed: a directory whose
+// record says that another board's it is to be.
+func finishReplaces(state string) error {
+	serials, err := recordedSerials(state)
+	if err != nil {
+		return err
+	}
+	for _, s := range serials {
+		var to struct {
+			Serial   device.Serial `json:"serial"`
+			Replaces device.Serial `json:"replaces"`
+		}
+		b, err := os.ReadFile(pathsOf(state, s).record())
+		if err != nil || json.Unmarshal(b, &to) != nil || to.Replaces != s || to.Serial == s || slices.Contains(serials, to.Serial) {
+			continue // what is wrong with a record is told when it is loaded
+		}
+		p := pathsOf(state, to.Serial)
+		if err := os.Rename(pathsOf(state, s).dir(), p.dir()); err != nil {
+			return fmt.Errorf("finishing that board %s replaces %s: %w", to.Serial, s, err)
+		}
+		if err := syncDirs(filepath.Dir(p.dir())); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,91 @@
+package boot_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"rubus/boot"
+)
+
+// TestReplace: a board that was never seen takes over from a dead one; done twice it is
+// done once.
+func TestReplace(t *testing.T) {
+	l := newLab(t)
+	l.want.Devices[serialB].Ephemeral = false
+	x := l.boots(serialA, macA, addrA)
+	l.put(x, "mine", "precious")
+	if _, err := l.fleet.Snapshot(t.Context(), serialA, "kept", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.fleet.Replace(t.Context(), serialA, serialA); !errors.Is(err, boot.ErrRefused) {
+		t.Errorf("by itself: %v", err)
+	}
+	x.Activity.LastCall.Store(l.clock.now().UnixNano())
+	if err := l.fleet.Replace(t.Context(), serialA, serialB); !errors.Is(err, boot.ErrUp) {
+		t.Errorf("while it is up: %v", err)
+	}
+	must(t, l.fleet.Stop(t.Context(), serialA))
+	for range 2 {
+		must(t, l.fleet.Replace(t.Context(), serialA, serialB))
+	}
+	y := l.boots(serialB, macB, addrB)
+	if l.read(y, "mine") != "precious" || y.ID == x.ID {
+		t.Errorf("the new board reads %q by export %s, the old one's was %s", l.read(y, "mine"), y.ID, x.ID)
+	}
+	if all, err := l.fleet.Snapshots(serialB); err != nil || len(all) != 1 || all[0].Note != "kept" {
+		t.Errorf("snapshots %+v, %v", all, err)
+	}
+	if _, err := os.Stat(filepath.Join(l.opt.State, "devices", serialA.String())); !os.IsNotExist(err) {
+		t.Errorf("the old board's directory: %v", err)
+	}
+	// The old one comes back to life: nothing of it is left but its image.
+	if z := l.boots(serialA, macA, addrA); l.read(z, "mine") != "(none)" {
+		t.Error("two boards have the same writes")
+	}
+	l.put(y, "mine", "more")
+	must(t, l.fleet.Stop(t.Context(), serialA))
+	must(t, l.fleet.Stop(t.Context(), serialB))
+	if err := l.fleet.Replace(t.Context(), serialA, serialB); !errors.Is(err, boot.ErrRefused) {
+		t.Errorf("over a board with writes: %v", err)
+	}
+	must(t, l.fleet.Replace(t.Context(), serialB, serialA)) // over one without
+	if z := l.boots(serialA, macA, addrA); l.read(z, "mine") != "more" {
+		t.Error("it did not come back")
+	}
+}
+
+// TestReplaceKilledAtEveryStep: one of the two boards has it all.
+func TestReplaceKilledAtEveryStep(t *testing.T) {
+	for kill := range 3 {
+		l := newLab(t)
+		l.want.Devices[serialB].Ephemeral = false
+		x := l.boots(serialA, macA, addrA)
+		l.put(x, "mine", "precious")
+		must(t, l.fleet.Stop(t.Context(), serialA))
+		n := 0
+		l.opt.Step = func(string) {
+			if n++; n > kill {
+				runtime.Goexit()
+			}
+		}
+		l.restart()
+		done := make(chan error, 1)
+		go func() {
+			defer close(done)
+			done <- l.fleet.Replace(t.Context(), serialA, serialB)
+		}()
+		if err, whole := <-done; err != nil || whole != (kill == 2) {
+			t.Fatalf("ended after %d steps, whole: %v, %v", n, whole, err)
+		}
+		l.opt.Step = nil
+		l.restart()
+		must(t, l.fleet.Sweep(t.Context()))
+		must(t, l.fleet.Replace(t.Context(), serialA, serialB))
+		if y := l.boots(serialB, macB, addrB); l.read(y, "mine") != "precious" {
+			t.Errorf("killed at step %d: the writes are lost", kill)
+		}
+	}
+}
