@@ -23,6 +23,9 @@ func (f *Fleet) AskerOf(ctx context.Context, addr netip.Addr, path string) (devi
 	return owner, name
 }
 
+// Knows says whether devices.yaml names a board, or it has booted here before.
+func (f *Fleet) Knows(s device.Serial) bool { return f.isListed(s) || f.known(s) != nil }
+
 // progress tells what is newly seen of a board's boot, once for each boot.
 func (f *Fleet) progress(b *board, e *Evidence) {
 	b.mu.Lock()
@@ -32,7 +35,7 @@ func (f *Fleet) progress(b *board, e *Evidence) {
 	}
 	mac := b.rec.MAC
 	b.mu.Unlock()
-	defer f.lookForReport(b)
+	defer f.lookForReport(b, false)
 	if runs {
 		f.tell(Event{Time: e.InitRead, Serial: b.serial, MAC: mac, Kind: "running"})
 	}
@@ -56,8 +59,9 @@ const (
 	reportLater = time.Minute
 )
 
-// lookForReport takes the board's own word that its boot came up.
-func (f *Fleet) lookForReport(b *board) {
+// lookForReport takes the board's own word that its boot came up. Last says that
+// the boot is over: it is looked at whatever was seen since the last look.
+func (f *Fleet) lookForReport(b *board, last bool) {
 	b.mu.Lock()
 	cur := b.rec.inState(SlotCurrent)
 	var calls uint64
@@ -80,8 +84,10 @@ func (f *Fleet) lookForReport(b *board) {
 	defer b.sets.mu.Unlock()
 	store := f.setStore(b)
 	h := &b.sets.history
-	wait := h.Last.ID == "" || !h.Last.Reports || !h.Last.Good.IsZero() || mounted.Before(h.Last.Begun) || calls == b.sets.looked
-	if wait || now.Sub(mounted) > reportSoon && now.Sub(b.sets.lookedAt) < reportLater {
+	if h.Last.ID == "" || !h.Last.Reports || !h.Last.Good.IsZero() || mounted.Before(h.Last.Begun) {
+		return
+	}
+	if !last && (calls == b.sets.looked || now.Sub(mounted) > reportSoon && now.Sub(b.sets.lookedAt) < reportLater) {
 		return
 	}
 	b.sets.looked, b.sets.lookedAt = calls, now

@@ -169,6 +169,7 @@ func configOf(files bootfs.Files, dev *Device) func() []byte {
 
 // endAttempt judges the boot before.
 func (f *Fleet) endAttempt(b *board) {
+	f.lookForReport(b, true) // it may have rebooted right after its report
 	b.sets.mu.Lock()
 	defer b.sets.mu.Unlock()
 	f.setStore(b)

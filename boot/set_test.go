@@ -257,6 +257,19 @@ func TestFallback(t *testing.T) {
 	}
 }
 
+// A board that reboots right after its report was good all the same.
+func TestReportThenReboot(t *testing.T) {
+	l, h, _ := setLab(t, true)
+	for range 2 {
+		x := l.loads()
+		put(t, x.Dir, "var/lib/rubus/booted", l.statusA().Boot.ID)
+	}
+	l.loads()
+	if st := l.statusA(); st.Boot.Failures > 0 || h.last("failed").Boot != "" || h.last("good").Boot == "" {
+		t.Errorf("%+v, told of %+v", st.Boot, h.last("failed"))
+	}
+}
+
 // Without the unit no boot is good or failed, and nothing falls back.
 func TestNoUnitNoFallback(t *testing.T) {
 	l, h, root := setLab(t, false)

@@ -1,6 +1,10 @@
 package bootset
 
-import "sync"
+import (
+	"sync"
+
+	"golang.org/x/sync/singleflight"
+)
 
 // Cache remembers what is inside files that were looked into: to read the
 // release of a kernel takes all of it, and a hundred boards have the same. The
@@ -8,6 +12,8 @@ import "sync"
 type Cache struct {
 	mu    sync.Mutex
 	facts map[string]inside
+	// reading has one reader for each file.
+	reading singleflight.Group
 }
 
 // inside is what was found in a file.
@@ -33,14 +39,17 @@ func (c *Cache) look(kind string, f File, by func(File) inside) inside {
 	if ok {
 		return in
 	}
-	in = by(f)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.facts == nil || len(c.facts) >= maxCached {
-		c.facts = map[string]inside{}
-	}
-	c.facts[key] = in
-	return in
+	read, _, _ := c.reading.Do(key, func() (any, error) {
+		in := by(f)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.facts == nil || len(c.facts) >= maxCached {
+			c.facts = map[string]inside{}
+		}
+		c.facts[key] = in
+		return in, nil
+	})
+	return read.(inside)
 }
 
 func (c *Cache) kernel(f File) (string, error) {

@@ -11,12 +11,12 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
 )
 
 // Bounds of what is read of an initramfs.
 const (
-	maxInitramfs = 512 << 20 // unpacked, in bytes
+	maxInitramfs = 256 << 20 // unpacked, in bytes
+	maxWindow    = 128 << 20 // of memory for unpacking zstd: its largest level's
 	maxMembers   = 100_000
 	maxReleases  = 16
 	maxPadding   = 1 << 20 // between two archives, in bytes
@@ -25,7 +25,7 @@ const (
 
 // InitramfsReleases lists the kernel releases that an initramfs has modules of:
 // archives in cpio's "newc" form, one behind the other, plain or packed with
-// gzip, zstd or xz (Documentation/driver-api/early-userspace/buffer-format.rst).
+// gzip or zstd (Documentation/driver-api/early-userspace/buffer-format.rst).
 // What was found until an error stands.
 func InitramfsReleases(f File) ([]string, error) {
 	r := bufio.NewReaderSize(io.NewSectionReader(f, 0, f.Size()), 64<<10)
@@ -51,17 +51,11 @@ func InitramfsReleases(f File) ([]string, error) {
 			}
 			in = z
 		case bytes.HasPrefix(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-			z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(256<<20))
+			z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 			if err != nil {
 				return found, unpacking(err)
 			}
 			defer z.Close()
-			in = z
-		case bytes.HasPrefix(magic, []byte{0xfd, '7', 'z', 'X', 'Z', 0}):
-			z, err := xz.ReaderConfig{DictCap: 64 << 20}.NewReader(r)
-			if err != nil {
-				return found, unpacking(err)
-			}
 			in = z
 		default:
 			return found, errors.New("it is packed in a way that is not known here")

@@ -59,6 +59,7 @@ func TestJudge(t *testing.T) {
 	big := func(name string, o Outcome, size, bytes int64, block int, took time.Duration) Event {
 		return at(40, Event{Kind: File, Name: name, Outcome: o, Size: size, Bytes: bytes, Block: block, Took: took, Retries: 12})
 	}
+	spoke := map[string]bool{}
 	for _, c := range []struct {
 		name   string
 		events boot
@@ -122,6 +123,7 @@ func TestJudge(t *testing.T) {
 		{"Pi 3 ROM", asked("pi3-rom", 0).and(at(5, Event{Kind: Discover, Stage: "pi3-rom"})), false, 60, "pi3-rom", Bad, []string{"2 times", "bootcode.bin"}},
 		{"no files", pi4(), false, 60, "no-files", Bad, []string{"UDP port 69"}},
 	} {
+		spoke[c.rule] = true
 		v := Judge(Timeline{Begin: begin, Over: c.over, Events: c.events}, begin.Add(time.Duration(c.now*float64(time.Second))))
 		if v.Rule != c.rule || v.Grade != c.grade {
 			t.Errorf("%s: %s, %s: %q, want %s, %s", c.name, v.Rule, v.Grade, v.Text, c.rule, c.grade)
@@ -135,19 +137,10 @@ func TestJudge(t *testing.T) {
 			t.Errorf("%s: %q is not one sentence in this command's manner", c.name, v.Text)
 		}
 	}
-}
-
-// Every rule has a case that makes it speak.
-func TestEveryRuleIsJudged(t *testing.T) {
-	seen := map[string]bool{}
 	for _, r := range rules() {
-		if seen[r.name] || r.name == "" {
-			t.Errorf("two rules are named %q", r.name)
+		if !spoke[r.name] {
+			t.Errorf("no case for the rule %s", r.name)
 		}
-		seen[r.name] = true
-	}
-	if len(seen) < 25 {
-		t.Errorf("only %d rules", len(seen))
 	}
 }
 

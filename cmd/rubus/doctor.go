@@ -142,6 +142,9 @@ func wantedPorts(d config.Daemon) []doctor.Port {
 	if d.DHCP.Mode != config.DHCPOff {
 		out = append(out, doctor.Port{Network: "udp", Port: 67, For: "DHCP", Shared: true})
 	}
+	if d.Netconsole.Enabled {
+		out = append(out, doctor.Port{Network: "udp", Port: d.Netconsole.Port, For: "netconsole"})
+	}
 	if d.NFS.Portmap {
 		out = append(out, doctor.Port{Network: "tcp", Port: d.NFS.PortmapPort, For: "portmap"},
 			doctor.Port{Network: "udp", Port: d.NFS.PortmapPort, For: "portmap"})

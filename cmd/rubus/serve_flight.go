@@ -43,7 +43,7 @@ func newFlights(rec *flight.Recorder) *flights {
 // decided notes a DISCOVER and what was decided about it. Boards that devices.yaml
 // does not name have no record: anybody can make some up.
 func (f *flights) decided(s pidhcp.Sighting, v boot.Verdict) {
-	if v.Serial.IsZero() || !v.Answer && !f.isListed(v.Serial) {
+	if v.Serial.IsZero() || !v.Answer && !f.fleet.Knows(v.Serial) {
 		return
 	}
 	f.mu.Lock()
@@ -59,11 +59,6 @@ func (f *flights) decided(s pidhcp.Sighting, v boot.Verdict) {
 	if !v.Answer {
 		f.rec.Note(v.Serial, flight.Event{Time: s.Time, Kind: flight.Unanswered, Text: v.Why})
 	}
-}
-
-func (f *flights) isListed(s device.Serial) bool {
-	st, ok := f.fleet.Board(s)
-	return ok && st.Listed
 }
 
 func (f *flights) serialOf(mac device.MAC) device.Serial {
@@ -121,7 +116,7 @@ func (f *flights) file(e tftp.Event) {
 		return // none of a board
 	}
 	serial, name := f.fleet.AskerOf(ctx, r.Client.Addr(), r.Path)
-	if serial.IsZero() {
+	if !f.fleet.Knows(serial) {
 		return
 	}
 	if outcome == flight.Missing && bootfs.Optional(name) {
