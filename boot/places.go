@@ -1,9 +1,14 @@
 package boot
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 
 	"rubus/config/device"
+	"rubus/overlay"
 )
 
 // Place is where the writes of one slot lie on this machine.
@@ -58,4 +63,54 @@ func SnapshotPlace(state string, store Store, serial device.Serial, n int) (Plac
 		Slot:     Slot{N: n, State: SlotParked, Image: s.Image, Base: s.Base, Boot: s.Boot, Made: s.Made, Mounted: s.Made},
 		UpperDir: dir, Layers: f.layerDirs(s.Base.Digests),
 	}, nil
+}
+
+// Kept is what lies on the disk of one board.
+type Kept struct {
+	Serial    device.Serial `json:"serial"`
+	Roots     int           `json:"roots"`
+	RootBytes int64         `json:"root_bytes"`
+	RootFiles int64         `json:"root_files"`
+	Snapshots int           `json:"snapshots"`
+	KeptBytes int64         `json:"snapshot_bytes"`
+}
+
+// KeptOfAll measures what every board has on the disk, by serial. It reads whole trees;
+// it changes nothing and needs no daemon.
+func KeptOfAll(ctx context.Context, state string) ([]Kept, error) {
+	serials, err := recordedSerials(state)
+	if err != nil {
+		return nil, err
+	}
+	out := []Kept{}
+	for _, s := range serials {
+		k := Kept{Serial: s}
+		u := overlay.UppersOf(filepath.Join(state, "devices"), s)
+		ids, err := u.List()
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range ids {
+			size, err := u.Usage(ctx, id)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // removed meanwhile
+			}
+			if err != nil {
+				return nil, err
+			}
+			k.Roots++
+			k.RootBytes += size.Bytes
+			k.RootFiles += size.Files
+		}
+		snapshots, err := loadSnapshots(state, s)
+		if err != nil {
+			return nil, err
+		}
+		for _, snap := range snapshots {
+			k.Snapshots++
+			k.KeptBytes += snap.Bytes
+		}
+		out = append(out, k)
+	}
+	return out, nil
 }

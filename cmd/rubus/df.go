@@ -1,0 +1,138 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"rubus/boot"
+	"rubus/cmd/internal/ui"
+	"rubus/images"
+)
+
+// space is what "rubus df --json" prints. Sizes are in bytes.
+type space struct {
+	State string `json:"state"`
+	// Size and Free are of the file system; Free is what rubus may use.
+	Size   int64        `json:"size_bytes"`
+	Free   int64        `json:"free_bytes"`
+	Layers []spaceLayer `json:"layers"`
+	Boards []spaceBoard `json:"boards"`
+}
+
+type spaceLayer struct {
+	images.Layer
+
+	// Versions have the layer; more than one share it. None: gc takes it when no
+	// board stands on it.
+	Versions []string `json:"versions"`
+}
+
+type spaceBoard struct {
+	boot.Kept
+
+	Name string `json:"name,omitempty"`
+}
+
+func newDfCmd(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:   "df",
+		Short: "Show what takes the disk's space",
+		Long: `Show what takes the disk's space: each layer once, with the versions that share
+it, and of each board the roots and snapshots. What layers hold is counted as it
+was imported, without holes; what boards hold as it lies on the disk, and
+snapshots that share blocks with it (reflink) in full.`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			state, err := g.stateDir()
+			if err != nil {
+				return err
+			}
+			s, err := g.imageStore()
+			if err != nil {
+				return err
+			}
+			out := space{State: state}
+			var st unix.Statfs_t
+			if err := unix.Statfs(state, &st); err != nil {
+				return fmt.Errorf("asking for the space of %q: %w", state, err)
+			}
+			out.Size, out.Free = int64(st.Blocks)*st.Bsize, int64(st.Bavail)*st.Bsize
+			versions, broken := s.List()
+			out.Layers = spaceOfLayers(versions)
+			kept, err := boot.KeptOfAll(c.Context(), state)
+			if err != nil {
+				return err
+			}
+			names := map[string]string{}
+			if conf, err := g.loadConfig(); err == nil {
+				for _, d := range conf.Devices() {
+					names[d.Serial.String()] = d.Name
+				}
+			}
+			out.Boards = []spaceBoard{}
+			for _, k := range kept {
+				out.Boards = append(out.Boards, spaceBoard{k, names[k.Serial.String()]})
+			}
+			if g.JSON {
+				err = g.printJSON(out)
+			} else {
+				g.showSpace(out)
+			}
+			if broken != nil {
+				return broken
+			}
+			return err
+		},
+	}
+}
+
+// spaceOfLayers lists every layer once, the largest first.
+func spaceOfLayers(versions []images.Version) []spaceLayer {
+	at := map[string]int{}
+	out := []spaceLayer{}
+	for _, v := range versions {
+		for _, l := range v.Layers {
+			i, ok := at[l.Digest]
+			if !ok {
+				i = len(out)
+				at[l.Digest] = i
+				out = append(out, spaceLayer{Layer: l})
+			}
+			out[i].Versions = append(out[i].Versions, v.Ref.String())
+		}
+	}
+	slices.SortStableFunc(out, func(a, b spaceLayer) int { return int(b.Bytes - a.Bytes) })
+	return out
+}
+
+func (g *globals) showSpace(s space) {
+	var layers, roots, snapshots int64
+	var rows [][]string
+	for _, l := range s.Layers {
+		layers += l.Bytes
+		rows = append(rows, []string{l.Digest[:12], ui.Bytes(l.Bytes), strconv.FormatInt(l.Files, 10), strings.Join(l.Versions, ", ")})
+	}
+	if len(rows) > 0 {
+		ui.Table(g.Stdout, []string{"LAYER", "BYTES", "FILES", "VERSIONS"}, rows, 3)
+		fmt.Fprintln(g.Stdout)
+	}
+	rows = nil
+	for _, b := range s.Boards {
+		roots += b.RootBytes
+		snapshots += b.KeptBytes
+		rows = append(rows, []string{
+			b.Serial.String(), dash(b.Name), ui.Bytes(b.RootBytes), strconv.FormatInt(b.RootFiles, 10), ui.Bytes(b.KeptBytes), strconv.Itoa(b.Snapshots),
+		})
+	}
+	if len(rows) > 0 {
+		ui.Table(g.Stdout, []string{"BOARD", "NAME", "ROOTS", "FILES", "SNAPSHOTS", "N"}, rows, 1)
+		fmt.Fprintln(g.Stdout)
+	}
+	fmt.Fprintf(g.Stdout, "layers %s, roots %s, snapshots %s; %s of %s free\n",
+		ui.Bytes(layers), ui.Bytes(roots), ui.Bytes(snapshots), ui.Bytes(s.Free), ui.Bytes(s.Size))
+}
