@@ -1,6 +1,9 @@
 package nfs3
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // Limits of NFSv3 and of this server.
 const (
@@ -22,6 +25,11 @@ type Call struct {
 	UID, GID uint32
 	// Groups are the supplementary groups, 16 at most.
 	Groups []uint32
+	// Time is when the call came; zero: not looked at.
+	Time time.Time
+	// Waits, unless nil, is to be called by the FS before it waits for a disk: other
+	// calls are made meanwhile.
+	Waits func()
 	// Subject is set by the FS (so a Call is for one call at a time) to what the handle belongs to, once the caller
 	// may use it. It is told to those who observe calls.
 	Subject any

@@ -112,7 +112,10 @@ func (p *Program) Serve(_ context.Context, rc *sunrpc.Call, w *xdr.Writer) sunrp
 		c = newCall(p.fs)
 	}
 	c.rc, c.w, c.r = rc, w, rc.Args
-	c.Peer, c.UID, c.GID, c.Groups = rc.Peer, rc.UID, rc.GID, rc.Groups()
+	if c.Waits == nil {
+		c.Waits = func() { c.rc.Waits() } // once: a call is used again
+	}
+	c.Peer, c.UID, c.GID, c.Groups, c.Time = rc.Peer, rc.UID, rc.GID, rc.Groups(), rc.Time()
 	at := w.Len()
 	ok = c.dispatch(rc.Procedure)
 	if ok {

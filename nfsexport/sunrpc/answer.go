@@ -63,11 +63,15 @@ func (s *Server) answer(ctx context.Context, p *program, c *Call, once bool, w *
 		st, _ := s.reply(ctx, p, c, once, w)
 		return st != NoReply
 	}
-	begin, in, at := time.Now(), c.Args.Len(), w.Len()
+	if c.began.IsZero() {
+		c.began = time.Now()
+	}
+	in, at := c.Args.Len(), w.Len()
 	st, replayed := s.reply(ctx, p, c, once, w)
+	c.ended = time.Now()
 	s.observe(Event{
 		Peer: c.Peer, Program: c.Program, Version: c.Version, Procedure: c.Procedure,
-		Status: st, Result: c.Result, Subject: c.Subject, Duration: time.Since(begin),
+		Status: st, Result: c.Result, Subject: c.Subject, Duration: c.ended.Sub(c.began),
 		In: in, Out: w.Len() - at, Replayed: replayed,
 	})
 	return st != NoReply

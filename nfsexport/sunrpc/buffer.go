@@ -7,6 +7,9 @@ const (
 	smallBuffer = 4 << 10
 	// mediumBuffer holds 64 KiB of data and the headers around them.
 	mediumBuffer = 68 << 10
+	// wideBuffer holds 128 KiB of data and the headers: what many clients ask
+	// for at once. In one of largeSize it would lie scattered over the caches.
+	wideBuffer = 132 << 10
 	// headRoom is more than the headers of any reply take.
 	headRoom = 512
 )
@@ -17,14 +20,22 @@ type buffer struct {
 	peer *peer // charged for it, or nil
 }
 
-// pool hands out buffers of three sizes.
+// pool hands out buffers of four sizes, the two larger ones charged.
 type pool struct {
-	small, medium, large sync.Pool
-	largeSize            int
+	small, medium, wide, large sync.Pool
+	largeSize                  int
 }
 
 // isLarge says whether n bytes take a large buffer, which must be charged.
 func (p *pool) isLarge(n int) bool { return n > mediumBuffer }
+
+// largeFor is the size of the large buffer that holds n bytes.
+func (p *pool) largeFor(n int) int {
+	if n <= wideBuffer && wideBuffer < p.largeSize {
+		return wideBuffer
+	}
+	return p.largeSize
+}
 
 // get gives a buffer of at least n bytes, which must not exceed largeSize.
 func (p *pool) get(n int) *buffer {
@@ -34,6 +45,8 @@ func (p *pool) get(n int) *buffer {
 		from, size = &p.small, smallBuffer
 	case n <= mediumBuffer:
 		from, size = &p.medium, mediumBuffer
+	case p.largeFor(n) == wideBuffer:
+		from, size = &p.wide, wideBuffer
 	}
 	if b, ok := from.Get().(*buffer); ok {
 		return b
@@ -55,7 +68,9 @@ func (p *pool) put(b *buffer) {
 		p.small.Put(b)
 	case mediumBuffer:
 		p.medium.Put(b)
-	default:
+	case p.largeSize:
 		p.large.Put(b)
+	default:
+		p.wide.Put(b)
 	}
 }

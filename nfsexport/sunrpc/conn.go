@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,8 +20,8 @@ const batch = 48 << 10
 
 var errClosing = errors.New("connection is closing")
 
-// conn is one TCP connection. Its reader is the goroutine in serve; long calls
-// run in goroutines of their own and send their replies themselves.
+// conn is one TCP connection. Its reader is the goroutine in serve, which runs all
+// calls; while it runs a long one, another may become the reader: see job.go.
 type conn struct {
 	s      *Server
 	nc     net.Conn
@@ -29,10 +30,14 @@ type conn struct {
 	who    *peer
 	cancel context.CancelFunc
 
+	resume func()              // serve, for another goroutine
+	turn   atomic.Pointer[job] // the long call that the reader runs
+
 	// The reader's own.
 	frames  framer
 	call    Call
-	out     *buffer // holds w.Buf, unless that has outgrown it
+	now     time.Time // when the last cheap call ended; zero after a wait
+	out     *buffer   // holds w.Buf, unless that has outgrown it
 	w       xdr.Writer
 	onRead  func(fd uintptr) bool
 	readN   int
@@ -69,12 +74,25 @@ func newConn(s *Server, nc net.Conn) (*conn, error) {
 	return c, nil
 }
 
+// after says what is to become of the reader after a call.
+type after uint8
+
+const (
+	goesOn after = iota
+	ended        // the connection is to end
+	handed       // another goroutine is the reader now
+)
+
 // serve reads calls until the connection ends, then waits for those that still
-// run. ctx is the connection's own: c.cancel ends it.
-func (c *conn) serve(ctx context.Context) {
-	c.frames = framer{pool: &c.s.pool, limit: c.s.limits.Record, own: func(n int) (*buffer, error) {
-		return c.take(ctx, n)
-	}}
+// run; or until another goroutine reads on: then it gives false. ctx is the
+// connection's own: c.cancel ends it.
+func (c *conn) serve(ctx context.Context) bool {
+	if c.frames.pool == nil {
+		c.frames = framer{pool: &c.s.pool, limit: c.s.limits.Record, own: func(n int) (*buffer, error) {
+			return c.take(ctx, n)
+		}}
+	}
+reading:
 	for !c.s.stopping.Load() {
 		record, owned, err := c.frames.next()
 		if err != nil {
@@ -85,19 +103,24 @@ func (c *conn) serve(ctx context.Context) {
 			if c.flush(); !c.fill() {
 				break
 			}
+			c.now = time.Time{}
 			continue
 		}
 		if c.partialSince.Load() != 0 {
 			c.partialSince.Store(0)
 		}
-		if !c.handle(ctx, record, owned) {
-			break
+		switch c.handle(ctx, record, owned) {
+		case handed:
+			return false
+		case ended:
+			break reading
 		}
 	}
 	c.flush()
 	c.frames.close()
 	c.drain()
 	c.cut()
+	return true
 }
 
 // fill waits for more bytes.
@@ -129,15 +152,14 @@ func (c *conn) readSome(fd uintptr) bool {
 	}
 }
 
-// handle runs a cheap call, or starts a long one. It gives false when the
-// connection is to end.
-func (c *conn) handle(ctx context.Context, record []byte, owned *buffer) bool {
+// handle runs a call.
+func (c *conn) handle(ctx context.Context, record []byte, owned *buffer) after {
 	call := &c.call
 	v := parse(record, call)
 	if v == notCall {
 		// A peer that sends replies or half a header is out of step.
 		c.s.pool.put(owned)
-		return false
+		return ended
 	}
 	var p *program
 	st := Success
@@ -149,21 +171,23 @@ func (c *conn) handle(ctx context.Context, record []byte, owned *buffer) bool {
 		c.s.refuse(call, v, p, st, &c.w)
 		c.end(at, true)
 		c.s.pool.put(owned)
-		return true
+		return goesOn
 	}
 	plan := p.Plan(call)
 	if !plan.Long {
 		if c.s.inline.Add(1) <= int64(c.s.limits.Inline) {
 			at := c.begin()
+			call.began = c.now
 			ok := c.s.answer(ctx, p, call, plan.Once, &c.w)
+			c.now = call.ended
 			c.s.inline.Add(-1)
 			c.end(at, ok)
 			c.s.pool.put(owned)
-			return true
+			return goesOn
 		}
 		c.s.inline.Add(-1)
 	}
-	return c.dispatch(ctx, p, plan, record, owned)
+	return c.long(ctx, p, plan, record, owned)
 }
 
 // begin makes room for a reply and its record mark; it gives where that starts.
@@ -210,7 +234,7 @@ func (c *conn) take(ctx context.Context, n int) (*buffer, error) {
 	if !c.s.pool.isLarge(n) {
 		return c.s.pool.get(n), nil
 	}
-	if size := c.s.pool.largeSize; !c.who.tryCharge(size) {
+	if size := c.s.pool.largeFor(n); !c.who.tryCharge(size) {
 		c.flush()
 		if err := c.who.charge(ctx, size); err != nil {
 			return nil, errClosing

@@ -16,8 +16,9 @@ import (
 const (
 	procNull = iota
 	procEcho
-	procSlow // waits for release
-	procBig  // replies as many bytes as its argument says
+	procSlow  // waits for release
+	procWaits // as procSlow, and says so before
+	procBig   // replies as many bytes as its argument says
 	procPanic
 	procOnce // counts
 	procWeak
@@ -45,7 +46,7 @@ func (f *fake) Versions() (uint32, uint32) { return 2, 3 }
 
 func (f *fake) Plan(c *Call) Plan {
 	switch c.Procedure {
-	case procSlow:
+	case procSlow, procWaits:
 		return Plan{Long: true}
 	case procBig:
 		args := c.Args
@@ -61,7 +62,11 @@ func (f *fake) Serve(ctx context.Context, c *Call, w *xdr.Writer) Status {
 	case procNull:
 	case procEcho:
 		w.Buf = append(w.Buf, c.Args.Rest()...)
-	case procSlow:
+	case procSlow, procWaits:
+		if c.Procedure == procWaits {
+			c.Waits()
+			c.Waits() // is no different from once
+		}
 		f.entered <- struct{}{}
 		select {
 		case <-f.release:

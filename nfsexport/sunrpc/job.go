@@ -2,35 +2,86 @@ package sunrpc
 
 import (
 	"context"
+	"time"
 
 	"rubus/nfsexport/xdr"
 )
 
-// job is a long call that left its connection's reader.
+// A long call is run by the goroutine that reads its connection, as a cheap one is:
+// to hand it to another would cost more than most long calls take. When it does take
+// long (the watch says so, or the call itself, before it waits), the reading is handed
+// over to another goroutine, which goes on where this one was; this one sends its
+// reply when it has it, and is no reader any more.
+
+// job is a long call: all that it needs, so that its connection can be read on.
 type job struct {
+	c    *conn
+	wait func() // handOver, bound once
 	call Call
 	args *buffer // what call.Args lies in
 	out  *buffer
 	w    xdr.Writer
+
+	watched watched
 }
 
-// dispatch lets a call run beside the reader, as soon as the limits allow. The
-// wait is what slows down a client that sends more than it may: it is not read
-// from. dispatch gives false when the connection is to end.
-func (c *conn) dispatch(ctx context.Context, p *program, plan Plan, record []byte, owned *buffer) bool {
+// smallReply is the longest reply that is gathered with others.
+const smallReply = 4 << 10
+
+// idleReaders is how many goroutines that handed over, and then finished, wait to
+// take over in turn. Each has a stack that has grown to what calls need.
+const idleReaders = 32
+
+// start runs f in a goroutine, which ends with the server at the latest.
+func (s *Server) start(f func()) {
+	select {
+	case s.tasks <- f:
+	default:
+		go s.work(f)
+	}
+}
+
+func (s *Server) work(f func()) {
+	for {
+		f()
+		if s.idle.Add(1) > idleReaders {
+			s.idle.Add(-1)
+			return
+		}
+		select {
+		case f = <-s.tasks:
+			s.idle.Add(-1)
+		case <-s.stop:
+			return
+		}
+	}
+}
+
+// handOver lets another goroutine read the connection on, if j is the call that
+// holds it up. Anybody may call it.
+func (c *conn) handOver(j *job) {
+	if c.turn.CompareAndSwap(j, nil) {
+		c.s.start(c.resume)
+	}
+}
+
+// long runs a long call as soon as the limits allow. The wait is what slows down a
+// client that sends more than it may: it is not read from.
+func (c *conn) long(ctx context.Context, p *program, plan Plan, record []byte, owned *buffer) after {
 	c.throttle(c.s.limits.Queue)
 	c.waitJobs(c.s.limits.CallsPerConn)
 	if !c.slot(ctx) {
 		c.s.pool.put(owned)
-		return false
+		return ended
 	}
 	j, ok := c.s.jobs.Get().(*job)
 	if !ok {
 		j = new(job)
+		j.wait = func() { j.c.handOver(j) }
 	}
-	j.call, j.args = c.call, owned
+	j.c, j.call, j.args = c, c.call, owned
 	if owned == nil {
-		// The record lies in the buffer that the reader goes on to use.
+		// The record lies in the buffer that whoever reads goes on to use.
 		j.args = c.s.pool.get(len(record))
 		n := copy(j.args.b, record)
 		j.call.Args = xdr.NewReader(j.args.b[n-c.call.Args.Len() : n])
@@ -38,12 +89,51 @@ func (c *conn) dispatch(ctx context.Context, p *program, plan Plan, record []byt
 	if j.out = c.room(ctx, j.args, plan.Reply); j.out == nil {
 		c.release()
 		c.s.recycle(j)
-		return false
+		return ended
+	}
+	if plan.Reply > smallReply {
+		c.flush() // what was answered already goes first
 	}
 	j.w.Buf = j.out.b[:0]
+	j.w.Uint32(0)
+	j.call.wait = j.wait
 	c.jobStarted()
-	go c.work(ctx, j, p, plan.Once)
-	return true
+	c.turn.Store(j)
+	c.s.watch.add(j)
+	ok = c.s.answer(ctx, p, &j.call, plan.Once, &j.w)
+	// What may hold a thread is over; a write only waits.
+	c.release()
+	if ok {
+		j.w.PutUint32(0, uint32(j.w.Len()-markSize)|lastFragment)
+	}
+	if ok && j.w.Len() > smallReply {
+		c.sendJob(j)
+		ok = false
+	}
+	c.s.watch.remove(j)
+	reads := c.turn.CompareAndSwap(j, nil)
+	switch {
+	case ok && reads:
+		at := c.begin()
+		c.w.Buf = append(c.w.Buf, j.w.Buf[markSize:]...)
+		c.end(at, true)
+	case ok:
+		c.sendJob(j)
+	}
+	c.s.recycle(j)
+	c.jobEnded()
+	if !reads {
+		return handed
+	}
+	c.now = time.Time{}
+	return goesOn
+}
+
+// sendJob sends a job's reply.
+func (c *conn) sendJob(j *job) {
+	o := outgoing{j.out, j.w.Buf}
+	j.out = nil
+	c.send(o)
 }
 
 // room gets a buffer for a reply. A call whose own record is charged gets a
@@ -55,7 +145,7 @@ func (c *conn) room(ctx context.Context, args *buffer, reply int) *buffer {
 		b, _ := c.take(ctx, n)
 		return b
 	}
-	if !c.who.tryCharge(c.s.pool.largeSize) {
+	if !c.who.tryCharge(c.s.pool.largeFor(n)) {
 		return nil
 	}
 	b := c.s.pool.get(n)
@@ -87,28 +177,10 @@ func (c *conn) release() {
 	c.who.calls.Release(1)
 }
 
-// work runs a job and sends its reply.
-func (c *conn) work(ctx context.Context, j *job, p *program, once bool) {
-	j.w.Uint32(0)
-	ok := c.s.answer(ctx, p, &j.call, once, &j.w)
-	// What may hold a thread is over; the write only waits.
-	c.release()
-	if ok {
-		j.w.PutUint32(0, uint32(j.w.Len()-markSize)|lastFragment)
-		o := outgoing{j.out, j.w.Buf}
-		j.out = nil
-		c.s.recycle(j)
-		c.send(o)
-	} else {
-		c.s.recycle(j)
-	}
-	c.jobEnded()
-}
-
 // recycle gives back a job and its buffers.
 func (s *Server) recycle(j *job) {
 	s.pool.put(j.args)
 	s.pool.put(j.out)
-	j.args, j.out, j.w.Buf, j.call.Args = nil, nil, nil, xdr.Reader{}
+	j.c, j.args, j.out, j.w.Buf, j.call.Args, j.call.wait = nil, nil, nil, nil, xdr.Reader{}, nil
 	s.jobs.Put(j)
 }

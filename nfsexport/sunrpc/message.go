@@ -2,6 +2,7 @@ package sunrpc
 
 import (
 	"net/netip"
+	"time"
 
 	"rubus/nfsexport/xdr"
 )
@@ -70,9 +71,27 @@ type Call struct {
 	// Subject is set by the Program: what the call was about, for Event.
 	Subject any
 
+	// wait hands over what this call holds up; nil: nothing.
+	wait func()
+	// began is when the server turned to the call, ended when it was answered:
+	// zero while nobody asked.
+	began, ended time.Time
+
 	ngroups int
 	groups  [MaxGroups]uint32
 }
+
+// Waits is to be called by a Program before a long call waits, for a disk or for
+// somebody: what would have to wait with it is taken up by others. It may be called
+// repeatedly. A call that takes long without a word is noticed, only later.
+func (c *Call) Waits() {
+	if c.wait != nil {
+		c.wait()
+	}
+}
+
+// Time is when the server turned to the call; zero: it did not look.
+func (c *Call) Time() time.Time { return c.began }
 
 // Groups are the supplementary groups of AUTH_SYS, MaxGroups at most.
 func (c *Call) Groups() []uint32 { return c.groups[:c.ngroups] }
@@ -105,6 +124,7 @@ func parse(msg []byte, c *Call) verdict {
 	c.Program, c.Version, c.Procedure, c.Flavor = 0, 0, 0, AuthNone
 	c.UID, c.GID, c.ngroups = 0, 0, 0
 	c.Begun, c.Result, c.Forget, c.Subject = 0, 0, false, nil
+	c.began, c.ended, c.wait = time.Time{}, time.Time{}, nil
 	if version != rpcVersion {
 		return wrongRPC
 	}

@@ -62,7 +62,7 @@ func (s Status) String() string {
 // Plan is what a Program knows about a call before it runs.
 type Plan struct {
 	// Long: the call may take so long (disk, large data, waiting) that others
-	// of the same connection must not stand behind it.
+	// of the same connection must not stand behind it, if it does.
 	Long bool
 	// Once: the call must not be done twice. Its reply is kept in the Cache.
 	Once bool

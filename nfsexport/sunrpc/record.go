@@ -16,6 +16,9 @@ const (
 	inPlace = 16 << 10
 	// direct is the least rest of a fragment worth a read of its own.
 	direct = 4 << 10
+	// wary is how much is read at once after a record that got a buffer of its own:
+	// the next is probably another, and what is read of it here has to be copied.
+	wary = 4 << 10
 )
 
 var (
@@ -42,6 +45,7 @@ type framer struct {
 	left   int     // bytes of its current fragment still to come
 	last   bool    // the current fragment is its last
 	intoIt bool    // space gave a part of rec
+	large  bool    // the last record got a buffer of its own
 }
 
 // next gives the next record; nil means that more bytes are needed. With owned
@@ -59,7 +63,7 @@ func (f *framer) next() (record []byte, owned *buffer, err error) {
 		if last {
 			if end := f.r + markSize + n; end <= f.w {
 				record = f.in.b[f.r+markSize : end : end]
-				f.r = end
+				f.r, f.large = end, false
 				return record, nil, nil
 			}
 			if n <= inPlace {
@@ -80,7 +84,7 @@ func (f *framer) next() (record []byte, owned *buffer, err error) {
 		}
 		if f.last {
 			record, owned = f.rec.b[:f.have:f.have], f.rec
-			f.rec = nil
+			f.rec, f.large = nil, true
 			return record, owned, nil
 		}
 		if f.w-f.r < markSize {
@@ -149,6 +153,9 @@ func (f *framer) space() []byte {
 		copy(b.b, f.in.b)
 		f.pool.put(f.in)
 		f.in = b
+	}
+	if f.large {
+		return f.in.b[f.w:min(f.w+wary, len(f.in.b))]
 	}
 	return f.in.b[f.w:]
 }

@@ -49,6 +49,9 @@ type Server struct {
 	bytes  *semaphore.Weighted // of large buffers
 	dgrams *semaphore.Weighted // long calls that came by datagram
 	inline atomic.Int64        // cheap calls that run
+	watch  watch
+	tasks  chan func()  // to goroutines that wait for something to do
+	idle   atomic.Int64 // how many wait
 	peers  peers
 
 	started  time.Time
@@ -72,6 +75,7 @@ func New(cfg Config) *Server {
 	s := &Server{
 		cache: cfg.Cache, log: cfg.Log, observe: cfg.Observe, datagramFrom: cfg.DatagramFrom,
 		limits: cfg.Limits.withDefaults(), started: time.Now(), stop: make(chan struct{}),
+		tasks: make(chan func()),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -80,6 +84,7 @@ func New(cfg Config) *Server {
 		low, high := p.Versions()
 		s.programs = append(s.programs, program{p, p.Number(), low, high})
 	}
+	s.watch.every = watchTick
 	s.pool.largeSize = max(s.limits.Record, mediumBuffer+1)
 	s.calls = semaphore.NewWeighted(int64(s.limits.Calls))
 	s.bytes = semaphore.NewWeighted(max(s.limits.Bytes, int64(s.pool.largeSize)))
@@ -249,11 +254,13 @@ func (s *Server) enter(ctx context.Context, nc net.Conn) {
 		// A peer that went away without a word is gone after two minutes.
 		_ = tc.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4})
 	}
-	go func() {
-		defer s.peers.inside.Done()
-		defer s.peers.leave(c)
-		c.serve(ctx)
-	}()
+	c.resume = func() {
+		if c.serve(ctx) {
+			s.peers.leave(c)
+			s.peers.inside.Done()
+		}
+	}
+	s.start(c.resume)
 }
 
 // sweepUntil keeps the clock and cuts connections that wait for too long,

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -192,6 +193,82 @@ func TestSlowCall(t *testing.T) {
 	words(t, c.reply(), 2, 1, ok, 0, 0, 0)
 	close(f.release)
 	words(t, c.reply(), 1, 1, ok, 0, 0, 0, 7)
+}
+
+// TestWaits: a call that says that it will wait lets others go on at once, without
+// the watch; and what was answered before it does not stay behind.
+func TestWaits(t *testing.T) {
+	f := newFake()
+	s, addr := start(t, Config{Programs: []Program{f}})
+	s.watch.mu.Lock()
+	s.watch.every = time.Hour
+	s.watch.mu.Unlock()
+	c := dial(t, addr)
+	c.send(bytes.Join([][]byte{
+		framed(message(1, procNull)), framed(message(2, procWaits)), framed(message(3, procEcho, 8)),
+		framed(message(4, procWaits)), framed(message(5, procBig, 4)),
+	}, nil)...)
+	words(t, c.reply(), 1, 1, ok, 0, 0, 0)
+	words(t, c.reply(), 3, 1, ok, 0, 0, 0, 8)
+	if r := c.reply(); r.Uint32() != 5 {
+		t.Error("a long call stands behind one that waits")
+	}
+	close(f.release)
+	both := map[uint32]bool{}
+	for range 2 {
+		r := c.reply()
+		both[r.Uint32()] = true
+	}
+	if !both[2] || !both[4] {
+		t.Errorf("answered after the wait: %v", both)
+	}
+}
+
+// TestRelay: however often the reading of a connection is handed over, each call
+// is answered, once.
+func TestRelay(t *testing.T) {
+	f := newFake()
+	_, addr := start(t, Config{Programs: []Program{f}})
+	const conns, calls = 4, 400
+	kinds := []uint32{procNull, procWaits, procEcho, procSlow, procOnce, procBig}
+	release := make(chan struct{})
+	go func() { // lets the slow ones go, some at a time
+		for {
+			select {
+			case <-release:
+				return
+			case f.release <- struct{}{}:
+			}
+		}
+	}()
+	defer close(release)
+	var all sync.WaitGroup
+	for range conns {
+		c := dial(t, addr)
+		all.Go(func() {
+			var batch []byte
+			for xid := range uint32(calls) {
+				batch = append(batch, framed(message(xid, kinds[int(xid)%len(kinds)], 4096))...)
+			}
+			go c.nc.Write(batch)
+			seen := map[uint32]int{}
+			for range calls {
+				b, err := c.tryReply()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				r := xdr.NewReader(b)
+				seen[r.Uint32()]++
+			}
+			for xid := range uint32(calls) {
+				if seen[xid] != 1 {
+					t.Errorf("call %d was answered %d times", xid, seen[xid])
+				}
+			}
+		})
+	}
+	all.Wait()
 }
 
 func TestBigRecords(t *testing.T) {
