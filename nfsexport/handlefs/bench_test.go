@@ -51,6 +51,18 @@ func BenchmarkRead4k(b *testing.B)     { benchRead(b, 4<<10, asRoot) }
 func BenchmarkRead4kUser(b *testing.B) { benchRead(b, 4<<10, asUser) }
 func BenchmarkRead128k(b *testing.B)   { benchRead(b, 128<<10, asRoot) }
 
+func BenchmarkSeal(b *testing.B) {
+	var s sealer
+	s.init(testKey)
+	var k key
+	k.setKernel(overlayHandle, make([]byte, 32))
+	var out [nfs3.MaxHandle]byte
+	b.ReportAllocs()
+	for b.Loop() {
+		s.seal(&k, &out)
+	}
+}
+
 func BenchmarkGetAttr(b *testing.B) {
 	w := benchWorld(b, true)
 	f := w.lookup(b, "usr/lib/golden")

@@ -16,6 +16,7 @@ type cache struct {
 	max    int64
 	fds    atomic.Int64 // held by objects, in the cache or on their way out
 	hand   atomic.Uint32
+	ids    atomic.Uint64
 	seed   maphash.Seed
 	shards [32]shard
 }

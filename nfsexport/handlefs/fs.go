@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -82,6 +83,7 @@ type FS struct {
 	sealer sealer
 	proc   int // /proc/self/fd: where an O_PATH descriptor is opened again
 	cache  cache
+	names  names
 	snaps  snapshots
 	ops    sync.Pool
 
@@ -120,6 +122,7 @@ func New(opts Options) (*FS, error) {
 	fs.sealer.init(opts.Key)
 	fs.cache.init(opts.MaxFDs)
 	fs.snaps.init()
+	fs.names.seed = maphash.MakeSeed()
 	fs.table.Store(&map[nfsexport.ID]*export{})
 	fs.ops.New = func() any { return &op{fs: fs} }
 	return fs, nil

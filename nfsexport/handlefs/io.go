@@ -153,6 +153,7 @@ func (o *op) flush(dataOnly bool) nfs3.Status {
 	if e != 0 {
 		return status(e)
 	}
+	o.waits()
 	if dataOnly {
 		e = fdatasync(fd)
 	} else {

@@ -42,7 +42,7 @@ func (fs *FS) Lookup(c *nfs3.Call, dir []byte, name string, h *[]byte, a, dirAtt
 		return st
 	}
 	var kid unix.Stat_t
-	obj, st := o.child(o.obj, &kid)
+	obj, st := o.named(o.obj, &o.st, name, &kid)
 	if st != nfs3.OK {
 		return st
 	}

@@ -1,6 +1,7 @@
 package handlefs
 
 import (
+	"container/list"
 	"sync"
 	"sync/atomic"
 
@@ -12,6 +13,7 @@ import (
 // object is a file, directory or other thing that is open: one per handle,
 // shared by all calls on it.
 type object struct {
+	id   uint64 // never used for another
 	key  key
 	wire [nfs3.MaxHandle]byte
 	n    uint8 // bytes of wire
@@ -30,6 +32,7 @@ type object struct {
 	dir     sync.RWMutex
 	changes atomic.Uint64 // of the directory, by us
 	snap    atomic.Pointer[snapshot]
+	snapAt  *list.Element // where snapshots has it; guarded by that
 
 	open  sync.Mutex   // held while ro or rw is opened
 	ro    atomic.Int32 // for reading, or -1

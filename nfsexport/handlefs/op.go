@@ -124,7 +124,7 @@ func (o *op) admit() nfs3.Status {
 	}
 	o.c.Subject = &e.Export
 	e.Activity.Calls.Add(1)
-	now := o.fs.opts.Now().UnixNano()
+	now := o.now().UnixNano()
 	if last := e.Activity.LastCall.Load(); now-last > int64(500*time.Millisecond) || now < last {
 		e.Activity.LastCall.Store(now)
 	}
@@ -132,6 +132,14 @@ func (o *op) admit() nfs3.Status {
 		return nfs3.ErrJukebox
 	}
 	return nfs3.OK
+}
+
+// now is the time, to within how long the call has taken.
+func (o *op) now() time.Time {
+	if o.c.Time.IsZero() {
+		return o.fs.opts.Now()
+	}
+	return o.c.Time
 }
 
 // rebound asks whether the caller is the export's board on another address.
@@ -171,6 +179,7 @@ func (o *op) adopt(fd int, st *unix.Stat_t, rw bool) (*object, nfs3.Status) {
 		return nil, nfs3.ErrIO
 	}
 	obj := newObject(o.exp.root, &o.k, fd, st)
+	obj.id = o.fs.cache.ids.Add(1)
 	if rw {
 		obj.rw.Store(int32(fd))
 	}
@@ -229,6 +238,37 @@ func (o *op) child(dir *object, st *unix.Stat_t) (*object, nfs3.Status) {
 		return nil, status(e)
 	}
 	return o.take(fd, st, false)
+}
+
+// named is child for a name that was asked for before, as a rule, in a directory
+// with the attributes dst.
+func (o *op) named(dir *object, dst *unix.Stat_t, name string, st *unix.Stat_t) (*object, nfs3.Status) {
+	if isDots(name) { // ".." changes with a directory's own name
+		return o.child(dir, st)
+	}
+	if e := o.fs.names.find(dir, dst, name); e != nil {
+		if e.none {
+			return nil, nfs3.ErrNoEnt
+		}
+		if obj := o.fs.cache.get(&e.key, o.exp.root); obj != nil {
+			if e := fstat(obj.fd, st); e == 0 && st.Nlink > 0 {
+				return obj, nfs3.OK
+			}
+			o.fs.cache.release(obj)
+		}
+	}
+	obj, s := o.child(dir, st)
+	if s != nfs3.OK && s != nfs3.ErrNoEnt {
+		return obj, s
+	}
+	if at := stampOf(dst); at.settled(o.fs.opts.Now()) {
+		e := &nameEntry{dir: dir.id, at: at, name: strings.Clone(name), none: obj == nil}
+		if obj != nil {
+			e.key = obj.key
+		}
+		o.fs.names.slot(dir.id, name).Store(e)
+	}
+	return obj, s
 }
 
 // take makes the held object of an open descriptor, which it takes.

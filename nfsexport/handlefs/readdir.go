@@ -2,6 +2,7 @@ package handlefs
 
 import (
 	"sort"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -18,7 +19,7 @@ const (
 // lister is the scratch memory of one ReadDir that goes on beyond a call frame.
 type lister struct {
 	entry  nfs3.Entry
-	handle [nfs3.MaxHandle]byte
+	handle wireHandle
 	st     unix.Stat_t
 }
 
@@ -49,9 +50,9 @@ func (fs *FS) ReadDir(c *nfs3.Call, dir []byte, cookie uint64, verf *uint64, plu
 		return false, status(e)
 	}
 	eof = o.list(s, cookie, plus, add) && !s.more
-	if eof {
+	if eof && !s.settled {
 		fs.snaps.drop(o.obj, s)
-	} else {
+	} else if o.obj.snap.Load() != s {
 		fs.snaps.keep(o.obj, s)
 	}
 	return eof, nfs3.OK
@@ -63,7 +64,7 @@ func (o *op) list(s *snapshot, cookie uint64, plus bool, add func(*nfs3.Entry) b
 	var name cname
 	if cookie < cookieDot {
 		name.set(".")
-		if !o.emit(l, &name, nfs3.Entry{FileID: o.obj.ino, Name: ".", Cookie: cookieDot}, plus, add) {
+		if !o.emit(l, &name, nfs3.Entry{FileID: o.obj.ino, Name: ".", Cookie: cookieDot}, nil, plus, add) {
 			return false
 		}
 	}
@@ -73,17 +74,21 @@ func (o *op) list(s *snapshot, cookie uint64, plus bool, add func(*nfs3.Entry) b
 			name.set(".")
 			ent.FileID = o.obj.ino
 		}
-		if !o.emit(l, &name, ent, plus, add) {
+		if !o.emit(l, &name, ent, nil, plus, add) {
 			return false
 		}
 	}
 	for i := sort.Search(len(s.ents), func(i int) bool { return s.ents[i].cookie > cookie }); i < len(s.ents); i++ {
 		d := &s.ents[i]
 		n := s.name(d)
+		var known *atomic.Pointer[wireHandle]
 		if plus {
 			name.set(n)
+			if s.handles != nil {
+				known = &s.handles[i]
+			}
 		}
-		if !o.emit(l, &name, nfs3.Entry{FileID: d.ino, Name: n, Cookie: d.cookie}, plus, add) {
+		if !o.emit(l, &name, nfs3.Entry{FileID: d.ino, Name: n, Cookie: d.cookie}, known, plus, add) {
 			return false
 		}
 	}
@@ -91,13 +96,21 @@ func (o *op) list(s *snapshot, cookie uint64, plus bool, add func(*nfs3.Entry) b
 }
 
 // emit gives one entry to add, with plus also with attributes and handle. What
-// is not there any more is passed over.
-func (o *op) emit(l *lister, name *cname, ent nfs3.Entry, plus bool, add func(*nfs3.Entry) bool) bool {
+// is not there any more is passed over. Where known is not nil, the handle is
+// taken from there, or kept there.
+func (o *op) emit(l *lister, name *cname, ent nfs3.Entry, known *atomic.Pointer[wireHandle], plus bool, add func(*nfs3.Entry) bool) bool {
 	l.entry = ent
 	if !plus {
 		return add(&l.entry)
 	}
-	e := o.keyOf(o.obj.fd, &name[0])
+	var h *wireHandle
+	if known != nil {
+		h = known.Load()
+	}
+	var e unix.Errno
+	if h == nil {
+		e = o.keyOf(o.obj.fd, &name[0])
+	}
 	if e == 0 {
 		e = o.statName(name, &l.st)
 	}
@@ -107,7 +120,17 @@ func (o *op) emit(l *lister, name *cname, ent nfs3.Entry, plus bool, add func(*n
 	case e == 0 && l.st.Dev == o.exp.root.dev:
 		o.post(&l.st, &l.entry.Attr)
 		l.entry.FileID = l.st.Ino
-		l.entry.Handle = l.handle[:o.fs.sealer.seal(&o.k, &l.handle)]
+		if h == nil {
+			h = &l.handle
+			if known != nil {
+				h = new(wireHandle)
+			}
+			h.n = o.fs.sealer.seal(&o.k, &h.b)
+			if known != nil {
+				known.Store(h)
+			}
+		}
+		l.entry.Handle = h.b[:h.n]
 	}
 	return add(&l.entry)
 }

@@ -178,8 +178,14 @@ func TestHuge(t *testing.T) {
 		t.Errorf("%d entries with attributes", got)
 	}
 	w.snaps.mu.Lock()
+	if w.snaps.total == 0 || w.snaps.total > maxSnapshots {
+		t.Errorf("snapshots of %d bytes are kept for the next listing", w.snaps.total)
+	}
+	w.snaps.mu.Unlock()
+	w.Withdraw(w.exp.ID)
+	w.snaps.mu.Lock()
 	defer w.snaps.mu.Unlock()
-	if w.snaps.total != 0 || len(w.snaps.objs) != 0 {
+	if w.snaps.total != 0 || w.snaps.objs.Len() != 0 {
 		t.Errorf("snapshots of %d bytes are kept after the end", w.snaps.total)
 	}
 }

@@ -2,18 +2,23 @@ package handlefs
 
 import (
 	"cmp"
+	"container/list"
 	"encoding/binary"
 	"math"
 	"slices"
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"rubus/nfsexport/nfs3"
 )
 
 // snapshot is a directory read whole, or the part of a large one that follows a
-// cookie: names in the order of their cookies. It never changes.
+// cookie: names in the order of their cookies. It never changes, but that handles
+// are added.
 type snapshot struct {
 	names  string
 	ents   []dirent
@@ -22,8 +27,18 @@ type snapshot struct {
 	after uint64 // entries with cookies up to this one may be missing
 	more  bool   // there are entries behind the last
 
-	changes      uint64 // object.changes when it was read
-	mtime, ctime unix.Timespec
+	changes uint64 // object.changes when it was read
+	at      stamp
+	// settled: it holds for as long as the stamp stays, and with it the handles of
+	// its entries, which are kept as they become known.
+	settled bool
+	handles []atomic.Pointer[wireHandle]
+}
+
+// wireHandle is a handle with its MAC.
+type wireHandle struct {
+	b [nfs3.MaxHandle]byte
+	n uint8
 }
 
 type dirent struct {
@@ -35,29 +50,36 @@ type dirent struct {
 
 func (s *snapshot) name(d *dirent) string { return s.names[d.off:][:d.n] }
 
-// direntSize is the memory of one dirent.
-const direntSize = 24
+// direntSize is the memory of one dirent, knownSize that of a handle that is kept.
+const (
+	direntSize = 24
+	knownSize  = 8 + 80
+)
 
-func (s *snapshot) bytes() int { return len(s.names) + direntSize*cap(s.ents) }
+// bytes is what s takes at most, its object included.
+func (s *snapshot) bytes() int {
+	return 1024 + len(s.names) + direntSize*cap(s.ents) + knownSize*cap(s.handles)
+}
 
 // fits says whether s is what obj holds now, and knows what follows cookie.
 func (s *snapshot) fits(obj *object, st *unix.Stat_t, cookie uint64) bool {
-	return s.changes == obj.changes.Load() && s.mtime == st.Mtim && s.ctime == st.Ctim &&
+	return s.changes == obj.changes.Load() && s.at == stampOf(st) &&
 		s.after <= cookie && (!s.more || cookie < s.ents[len(s.ents)-1].cookie)
 }
 
-// snapshot gives the directory of the call. A listing that begins always reads
-// it; one that goes on takes the last, if nothing changed. The directory is
-// locked for reading.
+// snapshot gives the directory of the call. A listing that goes on takes the last,
+// if nothing changed; one that begins only if nobody could have changed anything
+// unseen. The directory is locked for reading.
 func (fs *FS) snapshot(o *op, cookie uint64) (*snapshot, unix.Errno) {
 	var st unix.Stat_t
 	if e := fstat(o.obj.fd, &st); e != 0 {
 		return nil, e
 	}
-	if s := o.obj.snap.Load(); cookie != 0 && s != nil && s.fits(o.obj, &st, cookie) {
+	if s := o.obj.snap.Load(); s != nil && (cookie != 0 || s.settled) && s.fits(o.obj, &st, cookie) {
 		return s, 0
 	}
-	s := &snapshot{changes: o.obj.changes.Load(), mtime: st.Mtim, ctime: st.Ctim}
+	s := &snapshot{changes: o.obj.changes.Load(), at: stampOf(&st)}
+	s.settled = s.at.settled(fs.opts.Now())
 	return s, s.read(o, cookie)
 }
 
@@ -79,6 +101,7 @@ const (
 // claim waits for the right to hold a large listing until the call ends.
 func (o *op) claim() {
 	if !o.large {
+		o.waits()
 		o.exp.root.listings <- struct{}{}
 		o.fs.snaps.large <- struct{}{}
 		o.large = true
@@ -132,6 +155,9 @@ func (s *snapshot) read(o *op, cookie uint64) unix.Errno {
 	}
 	s.names = names.String()
 	s.order()
+	if s.settled && !o.large && !s.more && s.after == 0 {
+		s.handles = make([]atomic.Pointer[wireHandle], len(s.ents))
+	}
 	return 0
 }
 
@@ -231,13 +257,13 @@ func nameHash(name []byte) uint64 {
 // maxSnapshots bounds the memory of the snapshots kept, in bytes.
 const maxSnapshots = 64 << 20
 
-// snapshots knows which objects keep a snapshot for a listing that goes on.
+// snapshots knows which objects keep a snapshot for the next listing.
 type snapshots struct {
 	listing int           // the size of a listing that is large, maxListing
 	large   chan struct{} // held by calls that hold one
 
 	mu    sync.Mutex
-	objs  []*object // the least recently used first
+	objs  list.List // of *object, the one kept first at the front
 	total int
 }
 
@@ -252,9 +278,9 @@ func (c *snapshots) keep(obj *object, s *snapshot) {
 	defer c.mu.Unlock()
 	c.remove(obj)
 	obj.snap.Store(s)
-	c.objs = append(c.objs, obj)
+	obj.snapAt = c.objs.PushBack(obj)
 	for c.total += s.bytes(); c.total > maxSnapshots; {
-		c.remove(c.objs[0])
+		c.remove(c.objs.Front().Value.(*object))
 	}
 }
 
@@ -271,8 +297,8 @@ func (c *snapshots) drop(obj *object, s *snapshot) {
 func (c *snapshots) remove(obj *object) {
 	if s := obj.snap.Swap(nil); s != nil {
 		c.total -= s.bytes()
-		i := slices.Index(c.objs, obj)
-		c.objs = slices.Delete(c.objs, i, i+1)
+		c.objs.Remove(obj.snapAt)
+		obj.snapAt = nil
 	}
 }
 
@@ -280,9 +306,10 @@ func (c *snapshots) remove(obj *object) {
 func (c *snapshots) forget(r *root) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for i := len(c.objs) - 1; i >= 0; i-- {
-		if c.objs[i].root == r {
-			c.remove(c.objs[i])
+	for e := c.objs.Front(); e != nil; {
+		obj := e.Value.(*object)
+		if e = e.Next(); obj.root == r {
+			c.remove(obj)
 		}
 	}
 }

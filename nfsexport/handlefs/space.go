@@ -35,7 +35,7 @@ func (o *op) room() level {
 		return roomy
 	}
 	s := o.exp.space
-	now := o.fs.opts.Now().UnixNano()
+	now := o.now().UnixNano()
 	was := s.asked.Load()
 	if d := now - was; d >= 0 && d < int64(time.Second) || !s.asked.CompareAndSwap(was, now) {
 		return level(s.level.Load())

@@ -77,11 +77,19 @@ func (o *op) settle(st nfs3.Status) nfs3.Status {
 	if st != nfs3.OK || o.exp.Async {
 		return st
 	}
+	o.waits()
 	if e := o.exp.root.commits.do(o.exp.root.syncNames); e != 0 {
 		o.fs.syncFailed(o.exp.root, e)
 		return nfs3.ErrIO
 	}
 	return nfs3.OK
+}
+
+// waits tells who called that the call is about to wait for a disk.
+func (o *op) waits() {
+	if o.c.Waits != nil {
+		o.c.Waits()
+	}
 }
 
 // Settle implements nfs3.FS. The sentinel speaks for the whole export.
