@@ -35,30 +35,21 @@ func (f figures) add(op, server string, v figure) {
 
 // compare runs all servers, in turn, several rounds.
 func compare(ctx context.Context, o *options) error {
-	w, err := newWorld(o.dir)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = unix.Unmount(w.root, unix.MNT_DETACH) }()
 	servers := []serverKind{ours(o)}
 	if o.ganesha != "" {
 		g, err := ganesha(o)
 		if err != nil {
 			return err
 		}
-		g.path = w.root
 		servers = append(servers, g)
 	}
 	all := figures{}
-	run := 0
 	for round := range o.rounds {
 		for _, k := range servers {
 			fmt.Fprintf(os.Stderr, "round %d of %d: %s\n", round+1, o.rounds, k.name)
-			raw := run == 0 || k.name == "rubus"
-			if err := measure(ctx, o, w, k, run, raw, all); err != nil {
+			if err := measure(ctx, o, k, all); err != nil {
 				return fmt.Errorf("measuring %s: %w", k.name, err)
 			}
-			run++
 		}
 	}
 	if o.json {
@@ -68,28 +59,30 @@ func compare(ctx context.Context, o *options) error {
 	return nil
 }
 
-// measure runs one server through all operations; with raw also a responder
+// measure runs one server through all operations; beside ours also a responder
 // that gives answers of the same sizes.
-func measure(ctx context.Context, o *options, w *world, k serverKind, run int, raw bool, all figures) error {
-	if err := w.prepare(run, o.conns); err != nil {
+func measure(ctx context.Context, o *options, k serverKind, all figures) error {
+	w, err := newWorld(o.dir, o.conns)
+	if err != nil {
 		return err
 	}
+	defer w.close()
 	log := filepath.Join(o.dir, k.name+".log")
 	p, err := k.start(ctx, w, log)
 	if err != nil {
 		return err
 	}
 	defer p.stop()
-	first, root, err := connect(ctx, p, k.path)
+	first, root, err := connect(ctx, p, w.root)
 	if err != nil {
 		return fmt.Errorf("%w (see %s)", err, log)
 	}
 	defer first.Close()
-	ops, err := operations(first, root, run, o.conns)
+	ops, err := operations(first, root, o.conns)
 	if err != nil {
 		return err
 	}
-	responder, err := start(log, nil, "/proc/self/exe", "respond", filepath.Join(o.dir, "lower/big"))
+	responder, err := start(log, nil, "/proc/self/exe", "respond", w.big)
 	if err != nil {
 		return err
 	}
@@ -118,7 +111,7 @@ func measure(ctx context.Context, o *options, w *world, k serverKind, run int, r
 			return fmt.Errorf("%s: %w", op.name, err)
 		}
 		all.add(op.name, k.name, res.figure)
-		if !raw {
+		if o.noBare || k.name != "rubus" {
 			continue
 		}
 		// The same records, to somebody who only moves bytes.

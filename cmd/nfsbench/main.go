@@ -22,6 +22,7 @@ what each operation costs. For scripts/bench, in namespaces of its own.
   --time DURATION  of each operation in each round (2s)
   --conns N, --window N   connections (4), and calls in flight on each (16)
   --only OP,...    only these operations
+  --no-bare        without the bare responder
   --json           one object per operation and server
   --profile DIR    CPU profiles of our server, one per operation, into DIR
 `
@@ -33,7 +34,7 @@ type options struct {
 	rounds, conns, window      int
 	time                       time.Duration
 	only                       []string
-	json                       bool
+	json, noBare               bool
 }
 
 func main() {
@@ -62,6 +63,7 @@ func run(args []string) error {
 	fs.IntVar(&o.window, "window", 16, "")
 	fs.StringVar(&only, "only", "", "")
 	fs.BoolVar(&o.json, "json", false, "")
+	fs.BoolVar(&o.noBare, "no-bare", false, "")
 	fs.StringVar(&o.profile, "profile", "", "")
 	switch err := fs.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):

@@ -2,12 +2,9 @@ package main
 
 import (
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // The servers are this program, too.
@@ -25,14 +22,9 @@ func TestMain(m *testing.M) {
 // Every operation is answered by our server, and measured. How fast is for
 // scripts/bench to say.
 func TestEveryOperation(t *testing.T) {
-	w, err := newWorld(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Unmount(w.root, unix.MNT_DETACH)
-	o := &options{dir: filepath.Dir(w.root), run: t.TempDir(), conns: 2, window: 4, time: 20 * time.Millisecond}
+	o := &options{dir: t.TempDir(), run: t.TempDir(), conns: 2, window: 4, time: 20 * time.Millisecond}
 	all := figures{}
-	if err := measure(t.Context(), o, w, ours(o), 0, true, all); err != nil {
+	if err := measure(t.Context(), o, ours(o), all); err != nil {
 		t.Fatal(err)
 	}
 	var table strings.Builder

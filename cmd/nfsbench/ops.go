@@ -32,17 +32,20 @@ const (
 func names() []string {
 	return []string{
 		"NULL", "GETATTR", "ACCESS", "LOOKUP", "READ-4K", "READ-128K", "READ-1M",
-		"WRITE-4K", "WRITE-128K", "CREATE", "REMOVE", "READDIRPLUS",
+		"WRITE-4K", "WRITE-128K", "CREATE", "REMOVE", "LIST-ONCE", "LIST",
 	}
 }
 
 // operations makes all calls of a run.
-func operations(c *nfsload.Conn, root nfsload.Handle, run, conns int) ([]operation, error) {
+func operations(c *nfsload.Conn, root nfsload.Handle, conns int) ([]operation, error) {
 	var files []nfsload.Handle
 	handles := map[string]nfsload.Handle{}
 	walk := []string{"etc", "list", "big"}
+	for i := range listedOnce {
+		walk = append(walk, onceDir(i))
+	}
 	for i := range conns {
-		walk = append(walk, madeDir(run, i), madeDir(run, i)+"/written")
+		walk = append(walk, madeDir(i), madeDir(i)+"/written")
 	}
 	for i := range smallFiles {
 		walk = append(walk, "etc/"+small(i))
@@ -74,7 +77,7 @@ func operations(c *nfsload.Conn, root nfsload.Handle, run, conns int) ([]operati
 	// Each connection writes to a file of its own, as boards do.
 	var written []nfsload.Handle
 	for i := range conns {
-		written = append(written, handles[madeDir(run, i)+"/written"])
+		written = append(written, handles[madeDir(i)+"/written"])
 	}
 	ops = append(ops, writing("WRITE-4K", written, 4*kib, 256), writing("WRITE-128K", written, 128*kib, 32))
 	create := operation{name: "CREATE", load: nfsload.Load{Once: true}}
@@ -83,19 +86,27 @@ func operations(c *nfsload.Conn, root nfsload.Handle, run, conns int) ([]operati
 		var makes, removes []nfsload.Call
 		for n := range madeFiles {
 			name := fmt.Sprintf("new-%05d", n)
-			makes = append(makes, nfsload.Create(handles[madeDir(run, i)], name))
-			removes = append(removes, nfsload.Remove(handles[madeDir(run, i)], name))
+			makes = append(makes, nfsload.Create(handles[madeDir(i)], name))
+			removes = append(removes, nfsload.Remove(handles[madeDir(i)], name))
 		}
 		create.load.Calls = append(create.load.Calls, makes)
 		remove.load.Calls = append(remove.load.Calls, removes)
 	}
-	// As a Linux client asks: as much as a page or eight of answers hold.
+	// As a Linux client asks. One answer holds such a directory whole.
+	once := operation{name: "LIST-ONCE", load: nfsload.Load{Once: true}, units: onceEntries}
+	for i := range listedOnce {
+		if i < conns {
+			once.load.Calls = append(once.load.Calls, nil)
+		}
+		n := i % conns
+		once.load.Calls[n] = append(once.load.Calls[n], nfsload.ReadDirPlus(handles[onceDir(i)], 0, 0, 8*kib, 32*kib))
+	}
 	list, entries, err := c.List(handles["list"], 8*kib, 32*kib)
 	if err != nil {
 		return nil, err
 	}
-	return append(ops, create, remove, operation{
-		name: "READDIRPLUS", load: nfsload.Load{Calls: [][]nfsload.Call{list}},
+	return append(ops, create, remove, once, operation{
+		name: "LIST", load: nfsload.Load{Calls: [][]nfsload.Call{list}},
 		units: float64(entries) / float64(len(list)),
 	}), nil
 }

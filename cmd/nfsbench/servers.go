@@ -66,12 +66,11 @@ func (p *process) cpu() (time.Duration, error) {
 // serverKind is a server to compare.
 type serverKind struct {
 	name  string
-	path  string // what MOUNT is asked for
 	start func(ctx context.Context, w *world, log string) (*process, error)
 }
 
 func ours(o *options) serverKind {
-	return serverKind{name: "rubus", path: "/board", start: func(_ context.Context, w *world, log string) (*process, error) {
+	return serverKind{name: "rubus", start: func(_ context.Context, w *world, log string) (*process, error) {
 		return start(log, nil, "/proc/self/exe", "serve", w.root, filepath.Join(o.run, "nfsbench.replies"), o.profile)
 	}}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
@@ -14,18 +15,50 @@ const (
 	bigFile     = 64 << 20 // read
 	writtenFile = 16 << 20 // one for each connection
 	smallFiles  = 64
-	listed      = 1000 // entries of the directory that is listed
+	listed      = 1000 // entries of the directory that is listed over and over
+	listedOnce  = 192  // directories that are listed once
+	onceEntries = 100
 )
 
-// world is the overlay that all servers serve, in turn.
-type world struct{ root string }
+// world is the overlay that a server serves: a new one for each, on a disk of its
+// own, so that none pays for what the one before left behind (ext4 looks for inodes
+// among those that were removed of late).
+type world struct {
+	disk, root string
+	big        string // a lower file
+}
 
-// newWorld fills a lower below dir and mounts an overlay as a board's root is.
-func newWorld(dir string) (*world, error) {
-	path := func(name string) string { return filepath.Join(dir, name) }
-	for _, d := range []string{"lower/etc", "lower/list", "upper", "work", "root"} {
+// newWorld makes a file system in dir, fills a lower in it, and mounts an overlay
+// as a board's root is. Each of conns connections gets a directory to write in.
+func newWorld(dir string, conns int) (w *world, err error) {
+	w = &world{disk: filepath.Join(dir, "disk")}
+	image := filepath.Join(dir, "image")
+	if err := os.Mkdir(w.disk, 0o755); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			w.close()
+		}
+	}()
+	for _, args := range [][]string{
+		{"truncate", "--size=2G", image},
+		{"mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", image},
+		{"mount", "-o", "loop", image, w.disk},
+	} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			return w, fmt.Errorf("%s: %w: %s", args[0], err, out)
+		}
+	}
+	path := func(name string) string { return filepath.Join(w.disk, name) }
+	w.root, w.big = path("root"), path("lower/big")
+	dirs := []string{"lower/etc", "lower/list", "upper", "work", "root"}
+	for i := range listedOnce {
+		dirs = append(dirs, "lower/"+onceDir(i))
+	}
+	for _, d := range dirs {
 		if err := os.MkdirAll(path(d), 0o755); err != nil {
-			return nil, err
+			return w, err
 		}
 	}
 	data := bytes.Repeat([]byte("golden! "), bigFile/8)
@@ -36,35 +69,42 @@ func newWorld(dir string) (*world, error) {
 	for i := range listed {
 		files[fmt.Sprintf("lower/list/entry-%04d", i)] = nil
 	}
+	for i := range listedOnce * onceEntries {
+		files[fmt.Sprintf("lower/%s/entry-%04d", onceDir(i%listedOnce), i)] = nil
+	}
 	for name, b := range files {
 		if err := os.WriteFile(path(name), b, 0o644); err != nil {
-			return nil, err
+			return w, err
 		}
 	}
-	w := &world{root: path("root")}
 	opts := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,nfs_export=on,index=on", path("lower"), path("upper"), path("work"))
 	if err := unix.Mount("overlay", w.root, "overlay", unix.MS_NOSUID|unix.MS_NODEV, opts); err != nil {
-		return nil, fmt.Errorf("mounting an overlay (root is needed): %w", err)
+		return w, fmt.Errorf("mounting an overlay (root is needed): %w", err)
 	}
+	for i := range conns {
+		if err := os.Mkdir(filepath.Join(w.root, madeDir(i)), 0o755); err != nil {
+			return w, err
+		}
+		if err := os.WriteFile(filepath.Join(w.root, madeDir(i), "written"), data[:writtenFile], 0o644); err != nil {
+			return w, err
+		}
+	}
+	unix.Sync() // what is written now is the server's
 	return w, nil
 }
 
-func small(i int) string { return fmt.Sprintf("file-%02d.conf", i) }
-
-// madeDir is the directory in which connection i of a run writes and makes files.
-func madeDir(run, i int) string { return fmt.Sprintf("made-%d-%d", run, i) }
-
-// prepare makes what a run needs, before its server looks.
-func (w *world) prepare(run, conns int) error {
-	for i := range conns {
-		dir := filepath.Join(w.root, madeDir(run, i))
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(dir, "written"), make([]byte, writtenFile), 0o644); err != nil {
-			return err
-		}
-	}
-	unix.Sync() // what the run before left is not this one's to write
-	return nil
+// close unmounts and removes it all.
+func (w *world) close() {
+	_ = unix.Unmount(w.root, 0)
+	_ = unix.Unmount(w.disk, 0)
+	_ = os.RemoveAll(filepath.Dir(w.disk) + "/image")
+	_ = os.Remove(w.disk)
 }
+
+// onceDir is one of the directories that are listed once.
+func onceDir(i int) string { return fmt.Sprintf("once-%02d", i) }
+
+// madeDir is the directory in which connection i writes and makes files.
+func madeDir(i int) string { return fmt.Sprintf("made-%d", i) }
+
+func small(i int) string { return fmt.Sprintf("file-%02d.conf", i) }
