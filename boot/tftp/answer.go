@@ -3,13 +3,14 @@ package tftp
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"time"
 )
 
 // answer serves one admitted request.
 func (r *running) answer(ctx context.Context, event Event, start time.Time, req request, at arrival, t *active) {
 	refuse := func(outcome Outcome, code byte, message string, err error) {
-		r.end(event, start, outcome, errors.Join(err, sendError(ctx, event.Request, code, message)))
+		r.end(event, start, outcome, errors.Join(err, r.sendError(event.Request, code, message)))
 	}
 	if !r.Known(ctx, event.Request.Client.Addr()) {
 		r.end(event, start, Silent, nil)
@@ -44,40 +45,66 @@ func (r *running) answer(ctx context.Context, event Event, start time.Time, req 
 		return
 	}
 	defer file.Close()
-	w, err := dial(ctx, at.local, event.Request.Client)
+	lane, err := r.lane(at.local)
 	if err != nil {
 		r.end(event, start, Failed, err)
 		return
 	}
-	defer w.close()
 	event.Size = file.Size()
-	answer, block := negotiate(req.options, event.Size, r.mtu(w, at)-blockOverhead)
+	answer, block := negotiate(req.options, event.Size, r.mtu(at.interf)-blockOverhead)
 	event.Block = block
-	tr := transfer{
-		wire: w, file: file, answer: answer, block: block, silence: r.Silence, moved: &t.moved,
-		limits: limits{r.FirstWait, r.LeastWait, r.MostWait}, waits: r.known(event.Request.Client.Addr()),
-	}
+	client := event.Request.Client
+	tr := transfer{lane: lane, file: file, answer: answer, block: block, flight: flight{to: client, moved: &t.moved, waits: r.known(client.Addr())}}
 	res := tr.run(ctx)
-	r.remember(event.Request.Client.Addr(), tr.waits)
-	event.Bytes, event.Retries, event.RTT = tr.bytes, tr.resent, tr.waits.smooth
+	f := &tr.flight // nobody else has it any more
+	r.remember(client.Addr(), f.waits)
+	event.Bytes, event.Retries, event.RTT = f.bytes, f.resent, f.waits.smooth
 	r.end(event, start, res.outcome, res.err)
 }
 
-func (r *running) mtu(w *udpWire, at arrival) int {
-	if r.MTU != nil {
-		return r.MTU(at.interf)
+// lane is the one for an address of the host's; it is made at the first request.
+func (r *running) lane(local netip.Addr) (*lane, error) {
+	r.lanesMu.Lock()
+	defer r.lanesMu.Unlock()
+	if l := r.lanes[local]; l != nil && l.isOpen() {
+		return l, nil
 	}
-	return w.mtu()
+	sock, err := newUDPSocket(local)
+	if err != nil {
+		return nil, err
+	}
+	l := newLane(sock, r.limits(), r.Silence)
+	r.lanes[local] = l
+	r.lanesRun.Go(l.run)
+	return l, nil
 }
 
-// sendError sends one ERROR, from a port of its own as a transfer would.
-func sendError(ctx context.Context, r Request, code byte, message string) error {
-	w, err := dial(ctx, r.Server, r.Client)
+// closeLanes ends what lane made. No transfer is left.
+func (r *running) closeLanes() {
+	r.lanesMu.Lock()
+	for _, l := range r.lanes {
+		l.sock.close()
+	}
+	r.lanesMu.Unlock()
+	r.lanesRun.Wait()
+}
+
+func (r *running) mtu(index int) int {
+	if r.MTU != nil {
+		return r.MTU(index)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.links.mtu(index, time.Now())
+}
+
+// sendError sends one ERROR, from where a transfer would come.
+func (r *running) sendError(to Request, code byte, message string) error {
+	l, err := r.lane(to.Server)
 	if err != nil {
 		return err
 	}
-	defer w.close()
-	w.send(packError(code, message))
+	l.sendError(to.Client, code, message)
 	return nil
 }
 

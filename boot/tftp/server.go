@@ -118,7 +118,7 @@ func (s *Server) Serve(ctx context.Context, conn *net.UDPConn) error {
 	defer conn.Close()
 	r := &running{
 		Server: s.withDefaults(), transfers: make(map[netip.AddrPort]*active),
-		perClient: make(map[netip.Addr]int), clients: make(map[netip.Addr]waits),
+		perClient: make(map[netip.Addr]int), clients: make(map[netip.Addr]waits), lanes: make(map[netip.Addr]*lane),
 	}
 	// Transfers outlive ctx by Grace.
 	hard, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -130,6 +130,7 @@ func (s *Server) Serve(ctx context.Context, conn *net.UDPConn) error {
 	grace := time.AfterFunc(r.Grace, func() { cancel(errStopped) })
 	defer grace.Stop()
 	r.wg.Wait()
+	r.closeLanes()
 	if err != nil {
 		return fmt.Errorf("serving TFTP: %w", err)
 	}
@@ -146,7 +147,14 @@ type running struct {
 	perClient map[netip.Addr]int
 	// clients is what transfers learned of how long answers take.
 	clients map[netip.Addr]waits
+	links   interfaces
+
+	lanesMu  sync.Mutex
+	lanes    map[netip.Addr]*lane
+	lanesRun sync.WaitGroup
 }
+
+func (r *running) limits() limits { return limits{r.FirstWait, r.LeastWait, r.MostWait} }
 
 // maxClients bounds how many clients are remembered.
 const maxClients = 4096
@@ -163,7 +171,7 @@ func (r *running) remember(client netip.Addr, w waits) {
 	if w.smooth == 0 {
 		return
 	}
-	w.settle(limits{r.FirstWait, r.LeastWait, r.MostWait})
+	w.settle(r.limits())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, ok := r.clients[client]; !ok && len(r.clients) >= maxClients {

@@ -4,28 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"sync/atomic"
-	"time"
 )
 
 // transfer is how one file goes to a client.
 type transfer struct {
-	wire   wire
+	lane   *lane
 	file   File
 	answer []option // the options to acknowledge
 	block  int
-	limits limits
-	// silence is how long the client may say nothing to a packet.
-	silence time.Duration
-	moved   *atomic.Bool // set once the client confirmed something
-	// waits is what is known of the client, and is kept up to date.
-	waits waits
-
-	in     []byte
-	quit   *reply // the client's ERROR
-	bytes  int64  // confirmed
-	resent int
+	flight flight
 }
 
 // result is what became of a transfer.
@@ -37,100 +24,47 @@ type result struct {
 // run sends the file in lock-step (RFC 1350, section 2) and returns when the
 // client has it, gave up or is gone, or ctx is over.
 func (t *transfer) run(ctx context.Context) result {
-	stop := context.AfterFunc(ctx, t.wire.interrupt)
-	defer stop()
-	t.in = make([]byte, maxReply)
+	f := &t.flight
+	t.lane.add(f)
+	defer t.lane.remove(f)
 	if len(t.answer) > 0 {
 		// It is confirmed as block 0 (RFC 2347).
-		if err := t.confirmed(packOAck(t.answer), 0); err != nil {
-			return t.judge(ctx, err, 0)
+		if err := t.lane.deliver(ctx, f, single(packOAck(t.answer))); err != nil {
+			return t.judge(ctx, err)
 		}
 	}
-	blocks := newBlocks(t.file, t.block)
-	// After 65535 comes 0: the firmware that counts so far wants it so.
-	for number := uint16(1); ; number++ {
-		packet, err := blocks.next(number)
+	for file := newReader(t.file, t.block); ; {
+		b, err := file.next()
 		if err != nil {
-			t.wire.send(packError(codeUndefined, "Read error"))
+			t.lane.sendError(f.to, codeUndefined, "Read error")
 			return result{Failed, err}
 		}
-		if err := t.confirmed(packet, number); err != nil {
-			return t.judge(ctx, err, number)
+		if err := t.lane.deliver(ctx, f, b); err != nil {
+			return t.judge(ctx, err)
 		}
-		t.bytes += int64(len(packet) - headerSize)
-		if len(packet) < headerSize+t.block {
+		if file.left == 0 {
 			return result{outcome: OK}
 		}
 	}
 }
 
-var (
-	errQuit   = errors.New("client sent an error")
-	errNobody = errors.New("client says nothing")
-)
-
-// confirmed sends one packet, as often as it takes, until the client
-// acknowledges it. Acknowledgements of other blocks change nothing: answered
-// with a packet they would double all that follow (RFC 1123, 4.2.3.1).
-func (t *transfer) confirmed(packet []byte, number uint16) error {
-	begin := time.Now()
-	deadline := begin.Add(t.waits.next(t.limits))
-	out, again := packet, false
-	for {
-		n, err := t.wire.exchange(out, t.in, again, deadline)
-		out = nil
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			now := time.Now()
-			if now.Sub(begin) >= t.silence {
-				return errNobody
-			}
-			t.waits.expired(t.limits)
-			// The last wait ends with the client's time.
-			deadline = earlier(now.Add(t.waits.next(t.limits)), begin.Add(t.silence))
-			out, again = packet, true
-			t.resent++
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		r, ok := parseReply(t.in[:n])
-		switch {
-		case !ok:
-		case r.op == opError:
-			t.quit = &r
-			return errQuit
-		case r.block == number:
-			if !again {
-				t.waits.measured(time.Since(begin), t.limits)
-			}
-			t.moved.Store(true)
-			return nil
-		}
-	}
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}
-
-// judge says what an error of the given block makes of the transfer.
-func (t *transfer) judge(ctx context.Context, err error, number uint16) result {
+// judge says what an error makes of the transfer.
+func (t *transfer) judge(ctx context.Context, err error) result {
+	f := &t.flight
+	t.lane.mu.Lock()
+	defer t.lane.mu.Unlock()
 	switch {
-	case errors.Is(err, errQuit) && t.bytes == 0:
+	case errors.Is(err, errQuit) && f.bytes == 0:
 		// The firmware's way to ask whether a file is there.
 		return result{outcome: EarlyTerminate}
 	case errors.Is(err, errQuit):
-		return result{Aborted, fmt.Errorf("client sent error %d: %q", t.quit.code, t.quit.message)}
+		return result{Aborted, fmt.Errorf("client sent error %d: %q", f.quit.code, f.quit.message)}
 	case errors.Is(err, errNobody):
-		return result{Timeout, fmt.Errorf("no answer to block %d within %s", number, t.silence)}
+		return result{Timeout, fmt.Errorf("no answer to block %d within %s", f.number, t.lane.silence)}
 	case ctx.Err() != nil:
 		return result{stopOutcome(ctx), context.Cause(ctx)}
 	}
-	return result{Aborted, err}
+	return result{Failed, err}
 }
 
 var (

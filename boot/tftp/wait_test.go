@@ -1,12 +1,14 @@
 package tftp
 
 import (
-	"context"
 	"encoding/binary"
 	"io"
 	"math/rand/v2"
+	"net"
+	"net/netip"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -58,7 +60,7 @@ func TestWaits(t *testing.T) {
 	want("never answered", 250*time.Millisecond)
 }
 
-// air is a wire to a board that acknowledges in order, with time and loss.
+// air is a socket to one board that acknowledges in order, with time and loss.
 type air struct {
 	rtt func() time.Duration
 	// lost says whether one packet, either way, is lost.
@@ -66,11 +68,15 @@ type air struct {
 	// reacks: the board acknowledges a block again that comes again.
 	reacks bool
 
+	kick chan struct{}
+	done chan struct{}
+
+	mu     sync.Mutex
+	armed  time.Time
 	next   uint16 // the block the board waits for; 0: the options
 	queue  []arriving
 	sends  []time.Time
 	errors int
-	got    int64
 }
 
 type arriving struct {
@@ -78,25 +84,76 @@ type arriving struct {
 	packet []byte
 }
 
-func (a *air) exchange(packet, in []byte, _ bool, deadline time.Time) (int, error) {
-	if packet != nil {
-		a.deliver(packet)
+var airBoard = netip.MustParseAddrPort("10.0.0.17:49152")
+
+func (a *air) receive(take func([]message)) error {
+	for {
+		a.mu.Lock()
+		now, wake := time.Now(), a.armed
+		var in []message
+		for len(a.queue) > 0 && !now.Before(a.queue[0].at) {
+			in = append(in, message{airBoard, a.queue[0].packet})
+			a.queue = a.queue[1:]
+		}
+		if len(a.queue) > 0 && (wake.IsZero() || a.queue[0].at.Before(wake)) {
+			wake = a.queue[0].at
+		}
+		expired := len(in) == 0 && !a.armed.IsZero() && !now.Before(a.armed)
+		a.mu.Unlock()
+		switch {
+		case len(in) > 0:
+			take(in)
+			continue
+		case expired:
+			return os.ErrDeadlineExceeded
+		}
+		timer := time.NewTimer(time.Hour)
+		if !wake.IsZero() {
+			timer.Reset(time.Until(wake))
+		}
+		select {
+		case <-timer.C:
+		case <-a.kick:
+		case <-a.done:
+			return net.ErrClosed
+		}
+		timer.Stop()
 	}
-	if len(a.queue) == 0 || a.queue[0].at.After(deadline) {
-		time.Sleep(time.Until(deadline))
-		return 0, os.ErrDeadlineExceeded
-	}
-	first := a.queue[0]
-	a.queue = a.queue[1:]
-	time.Sleep(time.Until(first.at))
-	return copy(in, first.packet), nil
 }
 
-func (a *air) deliver(packet []byte) {
+func (a *air) arm(t time.Time) {
+	a.mu.Lock()
+	a.armed = t
+	a.mu.Unlock()
+	a.wake()
+}
+
+func (a *air) hurry(t time.Time) { a.arm(t) }
+
+func (a *air) wake() {
+	select {
+	case a.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (a *air) close() { close(a.done) }
+
+func (a *air) sendAll(out []message) {
+	for _, m := range out {
+		a.send(m)
+	}
+}
+
+// send is how a packet reaches the board, and its answer the air.
+func (a *air) send(m message) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	defer a.wake()
 	a.sends = append(a.sends, time.Now())
 	number := uint16(0)
-	if packet[1] == opData {
-		number = binary.BigEndian.Uint16(packet[2:])
+	if m.data[1] == opData {
+		number = binary.BigEndian.Uint16(m.data[2:])
 	}
 	if a.lost() {
 		return
@@ -104,7 +161,6 @@ func (a *air) deliver(packet []byte) {
 	switch {
 	case number == a.next:
 		a.next++
-		a.got += int64(len(packet) - headerSize)
 	case number != a.next-1:
 		a.errors++
 		return
@@ -117,18 +173,22 @@ func (a *air) deliver(packet []byte) {
 	a.queue = append(a.queue, arriving{time.Now().Add(a.rtt()), binary.BigEndian.AppendUint16([]byte{0, opAck}, number)})
 }
 
-func (a *air) send([]byte) {}
-func (a *air) interrupt()  {}
-
 // through sends a file of a size and says how long that took.
-func (a *air) through(size int64) (*transfer, result, time.Duration) {
+func (a *air) through(t *testing.T, size int64) (f *flight, res result, took time.Duration) {
+	a.kick, a.done = make(chan struct{}, 1), make(chan struct{})
+	l := newLane(a, lan, 10*time.Second)
+	ended := make(chan struct{})
+	go func() { defer close(ended); l.run() }()
 	tr := &transfer{
-		wire: a, file: memFile{zeros{}, size}, answer: []option{{"tsize", "1"}}, block: 1468,
-		limits: lan, silence: 10 * time.Second, moved: new(atomic.Bool),
+		lane: l, file: memFile{zeros{}, size}, answer: []option{{"tsize", "1"}}, block: 1468,
+		flight: flight{to: airBoard, moved: new(atomic.Bool)},
 	}
 	begin := time.Now()
-	res := tr.run(context.Background())
-	return tr, res, time.Since(begin)
+	res = tr.run(t.Context())
+	took = time.Since(begin)
+	a.close()
+	<-ended
+	return &tr.flight, res, took
 }
 
 // TestLossInTime: with 2 % of all packets lost either way an EEPROM gets a
@@ -139,7 +199,7 @@ func TestLossInTime(t *testing.T) {
 		rtt, jitter, most time.Duration
 	}{
 		"LAN":        {300 * time.Microsecond, 100 * time.Microsecond, 15 * time.Second},
-		"slow board": {800 * time.Microsecond, 400 * time.Microsecond, 29 * time.Second},
+		"slow board": {600 * time.Microsecond, 300 * time.Microsecond, 25 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -149,14 +209,14 @@ func TestLossInTime(t *testing.T) {
 					rtt: func() time.Duration { return c.rtt + rand.N(c.jitter) },
 				}
 				const size = 33 << 20
-				tr, res, took := a.through(size)
-				t.Logf("%v for %d bytes, %d packets sent again, RTT %v", took, tr.bytes, tr.resent, tr.waits.smooth)
-				if res.outcome != OK || tr.bytes != size || a.errors > 0 {
-					t.Errorf("%+v, %d bytes, %d out of order", res, tr.bytes, a.errors)
+				f, res, took := a.through(t, size)
+				t.Logf("%v for %d bytes, %d packets sent again, RTT %v", took, f.bytes, f.resent, f.waits.smooth)
+				if res.outcome != OK || f.bytes != size || a.errors > 0 {
+					t.Errorf("%+v, %d bytes, %d out of order", res, f.bytes, a.errors)
 				}
 				// About 4 % of the exchanges lose one of their two packets.
-				if lost := float64(tr.resent) / (size / 1468); lost < 0.03 || lost > 0.06 {
-					t.Errorf("%d packets were sent again", tr.resent)
+				if lost := float64(f.resent) / (size / 1468); lost < 0.03 || lost > 0.06 {
+					t.Errorf("%d packets were sent again", f.resent)
 				}
 				if took > c.most {
 					t.Errorf("it took %v, more than %v", took, c.most)
@@ -171,7 +231,7 @@ func TestBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
 		a := &air{rtt: func() time.Duration { return time.Millisecond }, lost: func() bool { n++; return n > 40 }}
-		_, res, _ := a.through(1 << 20)
+		_, res, _ := a.through(t, 1<<20)
 		if res.outcome != Timeout {
 			t.Fatalf("%+v", res)
 		}
@@ -202,9 +262,9 @@ func TestSuddenlySlow(t *testing.T) {
 			}
 			return 50 * time.Millisecond
 		}}
-		tr, res, _ := a.through(1 << 20)
-		if res.outcome != OK || tr.resent > 6 {
-			t.Errorf("%+v, %d packets sent again", res, tr.resent)
+		f, res, _ := a.through(t, 1<<20)
+		if res.outcome != OK || f.resent > 6 {
+			t.Errorf("%+v, %d packets sent again", res, f.resent)
 		}
 	})
 }
@@ -218,20 +278,26 @@ func TestFileOrder(t *testing.T) {
 			for i := range text {
 				text[i] = byte(i*7 + i>>8)
 			}
-			b := newBlocks(memFile{&stutter{text: text}, int64(length)}, size)
+			r := newReader(memFile{&stutter{text: text}, int64(length)}, size)
 			var got []byte
-			for number := uint16(1); ; number++ {
-				p, err := b.next(number)
-				if err != nil || p[1] != opData || binary.BigEndian.Uint16(p[2:]) != number {
-					t.Fatalf("block %d: %v, %v", number, p[:4], err)
+			number, short := uint16(1), 0
+			for r.left > 0 || number == 1 {
+				b, err := r.next()
+				if err != nil {
+					t.Fatal(err)
 				}
-				got = append(got, p[headerSize:]...)
-				if len(p) < headerSize+size {
-					break
+				for more := true; more; more = b.next() {
+					if b.packet[1] != opData || binary.BigEndian.Uint16(b.packet[2:]) != number {
+						t.Fatalf("block %d is %v", number, b.packet[:4])
+					}
+					if got = append(got, b.packet[headerSize:]...); len(b.packet) < headerSize+size {
+						short++
+					}
+					number++
 				}
 			}
-			if !slices.Equal(got, text) {
-				t.Errorf("%d bytes in blocks of %d came out wrong", length, size)
+			if !slices.Equal(got, text) || short != 1 {
+				t.Errorf("%d bytes in blocks of %d came out as %d with %d short blocks", length, size, len(got), short)
 			}
 		}
 	}

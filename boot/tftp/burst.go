@@ -1,0 +1,83 @@
+package tftp
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+)
+
+const (
+	headerSize = 4
+	// chunkSize is about how much of a file is read at once. Each transfer has
+	// that much in memory; more saves nothing that can be measured, and what a
+	// hundred boards read at once should stay in the processor's cache.
+	chunkSize = 128 << 10
+)
+
+// burst is what a client is sent in lock-step before more is read of its file:
+// one packet out at a time.
+//
+// A packet's header is written over the end of the block before it, which the
+// client has confirmed by then: so nothing is copied between the read of a file
+// and the send of a packet.
+type burst struct {
+	buf   []byte // room for a header, then bytes of the file
+	from  int    // what of buf was not out yet
+	block int    // bytes in a block
+	last  bool   // the file ends here, with a block that is not full
+
+	number uint16 // of the packet that is out
+	packet []byte // it; nil: nothing is out
+}
+
+// single is a burst of one packet that is confirmed as block 0.
+func single(packet []byte) burst { return burst{packet: packet} }
+
+// next takes the next packet, and is false when there is none in this burst.
+func (b *burst) next() bool {
+	n := min(b.block, len(b.buf)-b.from)
+	if n < b.block && !b.last || b.block == 0 {
+		b.packet = nil
+		return false
+	}
+	if n < b.block {
+		b.last = false // this is the one, and it may be empty
+	}
+	b.packet = b.buf[b.from-headerSize : b.from+n]
+	b.from += n
+	b.number++ // after 65535 comes 0: the firmware that counts so far wants it so
+	binary.BigEndian.PutUint16(b.packet, opData)
+	binary.BigEndian.PutUint16(b.packet[2:], b.number)
+	return true
+}
+
+// reader makes bursts of a file. It has one buffer: a burst ends with the next.
+type reader struct {
+	file   io.Reader
+	block  int
+	left   int64 // bytes that were not read yet
+	number uint16
+	buf    []byte
+}
+
+func newReader(file File, block int) *reader {
+	return &reader{file: file, block: block, left: file.Size()}
+}
+
+// next reads whole blocks, or what is left. The burst's first packet is taken.
+func (r *reader) next() (burst, error) {
+	n := int(min(int64(max(1, chunkSize/r.block)*r.block), r.left))
+	if need := headerSize + n; cap(r.buf) < need {
+		r.buf = make([]byte, need)
+	}
+	r.buf = r.buf[:headerSize+n]
+	got, err := io.ReadFull(r.file, r.buf[headerSize:])
+	r.left -= int64(got)
+	if got < n {
+		return burst{}, fmt.Errorf("reading file with %d bytes to go: %w", r.left, err)
+	}
+	b := burst{buf: r.buf, from: headerSize, block: r.block, last: r.left == 0, number: r.number}
+	r.number += uint16(n / r.block)
+	b.next()
+	return b, nil
+}
