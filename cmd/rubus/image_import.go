@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,11 +14,13 @@ import (
 	"rubus/images"
 	"rubus/images/imageref"
 	"rubus/images/importer"
+	"rubus/images/oci"
 )
 
 func newImageImportCmd(g *globals) *cobra.Command {
-	var base string
+	var base, bootFrom string
 	var o importer.Options
+	var platform oci.Options
 	c := &cobra.Command{
 		Use:   "import NAME SOURCE",
 		Short: "Make the next version of an image from a disk image, tarball or directory",
@@ -29,6 +33,8 @@ it is:
   a tarball (.tar, also .gz, .xz, .zst)
   a directory, on its own file system only
   an https URL of an image or tarball; "-": one on standard input
+  a container image: docker://HOST/NAME:TAG, oci:DIR[:TAG] or docker-archive:FILE;
+  each of its layers becomes one here, and is shared
 
 Everything a root file system has is kept: owners, modes, devices, hard links,
 attributes, holes and times.
@@ -58,11 +64,19 @@ Then NAME means the new version, and boards that follow it boot it next.`,
 				}
 				o.Base = &v
 			}
-			return g.importImage(c, s, args[0], args[1], o)
+			if bootFrom != "" {
+				if o.Finish, err = g.bootFrom(s, bootFrom); err != nil {
+					return err
+				}
+			}
+			return g.importImage(c, s, args[0], args[1], o, platform)
 		},
 	}
 	c.Flags().StringVar(&base, "base", "", "stack the source on top of this `version`")
 	c.Flags().StringVarP(&o.Message, "message", "m", "", "what is new, as \"image list\" shows it")
+	c.Flags().StringVar(&bootFrom, "boot", "", "take boot files and kernel modules from this `version or directory`")
+	c.Flags().StringVar(&platform.Platform, "platform", "", "which of a container image's, `linux/arm64` or linux/arm")
+	c.Flags().BoolVar(&platform.Insecure, "insecure-registry", false, "the registry needs no TLS")
 	c.Flags().StringVar(&o.SHA256, "sha256", "", "refuse the source unless it has this SHA-256, in `hex`")
 	c.Flags().IntVar(&o.Partition, "partition", 0, "the `number` of the image's partition that holds the root")
 	c.Flags().BoolVar(&o.NoTag, "no-tag", false, "leave NAME at the version it means now")
@@ -70,7 +84,7 @@ Then NAME means the new version, and boards that follow it boot it next.`,
 	return c
 }
 
-func (g *globals) importImage(c *cobra.Command, s *images.Store, name, source string, o importer.Options) error {
+func (g *globals) importImage(c *cobra.Command, s *images.Store, name, source string, o importer.Options, p oci.Options) error {
 	o.Stdin = g.Stdin
 	show := g.progressDisplay()
 	o.Progress = func(e importer.Event) {
@@ -78,7 +92,7 @@ func (g *globals) importImage(c *cobra.Command, s *images.Store, name, source st
 			show.Update(progress.State{Phase: string(e.Phase), Done: e.Read, Total: e.Total, Files: e.Files})
 		}
 	}
-	v, rep, err := importer.Import(c.Context(), s, name, source, o)
+	v, rep, err := importAny(c.Context(), s, name, source, o, p)
 	show.End()
 	if errors.Is(err, importer.ErrNoSpace) {
 		return ui.Hint(err, `"rubus image gc" removes what no version needs`)
@@ -100,10 +114,48 @@ func (g *globals) importImage(c *cobra.Command, s *images.Store, name, source st
 	if rep.Shared {
 		how = "same as layer"
 	}
-	fmt.Fprintf(g.Stdout, "%s: %s, %s, %s %.12s, in %s\n", v.Ref, progress.Bytes(rep.Layer.Bytes),
-		count(rep.Layer.Files, "file"), how, rep.Layer.Digest, rep.Duration.Round(10*time.Millisecond))
+	if len(rep.Layers) > 1 {
+		var bytes, files int64
+		for _, l := range rep.Layers {
+			bytes, files = bytes+l.Bytes, files+l.Files
+		}
+		fmt.Fprintf(g.Stdout, "%s: %s, %s in %s, in %s\n", v.Ref, progress.Bytes(bytes), count(files, "file"),
+			count(int64(len(rep.Layers)), "layer"), rep.Duration.Round(10*time.Millisecond))
+	} else {
+		fmt.Fprintf(g.Stdout, "%s: %s, %s, %s %.12s, in %s\n", v.Ref, progress.Bytes(rep.Layer.Bytes),
+			count(rep.Layer.Files, "file"), how, rep.Layer.Digest, rep.Duration.Round(10*time.Millisecond))
+	}
 	if o.NoTag {
 		g.notef("%q means the version it meant before: \"rubus image tag %s %s\" moves it", name, name, v.Ref)
 	}
 	return nil
+}
+
+// importAny imports whatever the source is.
+func importAny(ctx context.Context, s *images.Store, name, source string, o importer.Options, p oci.Options) (images.Version, importer.Report, error) {
+	if o.SHA256 != "" || !oci.Is(source) {
+		return importer.Import(ctx, s, name, source, o)
+	}
+	img, err := oci.Open(ctx, source, p)
+	if err != nil {
+		return images.Version{}, importer.Report{}, err
+	}
+	layers, err := img.Layers()
+	if err != nil {
+		return images.Version{}, importer.Report{}, err
+	}
+	return importer.ImportStreams(ctx, s, name, source, "container image", layers, o)
+}
+
+// bootFrom gives what takes boot files from a version or a directory.
+func (g *globals) bootFrom(s *images.Store, from string) (func(context.Context, *importer.Top) error, error) {
+	dirs := []string{from}
+	if st, err := os.Stat(from); err != nil || !st.IsDir() {
+		v, err := resolveImage(s, from)
+		if err != nil {
+			return nil, err
+		}
+		dirs = s.LayerDirs(v)
+	}
+	return func(ctx context.Context, top *importer.Top) error { return top.BootFrom(ctx, dirs) }, nil
 }

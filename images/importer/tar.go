@@ -21,6 +21,8 @@ type tarReader struct {
 	in  *counting
 	tar *tar.Reader
 	src *source
+	// hides is set for a layer of an OCI image.
+	hides *whiteouts
 }
 
 // counting counts what was read, in one goroutine.
@@ -36,9 +38,20 @@ func (c *counting) Read(b []byte) (int, error) {
 }
 
 // readTar reads the archive of src to its end.
-func readTar(b *builder, src *source) error {
+func readTar(b *builder, src *source) error { return readArchive(b, src, nil) }
+
+// readLayer is readTar for a layer of an OCI image, which may be empty.
+func readLayer(b *builder, src *source) error {
+	w := &whiteouts{hidden: make(map[string]*treesum.Entry)}
+	if err := readArchive(b, src, w); err != nil {
+		return err
+	}
+	return w.apply(b)
+}
+
+func readArchive(b *builder, src *source, hides *whiteouts) error {
 	in := &counting{r: src.stream}
-	t := &tarReader{b: b, in: in, tar: tar.NewReader(in), src: src}
+	t := &tarReader{b: b, in: in, tar: tar.NewReader(in), src: src, hides: hides}
 	b.meter.total.Store(src.total)
 	entries, end := 0, int64(0)
 	for {
@@ -64,7 +77,7 @@ func readTar(b *builder, src *source) error {
 	if in.n-end < 512 {
 		return errors.New("it ends in the middle: the archive has no end mark")
 	}
-	if entries == 0 {
+	if entries == 0 && hides == nil {
 		return errors.New("the archive holds no files")
 	}
 	return t.drain()
@@ -108,7 +121,7 @@ func (t *tarReader) entry(h *tar.Header) error {
 	case 'V': // a GNU volume label
 		return nil
 	}
-	p, err := cleanPath(h.Name)
+	p, err := t.clean(h.Name)
 	if err != nil {
 		return fmt.Errorf("entry %w", err)
 	}
@@ -123,7 +136,26 @@ func (t *tarReader) entry(h *tar.Header) error {
 		t.b.root.inode = e
 		return nil
 	}
+	if t.hides != nil && t.hides.entry(p, e) {
+		return nil
+	}
 	return t.make(h, p, e)
+}
+
+// clean is cleanPath. In a layer, which is unpacked onto those below, a name may begin
+// with "/", and leads through links that lie there.
+func (t *tarReader) clean(name string) (string, error) {
+	if t.hides == nil {
+		return cleanPath(name)
+	}
+	p, err := cleanPath(strings.TrimLeft(name, "/"))
+	if err != nil || p == "" || len(t.b.lower) == 0 {
+		return p, err
+	}
+	if p, err = t.b.resolve(p); err != nil {
+		return "", fmt.Errorf("%q: %w", short(name), err)
+	}
+	return p, nil
 }
 
 func (t *tarReader) make(h *tar.Header, p string, e *treesum.Entry) error {
@@ -152,7 +184,7 @@ func (t *tarReader) make(h *tar.Header, p string, e *treesum.Entry) error {
 
 // target finds the file that a hard link names.
 func (t *tarReader) target(h *tar.Header) (*node, error) {
-	to, err := cleanPath(h.Linkname)
+	to, err := t.clean(h.Linkname)
 	if err != nil {
 		return nil, fmt.Errorf("hard link to %w", err)
 	}

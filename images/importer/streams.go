@@ -1,0 +1,206 @@
+package importer
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+	"time"
+
+	"rubus/images"
+	"rubus/images/treesum"
+)
+
+// Stream is a tarball that becomes one layer, with what it hides of the layers
+// below written as the OCI image specification has it.
+type Stream struct {
+	// Open opens it, packed or not. Size is its length in bytes, 0 while unknown.
+	Open func() (io.ReadCloser, error)
+	Size int64
+	// DiffID is the SHA-256 of the tarball unpacked, in hex; "": not known.
+	DiffID string
+	// Chain names what it and all below are made of; "": don't look whether it is there.
+	Chain string
+}
+
+// ImportStreams makes the next version of an image out of tarballs, the bottom one
+// first. source says what they are of. A layer of the same Chain that the store has
+// is not read again. Otherwise it is Import.
+func ImportStreams(ctx context.Context, store *images.Store, name, source, format string, layers []Stream, o Options) (images.Version, Report, error) {
+	v, rep, err := runStreams(ctx, store, name, source, layers, o)
+	rep.Format = format
+	if err != nil {
+		if c := context.Cause(ctx); c != nil {
+			err = c
+		}
+		return images.Version{}, Report{}, fmt.Errorf("importing %q: %w", source, err)
+	}
+	return v, rep, nil
+}
+
+func runStreams(ctx context.Context, store *images.Store, name, source string, layers []Stream, o Options) (v images.Version, rep Report, err error) {
+	start := time.Now()
+	if err := checkOptions(name, o); err != nil {
+		return v, rep, err
+	}
+	var m meter
+	stop := m.report(o.Progress)
+	defer stop()
+	st, err := newStack(store, &m, o, false)
+	if err != nil {
+		return v, rep, err
+	}
+	defer func() {
+		if e := st.abort(); e != nil && err == nil {
+			rep.Notes = append(rep.Notes, fmt.Sprintf("cleaning up: %v", e))
+		}
+	}()
+	for _, l := range layers {
+		m.total.Add(l.Size)
+	}
+	for i, l := range layers {
+		if o.Base != nil {
+			l.Chain = "" // what lies below is something else
+		}
+		if err := st.stream(ctx, l); err != nil {
+			return v, rep, fmt.Errorf("layer %d of %d: %w", i+1, len(layers), err)
+		}
+	}
+	return st.finish(ctx, start, images.NewVersion{Name: name, Source: source}, rep, stop)
+}
+
+// stream makes a layer of a tarball, unless it is empty or there.
+func (s *stack) stream(ctx context.Context, l Stream) error {
+	if there, ok := s.store.ByChain(l.Chain); ok {
+		s.built = append(s.built, images.Built{Digest: there.Digest})
+		s.meter.read.Add(l.Size)
+		return nil
+	}
+	in, err := l.Open()
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	src := &source{dir: -1}
+	defer src.Close()
+	if err := src.open(ctx, in); err != nil {
+		return err
+	}
+	if src.disk {
+		return fmt.Errorf("it is a disk image and no layer")
+	}
+	before := s.meter.read.Load()
+	taken := src.taken
+	src.taken = func() int64 { return before + taken() }
+	src.total = s.meter.total.Load()
+	sum := sha256.New()
+	src.stream = io.TeeReader(src.stream, sum)
+	empty := false
+	err = s.add(ctx, l.Chain, func(b *builder) error {
+		if err := readLayer(b, src); err != nil {
+			return err
+		}
+		empty = len(b.root.children) == 0
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if got := hex.EncodeToString(sum.Sum(nil)); l.DiffID != "" && got != l.DiffID {
+		return fmt.Errorf("its content has the SHA-256 %s, and the image says %s: it is damaged, or another one", got, l.DiffID)
+	}
+	if last := len(s.built) - 1; empty && last > 0 {
+		err = s.built[last].Pending.Abort()
+		s.built = s.built[:last]
+	}
+	return err
+}
+
+// The OCI image specification's layer.md, "Whiteouts": a name that hides one
+// below, and one that hides all of a directory.
+const (
+	whiteoutPrefix = ".wh."
+	whiteoutOpaque = ".wh..wh..opq"
+	whiteoutMeta   = ".wh..wh." // aufs' own notes
+)
+
+// whiteouts are what a layer hides, applied when all of it is there: what it
+// has itself is not hidden, whichever comes first.
+type whiteouts struct {
+	hidden map[string]*treesum.Entry
+	opaque []string
+}
+
+// entry takes a whiteout and says whether it was one.
+func (w *whiteouts) entry(p string, e *treesum.Entry) bool {
+	dir, name := path.Split(p)
+	dir = strings.TrimSuffix(dir, "/")
+	switch {
+	case name == whiteoutOpaque:
+		w.opaque = append(w.opaque, dir)
+	case strings.HasPrefix(name, whiteoutMeta):
+	case strings.HasPrefix(name, whiteoutPrefix) && name != whiteoutPrefix:
+		w.hidden[path.Join(dir, strings.TrimPrefix(name, whiteoutPrefix))] = e
+	default:
+		return false
+	}
+	return true
+}
+
+// apply writes them as overlayfs has them.
+func (w *whiteouts) apply(b *builder) error {
+	if len(b.lower) == 0 {
+		return nil // there is nothing to hide
+	}
+	for p, e := range w.hidden {
+		if n := b.root.find(p); n != nil {
+			if n.isDir() {
+				makeOpaque(n)
+			}
+			continue
+		}
+		// The parent may be hidden itself: then there is nothing to do, and no directory to make.
+		if below, err := b.lower.entry(p); err != nil || below == nil {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		dir, name, err := b.parent(p, e.Sec, e.Nsec)
+		if err != nil {
+			return err
+		}
+		e.Type, e.Size, e.Target, e.Major, e.Minor, e.Xattrs = treesum.Char, 0, "", 0, 0, nil
+		if err := b.special(dir, name, e); err != nil {
+			return err
+		}
+	}
+	for _, p := range w.opaque {
+		n := b.root.find(p)
+		if n == nil || !n.isDir() || p == "" {
+			// An opaque directory that the layer does not have: it is emptied.
+			if p == "" {
+				return fmt.Errorf("it hides all layers below it, which rubus can't: squash the image")
+			}
+			dir, name, err := b.parent(p, 0, 0)
+			if err != nil {
+				return err
+			}
+			if n, err = b.mkdir(dir, name, b.implied(dir, name, 0, 0)); err != nil {
+				return err
+			}
+		}
+		makeOpaque(n)
+	}
+	return nil
+}
+
+func makeOpaque(n *node) {
+	if n.inode.Xattrs == nil {
+		n.inode.Xattrs = make(map[string]string)
+	}
+	n.inode.Xattrs[xattrOpaque] = "y"
+}

@@ -1,0 +1,267 @@
+package oci
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"rubus/images/importer"
+)
+
+// The kinds of places that images come from and go to.
+const (
+	registry = "docker://"
+	ociDir   = "oci:"
+	archive  = "docker-archive:"
+)
+
+// Is says whether a source or target names a container image: by its prefix, or a directory
+// that is an OCI layout.
+func Is(place string) bool {
+	for _, p := range []string{registry, ociDir, archive} {
+		if strings.HasPrefix(place, p) {
+			return true
+		}
+	}
+	_, err := os.Stat(filepath.Join(place, "oci-layout"))
+	return err == nil
+}
+
+// Image is a container image that was found.
+type Image struct {
+	image v1.Image
+	place string
+}
+
+// Options say which image, and how to reach it.
+type Options struct {
+	// Platform is "linux/arm64" or "linux/arm"; "" takes the first of them that there is.
+	Platform string
+	// Insecure allows a registry without TLS, or with a certificate that nobody vouches for.
+	Insecure bool
+}
+
+// Open finds the image. Credentials for a registry are those of "docker login" or "podman login".
+func Open(ctx context.Context, place string, o Options) (*Image, error) {
+	img, err := open(ctx, place, o)
+	if err != nil {
+		return nil, fmt.Errorf("opening %q: %w", place, err)
+	}
+	if err := checkPlatform(img, o.Platform); err != nil {
+		return nil, fmt.Errorf("opening %q: %w", place, err)
+	}
+	return &Image{img, place}, nil
+}
+
+func open(ctx context.Context, place string, o Options) (v1.Image, error) {
+	if ref, ok := strings.CutPrefix(place, registry); ok {
+		return openRemote(ctx, ref, o)
+	}
+	if rest, ok := strings.CutPrefix(place, archive); ok {
+		return openArchive(rest)
+	}
+	dir, tag := splitTag(strings.TrimPrefix(place, ociDir))
+	p, err := layout.FromPath(dir)
+	if err != nil {
+		return nil, err
+	}
+	index, err := p.ImageIndex()
+	if err != nil {
+		return nil, err
+	}
+	return choose(index, tag, o.Platform)
+}
+
+func parseReference(ref string, o Options) (name.Reference, error) {
+	var opts []name.Option
+	if o.Insecure {
+		opts = append(opts, name.Insecure)
+	}
+	return name.ParseReference(ref, opts...)
+}
+
+func openRemote(ctx context.Context, ref string, o Options) (v1.Image, error) {
+	r, err := parseReference(ref, o)
+	if err != nil {
+		return nil, err
+	}
+	d, err := remote.Get(r, remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain))
+	if err != nil {
+		return nil, err
+	}
+	if !d.MediaType.IsIndex() {
+		return d.Image()
+	}
+	index, err := d.ImageIndex()
+	if err != nil {
+		return nil, err
+	}
+	return choose(index, "", o.Platform)
+}
+
+// splitTag splits "DIR:TAG", where the name of DIR may hold a colon.
+func splitTag(s string) (path, tag string) {
+	if _, err := os.Stat(s); err == nil {
+		return s, ""
+	}
+	if i := strings.LastIndexByte(s, ':'); i > 0 && !strings.Contains(s[i:], "/") {
+		return s[:i], s[i+1:]
+	}
+	return s, ""
+}
+
+func openArchive(rest string) (v1.Image, error) {
+	file, tag := splitTag(rest)
+	var t *name.Tag
+	if tag != "" {
+		parsed, err := name.NewTag(tag)
+		if err != nil {
+			return nil, err
+		}
+		t = &parsed
+	}
+	return tarball.ImageFromPath(file, t)
+}
+
+// refName is the annotation by which a layout names its images.
+const refName = "org.opencontainers.image.ref.name"
+
+// choose finds the image of a platform in an index; tag names one of several.
+func choose(index v1.ImageIndex, tag, platform string) (v1.Image, error) {
+	m, err := index.IndexManifest()
+	if err != nil {
+		return nil, err
+	}
+	var have, tags []string
+	best, bestRank := v1.Descriptor{}, 0
+	for _, d := range m.Manifests {
+		if t := d.Annotations[refName]; t != "" {
+			tags = append(tags, t)
+		}
+		if tag != "" && d.Annotations[refName] != tag {
+			continue
+		}
+		if d.MediaType.IsIndex() {
+			inner, err := index.ImageIndex(d.Digest)
+			if err != nil {
+				return nil, err
+			}
+			return choose(inner, "", platform)
+		}
+		if !d.MediaType.IsImage() {
+			continue
+		}
+		p := platformOf(d, index)
+		if p == "unknown/unknown" { // what builders add about their work
+			continue
+		}
+		have = append(have, p)
+		if r := rank(p, platform); r > bestRank {
+			best, bestRank = d, r
+		}
+	}
+	switch {
+	case bestRank > 0:
+		return index.Image(best.Digest)
+	case tag != "" && len(have) == 0:
+		return nil, fmt.Errorf("it has no image %q, only %s", tag, strings.Join(tags, ", "))
+	case platform != "":
+		return nil, fmt.Errorf("it is not there for %s, only for %s", platform, strings.Join(have, ", "))
+	}
+	return nil, fmt.Errorf("it is not there for a Pi (linux/arm64, linux/arm), only for %s", strings.Join(have, ", "))
+}
+
+// platformOf is what the index says, or the image's own configuration.
+func platformOf(d v1.Descriptor, index v1.ImageIndex) string {
+	if d.Platform != nil {
+		return d.Platform.String()
+	}
+	img, err := index.Image(d.Digest)
+	if err != nil {
+		return ""
+	}
+	c, err := img.ConfigFile()
+	if err != nil {
+		return ""
+	}
+	return c.Platform().String()
+}
+
+// rank orders platforms: 0 is no Pi's, or not the one asked for.
+func rank(p, want string) int {
+	order := []string{"linux/arm/v5", "linux/arm/v6", "linux/arm", "linux/arm/v7", "linux/arm64", "linux/arm64/v8"}
+	if want != "" && p != want && !strings.HasPrefix(p, want+"/") {
+		return 0
+	}
+	return 1 + slices.Index(order, p)
+}
+
+func checkPlatform(img v1.Image, want string) error {
+	c, err := img.ConfigFile()
+	if err != nil {
+		return err
+	}
+	p := c.Platform()
+	if p == nil || rank(p.String(), want) == 0 {
+		s := "an unknown platform"
+		if p != nil {
+			s = p.String()
+		}
+		return fmt.Errorf("it is for %s, and a Pi runs linux/arm64 or linux/arm", s)
+	}
+	return nil
+}
+
+// Layers are the image's, the bottom one first, to be read by importer.ImportStreams.
+func (i *Image) Layers() ([]importer.Stream, error) {
+	layers, err := i.image.Layers()
+	if err != nil {
+		return nil, fmt.Errorf("reading the manifest of %q: %w", i.place, err)
+	}
+	var out []importer.Stream
+	chain := ""
+	for _, l := range layers {
+		id, err := l.DiffID()
+		if err != nil {
+			return nil, fmt.Errorf("reading the configuration of %q: %w", i.place, err)
+		}
+		if id.Algorithm != "sha256" {
+			return nil, fmt.Errorf("%q has a layer named by %q", i.place, id.Algorithm)
+		}
+		chain = nextChain(chain, id.String())
+		// An archive may not say.
+		size, _ := l.Size()
+		out = append(out, importer.Stream{
+			Open: func() (io.ReadCloser, error) { return l.Compressed() },
+			Size: size, DiffID: id.Hex, Chain: chain,
+		})
+	}
+	if len(out) == 0 {
+		return nil, errors.New("the image has no layers")
+	}
+	return out, nil
+}
+
+// nextChain is the ChainID of the OCI image specification (config.md, "Layer
+// ChainID"): it names a layer with all below.
+func nextChain(below, diffID string) string {
+	if below == "" {
+		return diffID
+	}
+	sum := sha256.Sum256([]byte(below + " " + diffID))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
