@@ -91,7 +91,7 @@ const (
 	smallListing = 128 << 10
 	// maxListing is the size beyond which a snapshot lets go of what is not asked
 	// for next.
-	maxListing = 8 << 20
+	maxListing = 4 << 20
 	// largeListings and rootListings are how many calls may hold a large listing
 	// at once, in all and of one root.
 	largeListings = 8

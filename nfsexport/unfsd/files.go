@@ -54,7 +54,9 @@ func (s fileShares) bound(l sunrpc.Limits) sunrpc.Limits {
 			*x.limit = x.share
 		}
 	}
-	l.CallsPerPeer, l.CallsPerConn = least(l.CallsPerPeer, 64, l.Calls), least(l.CallsPerConn, 64, l.Calls)
+	// Nobody alone takes all of the calls that run.
+	quarter := max(l.Calls/4, 1)
+	l.CallsPerPeer, l.CallsPerConn = least(l.CallsPerPeer, 64, quarter), least(l.CallsPerConn, 64, quarter)
 	return l
 }
 
