@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rubus/boot"
+	"rubus/images/imageref"
 	"rubus/nfsexport"
 )
 
@@ -173,6 +174,13 @@ func TestStateKilledAtEveryStep(t *testing.T) {
 		}, "second", 1},
 		"reset":   {func(l *lab) error { return l.fleet.Reset(l.Context(), serialA, false) }, "(none)", 3},
 		"restore": {func(l *lab) error { return l.fleet.Restore(l.Context(), serialA, 1, nil) }, "first", 4},
+		"rebase": {func(l *lab) error {
+			_, err := l.fleet.Rebase(l.Context(), serialA, imageref.Ref{Name: "lab", Version: 2}, "", nil)
+			if errors.Is(err, boot.ErrRefused) { // it is there
+				return nil
+			}
+			return err
+		}, "second", 4},
 	} {
 		for kill := range c.steps + 1 {
 			t.Run(fmt.Sprintf("%s/%d", name, kill), func(t *testing.T) {
@@ -183,6 +191,7 @@ func TestStateKilledAtEveryStep(t *testing.T) {
 					t.Fatal(err)
 				}
 				l.put(x, "mine", "second")
+				l.importImage("two")
 				must(t, l.fleet.Stop(t.Context(), serialA))
 				n, last := 0, ""
 				l.opt.Step = func(step string) {
@@ -216,7 +225,9 @@ func TestStateKilledAtEveryStep(t *testing.T) {
 					t.Errorf("killed at %q: the board's writes are in none of %q", last, l.snapshots())
 				}
 				must(t, l.fleet.Stop(t.Context(), serialA))
-				must(t, c.do(l)) // and again, whole
+				if last != "" {
+					must(t, c.do(l)) // and again, whole
+				}
 			})
 		}
 	}

@@ -44,7 +44,7 @@ func house() map[string][]string {
 		"cmd/nfsbench": {"nfsexport", "nfsexport/handlefs", "nfsexport/mount3", "nfsexport/nfs3", "nfsexport/nfsload", "nfsexport/sunrpc", "nfsexport/unfsd", "nfsexport/xdr"},
 
 		// The only room where images, overlays and exports meet; it knows no RPC.
-		"boot":                 {"boot/bootfs", "boot/bootset", "config/device", "images", "images/imageref", "images/layered", "images/upper", "nfsexport", "overlay"},
+		"boot":                 {"boot/bootfs", "boot/bootset", "config/device", "images", "images/imageref", "images/layered", "images/rebase", "images/upper", "nfsexport", "overlay"},
 		"boot/bootfs":          {},
 		"boot/eeprom":          {},
 		"boot/flight":          {"config/device"},
@@ -86,6 +86,7 @@ func house() map[string][]string {
 		"images/layered":        {"images/internal/onefs"},
 		"images/treediff":       {"images/layered"},
 		"images/golden":         {"images/treediff"},
+		"images/rebase":         {"images/dpkg", "images/layered", "images/treediff"},
 		"images/upper":          {"images/internal/onefs", "images/layered", "images/treediff"},
 		"images/sysdiff":        {"images/dpkg", "images/layered", "images/treediff"},
 
