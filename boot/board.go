@@ -30,7 +30,9 @@ type board struct {
 	// pinned is the slot that answers the present boot attempt; 0: none yet.
 	pinned int
 	// claim is the MAC heard in DHCP with this board's identity.
-	claim   device.MAC
+	claim device.MAC
+	// said is what the board's firmware said of it.
+	said    Sighting
 	problem string
 	// refusal is the last reason for which somebody was refused as this board,
 	// told is when each kind of reason was last in the log.
@@ -142,6 +144,16 @@ func (b *board) usable() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.broken
+}
+
+// learn keeps what the board's firmware says of it. b.mu is held.
+func (b *board) learn(s Sighting) { b.said.learn(s) }
+
+// isPi5 says that the board's firmware told of a Pi 5 or its kin.
+func (b *board) isPi5() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.said.Revision.IsNewStyle() && b.said.Revision.Processor() == 4
 }
 
 func (b *board) setProblem(s string) {

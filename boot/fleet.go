@@ -72,7 +72,11 @@ type Options struct {
 	// TrustFirst binds a board to the first MAC that asks for its files, when
 	// none was heard in DHCP: needed where rubus hears no DHCP (mode off).
 	TrustFirst bool
-	Limits     Limits
+	// Prefixes are strings that EEPROMs put before the names of files beside
+	// serials and MACs, and Pi5Start is what a Pi 5 gets for older firmware.
+	Prefixes []string
+	Pi5Start Pi5Start
+	Limits   Limits
 	// WarnOnly gives out boot files that cannot work together, too.
 	WarnOnly bool
 	// FallbackAfter is how many boots in a row must fail with changed boot files

@@ -38,14 +38,17 @@ func (f *Fleet) IsBoard(ctx context.Context, addr netip.Addr) bool {
 	return seen || !f.serialOf(mac).IsZero() || f.opt.TrustFirst
 }
 
-// Open opens a file for a board. A name below a serial is answered to that
-// board only; a bare one, as a boot ROM sends, to whichever board has the
+// Open opens a file for a board. A name below a serial or a MAC is answered to
+// that board only; a bare one, as a boot ROM sends, to whichever board has the
 // address. The first file of a boot prepares the board's root. The error wraps
 // ErrRefused, ErrNotFound or fs.ErrNotExist where the board is told "not found".
 func (f *Fleet) Open(ctx context.Context, r FileRequest) (*bootfs.File, error) {
 	addr := r.Client.Unmap()
-	serial, name := splitSerial(r.Path)
-	if serial.IsZero() {
+	serial, prefix, name := f.splitPrefix(r.Path)
+	switch {
+	case !prefix.IsZero():
+		serial = f.serialOf(prefix)
+	case serial.IsZero():
 		serial = f.ownerOf(ctx, addr)
 	}
 	dev := f.wanted(serial)
@@ -91,9 +94,16 @@ func (f *Fleet) Open(ctx context.Context, r FileRequest) (*bootfs.File, error) {
 	if c.files != nil { // else the nil would be no nil any more
 		tree.Files = c.files
 	}
+	pi5Start := isOldStart(name) && b.isPi5()
+	if pi5Start && f.opt.Pi5Start == StartHide {
+		return nil, fmt.Errorf("%q of board %s, a Pi 5: %w", name, serial, ErrNotFound)
+	}
 	file, err := tree.Open(name)
 	switch {
 	case err == nil:
+	case pi5Start && f.opt.Pi5Start == StartAdd && errors.Is(err, fs.ErrNotExist):
+		// Firmware takes a file without bytes for a missing one.
+		return bootfs.FileOf([]byte("\n")), nil
 	case errors.Is(err, bootfs.ErrRefused), errors.Is(err, bootfs.ErrBadName):
 		f.fileRefused(b, mac, r, err)
 		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
@@ -164,13 +174,45 @@ func (f *Fleet) serialAt(addr netip.Addr) device.Serial {
 	return device.Serial{}
 }
 
-// splitSerial takes the serial off the front of a TFTP name; zero when there
-// is none. Firmware sends it as 8 lower-case hex digits.
-func splitSerial(path string) (device.Serial, string) {
+// Pi5Start is what a Pi 5 gets for start.elf and start4.elf, which it does not
+// run: nobody has seen whether it looks for them.
+type Pi5Start string
+
+// What a Pi 5 gets; "" is StartOwn.
+const (
+	// StartOwn: what the board's boot directory has.
+	StartOwn Pi5Start = "own"
+	// StartHide: never the file.
+	StartHide Pi5Start = "hide"
+	// StartAdd: a file of one byte where the directory has none.
+	StartAdd Pi5Start = "add"
+)
+
+// isOldStart says that a name is that of firmware for boards before the 5.
+func isOldStart(name string) bool { return name == "start.elf" || name == "start4.elf" }
+
+// splitPrefix takes off the front of a TFTP name what firmware puts there: a
+// serial (8 lower-case hex digits), a MAC ("dc-a6-32-01-36-c2/", TFTP_PREFIX=2),
+// or one of the site's own strings (TFTP_PREFIX_STR). What comes before "//" or
+// after it is the same as before "/". serial is zero unless it was there; mac
+// likewise.
+func (f *Fleet) splitPrefix(path string) (serial device.Serial, mac device.MAC, name string) {
 	path = strings.TrimLeft(path, "/")
-	first, rest, more := strings.Cut(path, "/")
-	if s, err := device.ParseSerial(first); more && err == nil && s.String() == first {
-		return s, rest
+	for _, p := range f.opt.Prefixes {
+		if rest, ok := strings.CutPrefix(path, strings.TrimLeft(p, "/")); ok && rest != "" {
+			return serial, mac, strings.TrimLeft(rest, "/")
+		}
 	}
-	return device.Serial{}, path
+	first, rest, more := strings.Cut(path, "/")
+	rest = strings.TrimLeft(rest, "/")
+	if !more {
+		return serial, mac, path
+	}
+	if s, err := device.ParseSerial(first); err == nil && s.String() == first {
+		return s, mac, rest
+	}
+	if m, err := device.ParseMAC(first); err == nil && strings.Count(first, "-") == 5 && strings.ToLower(first) == first {
+		return serial, m, rest
+	}
+	return serial, mac, path
 }

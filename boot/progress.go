@@ -9,10 +9,13 @@ import (
 )
 
 // AskerOf names the board that an address belongs to, and the file that it asked
-// for without its serial. When nobody can tell whose the address is, the name's
+// for without its prefix. When nobody can tell whose the address is, the name's
 // own serial counts; zero: no board. It may wait for the neighbour table.
 func (f *Fleet) AskerOf(ctx context.Context, addr netip.Addr, path string) (device.Serial, string) {
-	named, name := splitSerial(path)
+	named, mac, name := f.splitPrefix(path)
+	if !mac.IsZero() {
+		named = f.serialOf(mac)
+	}
 	owner := f.ownerOf(ctx, addr.Unmap())
 	switch {
 	case owner.IsZero():

@@ -15,6 +15,8 @@ type Sighting struct {
 	Revision device.Revision // 0: not sent
 	// Stage is what asks, such as "rom" or "eeprom".
 	Stage string
+	// Bootloader says in words how old the bootloader is; "" when it does not say.
+	Bootloader string
 }
 
 // Verdict is whether a sighting is answered, and why not.
@@ -91,6 +93,7 @@ func (f *Fleet) Sight(s Sighting) Verdict {
 		}
 	}
 	b.ev.DHCP = now
+	b.learn(s)
 	b.mu.Unlock()
 	v.Answer = true
 	f.observe(s.Serial, s.MAC, "dhcp", s.Stage)
@@ -206,14 +209,17 @@ func (f *Fleet) isFull(s device.Serial) bool {
 
 // Unknown is a board that no entry of devices.yaml names.
 type Unknown struct {
-	Serial      device.Serial
-	MAC         device.MAC
-	Revision    device.Revision
+	// Sighting has what the board said of itself, the latest word of each kind:
+	// its programs do not all say the same.
+	Sighting
 	First, Last time.Time
+	// Times is how often it asked.
+	Times int
 }
 
-// sightings is a bounded list of unknown boards; when it is full the one not
-// seen for longest goes.
+// sightings is a bounded list of unknown boards. When it is full, one that asked
+// once goes before one that asked again, as boards do, and of these the one not
+// seen for longest.
 type sightings struct {
 	max  int
 	seen map[device.MAC]*Unknown
@@ -226,26 +232,43 @@ func newSightings(limit int) *sightings {
 // note says whether the board is new to the list.
 func (l *sightings) note(s Sighting, now time.Time) bool {
 	if u := l.seen[s.MAC]; u != nil {
-		u.Last = now
-		if !s.Serial.IsZero() {
-			u.Serial = s.Serial
-		}
-		if s.Revision != 0 {
-			u.Revision = s.Revision
-		}
+		u.Last, u.Stage = now, s.Stage
+		u.Times++
+		u.learn(s)
 		return false
 	}
 	if len(l.seen) >= l.max {
-		var oldest *Unknown
+		var worst *Unknown
 		for _, u := range l.seen {
-			if oldest == nil || u.Last.Before(oldest.Last) {
-				oldest = u
+			if worst == nil || u.less(worst) {
+				worst = u
 			}
 		}
-		delete(l.seen, oldest.MAC)
+		delete(l.seen, worst.MAC)
 	}
-	l.seen[s.MAC] = &Unknown{Serial: s.Serial, MAC: s.MAC, Revision: s.Revision, First: now, Last: now}
+	l.seen[s.MAC] = &Unknown{Sighting: s, First: now, Last: now, Times: 1}
 	return true
+}
+
+// less says that u is to go before v.
+func (u *Unknown) less(v *Unknown) bool {
+	if once := u.Times == 1; once != (v.Times == 1) {
+		return once
+	}
+	return u.Last.Before(v.Last)
+}
+
+// learn takes over what another request of the same board says of it.
+func (s *Sighting) learn(t Sighting) {
+	if !t.Serial.IsZero() {
+		s.Serial = t.Serial
+	}
+	if t.Revision != 0 {
+		s.Revision = t.Revision
+	}
+	if t.Bootloader != "" {
+		s.Bootloader = t.Bootloader
+	}
 }
 
 // Unknown lists the boards seen that devices.yaml does not name, by MAC.

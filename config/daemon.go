@@ -59,23 +59,6 @@ type NFS struct {
 	SlowCall time.Duration
 }
 
-// TFTP is the section "tftp".
-type TFTP struct{ Port uint16 }
-
-// DHCPMode says what rubus does about DHCP.
-type DHCPMode string
-
-// The modes.
-const (
-	// DHCPProxy answers boot requests beside the site's own DHCP server.
-	DHCPProxy DHCPMode = "proxy"
-	// DHCPOff leaves all of DHCP to others.
-	DHCPOff DHCPMode = "off"
-)
-
-// DHCP is the section "dhcp".
-type DHCP struct{ Mode DHCPMode }
-
 // Log is the section "log".
 type Log struct {
 	Level slog.Level
@@ -94,8 +77,8 @@ func DefaultDaemon() Daemon {
 	return Daemon{
 		State:   "/var/lib/rubus",
 		NFS:     NFS{Port: 2049, MountPort: 20048, PortmapPort: 111, Portmap: true, Sync: true, SlowCall: time.Second},
-		TFTP:    TFTP{Port: 69},
-		DHCP:    DHCP{Mode: DHCPProxy},
+		TFTP:    defaultTFTP(),
+		DHCP:    defaultDHCP(),
 		Reserve: 1 << 30,
 		Quiet:   5*time.Minute + 30*time.Second,
 		Log:     Log{Level: slog.LevelInfo},
@@ -160,13 +143,10 @@ func (r *reader) daemon(data []byte) Daemon {
 		r.distinctPorts(n.Line, d.NFS)
 	}
 	if n := m["tftp"]; n != nil {
-		r.port(r.fields(n, "tftp", []string{"port"}, nil)["port"], "tftp.port", &d.TFTP.Port)
+		r.tftp(n, &d.TFTP)
 	}
 	if n := m["dhcp"]; n != nil {
-		if v := r.fields(n, "dhcp", []string{"mode"}, nil)["mode"]; v != nil {
-			// To YAML 1.1 tools off is false; here it is the word it looks like.
-			d.DHCP.Mode = choose(r, v, "dhcp.mode", d.DHCP.Mode, map[string]DHCPMode{"proxy": DHCPProxy, "off": DHCPOff})
-		}
+		r.dhcp(n, &d.DHCP)
 	}
 	if n := m["reserve"]; n != nil {
 		d.Reserve = r.size(n, "reserve", d.Reserve)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"flag"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,6 +39,7 @@ func TestFixtures(t *testing.T) {
 		"devices/noimage.bad.yaml": true, "devices/pi3-pair.bad.yaml": true, "devices/unknown-group.bad.yaml": true,
 		"devices/serial-number.bad.yaml": true, "daemon/ports.bad.yaml": true,
 		"daemon/any-address.bad.yaml": true, "devices/multicast.bad.yaml": true, "devices/two-documents.bad.yaml": true,
+		"daemon/dhcp-range.bad.yaml": true, "daemon/dhcp-ranges.bad.yaml": true,
 	}
 	for kind, sch := range schemas {
 		files, err := filepath.Glob("testdata/" + kind + "/*.yaml")
@@ -119,7 +121,7 @@ func TestExamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(DefaultDaemon(), s.Daemon(), cmp.Comparer(func(a, b Listen) bool { return a == b })); diff != "" {
+	if diff := cmp.Diff(DefaultDaemon(), s.Daemon(), cmp.Comparer(func(a, b Listen) bool { return a == b }), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Errorf("rubus.yaml differs from the defaults (-default +example):\n%s", diff)
 	}
 	for _, c := range []struct{ text, schema string }{
@@ -147,6 +149,9 @@ func TestSchemaKeys(t *testing.T) {
 		{schema.Devices(), []string{"$defs", "options"}, optionKeys()},
 		{schema.Devices(), []string{"$defs", "device"}, deviceKeys()},
 		{schema.Daemon(), nil, daemonKeys()},
+		{schema.Daemon(), []string{"properties", "tftp"}, tftpKeys()},
+		{schema.Daemon(), []string{"properties", "dhcp"}, dhcpKeys()},
+		{schema.Daemon(), []string{"$defs", "manner"}, mannerKeys()},
 	} {
 		var m map[string]any
 		if err := yaml.Unmarshal([]byte(c.schema), &m); err != nil {

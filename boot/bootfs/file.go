@@ -24,6 +24,9 @@ type File struct {
 	identity  string
 }
 
+// FileOf is a file of bytes that were made for a request.
+func FileOf(text []byte) *File { return generatedFile(text) }
+
 func generatedFile(text []byte) *File {
 	return &File{data: bytes.NewReader(text), size: int64(len(text)), generated: true}
 }

@@ -35,9 +35,9 @@ type Handler interface {
 	// nothing else was checked. outgoing says that this host sent it. The
 	// frame's bytes are used again when Hear returns.
 	Hear(ctx context.Context, out Outlet, frame []byte, outgoing bool)
-	// Changed says that a link is served from now, or no longer, with the error
+	// Changed says that a link is heard from now, or no longer, with the error
 	// that ended it, if one did.
-	Changed(l Link, served bool, err error)
+	Changed(out Outlet, l Link, served bool, err error)
 	// Own tells of addresses of this host: by is 1 for one more link that has
 	// them, -1 for one less.
 	Own(addrs []netip.Prefix, by int)
@@ -172,7 +172,7 @@ func (f *follower) apply(ctx context.Context, want map[int]Link) error {
 		p := &port{follower: f, conn: c}
 		p.set(&l)
 		f.ports[index] = p
-		f.Changed(l, true, nil)
+		f.Changed(p, l, true, nil)
 		f.group.Go(func() error { p.read(ctx); return nil })
 	}
 	return nil
@@ -248,7 +248,7 @@ func (p *port) close(err error) {
 		l, _ := p.Link()
 		p.set(nil)
 		_ = p.conn.Close()
-		p.Changed(l, false, err)
+		p.Changed(p, l, false, err)
 	})
 }
 

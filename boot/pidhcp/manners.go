@@ -40,6 +40,9 @@ type Manners struct {
 	// ServerID, when valid, is sent as option 54 by a proxy instead of the
 	// address that the OFFER comes from.
 	ServerID netip.Addr
+	// PlainACK says that the ACK of a server that gives out addresses is without
+	// the options of its OFFER that name the TFTP server.
+	PlainACK bool
 	// OUIs make a Pi of a PXE client whose option 97 says nothing.
 	OUIs OUIs
 }

@@ -80,6 +80,8 @@ const (
 	NotRequest Reason = "not a client's message"
 	// NotEthernet is a client without an Ethernet address of its own.
 	NotEthernet Reason = "no Ethernet client address"
+	// OtherSubnet came by a relay from a network that is not served.
+	OtherSubnet Reason = "from a relay of another network"
 	// NotPXE is an ordinary DHCP client.
 	NotPXE Reason = "not a PXE client"
 	// OtherPXE is a PXE client of another architecture, UEFI for example.

@@ -59,7 +59,7 @@ func (r *responder) Hear(ctx context.Context, out dhcplink.Outlet, frame []byte,
 }
 
 // Changed implements dhcplink.Handler.
-func (r *responder) Changed(l dhcplink.Link, served bool, err error) {
+func (r *responder) Changed(_ dhcplink.Outlet, l dhcplink.Link, served bool, err error) {
 	e := pidhcp.Event{What: pidhcp.Gone, Time: r.clock.Now(), Interface: l.Name, Err: err}
 	if served {
 		e.What, e.Server = pidhcp.Listening, l.Addrs[0].Addr()

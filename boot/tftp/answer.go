@@ -51,10 +51,18 @@ func (r *running) answer(ctx context.Context, event Event, start time.Time, req 
 		return
 	}
 	event.Size = file.Size()
-	answer, block := negotiate(req.options, event.Size, r.mtu(at.interf)-blockOverhead)
+	most := r.mtu(at.interf) - blockOverhead
+	if r.MaxBlock > 0 {
+		most = min(most, r.MaxBlock)
+	}
+	asked := req.options
+	if r.Plain != nil && r.Plain(req.path) {
+		asked = nil
+	}
+	answer, block := negotiate(asked, event.Size, most)
 	event.Block = block
 	client := event.Request.Client
-	tr := transfer{lane: lane, file: file, answer: answer, block: block, flight: flight{to: client, moved: &t.moved, waits: r.known(client.Addr())}}
+	tr := transfer{lane: lane, file: file, answer: answer, block: block, wrap: r.AfterLast, flight: flight{to: client, moved: &t.moved, waits: r.known(client.Addr())}}
 	res := tr.run(ctx)
 	f := &tr.flight // nobody else has it any more
 	r.remember(client.Addr(), f.waits)

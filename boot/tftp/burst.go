@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 )
 
 const (
@@ -26,6 +27,8 @@ type burst struct {
 	block int    // bytes in a block
 	last  bool   // the file ends here, with a block that is not full
 
+	index  int64  // of the packet that is out, from 1
+	wrap   uint16 // see blockNumber
 	number uint16 // of the packet that is out
 	packet []byte // it; nil: nothing is out
 }
@@ -45,10 +48,20 @@ func (b *burst) next() bool {
 	}
 	b.packet = b.buf[b.from-headerSize : b.from+n]
 	b.from += n
-	b.number++ // after 65535 comes 0: the firmware that counts so far wants it so
+	b.index++
+	b.number = blockNumber(b.index, b.wrap)
 	binary.BigEndian.PutUint16(b.packet, opData)
 	binary.BigEndian.PutUint16(b.packet[2:], b.number)
 	return true
+}
+
+// blockNumber is the number of a block, which follow each other from 1 on. After
+// 65535 comes wrap: 0, or 1.
+func blockNumber(index int64, wrap uint16) uint16 {
+	if wrap == 0 || index == 0 {
+		return uint16(index)
+	}
+	return uint16((index-1)%math.MaxUint16 + 1)
 }
 
 // reader makes bursts of a file. It has one buffer: a burst ends with the next.
@@ -56,12 +69,13 @@ type reader struct {
 	file   io.Reader
 	block  int
 	left   int64 // bytes that were not read yet
-	number uint16
+	blocks int64 // that were read
+	wrap   uint16
 	buf    []byte
 }
 
-func newReader(file File, block int) *reader {
-	return &reader{file: file, block: block, left: file.Size()}
+func newReader(file File, block int, wrap uint16) *reader {
+	return &reader{file: file, block: block, left: file.Size(), wrap: wrap}
 }
 
 // next reads whole blocks, or what is left. The burst's first packet is taken.
@@ -76,8 +90,8 @@ func (r *reader) next() (burst, error) {
 	if got < n {
 		return burst{}, fmt.Errorf("reading file with %d bytes to go: %w", r.left, err)
 	}
-	b := burst{buf: r.buf, from: headerSize, block: r.block, last: r.left == 0, number: r.number}
-	r.number += uint16(n / r.block)
+	b := burst{buf: r.buf, from: headerSize, block: r.block, last: r.left == 0, index: r.blocks, wrap: r.wrap}
+	r.blocks += int64(n / r.block)
 	b.next()
 	return b, nil
 }

@@ -105,6 +105,42 @@ func TestRollover(t *testing.T) {
 	}
 }
 
+// What is told otherwise: the block after 65535 is 1, blocks are no larger than
+// allowed, and some names are answered without options.
+func TestSettings(t *testing.T) {
+	const size = 65_540 * 512
+	f := serve(t, Server{Handler: fileOf(zeros{}, size), AfterLast: 1, MaxBlock: 600, Plain: func(p string) bool { return p == "s/boot.img" }})
+	b := f.board()
+	b.ask(rrq("f", "tsize", "0", "blksize", "1468"))
+	if p := b.hear(); !strings.Contains(string(p), "blksize\x00600\x00") {
+		t.Errorf("heard %q", p)
+	}
+	b.say(packError(0, "Early terminate"))
+	f.outcome(EarlyTerminate)
+
+	b = f.board()
+	b.ask(rrq("s/boot.img", "tsize", "0", "blksize", "1468"))
+	got, number := 0, uint16(1)
+	for {
+		p := b.hear()
+		if len(p) < 4 || p[1] != opData || binary.BigEndian.Uint16(p[2:]) != number {
+			t.Fatalf("heard %q, want block %d", p[:min(len(p), 8)], number)
+		}
+		got += len(p) - 4
+		b.ack(number)
+		if len(p) < 4+512 {
+			break
+		}
+		if number++; number == 0 {
+			number = 1
+		}
+	}
+	if got != size {
+		t.Errorf("got %d bytes, want %d", got, size)
+	}
+	f.outcome(OK)
+}
+
 func TestClientGoesAway(t *testing.T) {
 	f := serve(t, Server{Handler: files{"f": strings.Repeat("x", 2000)}, FirstWait: time.Millisecond, Silence: 50 * time.Millisecond})
 	b := f.board()

@@ -68,6 +68,15 @@ type Server struct {
 	FirstWait, LeastWait, MostWait time.Duration
 	// Silence is how long a client may leave a packet unanswered, 10 s by default.
 	Silence time.Duration
+	// MaxBlock is the largest block given, in bytes; 0: what fits into a packet of
+	// the link, which is the bound in any case.
+	MaxBlock int
+	// AfterLast is the number of the block after number 65535: 0, as the firmware
+	// that counts so far wants it, or 1.
+	AfterLast uint16
+	// Plain says for which names the options of a request are not answered, so
+	// that the file comes in blocks of 512 bytes; nil is none.
+	Plain func(path string) bool
 	// MaxTransfers bounds all transfers at once, 256 by default.
 	MaxTransfers int
 	// MaxPerClient bounds those of one address, 8 by default.

@@ -12,6 +12,8 @@ type transfer struct {
 	file   File
 	answer []option // the options to acknowledge
 	block  int
+	// wrap is the number of the block after number 65535.
+	wrap   uint16
 	flight flight
 }
 
@@ -33,7 +35,7 @@ func (t *transfer) run(ctx context.Context) result {
 			return t.judge(ctx, err)
 		}
 	}
-	for file := newReader(t.file, t.block); ; {
+	for file := newReader(t.file, t.block, t.wrap); ; {
 		b, err := file.next()
 		if err != nil {
 			t.lane.sendError(f.to, codeUndefined, "Read error")

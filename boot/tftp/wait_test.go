@@ -278,7 +278,7 @@ func TestFileOrder(t *testing.T) {
 			for i := range text {
 				text[i] = byte(i*7 + i>>8)
 			}
-			r := newReader(memFile{&stutter{text: text}, int64(length)}, size)
+			r := newReader(memFile{&stutter{text: text}, int64(length)}, size, 0)
 			var got []byte
 			number, short := uint16(1), 0
 			for r.left > 0 || number == 1 {

@@ -16,7 +16,6 @@ import (
 	"rubus/boot/flight"
 	"rubus/boot/neigh"
 	"rubus/boot/netconsole"
-	"rubus/boot/proxydhcp"
 	"rubus/boot/tftp"
 	"rubus/cmd/internal/control"
 	"rubus/cmd/internal/ui"
@@ -40,6 +39,7 @@ type server struct {
 	exports *handlefs.FS
 	fleet   *boot.Fleet
 	flights *flights
+	noDHCP  reasons
 	nfs     *unfsd.Backend
 	addrs   []netip.Addr // to listen on at the start; none: all
 	tftp    []*net.UDPConn
@@ -87,6 +87,7 @@ func newServer(g *globals, conf *reloader, log *slog.Logger) (*server, error) {
 		NFSPort: s.cfg.NFS.Port, InsecurePorts: s.cfg.NFS.InsecurePorts,
 		TrustFirst: s.cfg.DHCP.Mode == config.DHCPOff, Limits: limits, Observe: s.flights.board,
 		WarnOnly: !s.cfg.Boot.Refuse, FallbackAfter: s.cfg.Boot.FallbackAfter,
+		Prefixes: s.cfg.TFTP.Prefixes, Pi5Start: boot.Pi5Start(s.cfg.TFTP.Pi5Start),
 	})
 	s.flights.fleet = s.fleet
 	conf.start(log, s.apply)
@@ -130,7 +131,7 @@ func (s *server) run(ctx context.Context) error {
 	g.Go(func() error { return s.nfs.Serve(ctx) })
 	handler := &tftp.Server{
 		Handler: files{s.fleet, s.neigh, s.log}, Known: s.fleet.IsBoard, Logger: s.log,
-		Observe: s.flights.file,
+		Observe: s.flights.file, MaxBlock: s.cfg.TFTP.MaxBlock, AfterLast: uint16(s.cfg.TFTP.Rollover), Plain: plainNames(s.cfg.TFTP.Plain),
 	}
 	serve := func(conn *net.UDPConn) { g.Go(func() error { return handler.Serve(ctx, conn) }) }
 	for _, conn := range s.tftp {
@@ -139,10 +140,8 @@ func (s *server) run(ctx context.Context) error {
 	if names := interfaces(s.cfg.Listen); len(names) > 0 {
 		g.Go(func() error { return s.follow(ctx, names, serve) })
 	}
-	if s.cfg.DHCP.Mode == config.DHCPProxy {
-		for _, p := range s.proxies() {
-			g.Go(func() error { return p.Run(ctx) })
-		}
+	for _, d := range s.dhcp() {
+		g.Go(func() error { return d.Run(ctx) })
 	}
 	g.Go(func() error { return s.flights.rec.Run(ctx) })
 	if s.console != nil {
@@ -151,7 +150,7 @@ func (s *server) run(ctx context.Context) error {
 	g.Go(func() error { return s.fleet.Run(ctx) })
 	g.Go(func() error { return s.conf.run(ctx) })
 	g.Go(func() error {
-		return control.Serve(ctx, s.control, &controlled{s.fleet, s.flights.rec, s.conf, s.cfg, s.state, time.Now()}, s.log)
+		return control.Serve(ctx, s.control, &controlled{s.fleet, s.flights.rec, s.conf, s.cfg, s.state, time.Now(), &s.noDHCP}, s.log)
 	})
 	s.log.Info("serving", "version", thisBuild().Version, "state", s.state)
 	notify(s.log, daemon.SdNotifyReady)
@@ -160,33 +159,6 @@ func (s *server) run(ctx context.Context) error {
 	err := g.Wait()
 	s.log.Info("stopped; the boards' roots stay mounted")
 	return err
-}
-
-// proxies are the DHCP answerers: one for each address or interface to listen
-// on, or one for all interfaces.
-func (s *server) proxies() []*proxydhcp.Server {
-	one := func(p proxydhcp.Server) *proxydhcp.Server {
-		p.Decider, p.Logger, p.Observe = dhcpDecider{s.fleet, s.flights}, s.log, s.flights.dhcp
-		return &p
-	}
-	if len(s.cfg.Listen) == 0 {
-		return []*proxydhcp.Server{one(proxydhcp.Server{})}
-	}
-	var out []*proxydhcp.Server
-	var ifaces []string
-	for _, l := range s.cfg.Listen {
-		switch {
-		case l.Address.IsLoopback(): // no Ethernet there
-		case l.Address.IsValid():
-			out = append(out, one(proxydhcp.Server{Address: l.Address}))
-		default:
-			ifaces = append(ifaces, l.Interface)
-		}
-	}
-	if len(ifaces) > 0 {
-		out = append(out, one(proxydhcp.Server{Interfaces: ifaces}))
-	}
-	return out
 }
 
 // apply makes a new snapshot the fleet's.

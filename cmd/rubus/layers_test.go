@@ -21,7 +21,7 @@ func house() map[string][]string {
 	return map[string][]string{
 		// The command wires all but test helpers; nobody imports it.
 		"cmd/rubus": {
-			"boot", "boot/bootfs", "boot/flight", "boot/eeprom", "boot/fakepi", "boot/fakepi/child", "boot/fakepi/emulator", "boot/fakepi/nic", "boot/neigh", "boot/netconsole", "boot/netwatch", "boot/pidhcp", "boot/proxydhcp", "boot/sdcard", "boot/tftp",
+			"boot", "boot/bootfs", "boot/flight", "boot/eeprom", "boot/fakepi", "boot/fakepi/child", "boot/fakepi/emulator", "boot/fakepi/nic", "boot/neigh", "boot/netconsole", "boot/netwatch", "boot/dhcpserver", "boot/pidhcp", "boot/proxydhcp", "boot/sdcard", "boot/tftp",
 			"cmd/internal/control", "cmd/internal/doctor", "cmd/internal/lograte", "cmd/internal/ports", "cmd/internal/progress", "cmd/internal/simnet", "cmd/internal/ui",
 			"config", "config/device", "config/examples", "config/schema",
 			"images", "images/dpkg", "images/golden", "images/imageref", "images/importer", "images/oci", "images/layered", "images/sysdiff", "images/treediff", "images/treesum", "images/upper",
@@ -53,6 +53,7 @@ func house() map[string][]string {
 		"boot/netwatch":        {},
 		"boot/bootset":         {"boot/bootfs"},
 		"boot/dhcplink":        {"boot/netwatch", "config/device"},
+		"boot/dhcpserver":      {"boot/dhcplink", "boot/pidhcp", "config/device"},
 		"boot/dhcptest":        {"config/device"},
 		"boot/pidhcp":          {"boot/dhcplink", "config/device"},
 		"boot/proxydhcp":       {"boot/dhcplink", "boot/pidhcp", "config/device"},

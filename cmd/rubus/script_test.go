@@ -117,6 +117,7 @@ func startScripted(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	for i := range d.world.Status.Unknown {
 		d.world.Status.Unknown[i].Last = ago(ts, "90s")
+		d.world.Status.Unknown[i].First = ago(ts, "26h")
 	}
 	for i := range d.Plan.Uppers {
 		d.Plan.Uppers[i].Made = ago(ts, d.PlanAgo)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"time"
@@ -25,6 +26,7 @@ type controlled struct {
 	cfg     config.Daemon // as the daemon was started with
 	state   string
 	started time.Time
+	noDHCP  *reasons
 }
 
 var _ control.Daemon = (*controlled)(nil)
@@ -38,12 +40,14 @@ func (d *controlled) Status(ctx context.Context) (control.Status, error) {
 	st := control.Status{
 		Running: true, Version: thisBuild().Version, PID: os.Getpid(), Started: d.started, State: d.state,
 		Refused: d.conf.problem(), RestartFor: config.NeedsRestart(d.cfg, d.conf.snapshot().Daemon()),
-		Boards: boards, Unknown: []control.Sighting{},
+		NoDHCP: d.noDHCP.list(), Boards: boards, Unknown: []control.Sighting{},
 	}
 	for _, u := range d.fleet.Unknown() {
-		s := control.Sighting{Serial: u.Serial, MAC: u.MAC, First: u.First, Last: u.Last}
+		s := control.Sighting{
+			Serial: u.Serial, MAC: u.MAC, First: u.First, Last: u.Last, Times: u.Times, Stage: u.Stage, Bootloader: u.Bootloader,
+		}
 		if u.Revision != 0 {
-			s.Model = u.Revision.String()
+			s.Model, s.MemoryMiB, s.Revision = u.Revision.String(), u.Revision.MemoryMiB(), fmt.Sprintf("%06x", uint32(u.Revision))
 		}
 		st.Unknown = append(st.Unknown, s)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"path"
 	"strings"
 	"time"
 
@@ -47,5 +48,17 @@ func (h files) pin(ctx context.Context, r tftp.Request) {
 	}
 	if err := h.neigh.Pin(r.Client.Addr(), mac, time.Minute); err != nil {
 		h.log.Debug("a neighbour entry cannot be kept", "address", r.Client.Addr(), "err", err)
+	}
+}
+
+// plainNames says which names match one of the patterns, prefix or not.
+func plainNames(patterns []string) func(string) bool {
+	return func(name string) bool {
+		for _, p := range patterns {
+			if ok, err := path.Match(p, path.Base(name)); ok && err == nil {
+				return true
+			}
+		}
+		return false
 	}
 }

@@ -86,9 +86,15 @@ func printStatus(g *globals, st control.Status, now time.Time) {
 		fmt.Fprintf(g.Stdout, "\nunknown boards that asked to boot:\n")
 		var rows [][]string
 		for _, u := range st.Unknown {
-			rows = append(rows, []string{dash(u.Serial.String()), u.MAC.String(), dash(u.Model), ui.Ago(now, u.Last)})
+			rows = append(rows, []string{
+				dash(u.Serial.String()), u.MAC.String(), dash(u.Model), dash(u.Bootloader), ui.Ago(now, u.First), ui.Ago(now, u.Last),
+			})
 		}
-		ui.Table(g.Stdout, []string{"BOARD", "MAC", "MODEL", "SEEN"}, rows, 2)
+		ui.Table(g.Stdout, []string{"BOARD", "MAC", "MODEL", "BOOTLOADER", "FIRST", "LAST"}, rows, 3)
+		fmt.Fprintln(g.Stdout, "\n\"rubus device add BOARD\" adds one")
+	}
+	for _, why := range st.NoDHCP {
+		g.notef("warning: no addresses are given out: %s", why)
 	}
 	if st.Refused != "" {
 		g.notef("warning: the files on disk are not in force:")

@@ -114,8 +114,17 @@ type Sighting struct {
 	// Serial is zero from the boot ROM of a Pi 3.
 	Serial device.Serial `json:"serial,omitzero"`
 	MAC    device.MAC    `json:"mac"`
-	// Model is text such as "4B 1.1 1 GiB"; "" when the board did not say.
-	Model string    `json:"model,omitempty"`
+	// Model is text such as "4B 1.1 1 GiB", MemoryMiB the board's memory and
+	// Revision its code in hex; empty when the board did not say.
+	Model     string `json:"model,omitempty"`
+	MemoryMiB int    `json:"memory_mib,omitempty"`
+	Revision  string `json:"revision,omitempty"`
+	// Bootloader says in words how old the bootloader is, as far as its request
+	// tells; Stage is what asked: pi3-rom, bootcode or eeprom.
+	Bootloader string `json:"bootloader,omitempty"`
+	Stage      string `json:"stage,omitempty"`
+	// Times is how often it asked.
+	Times int       `json:"times,omitempty"`
 	First time.Time `json:"first"`
 	Last  time.Time `json:"last"`
 }
@@ -130,10 +139,12 @@ type Status struct {
 	State   string    `json:"state,omitempty"`
 	// Refused is why the configuration on disk is not the one in force; "" when
 	// it is. RestartFor lists sections of rubus.yaml that wait for a restart.
-	Refused    string     `json:"refused,omitempty"`
-	RestartFor []string   `json:"restart_for,omitempty"`
-	Boards     []Board    `json:"boards"`
-	Unknown    []Sighting `json:"unknown"`
+	Refused    string   `json:"refused,omitempty"`
+	RestartFor []string `json:"restart_for,omitempty"`
+	// NoDHCP says why no addresses are given out where rubus.yaml wants it.
+	NoDHCP  []string   `json:"no_dhcp,omitempty"`
+	Boards  []Board    `json:"boards"`
+	Unknown []Sighting `json:"unknown"`
 }
 
 // ResetPlan is what a reset would delete.
