@@ -176,10 +176,15 @@ type lab struct {
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
+	return newLabIn(t, t.TempDir())
+}
+
+// newLabIn is newLab with a state directory of the test's choice.
+func newLabIn(t *testing.T, state string) *lab {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("this test mounts overlays: run it as root, by scripts/test")
 	}
-	state := t.TempDir()
 	l := &lab{
 		T:     t,
 		link:  &link{owners: map[netip.Addr]device.MAC{addrA: macA, addrB: macB}, off: map[netip.Addr]bool{}, silent: map[device.MAC]bool{}, asked: make(chan struct{}, 1)},
