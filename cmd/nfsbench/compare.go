@@ -117,15 +117,29 @@ func measure(ctx context.Context, o *options, k serverKind, all figures) error {
 		// The same records, to somebody who only moves bytes.
 		bare := op
 		bare.load.Once, bare.load.Check = false, func(*nfsload.Reply) error { return nil }
-		res, err = one(o, responder, &bare, func() (*nfsload.Conn, error) {
-			return nfsload.DialResponder(rawAddr, res.reply, op.file)
-		})
-		if err != nil {
-			return fmt.Errorf("%s, bare: %w", op.name, err)
+		for name, file := range map[string]int{"bare": 0, "sendfile": op.file} {
+			if name == "sendfile" && file == 0 {
+				continue
+			}
+			moved, err := one(o, responder, &bare, func() (*nfsload.Conn, error) {
+				return nfsload.DialResponder(rawAddr, res.reply, file)
+			})
+			if err != nil {
+				return fmt.Errorf("%s, %s: %w", op.name, name, err)
+			}
+			all.add(op.name, name, moved.figure)
 		}
-		all.add(op.name, "bare", res.figure)
 	}
-	return nil
+	if o.noBare || k.name != "rubus" {
+		return nil
+	}
+	us, err := ownCalls(w)
+	for op, v := range us {
+		if len(all[op]) > 0 {
+			all.add(op, "calls", figure{CPU: v})
+		}
+	}
+	return err
 }
 
 // measured is a figure and the size of an answer.

@@ -29,11 +29,11 @@ func median[T cmp.Ordered](rounds []figure, of func(figure) T) T {
 	return all[len(all)/2]
 }
 
-func servers() []string { return []string{"rubus", "ganesha", "bare"} }
+func servers() []string { return []string{"rubus", "ganesha", "bare", "sendfile", "calls"} }
 
 // printTable prints a row per operation and server, as Markdown takes it.
 func printTable(w io.Writer, all figures) {
-	fmt.Fprintf(w, "| %-11s | %-7s | %7s | %6s | %7s | %7s | %7s | %7s |\n",
+	fmt.Fprintf(w, "| %-11s | %-8s | %7s | %6s | %7s | %7s | %7s | %7s |\n",
 		"operation", "server", "ops/s", "MB/s", "p50 us", "p99 us", "CPU us", "rubus =")
 	fmt.Fprintln(w, "|---|---|--:|--:|--:|--:|--:|--:|")
 	for _, op := range names() {
@@ -45,13 +45,17 @@ func printTable(w io.Writer, all figures) {
 			}
 			f := middle(rounds)
 			mb, ratio := "", ""
+			if server == "calls" {
+				fmt.Fprintf(w, "| %-11s | %-8s | %7s | %6s | %7s | %7s | %7.2f | %7s |\n", op, server, "", "", "", "", f.CPU, "")
+				continue
+			}
 			if f.MBPerSec > 0 {
 				mb = fmt.Sprintf("%.0f", f.MBPerSec)
 			}
 			if server != "rubus" && len(our) > 0 {
 				ratio = fmt.Sprintf("%.2f x", middle(our).CPU/f.CPU)
 			}
-			fmt.Fprintf(w, "| %-11s | %-7s | %7.0f | %6s | %7.0f | %7.0f | %7.2f | %7s |\n",
+			fmt.Fprintf(w, "| %-11s | %-8s | %7.0f | %6s | %7.0f | %7.0f | %7.2f | %7s |\n",
 				op, server, f.OpsPerSec, mb, us(f.P50), us(f.P99), f.CPU, ratio)
 		}
 	}

@@ -17,6 +17,7 @@ const (
 	smallFiles  = 64
 	listed      = 1000 // entries of the directory that is listed over and over
 	listedOnce  = 192  // directories that are listed once
+	ownOnce     = 32   // more of them, for ownCalls
 	onceEntries = 100
 )
 
@@ -53,7 +54,7 @@ func newWorld(dir string, conns int) (w *world, err error) {
 	path := func(name string) string { return filepath.Join(w.disk, name) }
 	w.root, w.big = path("root"), path("lower/big")
 	dirs := []string{"lower/etc", "lower/list", "upper", "work", "root"}
-	for i := range listedOnce {
+	for i := range listedOnce + ownOnce {
 		dirs = append(dirs, "lower/"+onceDir(i))
 	}
 	for _, d := range dirs {
@@ -67,10 +68,12 @@ func newWorld(dir string, conns int) (w *world, err error) {
 		files["lower/etc/"+small(i)] = data[:4096]
 	}
 	for i := range listed {
-		files[fmt.Sprintf("lower/list/entry-%04d", i)] = nil
+		files["lower/list/"+listedEntry(i)] = nil
 	}
-	for i := range listedOnce * onceEntries {
-		files[fmt.Sprintf("lower/%s/entry-%04d", onceDir(i%listedOnce), i)] = nil
+	for i := range listedOnce + ownOnce {
+		for k := range onceEntries {
+			files["lower/"+onceDir(i)+"/"+onceEntry(i, k)] = nil
+		}
 	}
 	for name, b := range files {
 		if err := os.WriteFile(path(name), b, 0o644); err != nil {
@@ -103,6 +106,10 @@ func (w *world) close() {
 
 // onceDir is one of the directories that are listed once.
 func onceDir(i int) string { return fmt.Sprintf("once-%02d", i) }
+
+func onceEntry(i, k int) string { return fmt.Sprintf("entry-%03d-%03d", i, k) }
+
+func listedEntry(i int) string { return fmt.Sprintf("entry-%04d", i) }
 
 // madeDir is the directory in which connection i writes and makes files.
 func madeDir(i int) string { return fmt.Sprintf("made-%d", i) }
