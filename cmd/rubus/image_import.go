@@ -84,6 +84,12 @@ Then NAME means the new version, and boards that follow it boot it next.`,
 	return c
 }
 
+// imported is a new version as --json prints it.
+type imported struct {
+	images.Version
+	Report importer.Report `json:"report"`
+}
+
 func (g *globals) importImage(c *cobra.Command, s *images.Store, name, source string, o importer.Options, p oci.Options) error {
 	o.Stdin = g.Stdin
 	show := g.progressDisplay()
@@ -102,10 +108,7 @@ func (g *globals) importImage(c *cobra.Command, s *images.Store, name, source st
 	}
 	g.did(c.Context(), "image import", v.Ref.String())
 	if g.JSON {
-		return g.printJSON(struct {
-			images.Version
-			Report importer.Report `json:"report"`
-		}{v, rep})
+		return g.printJSON(imported{v, rep})
 	}
 	for _, n := range rep.Notes {
 		g.notef("note: %s", n)

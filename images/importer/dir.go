@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -24,11 +25,13 @@ type dirCopy struct {
 	b     *builder
 	root  int
 	known map[inodeID]*node // files with several names
+	// sealed says that it is an upper, whose marks of overlayfs are its own.
+	sealed bool
 }
 
 // copyDir copies the directory of src; count says that somebody wants to know the total.
 func copyDir(b *builder, src *source, count bool) error {
-	c := &dirCopy{b: b, root: src.dir, known: make(map[inodeID]*node)}
+	c := &dirCopy{b: b, root: src.dir, known: make(map[inodeID]*node), sealed: src.sealed}
 	if count {
 		// Ends with the import's context, which finish waits for.
 		b.group.Go(func() error {
@@ -142,7 +145,12 @@ func (c *dirCopy) name(dirfd int, dir *node, d onefs.Dirent, full string) (*node
 }
 
 func (c *dirCopy) keep(p string) func(string) bool {
-	return func(name string) bool { return keepXattr(c.b.notes, p, name) }
+	return func(name string) bool {
+		if c.sealed && strings.HasPrefix(name, "trusted.overlay.") {
+			return name == xattrOpaque
+		}
+		return keepXattr(c.b.notes, p, name)
+	}
 }
 
 // linked makes a hard link when another name of the inode was copied before.

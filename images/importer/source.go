@@ -28,6 +28,7 @@ import (
 type source struct {
 	name   string
 	format string
+	sealed bool      // the directory is an upper: what it hides counts
 	dir    int       // a descriptor, or -1
 	stream io.Reader // decompressed; a tarball, or a disk image when disk is set
 	disk   bool

@@ -1,0 +1,155 @@
+package editor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/images"
+	"rubus/images/importer"
+)
+
+// Options of an edit.
+type Options struct {
+	// Command is what is run; empty: a shell.
+	Command []string
+	// Self is the command line that calls Inside.
+	Self []string
+	// Stdin, Stdout and Stderr are the command's. Terminal says that Stdin is one.
+	Stdin          *os.File
+	Stdout, Stderr *os.File
+	Terminal       bool
+	// Import says what becomes of the result: its message, tag and progress.
+	Import importer.Options
+}
+
+// ErrUnchanged says that the command wrote nothing.
+var ErrUnchanged = errors.New("nothing was changed")
+
+// ExitError says that the command failed; nothing is kept then.
+type ExitError struct{ Code int }
+
+// Error implements error.
+func (e *ExitError) Error() string {
+	return fmt.Sprintf("the command ended with exit code %d: nothing is kept", e.Code)
+}
+
+// Edit runs the command over the version base and makes the next version of the image
+// name of what it wrote. It blocks as long as the command runs; a canceled ctx kills it.
+func Edit(ctx context.Context, store *images.Store, base images.Version, name string, o Options) (images.Version, importer.Report, error) {
+	v, rep, err := edit(ctx, store, base, name, o)
+	if err != nil {
+		if c := context.Cause(ctx); c != nil {
+			err = c
+		}
+		err = fmt.Errorf("editing %s: %w", base.Ref, err)
+	}
+	return v, rep, err
+}
+
+func edit(ctx context.Context, store *images.Store, base images.Version, name string, o Options) (v images.Version, rep importer.Report, err error) {
+	scratch, err := store.Begin(ctx)
+	if err != nil {
+		return v, rep, err
+	}
+	defer func() { err = errors.Join(err, scratch.Abort()) }()
+	s := spec{
+		Lower: store.LayerDirs(base), Upper: filepath.Join(scratch.Dir(), "upper"), Work: filepath.Join(scratch.Dir(), "work"),
+		Root: filepath.Join(scratch.Dir(), "root"), Command: o.Command, Terminal: o.Terminal, Name: base.Ref.Name,
+	}
+	for _, dir := range []string{s.Upper, s.Work, s.Root} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return v, rep, err
+		}
+	}
+	if err := importer.LikeRoot(s.Upper, s.Lower); err != nil {
+		return v, rep, err
+	}
+	if err := run(ctx, s, o); err != nil {
+		return v, rep, err
+	}
+	if changed, err := importer.Changed(s.Upper, s.Lower); err != nil || !changed {
+		return v, rep, errors.Join(err, ErrUnchanged)
+	}
+	in := o.Import
+	in.Base = &base
+	return importer.Seal(ctx, store, name, s.Upper, "edit of "+base.Ref.String(), in)
+}
+
+// spec is what the process inside is told.
+type spec struct {
+	Lower             []string // the uppermost first
+	Upper, Work, Root string
+	Command           []string
+	Terminal          bool
+	Name              string
+	Env               []string
+}
+
+// run starts the process inside and waits for it.
+func run(ctx context.Context, s spec, o Options) error {
+	term := os.Getenv("TERM")
+	s.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "USER=root", "LANG=C.UTF-8", "TERM=" + term, "RUBUS_IMAGE=" + s.Name}
+	if !o.Terminal {
+		s.Env = append(s.Env, "DEBIAN_FRONTEND=noninteractive")
+	}
+	b, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	go func() {
+		defer w.Close()
+		_, _ = w.Write(b) // who doesn't read it says why
+	}()
+	cmd := exec.CommandContext(ctx, o.Self[0], o.Self[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = o.Stdin, o.Stdout, o.Stderr
+	cmd.ExtraFiles = []*os.File{r}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
+		Pdeathsig:  syscall.SIGKILL,
+	}
+	if o.Terminal {
+		defer foreground()
+	}
+	ended := make(chan error, 1)
+	go func() {
+		// The death signal comes when the thread that started the process ends.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		ended <- cmd.Run()
+	}()
+	err = <-ended
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
+		if exit.ExitCode() == setupFailed {
+			return errors.New("the command could not be started")
+		}
+		return &ExitError{exit.ExitCode()}
+	}
+	return err
+}
+
+// foreground takes the terminal back from the command's process group.
+func foreground() {
+	// Who is in the background and asks for it would be stopped.
+	signal.Ignore(unix.SIGTTOU)
+	defer signal.Reset(unix.SIGTTOU)
+	_ = unix.IoctlSetPointerInt(0, unix.TIOCSPGRP, unix.Getpgrp())
+}
+
+// setupFailed is the exit code for what went wrong before the command ran; it
+// has been said then.
+const setupFailed = 125

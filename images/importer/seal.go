@@ -1,0 +1,89 @@
+package importer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/images"
+	"rubus/images/internal/onefs"
+)
+
+// LikeRoot gives the directory dir the attributes that the merged root of the layers in
+// dirs, the uppermost first, has: an upper's root hides those of all below.
+func LikeRoot(dir string, dirs []string) error {
+	l, err := openLower(dirs)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	e, err := l.entry("")
+	if err != nil || e == nil {
+		return errors.Join(err, errors.New("the layers have no root"))
+	}
+	fd, err := onefs.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return setAttrs(fd, e)
+}
+
+// Changed says whether anything was written to an upper that LikeRoot began.
+func Changed(upper string, dirs []string) (bool, error) {
+	names, err := os.ReadDir(upper)
+	if err != nil || len(names) > 0 {
+		return err == nil, err
+	}
+	l, err := openLower(dirs)
+	if err != nil {
+		return false, err
+	}
+	defer l.close()
+	was, err := l.entry("")
+	if err != nil {
+		return false, err
+	}
+	fd, err := onefs.OpenRoot(upper)
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(fd)
+	is, err := entryAt(fd, "")
+	if err != nil {
+		return false, err
+	}
+	return was == nil || is.Mode != was.Mode || is.UID != was.UID || is.GID != was.GID, nil
+}
+
+// Seal makes the next version of an image out of an upper of overlayfs, written over the layers
+// of Options.Base without redirects and metacopy: what it hides stays hidden. Otherwise it is Import.
+func Seal(ctx context.Context, store *images.Store, name, upper, what string, o Options) (v images.Version, rep Report, err error) {
+	start := time.Now()
+	if err := checkOptions(name, o); err != nil {
+		return v, rep, err
+	}
+	fd, err := onefs.OpenRoot(upper)
+	if err != nil {
+		return v, rep, err
+	}
+	in := &source{name: what, dir: fd, format: "edit", sealed: true}
+	defer in.Close()
+	var m meter
+	stop := m.report(o.Progress)
+	defer stop()
+	st, err := newStack(store, &m, o, true)
+	if err != nil {
+		return v, rep, err
+	}
+	defer func() { err = errors.Join(err, st.abort()) }()
+	if err := st.add(ctx, "", func(b *builder) error { return copyDir(b, in, o.Progress != nil) }); err != nil {
+		return v, rep, fmt.Errorf("sealing what was written: %w", err)
+	}
+	rep.Format = in.format
+	return st.finish(ctx, start, images.NewVersion{Name: name, Source: what}, rep, stop)
+}
