@@ -18,13 +18,15 @@ type manyReport struct {
 	OK      bool   `json:"ok"`
 	Verdict string `json:"verdict"`
 	// Booted boards have all they need; the times are theirs.
-	Booted    int         `json:"booted"`
-	MedianMS  int64       `json:"median_ms"`
-	SlowestMS int64       `json:"slowest_ms"`
-	TookMS    int64       `json:"took_ms"`
-	Bytes     int64       `json:"bytes"`
-	Boards    []manyBoard `json:"boards"`
-	serverLog string
+	Booted    int   `json:"booted"`
+	MedianMS  int64 `json:"median_ms"`
+	SlowestMS int64 `json:"slowest_ms"`
+	TookMS    int64 `json:"took_ms"`
+	Bytes     int64 `json:"bytes"`
+	// ServerCPUMS is the server's, with --standalone.
+	ServerCPUMS int64       `json:"server_cpu_ms,omitempty"`
+	Boards      []manyBoard `json:"boards"`
+	serverLog   string
 }
 
 // manyBoard is one of them.
@@ -48,7 +50,7 @@ type manyBoard struct {
 func simulateMany(ctx context.Context, g *globals, f simulateFlags, boards []fakepi.Board) (err error) {
 	iface := f.iface
 	var r manyReport
-	tail := func() string { return "" }
+	tail, cpu := func() string { return "" }, func() time.Duration { return 0 }
 	if f.standalone {
 		alone, err := startStandalone(ctx, g, f, boards)
 		if err != nil {
@@ -56,7 +58,7 @@ func simulateMany(ctx context.Context, g *globals, f simulateFlags, boards []fak
 		}
 		defer alone.stop()
 		ctx, iface = alone.ctx, alone.bridge
-		tail = alone.tail
+		tail, cpu = alone.tail, alone.cpu
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, f.timeout, &timeoutError{f.timeout})
 	defer cancel()
@@ -80,7 +82,7 @@ func simulateMany(ctx context.Context, g *globals, f simulateFlags, boards []fak
 	r.Boards = make([]manyBoard, len(boards))
 	var running sync.WaitGroup
 	var printing sync.Mutex
-	begin := time.Now()
+	begin, used := time.Now(), cpu()
 	for i, b := range boards {
 		running.Go(func() {
 			res, err := fakepi.Run(ctx, b, f.options(links[i], b))
@@ -93,7 +95,7 @@ func simulateMany(ctx context.Context, g *globals, f simulateFlags, boards []fak
 		})
 	}
 	running.Wait()
-	r.serverLog = tail()
+	r.serverLog, r.ServerCPUMS = tail(), (cpu() - used).Milliseconds()
 	return r.finish(g, time.Since(begin))
 }
 
@@ -141,6 +143,9 @@ func (r *manyReport) finish(g *globals, took time.Duration) error {
 		r.MedianMS, r.SlowestMS = median.Milliseconds(), slowest.Milliseconds()
 		r.Verdict += fmt.Sprintf("; median %.1f s, slowest %.1f s, %.1f MB/s together",
 			median.Seconds(), slowest.Seconds(), float64(r.Bytes)/1e6/took.Seconds())
+		if r.ServerCPUMS > 0 {
+			r.Verdict += fmt.Sprintf(", %.2f s of the server's CPU for each", float64(r.ServerCPUMS)/1000/float64(len(r.Boards)))
+		}
 	}
 	var err error
 	if !r.OK {

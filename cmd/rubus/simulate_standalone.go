@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -205,6 +206,26 @@ func (a *standalone) startServer(args []string) error {
 }
 
 var errServerEnded = errors.New("\"rubus serve\" ended by itself")
+
+// cpu is what the server has used, system calls included; 0: it cannot be told.
+func (a *standalone) cpu() time.Duration {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", a.server.Pid()))
+	if err != nil {
+		return 0
+	}
+	// proc(5): behind the name, in parentheses, the 12th and 13th fields are
+	// utime and stime, in ticks of 10 ms.
+	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	if len(fields) < 13 {
+		return 0
+	}
+	user, err := strconv.Atoi(string(fields[11]))
+	system, err2 := strconv.Atoi(string(fields[12]))
+	if errors.Join(err, err2) != nil {
+		return 0
+	}
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
 
 // tail is the end of the server's log.
 func (a *standalone) tail() string { return a.log.tail() }
