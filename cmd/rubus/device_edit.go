@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -20,11 +21,12 @@ func newDeviceAddCmd(g *globals) *cobra.Command {
 		Use:   "add SERIAL",
 		Short: "Add a device to devices.yaml",
 		Long: `Add a device at the end of devices.yaml; all else in the file stays as it is.
-The board can boot at once.`,
+The board can boot at once. "rubus status" lists the boards that asked to boot
+and are not in the file; the shell completes their serials.`,
 		Example: `  rubus device add 5b154510 --name bench-01 --image lab
   rubus device add 100000009ffefdef --group room1 --group pi4`,
 		Args:              oneBoard,
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: g.completeUnknown,
 		RunE: func(c *cobra.Command, args []string) error {
 			serial, err := device.ParseSerial(args[0])
 			if err != nil {
@@ -56,6 +58,32 @@ The board can boot at once.`,
 	_ = c.RegisterFlagCompletionFunc("image", g.completeRefs)
 	_ = c.RegisterFlagCompletionFunc("overlay", cobra.FixedCompletions([]string{"persistent", "ephemeral"}, cobra.ShellCompDirectiveNoFileComp))
 	return c
+}
+
+// completeUnknown offers the serials of boards that asked to boot and have no
+// device, each with what is known of it.
+func (g *globals) completeUnknown(c *cobra.Command, args []string, begin string) ([]string, cobra.ShellCompDirective) {
+	const none = cobra.ShellCompDirectiveNoFileComp
+	if len(args) > 0 {
+		return nil, none
+	}
+	ctx, cancel := context.WithTimeout(c.Context(), time.Second)
+	defer cancel()
+	st, err := g.daemon().Status(ctx)
+	if err != nil {
+		return nil, none
+	}
+	var out []string
+	for _, u := range st.Unknown {
+		if serial := u.Serial.String(); serial != "" && strings.HasPrefix(serial, strings.ToLower(begin)) {
+			what := u.MAC.String()
+			if u.Model != "" {
+				what = u.Model + ", " + what
+			}
+			out = append(out, cobra.CompletionWithDesc(serial, what))
+		}
+	}
+	return out, none
 }
 
 func newDeviceRemoveCmd(g *globals) *cobra.Command {

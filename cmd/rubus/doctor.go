@@ -86,12 +86,19 @@ func examine(ctx context.Context, g *globals, wait time.Duration, rulesOnly bool
 	}
 	findings = append(findings, examineHost(ctx, g, d, wanted, report.Firewall)...)
 	findings = append(findings, examineImages(d.State, conf)...)
+	if d.DHCP.Mode == config.DHCPServer {
+		var at []netip.Prefix
+		for _, i := range ethernets(d.Listen) {
+			at = append(at, prefixes(i.Name)...)
+		}
+		findings = append(findings, doctor.Range(d.DHCP.First, d.DHCP.Last, at))
+	}
 	if wait > 0 {
 		if !g.JSON {
 			g.notef("listening to the network for %s", wait)
 		}
 		for _, i := range ethernets(d.Listen) {
-			findings = append(findings, examineLAN(ctx, i, wait)...)
+			findings = append(findings, examineLAN(ctx, i, wait, roleOn(i.Name, d))...)
 		}
 	}
 	if err := context.Cause(ctx); err != nil {
@@ -140,7 +147,11 @@ func examineConfig(g *globals) (conf *config.Snapshot, out []doctor.Finding) {
 func wantedPorts(d config.Daemon) []doctor.Port {
 	out := []doctor.Port{{Network: "udp", Port: d.TFTP.Port, For: "TFTP"}}
 	if d.DHCP.Mode != config.DHCPOff {
-		out = append(out, doctor.Port{Network: "udp", Port: 67, For: "DHCP", Shared: true})
+		// A proxy hears beside the server that has the port.
+		out = append(out, doctor.Port{Network: "udp", Port: 67, For: "DHCP", Shared: d.DHCP.Mode == config.DHCPProxy})
+	}
+	if d.Netconsole.Enabled {
+		out = append(out, doctor.Port{Network: "udp", Port: d.Netconsole.Port, For: "netconsole"})
 	}
 	if d.Netconsole.Enabled {
 		out = append(out, doctor.Port{Network: "udp", Port: d.Netconsole.Port, For: "netconsole"})
@@ -211,10 +222,11 @@ func examineImages(state string, conf *config.Snapshot) []doctor.Finding {
 			out = append(out, doctor.Finding{Check: "images", Level: doctor.Failure, What: err.Error(), Why: "devices.yaml asks for it", Do: "rubus image import " + strings.Split(name, "@")[0] + " SOURCE"})
 			continue
 		}
-		boot, err := fs.Sub(store.Files(v), v.Boot)
-		if err == nil {
-			out = append(out, doctor.Image(v.Ref.String(), boot))
+		dir := v.Boot
+		if dir == "" {
+			dir = "boot/firmware"
 		}
+		out = append(out, doctor.Image(v.Ref.String(), store.Files(v), dir)...)
 	}
 	if len(out) == 0 {
 		out = append(out, doctor.Finding{Check: "images", Level: doctor.Note, What: "devices.yaml asks for no image", Why: "no board has anything to boot", Do: "rubus image import NAME SOURCE"})
@@ -243,6 +255,37 @@ func ethernets(listen []config.Listen) []net.Interface {
 	})
 }
 
+// prefixes are the IPv4 addresses of an interface with their networks.
+func prefixes(iface string) []netip.Prefix {
+	ifi, err := net.InterfaceByName(iface)
+	if err != nil {
+		return nil
+	}
+	addrs, err := ifi.Addrs()
+	if err != nil {
+		return nil
+	}
+	var out []netip.Prefix
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// roleOn is what rubus does about addresses on an interface.
+func roleOn(iface string, d config.Daemon) doctor.DHCPRole {
+	here := slices.ContainsFunc(prefixes(iface), func(p netip.Prefix) bool { return p.Contains(d.DHCP.First) })
+	switch {
+	case d.DHCP.Mode != config.DHCPServer || !here:
+		return doctor.Beside
+	case d.DHCP.Force:
+		return doctor.Forced
+	}
+	return doctor.Alone
+}
+
 // The board that asks: no Pi has this address or serial.
 const (
 	doctorMAC    = "02:72:75:62:75:73"
@@ -250,7 +293,7 @@ const (
 )
 
 // examineLAN asks on one interface as every model does, and listens.
-func examineLAN(ctx context.Context, ifi net.Interface, wait time.Duration) []doctor.Finding {
+func examineLAN(ctx context.Context, ifi net.Interface, wait time.Duration, role doctor.DHCPRole) []doctor.Finding {
 	failed := func(err error) []doctor.Finding {
 		return []doctor.Finding{{Check: "dhcp", Level: doctor.Warning, What: fmt.Sprintf("%s: %v", ifi.Name, err), Why: "the network could not be asked", Do: "run this as root"}}
 	}
@@ -287,7 +330,7 @@ func examineLAN(ctx context.Context, ifi net.Interface, wait time.Duration) []do
 	if err != nil {
 		return append(failed(err), <-tree...)
 	}
-	return append(doctor.Survey(ifi.Name, heard, own), <-tree...)
+	return append(doctor.Survey(ifi.Name, heard, own, role), <-tree...)
 }
 
 func printFindings(g *globals, all []doctor.Finding) {

@@ -31,7 +31,7 @@ func house() map[string][]string {
 		"cmd/rubus/e2e/flow":    {},
 		"cmd/rubus/e2e/writer":  {},
 		"cmd/internal/control":  {"boot/flight", "config/device", "images/imageref"},
-		"cmd/internal/doctor":   {"boot/fakepi", "cmd/internal/ports"},
+		"cmd/internal/doctor":   {"boot/bootset", "boot/fakepi", "cmd/internal/ports"},
 		"cmd/internal/lograte":  {},
 		"cmd/internal/ports":    {},
 		"cmd/internal/progress": {},

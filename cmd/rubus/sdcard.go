@@ -92,8 +92,10 @@ func (f *sdcardFlags) check() (kind sdcard.Kind, chip eeprom.Chip, order uint32,
 		err = ui.Usagef("--bootcode is for a 3B: a Pi %s has its bootcode in the EEPROM", f.model)
 	case !flash && (f.eeprom != "" || f.recovery != ""):
 		err = ui.Usagef("--eeprom and --recovery are for a 4 or 5: a 3B has no EEPROM")
-	case (f.eeprom == "") != (f.recovery == ""):
-		err = ui.Usage(errors.New("--eeprom and --recovery go together"), "both lie in the same directory of rpi-eeprom's release")
+	case f.recovery != "" && f.eeprom == "":
+		err = ui.Usage(errors.New("--recovery goes with --eeprom"), "both lie in the same directory of rpi-eeprom's release")
+	case f.eeprom != "" && f.recovery == "" && f.image == "":
+		err = ui.Usage(errors.New("--eeprom needs recovery.bin, too"), "name the file beside it with --recovery, or an image that has one with --image")
 	case f.image == "" && f.eeprom == "":
 		err = ui.Usage(errors.New("where is the firmware?"), "name an image with --image, or for a 4 or 5 the files with --eeprom and --recovery")
 	}
@@ -138,9 +140,12 @@ func makeCard(g *globals, f sdcardFlags) error {
 // source finds the firmware that a card is made from.
 func (f *sdcardFlags) source(g *globals, chip eeprom.Chip) (src sdcard.Source, err error) {
 	if f.eeprom != "" {
-		if src.EEPROM, err = os.ReadFile(f.eeprom); err == nil {
-			src.Recovery, err = os.ReadFile(f.recovery)
+		if src.EEPROM, err = os.ReadFile(f.eeprom); err != nil {
+			return src, err
 		}
+	}
+	if f.recovery != "" {
+		src.Recovery, err = os.ReadFile(f.recovery)
 		return src, err
 	}
 	store, err := g.imageStore()
@@ -161,6 +166,9 @@ func (f *sdcardFlags) source(g *globals, chip eeprom.Chip) (src sdcard.Source, e
 		return src, ui.Hint(fmt.Errorf("image %s has no bootloader for a %s: %w", v.Ref, chip, err),
 			"install the package rpi-eeprom in the image, or name the files with --eeprom and --recovery")
 	}
+	if src.Recovery, err = fs.ReadFile(files, path.Join(dir, "recovery.bin")); err != nil || src.EEPROM != nil {
+		return src, err
+	}
 	// The names carry the date of their release: the last one is the newest.
 	all, err := fs.Glob(files, path.Join(dir, "pieeprom-*.bin"))
 	if err == nil && len(all) == 0 {
@@ -169,9 +177,7 @@ func (f *sdcardFlags) source(g *globals, chip eeprom.Chip) (src sdcard.Source, e
 	if err != nil {
 		return src, err
 	}
-	if src.EEPROM, err = fs.ReadFile(files, all[len(all)-1]); err == nil {
-		src.Recovery, err = fs.ReadFile(files, path.Join(dir, "recovery.bin"))
-	}
+	src.EEPROM, err = fs.ReadFile(files, all[len(all)-1])
 	fmt.Fprintf(g.Stderr, "rubus: bootloader %s of image %s\n", filepath.Base(all[len(all)-1]), v.Ref)
 	return src, err
 }

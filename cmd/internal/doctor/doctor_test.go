@@ -97,13 +97,13 @@ func TestInterface(t *testing.T) {
 		defer tick.Stop()
 		for ctx.Err() == nil {
 			<-tick.C
-			_, _ = conn.WriteTo(bpdu(t), &packet.Addr{HardwareAddr: bpduGroup})
+			_, _ = conn.WriteTo(testBPDU(t), &packet.Addr{HardwareAddr: bpduGroup})
 		}
 	}()
 	f, err := SpanningTree(t.Context(), "doc0", time.Minute)
 	cancel()
 	<-done
-	if err != nil || f.Level != Warning || !strings.Contains(f.What, "15s") || !strings.Contains(f.Why, "30s") {
+	if err != nil || f.Level != Warning || !strings.Contains(f.What, "8000.02:00:00:00:00:01") || !strings.Contains(f.What, "15s") || !strings.Contains(f.Why, "30s") {
 		t.Errorf("spanning tree: %+v, %v", f, err)
 	}
 }
@@ -126,9 +126,9 @@ func waitRunning(t *testing.T, name string, want bool) {
 	}
 }
 
-// bpdu is a configuration BPDU with a forward delay of 15 s, as a Linux bridge
+// testBPDU is a configuration BPDU with a forward delay of 15 s, as a Linux bridge
 // sends it.
-func bpdu(t *testing.T) []byte {
+func testBPDU(t *testing.T) []byte {
 	t.Helper()
 	b, err := hex.DecodeString("0180c2000000" + "020000000001" + "0026" + "424203" +
 		"0000" + "00" + "00" + "00" + "8000020000000001" + "00000000" + "8000020000000001" + "8001" + "0000" + "1400" + "0200" + "0f00")
@@ -142,8 +142,8 @@ func FuzzParseBPDU(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(append(append([]byte{}, bpduGroup...), make([]byte, 60)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if d, ok := parseBPDU(b); ok && (d < 0 || d >= 256*time.Second) {
-			t.Errorf("a delay of %s", d)
+		if d, ok := parseBPDU(b); ok && (d.delay < 0 || d.delay >= 256*time.Second) {
+			t.Errorf("a delay of %s", d.delay)
 		}
 	})
 }
@@ -205,6 +205,8 @@ func TestSurvey(t *testing.T) {
 	router66 := router
 	router66.TFTP, router66.TFTPText = a("10.0.0.254"), "10.0.0.254"
 	ours := fakepi.Offer{Source: a("10.0.0.1"), Server: a("10.0.0.1"), Boot: true, TFTP: a("10.0.0.1")}
+	oursAlone := ours
+	oursAlone.Address = a("10.0.0.77")
 	second := fakepi.Offer{Source: a("10.0.0.253"), Server: a("10.0.0.253"), Address: a("10.0.0.9")}
 	for _, c := range []struct {
 		name   string
@@ -215,22 +217,34 @@ func TestSurvey(t *testing.T) {
 	}{
 		{"silence", nil, "", map[string]Level{"dhcp": Failure, "boot servers": OK}, "no DHCP server"},
 		{"a router", []fakepi.Offer{router}, "", map[string]Level{"dhcp": OK, "boot servers": OK}, "10.0.0.254 gives out"},
-		{"a router and rubus", []fakepi.Offer{router, ours}, "10.0.0.1", map[string]Level{"dhcp": OK}, "10.0.0.254 gives out"},
+		{"a router and rubus", []fakepi.Offer{router, ours}, "10.0.0.1", map[string]Level{"dhcp": OK, "boot servers": OK}, "10.0.0.254 gives out"},
 		{"the router's option 66", []fakepi.Offer{router66}, "10.0.0.254", map[string]Level{"dhcp": OK, "boot servers": Failure}, "remove option 66"},
-		{"siaddr alone", []fakepi.Offer{router}, "weak", map[string]Level{"dhcp": OK, "boot servers": OK}, "nobody else"},
+		{"siaddr alone", []fakepi.Offer{router}, "weak", map[string]Level{"dhcp": OK, "boot servers": OK}, "3b would try 10.0.0.254"},
 		{"two routers", []fakepi.Offer{router, second}, "", map[string]Level{"dhcp": Warning, "boot servers": OK}, "2 DHCP servers"},
+		{"alone", nil, "alone", map[string]Level{"dhcp": OK, "boot servers": OK}, "rubus gives out addresses"},
+		{"alone, rubus answers", []fakepi.Offer{oursAlone}, "alone", map[string]Level{"dhcp": OK, "boot servers": OK}, "from this machine, 10.0.0.1 (option 66)"},
+		{"alone, and a router", []fakepi.Offer{router}, "alone", map[string]Level{"dhcp": Failure, "boot servers": OK}, "10.0.0.254"},
+		{"forced, and a router", []fakepi.Offer{router}, "forced", map[string]Level{"dhcp": Warning, "boot servers": OK}, "10.0.0.254"},
 	} {
 		h := fakepi.Heard{Model: fakepi.Models()[0], Offers: c.offers}
+		role := Beside
 		switch c.server {
 		case "":
+		case "alone", "forced":
+			role = map[string]DHCPRole{"alone": Alone, "forced": Forced}[c.server]
+			if len(c.offers) > 0 && c.offers[0] == oursAlone {
+				h.Server, h.Why = a("10.0.0.1"), "option 66"
+			}
 		case "weak":
 			h.Server, h.Weak = a("10.0.0.254"), true
 		default:
 			h.Server = a(c.server)
 		}
 		got, text := map[string]Level{}, ""
-		for _, f := range Survey("br0", []fakepi.Heard{h}, []netip.Addr{a("10.0.0.1")}) {
-			got[f.Check] = f.Level
+		for _, f := range Survey("br0", []fakepi.Heard{h}, []netip.Addr{a("10.0.0.1")}, role) {
+			if got[f.Check] != Failure {
+				got[f.Check] = f.Level
+			}
 			text += f.What + "\n" + f.Do + "\n"
 		}
 		if diff := cmp.Diff(c.want, got); diff != "" || !strings.Contains(text, c.phrase) {
@@ -239,28 +253,60 @@ func TestSurvey(t *testing.T) {
 	}
 }
 
+func TestRange(t *testing.T) {
+	a, p := netip.MustParseAddr, netip.MustParsePrefix
+	at := []netip.Prefix{p("192.168.1.2/24"), p("10.0.0.1/24")}
+	if f := Range(a("10.0.0.10"), a("10.0.0.20"), at); f.Level != OK || !strings.Contains(f.What, "10.0.0.0/24") {
+		t.Errorf("%+v", f)
+	}
+	if f := Range(a("10.0.0.10"), a("10.0.1.20"), at); f.Level != Failure || f.Do == "" {
+		t.Errorf("%+v", f)
+	}
+}
+
 func TestImage(t *testing.T) {
-	root := func(names ...string) fstest.MapFS {
-		m := fstest.MapFS{}
-		for _, n := range names {
-			m[n] = &fstest.MapFile{}
+	// What firmware wants is checked where it is known; here, that it is asked.
+	pi3 := fstest.MapFS{
+		"boot/firmware/CONFIG.TXT": {Data: []byte("arm_64bit=1\nkernel=vmlinuz-6\n")}, "boot/firmware/vmlinuz-6": {Data: []byte("\x00Linux version 6.1.0 (x@y) #1\n\x00")},
+		"boot/firmware/bootcode.bin": {Data: []byte("b")}, "boot/firmware/start.elf": {Data: []byte("s")}, "boot/firmware/fixup.dat": {Data: []byte("f")},
+		"boot/firmware/bcm2710-rpi-3-b.dtb": {Data: []byte("d")}, "usr/lib/modules/6.1.0/kernel/x.ko": {},
+	}
+	with := func(m fstest.MapFS, name, text string) fstest.MapFS {
+		out := fstest.MapFS{name: {Data: []byte(text)}}
+		for k, v := range m {
+			if k != name {
+				out[k] = v
+			}
 		}
-		return m
+		return out
 	}
 	for _, c := range []struct {
-		name, phrase string
-		boot         fstest.MapFS
-		level        Level
+		name    string
+		root    fstest.MapFS
+		level   Level
+		phrases []string
 	}{
-		{"empty", "no config.txt", root(), Failure},
-		{"no kernel", "no kernel", root("config.txt"), Failure},
-		{"no firmware", "for no board", root("config.txt", "kernel8.img"), Failure},
-		{"Pi 3 alone", "boot files for Pi 3; not for Pi 4 (no start4*.elf), Pi 5", root("config.txt", "vmlinuz-6", "bootcode.bin", "start.elf", "bcm2837-rpi-3-b.dtb"), OK},
-		{"all", "boot files for Pi 3, Pi 4, Pi 5", root("config.txt", "kernel8.img", "bootcode.bin", "start.elf", "start4.elf",
-			"bcm2710-rpi-3-b.dtb", "bcm2711-rpi-4-b.dtb", "bcm2712-rpi-5-b.dtb"), OK},
+		{"empty", fstest.MapFS{}, Failure, []string{"for no board"}},
+		{"Pi 3 alone", pi3, OK, []string{"can boot Pi 3;", "not Pi 4 (", "Pi 5 ("}},
+		{"no kernel", with(pi3, "boot/firmware/CONFIG.TXT", "arm_64bit=1\nkernel=gone\n"), Failure, []string{"for no board", "gone"}},
+		{"an SD card's fstab", with(pi3, "etc/fstab", "proc /proc proc defaults 0 0\n# PARTUUID=1 / ext4\nPARTUUID=abc-01 /boot/firmware vfat defaults 0 2\n"), Warning, []string{"PARTUUID=abc-01", "waits"}},
+		{"an fstab that may stay", with(pi3, "etc/fstab", "proc /proc proc defaults 0 0\n10.0.0.1:/x /x nfs defaults 0 0\n"), OK, nil},
 	} {
-		if f := Image("lab@1", c.boot); f.Level != c.level || !strings.Contains(f.What, c.phrase) {
-			t.Errorf("%s: %+v, want %s %q", c.name, f, c.level, c.phrase)
+		got := Image("lab@1", c.root, "boot/firmware")
+		worst, text := OK, ""
+		for _, f := range got {
+			text += f.What + "\n" + f.Why + "\n"
+			if f.Level == Failure || f.Level == Warning && worst != Failure {
+				worst = f.Level
+			}
+		}
+		if worst != c.level {
+			t.Errorf("%s: %s\n%s", c.name, worst, text)
+		}
+		for _, p := range c.phrases {
+			if !strings.Contains(text, p) {
+				t.Errorf("%s: no %q in\n%s", c.name, p, text)
+			}
 		}
 	}
 }

@@ -1,82 +1,171 @@
 package doctor
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"path"
+	"slices"
 	"strings"
+
+	"rubus/boot/bootset"
 )
 
-// generation is what a generation of boards looks for in a boot directory.
-type generation struct {
-	name string
-	need []string // each a name, or a pattern of which one must match
-}
-
-func generations() []generation {
-	return []generation{
-		{"Pi 3", []string{"bootcode.bin", "start*.elf", "bcm2710-rpi-3*.dtb|bcm2837-rpi-3*.dtb"}},
-		{"Pi 4", []string{"start4*.elf", "bcm2711-rpi-*.dtb"}},
-		{"Pi 5", []string{"bcm2712*-rpi-5*.dtb"}},
-	}
-}
-
-// Image says which generations an image has boot files for.
-func Image(name string, boot fs.FS) Finding {
-	f := Finding{Check: "images", Level: Failure, Why: "no board can boot it", Do: "import a root whose boot directory is filled"}
-	if _, err := fs.Stat(boot, "config.txt"); err != nil {
-		f.What = fmt.Sprintf("image %s has no config.txt: %v", name, err)
-		return f
-	}
-	kernels, err := match(boot, "kernel*.img|vmlinuz*|Image*")
-	if err != nil || !kernels {
-		f.What = fmt.Sprintf("image %s has no kernel in its boot directory", name)
-		return f
-	}
-	var can, cannot []string
-	for _, g := range generations() {
-		missing, err := lacks(boot, g.need)
-		switch {
-		case err != nil:
-			f.What = fmt.Sprintf("image %s: %v", name, err)
-			return f
-		case missing == "":
-			can = append(can, g.name)
-		default:
-			cannot = append(cannot, fmt.Sprintf("%s (no %s)", g.name, missing))
+// Image says which generations of boards an image can boot, and what will be in
+// their way. Root is its files, bootDir its boot directory.
+func Image(name string, root fs.FS, bootDir string) []Finding {
+	v := imageView{root, path.Clean(bootDir)}
+	var can, cannot, warnings []string
+	for _, m := range bootset.Models(1) {
+		if len(bootset.Supported(v, []bootset.Model{m})) == 0 {
+			cannot = append(cannot, m.Name+" (no firmware or device tree)")
+			continue
+		}
+		r := bootset.Check(v, []bootset.Model{m}, nil)
+		if !r.OK() {
+			cannot = append(cannot, fmt.Sprintf("%s (%s)", m.Name, strings.Join(r.Broken, "; ")))
+			continue
+		}
+		can = append(can, m.Name)
+		for _, w := range r.Warnings {
+			if !slices.Contains(warnings, w) {
+				warnings = append(warnings, w)
+			}
 		}
 	}
 	if len(can) == 0 {
-		f.What = fmt.Sprintf("image %s has boot files for no board: %s", name, strings.Join(cannot, ", "))
-		return f
+		return []Finding{{
+			Check: "images", Level: Failure, What: fmt.Sprintf("image %s is for no board: %s", name, strings.Join(cannot, ", ")),
+			Why: "no board can boot it", Do: "import a root whose boot directory is filled",
+		}}
 	}
-	f = Finding{Check: "images", Level: OK, What: fmt.Sprintf("image %s has boot files for %s", name, strings.Join(can, ", "))}
+	f := Finding{Check: "images", Level: OK, What: fmt.Sprintf("image %s can boot %s", name, strings.Join(can, ", "))}
 	if len(cannot) > 0 {
-		f.What += "; not for " + strings.Join(cannot, ", ")
+		f.What += "; not " + strings.Join(cannot, ", ")
 	}
-	return f
+	out := []Finding{f}
+	for _, w := range warnings {
+		out = append(out, Finding{
+			Check: "images", Level: Warning, What: fmt.Sprintf("image %s: %s", name, w), Why: "some boards may not boot it, or not start their system",
+			Do: "mend the image, and import it again",
+		})
+	}
+	for _, line := range cardMounts(root) {
+		out = append(out, Finding{
+			Check: "images", Level: Warning, What: fmt.Sprintf("image %s: /etc/fstab has %q", name, line),
+			Why: "a board without an SD card waits for it when it boots", Do: "take the line out and import the image again",
+		})
+	}
+	return out
 }
 
-// lacks gives the first of some needs that is not met.
-func lacks(boot fs.FS, need []string) (string, error) {
-	for _, n := range need {
-		if ok, err := match(boot, n); err != nil || !ok {
-			return strings.ReplaceAll(n, "|", " or "), err
+// maxFstab bounds what is read of a file of an image, in bytes.
+const maxFstab = 1 << 20
+
+// cardMounts are the lines of fstab that want a disk of the board's own.
+func cardMounts(root fs.FS) []string {
+	f, err := root.Open("etc/fstab")
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxFstab))
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for line := range strings.Lines(string(text)) {
+		w := strings.Fields(line)
+		if len(w) < 2 || strings.HasPrefix(w[0], "#") || slices.Contains(strings.Split(strings.Join(w[min(3, len(w)):], ","), ","), "nofail") {
+			continue
+		}
+		for _, p := range []string{"PARTUUID=", "UUID=", "LABEL=", "PARTLABEL=", "/dev/mmcblk", "/dev/sd", "/dev/disk/"} {
+			if strings.HasPrefix(w[0], p) {
+				out = append(out, strings.Join(w, " "))
+				break
+			}
 		}
 	}
-	return "", nil
+	return out
 }
 
-// match says whether one of some patterns matches a name.
-func match(boot fs.FS, patterns string) (bool, error) {
-	for p := range strings.SplitSeq(patterns, "|") {
-		names, err := fs.Glob(boot, p)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return false, err
+// imageView is an image's files as bootset looks at them.
+type imageView struct {
+	root fs.FS
+	boot string
+}
+
+// Open implements bootset.View.
+func (v imageView) Open(name string) (bootset.File, error) {
+	at := v.boot
+	for part := range strings.SplitSeq(path.Clean(name), "/") {
+		entries, err := fs.ReadDir(v.root, at)
+		if err != nil {
+			return nil, err
 		}
-		if len(names) > 0 {
-			return true, nil
+		i := slices.IndexFunc(entries, func(e fs.DirEntry) bool { return strings.EqualFold(e.Name(), part) })
+		if i < 0 {
+			return nil, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
+		}
+		at = path.Join(at, entries[i].Name())
+	}
+	f, err := v.root.Open(at)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s: %w", name, fs.ErrNotExist)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	if r, ok := f.(io.ReaderAt); ok {
+		return imageFile{r, f, info.Size()}, nil
+	}
+	text, err := io.ReadAll(f)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return imageFile{bytes.NewReader(text), f, int64(len(text))}, nil
+}
+
+// Config implements bootset.View.
+func (v imageView) Config() []byte {
+	f, err := v.Open("config.txt")
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	b := make([]byte, min(f.Size(), maxFstab))
+	n, _ := f.ReadAt(b, 0)
+	return b[:n]
+}
+
+// Modules implements bootset.View.
+func (v imageView) Modules() []string {
+	var out []string
+	for _, dir := range []string{"usr/lib/modules", "lib/modules"} {
+		entries, err := fs.ReadDir(v.root, dir)
+		if err != nil {
+			continue
+		}
+		for _, e := range entries {
+			if e.IsDir() && !slices.Contains(out, e.Name()) {
+				out = append(out, e.Name())
+			}
 		}
 	}
-	return false, nil
+	return out
 }
+
+type imageFile struct {
+	io.ReaderAt
+	io.Closer
+	size int64
+}
+
+// Size implements bootset.File.
+func (f imageFile) Size() int64 { return f.size }

@@ -18,9 +18,21 @@ import (
 	"rubus/boot/fakepi"
 )
 
+// DHCPRole is what rubus does about addresses on an interface.
+type DHCPRole int
+
+// The roles.
+const (
+	// Beside: another server gives out addresses (modes proxy and off).
+	Beside DHCPRole = iota
+	// Alone: rubus does (mode server). Forced: also when another server answers.
+	Alone
+	Forced
+)
+
 // Survey turns what boards would hear on an interface into findings. Own are
 // this machine's addresses.
-func Survey(iface string, heard []fakepi.Heard, own []netip.Addr) []Finding {
+func Survey(iface string, heard []fakepi.Heard, own []netip.Addr, role DHCPRole) []Finding {
 	var out []Finding
 	var boot, address []string
 	note := func(list *[]string, a netip.Addr) {
@@ -30,28 +42,15 @@ func Survey(iface string, heard []fakepi.Heard, own []netip.Addr) []Finding {
 	}
 	for _, h := range heard {
 		for _, o := range h.Offers {
-			if o.Address.IsValid() {
+			if o.Address.IsValid() && (role == Beside || !slices.Contains(own, o.Server)) {
 				note(&address, o.Server)
 			}
-			if o.Boot || o.TFTP.IsValid() || o.TFTPText != "" {
+			if (o.Boot || o.TFTP.IsValid() || o.TFTPText != "") && !slices.Contains(own, o.Source) {
 				note(&boot, o.Source)
 			}
 		}
 	}
-	switch len(address) {
-	case 0:
-		out = append(out, Finding{
-			Check: "dhcp", Level: Failure, What: "no DHCP server answers on " + iface, Why: "boards get no address; rubus gives none",
-			Do: "connect the site's DHCP server (the router) to this network",
-		})
-	case 1:
-		out = append(out, Finding{Check: "dhcp", Level: OK, What: fmt.Sprintf("%s gives out addresses on %s", address[0], iface)})
-	default:
-		out = append(out, Finding{
-			Check: "dhcp", Level: Warning, What: fmt.Sprintf("%d DHCP servers answer on %s: %s", len(address), iface, strings.Join(address, ", ")),
-			Why: "boards take the address of whichever is first", Do: "leave one of them on",
-		})
-	}
+	out = append(out, addresses(iface, address, role))
 	for _, h := range heard {
 		if h.Server.IsValid() && !h.Weak && !slices.Contains(own, h.Server) {
 			out = append(out, Finding{
@@ -61,10 +60,83 @@ func Survey(iface string, heard []fakepi.Heard, own []netip.Addr) []Finding {
 			})
 		}
 	}
+	out = append(out, followed(iface, heard, own)...)
 	if len(boot) == 0 { // most routers name themselves in siaddr: that is no offer
 		out = append(out, Finding{Check: "boot servers", Level: OK, What: "nobody else offers to boot a Pi on " + iface})
 	}
 	return out
+}
+
+// addresses judges who gives out addresses, beside rubus itself where it does.
+func addresses(iface string, servers []string, role DHCPRole) Finding {
+	list := strings.Join(servers, ", ")
+	switch {
+	case role != Beside && len(servers) == 0:
+		return Finding{Check: "dhcp", Level: OK, What: fmt.Sprintf("no other DHCP server answers on %s: rubus gives out addresses", iface)}
+	case role == Alone:
+		return Finding{
+			Check: "dhcp", Level: Failure, What: fmt.Sprintf("another DHCP server answers on %s: %s", iface, list),
+			Why: "rubus.yaml has rubus give out addresses, and it gives out none while it hears another server",
+			Do:  "switch that server off; or use its addresses: \"dhcp: {mode: proxy}\" in rubus.yaml",
+		}
+	case role == Forced:
+		return Finding{
+			Check: "dhcp", Level: Warning, What: fmt.Sprintf("another DHCP server answers on %s: %s", iface, list),
+			Why: "boards take the address of whichever is first", Do: "leave one of them on; \"force\" in rubus.yaml has rubus go on",
+		}
+	case len(servers) == 0:
+		return Finding{
+			Check: "dhcp", Level: Failure, What: "no DHCP server answers on " + iface, Why: "boards get no address; rubus gives none",
+			Do: "connect the site's DHCP server (the router) to this network, or have rubus give out addresses: \"dhcp: {mode: server}\" in rubus.yaml",
+		}
+	case len(servers) > 1:
+		return Finding{
+			Check: "dhcp", Level: Warning, What: fmt.Sprintf("%d DHCP servers answer on %s: %s", len(servers), iface, list),
+			Why: "boards take the address of whichever is first", Do: "leave one of them on",
+		}
+	}
+	return Finding{Check: "dhcp", Level: OK, What: fmt.Sprintf("%s gives out addresses on %s", list, iface)}
+}
+
+// followed says where each kind of board would get its files, those that would
+// come here or nowhere: one finding for all that do alike.
+func followed(iface string, heard []fakepi.Heard, own []netip.Addr) []Finding {
+	var order []string
+	models := map[string][]string{}
+	for _, h := range heard {
+		where := "find no server for their files yet"
+		switch {
+		case h.Server.IsValid() && slices.Contains(own, h.Server):
+			where = fmt.Sprintf("would fetch their files from this machine, %s (%s)", h.Server, h.Why)
+		case h.Server.IsValid() && !h.Weak:
+			continue // a failure of its own
+		case h.Weak:
+			where = fmt.Sprintf("would try %s (%s), as nobody names a server", h.Server, h.Why)
+		}
+		if models[where] == nil {
+			order = append(order, where)
+		}
+		models[where] = append(models[where], h.Model.Name)
+	}
+	var out []Finding
+	for _, where := range order {
+		out = append(out, Finding{Check: "boot servers", Level: OK, What: fmt.Sprintf("on %s: %s %s", iface, strings.Join(models[where], ", "), where)})
+	}
+	return out
+}
+
+// Range looks whether the addresses to give out are in the network of one of the
+// interfaces' addresses.
+func Range(first, last netip.Addr, at []netip.Prefix) Finding {
+	for _, p := range at {
+		if p.Contains(first) && p.Contains(last) {
+			return Finding{Check: "addresses", Level: OK, What: fmt.Sprintf("%s to %s are in the network %s", first, last, p.Masked())}
+		}
+	}
+	return Finding{
+		Check: "addresses", Level: Failure, What: fmt.Sprintf("no interface has an address in the network of %s to %s", first, last),
+		Why: "rubus gives out addresses on the interface whose network they are in", Do: "give the boards' interface an address there, or change \"range\" of rubus.yaml",
+	}
 }
 
 // foreign says how to stop another server from taking a board.
@@ -111,8 +183,8 @@ func SpanningTree(ctx context.Context, iface string, wait time.Duration) (Findin
 		if err != nil {
 			return Finding{}, err
 		}
-		if delay, ok := parseBPDU(buf[:n]); ok {
-			return bpduFinding(iface, delay), nil
+		if b, ok := parseBPDU(buf[:n]); ok {
+			return bpduFinding(iface, b), nil
 		}
 	}
 }
@@ -129,26 +201,36 @@ func join(conn *packet.Conn, mreq *unix.PacketMreq) error {
 	return errors.Join(err, set)
 }
 
-// parseBPDU reads a configuration BPDU (IEEE 802.1D, 9.3.1) or one of the rapid
-// protocol (9.3.3) and gives the forward delay.
-func parseBPDU(frame []byte) (delay time.Duration, ok bool) {
-	const header = 14 + 3 // Ethernet with a length, and LLC
-	if len(frame) < header+35 || string(frame[:6]) != string(bpduGroup) || frame[14] != 0x42 || frame[15] != 0x42 {
-		return 0, false
-	}
-	b := frame[header:]
-	if b[0] != 0 || b[1] != 0 || (b[3] != 0 && b[3] != 2) {
-		return 0, false
-	}
-	return time.Duration(binary.BigEndian.Uint16(b[33:])) * time.Second / 256, true
+// bpdu is what a switch says of its spanning tree.
+type bpdu struct {
+	// bridge is the switch: its priority and its address.
+	bridge string
+	delay  time.Duration // forward delay
 }
 
-func bpduFinding(iface string, delay time.Duration) Finding {
+// parseBPDU reads a configuration BPDU (IEEE 802.1D, 9.3.1) or one of the rapid
+// protocol (9.3.3).
+func parseBPDU(frame []byte) (b bpdu, ok bool) {
+	const header = 14 + 3 // Ethernet with a length, and LLC
+	if len(frame) < header+35 || string(frame[:6]) != string(bpduGroup) || frame[14] != 0x42 || frame[15] != 0x42 {
+		return bpdu{}, false
+	}
+	p := frame[header:]
+	if p[0] != 0 || p[1] != 0 || (p[3] != 0 && p[3] != 2) {
+		return bpdu{}, false
+	}
+	return bpdu{
+		bridge: fmt.Sprintf("%x.%s", p[17:19], net.HardwareAddr(p[19:25])),
+		delay:  time.Duration(binary.BigEndian.Uint16(p[33:])) * time.Second / 256,
+	}, true
+}
+
+func bpduFinding(iface string, b bpdu) Finding {
 	return Finding{
 		Check: "spanning tree", Level: Warning,
-		What: fmt.Sprintf("the switch speaks spanning tree on %s, with a delay of %s", iface, delay.Round(time.Second)),
+		What: fmt.Sprintf("the switch %s speaks spanning tree on %s, with a delay of %s", b.bridge, iface, b.delay.Round(time.Second)),
 		Why: fmt.Sprintf("a port that comes up is deaf for up to %s; a Pi 3 gives up after 25 s, a Pi 4 or 5 after 45 s",
-			(2 * delay).Round(time.Second)),
+			(2 * b.delay).Round(time.Second)),
 		Do: "make the boards' ports edge ports (portfast)",
 	}
 }
