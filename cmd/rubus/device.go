@@ -24,7 +24,7 @@ func newDeviceCmd(g *globals) *cobra.Command {
 	c.AddCommand(
 		newDeviceListCmd(g), newDeviceShowCmd(g), newDeviceDiffCmd(g),
 		newDeviceSnapshotCmd(g), newDeviceSnapshotsCmd(g), newDeviceRestoreCmd(g),
-		newDeviceCommitCmd(g, false), newDeviceCommitCmd(g, true), newDeviceReplaceCmd(g), newDeviceLogCmd(g),
+		newDeviceCommitCmd(g, false), newDeviceCommitCmd(g, true), newDeviceReplaceCmd(g), newDeviceRebaseCmd(g), newDeviceLogCmd(g),
 		newDeviceStopCmd(g), newDeviceResetCmd(g),
 		newDeviceAddCmd(g), newDeviceRemoveCmd(g),
 		newDeviceEnableCmd(g, true), newDeviceEnableCmd(g, false), newDeviceSetCmd(g),

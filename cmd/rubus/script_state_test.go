@@ -5,6 +5,7 @@ import (
 
 	"rubus/cmd/internal/control"
 	"rubus/config/device"
+	"rubus/images/imageref"
 )
 
 func (d *scripted) Snapshots(context.Context, device.Serial) ([]control.Snapshot, error) {
@@ -27,4 +28,8 @@ func (d *scripted) RemoveSnapshot(_ context.Context, s device.Serial, n int) err
 
 func (d *scripted) Replace(_ context.Context, old, now device.Serial) error {
 	return d.do("replace", "replace %s %s", old, now)
+}
+
+func (d *scripted) Rebase(_ context.Context, s device.Serial, ref imageref.Ref, conflicts string, _ func(control.Progress)) (control.Rebased, error) {
+	return control.Rebased{To: ref, Kept: 1}, d.do("rebase", "rebase %s %s %q", s, ref, conflicts)
 }

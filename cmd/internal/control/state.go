@@ -24,6 +24,9 @@ type States interface {
 	// while the board is up or may be.
 	Restore(ctx context.Context, serial device.Serial, n int, tell func(Progress)) error
 	RemoveSnapshot(ctx context.Context, serial device.Serial, n int) error
+	// Rebase carries what a board wrote over to another version. It is refused while the
+	// board is up or may be, and when there are conflicts and none is said to hold.
+	Rebase(ctx context.Context, serial device.Serial, image imageref.Ref, conflicts string, tell func(Progress)) (Rebased, error)
 	// Replace gives what a board has to another. Both must be down.
 	Replace(ctx context.Context, old, now device.Serial) error
 }
@@ -38,6 +41,15 @@ type Snapshot struct {
 	Files int64        `json:"files"`
 	// Expires is when it is removed; zero: never.
 	Expires time.Time `json:"expires,omitzero"`
+}
+
+// Rebased is what a rebase did.
+type Rebased struct {
+	From      imageref.Ref `json:"from"`
+	To        imageref.Ref `json:"to"`
+	Kept      int          `json:"kept"`
+	Dropped   int          `json:"dropped"`
+	Conflicts int          `json:"conflicts"`
 }
 
 // Progress is how far long work is; Total is 0 while nobody knows.
@@ -65,6 +77,9 @@ func (s *server) stateRoutes(m *http.ServeMux) {
 	m.HandleFunc("POST /v1/boards/{serial}/restore", s.job("restore", func(ctx context.Context, serial device.Serial, b jobBody, tell func(Progress)) (any, error) {
 		return struct{}{}, s.d.Restore(ctx, serial, b.N, tell)
 	}))
+	m.HandleFunc("POST /v1/boards/{serial}/rebase", s.job("rebase", func(ctx context.Context, serial device.Serial, b jobBody, tell func(Progress)) (any, error) {
+		return s.d.Rebase(ctx, serial, b.Image, b.Conflicts, tell)
+	}))
 	m.HandleFunc("POST /v1/boards/{serial}/replace", s.change("replace", s.replace))
 	m.HandleFunc("POST /v1/boards/{serial}/remove-snapshot", s.job("remove snapshot", func(ctx context.Context, serial device.Serial, b jobBody, _ func(Progress)) (any, error) {
 		return struct{}{}, s.d.RemoveSnapshot(ctx, serial, b.N)
@@ -91,6 +106,9 @@ func (s *server) replace(ctx context.Context, r *http.Request) (any, error) {
 type jobBody struct {
 	N    int    `json:"n,omitempty"`
 	Note string `json:"note,omitempty"`
+	// Image and Conflicts are a rebase's.
+	Image     imageref.Ref `json:"image,omitzero"`
+	Conflicts string       `json:"conflicts,omitempty"`
 }
 
 // job is a handler of long work on one board, which is logged as a change and answers
@@ -193,4 +211,9 @@ func (c *Client) RemoveSnapshot(ctx context.Context, serial device.Serial, n int
 // Replace implements Daemon.
 func (c *Client) Replace(ctx context.Context, old, now device.Serial) error {
 	return c.do(ctx, http.MethodPost, "boards/"+old.String()+"/replace", map[string]device.Serial{"by": now}, nil)
+}
+
+// Rebase implements Daemon.
+func (c *Client) Rebase(ctx context.Context, serial device.Serial, image imageref.Ref, conflicts string, tell func(Progress)) (r Rebased, err error) {
+	return r, c.job(ctx, "boards/"+serial.String()+"/rebase", jobBody{Image: image, Conflicts: conflicts}, tell, &r)
 }
