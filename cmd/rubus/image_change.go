@@ -191,7 +191,7 @@ func newImageGCCmd(g *globals) *cobra.Command {
 			if dry {
 				verb = "would remove"
 			}
-			fmt.Fprintf(g.Stdout, "%s %s, %s; %s stay\n", verb, count(int64(len(rep.Removed)), "layer"),
+			fmt.Fprintf(g.Stdout, "%s %s, %s; %s left\n", verb, count(int64(len(rep.Removed)), "layer"),
 				progress.Bytes(rep.Bytes), count(int64(rep.Kept), "layer"))
 			return nil
 		},
