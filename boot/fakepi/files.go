@@ -20,6 +20,7 @@ type bootState struct {
 	// upstreamOverlay says that the kernel wants Linux' device tree and only
 	// Raspberry Pi's own was there.
 	upstreamOverlay bool
+	overlayMap      overlayMap
 }
 
 // osName is the full name of a file of the operating system's.
@@ -214,7 +215,12 @@ func (r *run) readOverlays(ctx context.Context) error {
 	if len(names) > 0 {
 		dir = r.overlayDir(ctx)
 	}
-	for _, name := range names {
+	for _, asked := range names {
+		name, why := r.boot.overlayMap.name(asked, r.board.Revision.Processor())
+		if name == "" {
+			r.note("overlay %s is left out: %s", asked, why)
+			continue
+		}
 		full := r.prefixed(dir + name + ".dtbo")
 		var data []byte
 		_, err := r.get(ctx, full, true, false)

@@ -40,12 +40,13 @@ func TestSequences(t *testing.T) {
 			"config.txt": "arm_64bit=1\nauto_initramfs=1\ndtoverlay=vc4-kms-v3d\ninclude more.txt\n[pi3]\ndtoverlay=only3,x=1\n[pi4]\ndtoverlay=only4\n",
 			"more.txt":   "disable_splash=1\n", "kernel8.img": "kernel", "initramfs8": "initramfs",
 			"bcm2710-rpi-3-b.dtb": "dtb", "bcm2710-rpi-3-b-plus.dtb": "dtb", "overlays/vc4-kms-v3d.dtbo": "overlay",
-			"overlays/only3.dtbo": "o3", "overlays/only4.dtbo": "o4", "overlays/overlay_map.dtb": "map",
+			"overlays/only3.dtbo": "o3", "overlays/only4.dtbo": "o4", "overlays/overlay_map.dtb": string(mapOf()), "overlays/vc4-kms-v3d-pi4.dtbo": "overlay", "overlays/vc4-kms-v3d-pi5.dtbo": "overlay",
 			"kernel_2712.img": "kernel of a 5", "initramfs_2712": "initramfs of a 5",
 			"bcm2712-rpi-5-b.dtb": "brcm,bcm2712 five", "bcm2712-rpi-500.dtb": "brcm,bcm2712", "bcm2712-rpi-cm5-cm5io.dtb": "brcm,bcm2712",
 		})
 	}
 	vc4 := []File{{Name: "b66c4c16/overlays/vc4-kms-v3d.dtbo"}}
+	vc4of5 := []File{{Name: "b66c4c16/overlays/vc4-kms-v3d-pi5.dtbo"}}
 	for name, c := range map[string]struct {
 		model string
 		files map[string][]byte
@@ -99,7 +100,7 @@ func TestSequences(t *testing.T) {
 		"4b-pios": {"4b", below("b66c4c16/", piOS()), Result{
 			Prefix: "b66c4c16/", Kernel: File{Name: "b66c4c16/kernel8.img"}, Initramfs: File{Name: "b66c4c16/initramfs8"},
 			DTB:      File{Name: "b66c4c16/bcm2711-rpi-4-b.dtb"},
-			Overlays: []File{{Name: "b66c4c16/overlays/vc4-kms-v3d.dtbo"}, {Name: "b66c4c16/overlays/only4.dtbo"}},
+			Overlays: []File{{Name: "b66c4c16/overlays/vc4-kms-v3d-pi4.dtbo"}, {Name: "b66c4c16/overlays/only4.dtbo"}},
 		}, Setup{}, false},
 		"3b-32bit": {
 			"3b", below("b66c4c16/", with(piOS(), map[string]string{"config.txt": "dtoverlay=vc4-kms-v3d\n", "kernel7.img": "k7"})),
@@ -129,19 +130,19 @@ func TestSequences(t *testing.T) {
 		}, Setup{Prefix: Prefix{kind: prefixText}}, false},
 		"5-pios": {"5", below("b66c4c16/", piOS()), Result{
 			Prefix: "b66c4c16/", Kernel: File{Name: "b66c4c16/kernel_2712.img"}, Initramfs: File{Name: "b66c4c16/initramfs_2712"},
-			DTB: File{Name: "b66c4c16/bcm2712-rpi-5-b.dtb"}, Overlays: vc4,
+			DTB: File{Name: "b66c4c16/bcm2712-rpi-5-b.dtb"}, Overlays: vc4of5,
 		}, Setup{}, false},
 		"5-kernel8": {"5", below("b66c4c16/", with(piOS(), map[string]string{"kernel_2712.img": ""})), Result{
 			Prefix: "b66c4c16/", Kernel: File{Name: "b66c4c16/kernel8.img"}, Initramfs: File{Name: "b66c4c16/initramfs8"},
-			DTB: File{Name: "b66c4c16/bcm2712-rpi-5-b.dtb"}, Overlays: vc4,
+			DTB: File{Name: "b66c4c16/bcm2712-rpi-5-b.dtb"}, Overlays: vc4of5,
 		}, Setup{EEPROM: day("2023-09-28")}, false},
 		"500-bare": {"500", piOS(), Result{
 			Kernel: File{Name: "kernel_2712.img"}, Initramfs: File{Name: "initramfs_2712"}, DTB: File{Name: "bcm2712-rpi-500.dtb"},
-			Overlays: []File{{Name: "overlays/vc4-kms-v3d.dtbo"}},
+			Overlays: []File{{Name: "overlays/vc4-kms-v3d-pi5.dtbo"}},
 		}, Setup{}, false},
 		"cm5-pios": {"cm5", below("b66c4c16/", piOS()), Result{
 			Prefix: "b66c4c16/", Kernel: File{Name: "b66c4c16/kernel_2712.img"}, Initramfs: File{Name: "b66c4c16/initramfs_2712"},
-			DTB: File{Name: "b66c4c16/bcm2712-rpi-cm5-cm5io.dtb"}, Overlays: vc4,
+			DTB: File{Name: "b66c4c16/bcm2712-rpi-cm5-cm5io.dtb"}, Overlays: vc4of5,
 		}, Setup{}, false},
 	} {
 		t.Run(name, func(t *testing.T) {

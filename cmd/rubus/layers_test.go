@@ -59,7 +59,7 @@ func house() map[string][]string {
 		"boot/proxydhcp":       {"boot/dhcplink", "boot/pidhcp", "config/device"},
 		"boot/sdcard":          {"boot/eeprom"},
 		"boot/tftp":            {},
-		"boot/fakepi":          {"boot/bootfs", "boot/fakepi/nic", "config/device"},
+		"boot/fakepi":          {"boot/bootfs", "boot/fakepi/fdt", "boot/fakepi/nic", "config/device"},
 		"boot/fakepi/child":    {},
 		"boot/fakepi/emulator": {"boot/fakepi", "boot/fakepi/child", "boot/fakepi/fdt"},
 		"boot/fakepi/fdt":      {},
