@@ -106,7 +106,7 @@ func (h *handler) hearClient(ctx context.Context, out dhcplink.Outlet, sub subne
 	event.Request = a.firmware
 	event.Request.Header = a.Header
 	if why := h.silent(event.Interface); why != "" {
-		event.What, event.Why = pidhcp.Refused, why
+		event.What, event.Why = pidhcp.Unserved, why
 		h.tell(event)
 		return
 	}
@@ -186,7 +186,7 @@ func (x *exchange) note(v verdict) {
 		x.event.Why = v.why
 	}
 	if v.why == noAddress {
-		x.event.What = pidhcp.Refused
+		x.event.What = pidhcp.Unserved
 		h := x.handler
 		h.mu.Lock()
 		tell := x.event.Time.Sub(h.full) > time.Minute

@@ -402,6 +402,9 @@ func TestRival(t *testing.T) {
 	if got := b.say(discover); len(got) != 0 || !strings.Contains(b.why, "10.0.0.254") || !strings.Contains(b.why, "02:06:06:06:06:06") {
 		t.Errorf("beside another server: %v, %q", got, b.why)
 	}
+	if e := b.events[len(b.events)-1]; e.What != pidhcp.Unserved || !strings.Contains(e.Why, "10.0.0.254") {
+		t.Errorf("%+v", e)
+	}
 	// A minute later it is gone.
 	b.clock.Pass(time.Minute + 4*time.Second)
 	b.heard()

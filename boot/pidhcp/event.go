@@ -50,6 +50,9 @@ const (
 	Denied What = "denied"
 	// Noted: a Pi sent another message than a DISCOVER.
 	Noted What = "noted"
+	// Unserved: no addresses are given out at present, or none is free; Why says
+	// which.
+	Unserved What = "unserved"
 	// Refused: the Decider said no. Ignored: no Pi; Reason says why. Limited:
 	// a rate limit was hit.
 	Refused What = "refused"
@@ -76,7 +79,8 @@ type Event struct {
 	Address netip.Addr
 	// Reason is why a packet was Ignored.
 	Reason Reason
-	// Why is the Decider's word (Answered, Refused).
+	// Why is the Decider's word (Answered, Refused), or says why there is no
+	// address (Unserved, Denied).
 	Why string
 	// Offer is what the other server said (OtherOffer).
 	Offer Offer

@@ -78,6 +78,12 @@ func (f *flights) dhcp(e pidhcp.Event) {
 		f.rec.Note(f.serialOf(e.Request.MAC), flight.Event{Time: e.Time, Kind: flight.Requested, Text: strings.ToUpper(e.Request.Type.String())})
 	case pidhcp.Failed:
 		f.rec.Note(f.serialOf(e.Request.MAC), flight.Event{Time: e.Time, Kind: flight.Unanswered, Text: "the answer could not be sent: " + e.Err.Error()})
+	case pidhcp.Unserved:
+		serial := f.serialOf(e.Request.MAC)
+		if serial.IsZero() && f.fleet.Knows(e.Request.Serial) {
+			serial = e.Request.Serial // nobody decided about it
+		}
+		f.rec.Note(serial, flight.Event{Time: e.Time, Kind: flight.Unanswered, Text: "no address is given out: " + e.Why})
 	case pidhcp.Limited:
 		f.rec.Note(f.serialOf(e.Request.MAC), flight.Event{Time: e.Time, Kind: flight.Unanswered, Text: "too many requests at once"})
 	case pidhcp.OtherOffer:

@@ -55,6 +55,9 @@ func TestParseMAC(t *testing.T) {
 func TestRevision(t *testing.T) {
 	for code, want := range map[Revision]string{
 		0xa03111: "4B 1.1 1 GiB", 0xd03114: "4B 1.4 8 GiB", 0xa02082: "3B 1.2 1 GiB", 0xa020d3: "3B+ 1.3 1 GiB",
+		0xc03111: "4B 1.1 4 GiB", 0xb03140: "CM4 1.0 2 GiB", 0xb04170: "5 1.0 2 GiB", 0xc04170: "5 1.0 4 GiB",
+		0xc03130: "400 1.0 4 GiB", 0xd04180: "CM5 1.0 8 GiB", 0xd04190: "500 1.0 8 GiB", 0xd041a0: "CM5 Lite 1.0 8 GiB",
+		0xa22042: "2B 1.2 1 GiB", 0x2a03111: "4B 1.1 1 GiB", 0x900050: "Alpha 1.0 512 MiB",
 		0xd04170: "5 1.0 8 GiB", 0xe04171: "5 1.1 16 GiB", 0x900021: "A+ 1.1 512 MiB", 0x0015: "revision 000015",
 	} {
 		if got := code.String(); got != want {

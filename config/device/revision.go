@@ -55,6 +55,8 @@ func typeName(t byte) string {
 		return "B+"
 	case 0x04:
 		return "2B"
+	case 0x05:
+		return "Alpha"
 	case 0x06:
 		return "CM1"
 	case 0x08:
