@@ -334,4 +334,7 @@ func (f *Fleet) discard(b *board, s Slot) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		f.log.Warn("an upper that is not needed any more stays", "serial", b.serial, "upper", s.upperID(), "err", err)
 	}
+	b.mu.Lock()
+	delete(b.atRest, s.N) // no slot has that number again
+	b.mu.Unlock()
 }
