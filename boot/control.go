@@ -93,8 +93,9 @@ func (f *Fleet) Uppers(ctx context.Context, serial device.Serial) ([]UpperInfo, 
 
 // Reset sets a board's uppers aside, as snapshots that go after Options.KeepAside, so
 // that its next boot starts from its image as tagged then. It is refused while the
-// board is up or may be, unless forced; then the board is cut off first.
-func (f *Fleet) Reset(ctx context.Context, serial device.Serial, force bool) error {
+// board is up or may be, unless forced; then the board is cut off first. What it
+// changed at or below the paths in keep it has then too, over the image as it is now.
+func (f *Fleet) Reset(ctx context.Context, serial device.Serial, force bool, keep ...string) error {
 	b := f.known(serial)
 	if b == nil {
 		return fmt.Errorf("board %s: %w", serial, ErrNotFound)
@@ -109,7 +110,7 @@ func (f *Fleet) Reset(ctx context.Context, serial device.Serial, force bool) err
 	if err := b.usable(); err != nil {
 		return err
 	}
-	if err := f.setAside(ctx, b, b.record(), "before a reset", nil); err != nil {
+	if err := f.startAnew(ctx, b, keep); err != nil {
 		return fmt.Errorf("resetting board %s: %w", serial, err)
 	}
 	if err := f.forgetBoots(b); err != nil {

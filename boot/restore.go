@@ -103,7 +103,13 @@ func (f *Fleet) replaceWith(ctx context.Context, b *board, s Slot, note string, 
 		return err
 	}
 	f.step(stepBuilt)
-	return f.setAside(ctx, b, rec, note, &s)
+	if err := f.setAside(ctx, b, rec, note, &s); err != nil {
+		return err
+	}
+	if err := f.forgetBoots(b); err != nil {
+		f.log.Warn("the boot files that were kept of a board's former root stay", "serial", b.serial, "err", err)
+	}
+	return nil
 }
 
 // setAside makes snapshots of a board's uppers, which then has the slot next alone, or

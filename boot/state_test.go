@@ -160,6 +160,30 @@ func TestResetIsUndone(t *testing.T) {
 	}
 }
 
+// TestResetKeeps: a reset keeps what it is told to, over the image as it is tagged now.
+func TestResetKeeps(t *testing.T) {
+	l := newLab(t)
+	x := l.boots(serialA, macA, addrA)
+	l.put(x, "etc/golden", "mine")
+	l.put(x, "etc/kept", "mine")
+	must(t, os.MkdirAll(filepath.Join(x.Dir, "home/pi"), 0o755))
+	l.put(x, "home/pi/file", "mine")
+	must(t, os.Remove(filepath.Join(x.Dir, "boot/firmware/bootcode.bin")))
+	l.importImage("two")
+	for range 2 {
+		must(t, l.fleet.Reset(t.Context(), serialA, true, "/home", "etc/kept"))
+		x = l.boots(serialA, macA, addrA)
+		if l.golden(x) != "two" || l.read(x, "etc/kept") != "mine" || l.read(x, "home/pi/file") != "mine" || !has(x, "boot/firmware/bootcode.bin") {
+			t.Errorf("golden %q, kept %q and %q", l.golden(x), l.read(x, "etc/kept"), l.read(x, "home/pi/file"))
+		}
+	}
+	must(t, l.fleet.Stop(t.Context(), serialA))
+	must(t, l.fleet.Restore(t.Context(), serialA, 1, nil))
+	if x = l.boots(serialA, macA, addrA); l.golden(x) != "mine" || has(x, "boot/firmware/bootcode.bin") {
+		t.Error("a reset that keeps something cannot be undone")
+	}
+}
+
 // TestStateKilledAtEveryStep ends the daemon at each step of what changes a board's
 // state: after a restart the board has what it had, or what was asked for.
 func TestStateKilledAtEveryStep(t *testing.T) {

@@ -55,13 +55,17 @@ that runs hangs. Its writes stay, and it may boot again unless it is disabled.`,
 
 func newDeviceResetCmd(g *globals) *cobra.Command {
 	var yes, force bool
+	var keep []string
 	c := &cobra.Command{
 		Use:   "reset SERIAL",
 		Short: "Take a board's writes away, so that it starts from its image again",
 		Long: `Take a board's writes away, so that its next boot starts from its image as it is
 tagged then. They become snapshots, which go after 30 days: "rubus device
 restore" brings them back. What will go is shown before you are asked. A board
-that is up, or may be, is refused; --force cuts it off first.`,
+that is up, or may be, is refused; --force cuts it off first. --keep carries what
+it changed at or below a path over to the image.`,
+		Example: `  rubus device reset bench-01
+  rubus device reset bench-01 --keep /home --keep /etc/ssh`,
 		Args:              oneBoard,
 		ValidArgsFunction: g.completeDevices,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -92,7 +96,7 @@ that is up, or may be, is refused; --force cuts it off first.`,
 			if err := g.confirm(fmt.Sprintf("set all of this of %s aside?", boardName(b)), yes); err != nil {
 				return err
 			}
-			if err := d.Reset(c.Context(), serial, force); err != nil {
+			if err := d.Reset(c.Context(), serial, force, keep...); err != nil {
 				return err
 			}
 			next := ""
@@ -105,6 +109,7 @@ that is up, or may be, is refused; --force cuts it off first.`,
 	}
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	c.Flags().BoolVar(&force, "force", false, "cut the board off if it is up")
+	c.Flags().StringSliceVar(&keep, "keep", nil, "keep what the board changed at or below this `path`; may be said again")
 	return c
 }
 

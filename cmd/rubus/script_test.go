@@ -182,8 +182,8 @@ func (d *scripted) ResetPlan(_ context.Context, s device.Serial) (control.ResetP
 	return p, nil
 }
 
-func (d *scripted) Reset(_ context.Context, s device.Serial, force bool) error {
-	return d.do("reset", "reset %s force=%v", s, force)
+func (d *scripted) Reset(_ context.Context, s device.Serial, force bool, keep ...string) error {
+	return d.do("reset", "reset %s force=%v%s", s, force, strings.Join(append([]string{""}, keep...), " keep="))
 }
 
 func (d *scripted) Log(_ context.Context, s device.Serial, n int) (control.BootLog, error) {

@@ -126,8 +126,8 @@ func (d *controlled) ResetPlan(ctx context.Context, serial device.Serial) (contr
 }
 
 // Reset implements control.Daemon.
-func (d *controlled) Reset(ctx context.Context, serial device.Serial, force bool) error {
-	return controlError(d.fleet.Reset(ctx, serial, force))
+func (d *controlled) Reset(ctx context.Context, serial device.Serial, force bool, keep ...string) error {
+	return controlError(d.fleet.Reset(ctx, serial, force, keep...))
 }
 
 // Log implements control.Daemon.

@@ -68,8 +68,8 @@ func (c *Client) ResetPlan(ctx context.Context, serial device.Serial) (p ResetPl
 }
 
 // Reset implements Daemon.
-func (c *Client) Reset(ctx context.Context, serial device.Serial, force bool) error {
-	return c.do(ctx, http.MethodPost, "boards/"+serial.String()+"/reset", map[string]bool{"force": force}, nil)
+func (c *Client) Reset(ctx context.Context, serial device.Serial, force bool, keep ...string) error {
+	return c.do(ctx, http.MethodPost, "boards/"+serial.String()+"/reset", resetBody{force, keep}, nil)
 }
 
 // Reload implements Daemon.

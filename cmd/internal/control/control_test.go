@@ -63,7 +63,7 @@ func (f *fake) ResetPlan(_ context.Context, s device.Serial) (ResetPlan, error) 
 	return ResetPlan{Serial: s, Up: "no", Uppers: []Upper{{Name: "b.1", Bytes: 5}}}, f.err
 }
 
-func (f *fake) Reset(ctx context.Context, s device.Serial, force bool) error {
+func (f *fake) Reset(ctx context.Context, s device.Serial, force bool, keep ...string) error {
 	if f.block != nil {
 		close(f.entered)
 		defer close(f.left)
@@ -74,6 +74,9 @@ func (f *fake) Reset(ctx context.Context, s device.Serial, force bool) error {
 		}
 	}
 	f.note("reset %s %v", s, force)
+	if len(keep) > 0 {
+		f.note("keep %q", keep)
+	}
 	return f.err
 }
 

@@ -75,14 +75,12 @@ func (s *server) routes() http.Handler {
 		return struct{}{}, s.d.Stop(ctx, serial)
 	})))
 	m.HandleFunc("POST /v1/boards/{serial}/reset", s.change("reset", func(ctx context.Context, r *http.Request) (any, error) {
-		var body struct {
-			Force bool `json:"force"`
-		}
+		var body resetBody
 		if err := readBody(r, &body); err != nil {
 			return nil, err
 		}
 		return s.board(func(ctx context.Context, serial device.Serial) (any, error) {
-			return struct{}{}, s.d.Reset(ctx, serial, body.Force)
+			return struct{}{}, s.d.Reset(ctx, serial, body.Force, body.Keep...)
 		})(ctx, r)
 	}))
 	m.HandleFunc("POST /v1/reload", s.change("reload", func(ctx context.Context, r *http.Request) (any, error) {
@@ -97,6 +95,12 @@ func (s *server) routes() http.Handler {
 	m.HandleFunc("POST /v1/did", s.did)
 	s.stateRoutes(m)
 	return m
+}
+
+// resetBody is what a reset may be told.
+type resetBody struct {
+	Force bool     `json:"force"`
+	Keep  []string `json:"keep,omitempty"`
 }
 
 // deed is a change that its caller made without the daemon: of images, or of

@@ -26,9 +26,9 @@ type Daemon interface {
 	Stop(ctx context.Context, serial device.Serial) error
 	// ResetPlan says what Reset would delete. It reads whole trees.
 	ResetPlan(ctx context.Context, serial device.Serial) (ResetPlan, error)
-	// Reset deletes a board's writes. Unless forced it is refused while the
+	// Reset sets a board's writes aside, but for those at or below the paths in keep. Unless forced it is refused while the
 	// board is up or may be.
-	Reset(ctx context.Context, serial device.Serial, force bool) error
+	Reset(ctx context.Context, serial device.Serial, force bool, keep ...string) error
 	// Log gives a recorded boot of a board: 0 the latest, -1 the one before it.
 	Log(ctx context.Context, serial device.Serial, n int) (BootLog, error)
 	States

@@ -1,0 +1,72 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"rubus/images/treediff"
+	"rubus/images/upper"
+)
+
+// resetNote is the note of what a reset has set aside.
+const resetNote = "before a reset"
+
+// startAnew sets aside what a board wrote. What it changed at or below the paths in keep
+// becomes a new upper over the image as it is tagged now. The caller holds work, and
+// the board is down or may be cut off.
+func (f *Fleet) startAnew(ctx context.Context, b *board, keep []string) error {
+	slot, err := f.writtenSlot(b)
+	if len(keep) == 0 || errors.Is(err, ErrNotFound) {
+		return f.setAside(ctx, b, b.record(), resetNote, nil)
+	}
+	if err != nil {
+		return err
+	}
+	dev := f.wanted(b.serial)
+	switch {
+	case dev == nil:
+		return fmt.Errorf("nothing can be kept: devices.yaml gives the board no image: %w", ErrRefused)
+	case dev.Ephemeral:
+		return fmt.Errorf("nothing can be kept: the board is ephemeral: %w", ErrRefused)
+	}
+	if err := f.cutOff(b); err != nil {
+		return err
+	}
+	// The version may not go before the record names it.
+	release, err := f.opt.Store.Hold(ctx)
+	if err != nil {
+		return fmt.Errorf("holding the image store: %w", err)
+	}
+	defer release()
+	w, err := f.want(dev)
+	if err != nil {
+		return err
+	}
+	spec := f.spec(b.serial, slot)
+	trees, done, err := OpenTrees(spec.LayerDirs, spec.UpperDir, f.layerDirs(w.Base.Digests))
+	if err != nil {
+		return err
+	}
+	defer done()
+	changes, err := treediff.Plain(ctx, trees.Was, trees.Board)
+	if err != nil {
+		return err
+	}
+	changes = slices.DeleteFunc(changes, func(c treediff.Change) bool { return !isBelowAny(c.Path, keep) })
+	next := Slot{Image: w.Image, Base: w.Base, Boot: w.Boot}
+	return f.replaceWith(ctx, b, next, resetNote, func(to string) error {
+		_, err := upper.Build(ctx, to, upper.Delta{Base: trees.Next, Was: trees.Was, Tree: trees.Board, Changes: changes}, nil)
+		return err
+	})
+}
+
+// isBelowAny says whether a path is one of the directories, or lies in one.
+func isBelowAny(p string, dirs []string) bool {
+	return slices.ContainsFunc(dirs, func(dir string) bool {
+		dir = strings.Trim(dir, "/")
+		return dir == "" || p == dir || strings.HasPrefix(p, dir+"/")
+	})
+}
