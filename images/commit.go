@@ -86,6 +86,38 @@ func (s *Store) Commit(ctx context.Context, nv NewVersion, layers []Built) (v Ve
 	return v, shared, nil
 }
 
+// Keep puts a new layer into the store that no version names yet: a step of a build that may be
+// wanted again, found by its Chain. GC removes it. It ends the pending layer like a commit.
+func (s *Store) Keep(ctx context.Context, b Built) (Layer, error) {
+	l := Layer{Bytes: b.Bytes, Files: int64(len(b.Entries) - 1)}
+	var err error
+	if l.Digest, err = b.Pending.describe(b.Entries, layerFile{Layer: l, Chain: b.Chain}); err != nil {
+		return l, fmt.Errorf("describing the layer: %w", err)
+	}
+	if err := unix.Syncfs(b.Pending.tree); err != nil {
+		return l, fmt.Errorf("writing the layer to the disk: %w", err)
+	}
+	s.step(StepSynced)
+	release, err := s.change(ctx)
+	if err != nil {
+		return l, err
+	}
+	defer release()
+	s.step(StepLocked)
+	if _, err := os.Lstat(s.LayerDir(l.Digest)); err == nil {
+		return l, b.Pending.Abort()
+	}
+	err = s.commit(journal{Renames: []rename{{b.Pending.tmp.rel, layerPath(l.Digest)}}})
+	if decided, _ := s.journalled(); err == nil || decided {
+		b.Pending.end()
+	}
+	if err != nil {
+		return l, fmt.Errorf("keeping layer %.12s: %w", l.Digest, err)
+	}
+	s.step(StepCommitted)
+	return l, nil
+}
+
 // newLayer is a layer that a change is about to name.
 type newLayer struct {
 	layer   Layer

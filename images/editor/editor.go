@@ -35,12 +35,12 @@ type Options struct {
 // ErrUnchanged says that the command wrote nothing.
 var ErrUnchanged = errors.New("nothing was changed")
 
-// ExitError says that the command failed; nothing is kept then.
+// ExitError says that the command failed.
 type ExitError struct{ Code int }
 
 // Error implements error.
 func (e *ExitError) Error() string {
-	return fmt.Sprintf("the command ended with exit code %d: nothing is kept", e.Code)
+	return fmt.Sprintf("the command ended with exit code %d", e.Code)
 }
 
 // Edit runs the command over the version base and makes the next version of the image
@@ -62,20 +62,13 @@ func edit(ctx context.Context, store *images.Store, base images.Version, name st
 		return v, rep, err
 	}
 	defer func() { err = errors.Join(err, scratch.Abort()) }()
-	s := spec{
-		Lower: store.LayerDirs(base), Upper: filepath.Join(scratch.Dir(), "upper"), Work: filepath.Join(scratch.Dir(), "work"),
-		Root: filepath.Join(scratch.Dir(), "root"), Command: o.Command, Terminal: o.Terminal, Name: base.Ref.Name,
-	}
-	for _, dir := range []string{s.Upper, s.Work, s.Root} {
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			return v, rep, err
-		}
-	}
-	if err := importer.LikeRoot(s.Upper, s.Lower); err != nil {
+	s, err := begin(scratch.Dir(), store.LayerDirs(base), base.Ref.Name)
+	if err != nil {
 		return v, rep, err
 	}
+	s.Command, s.Terminal = o.Command, o.Terminal
 	if err := run(ctx, s, o); err != nil {
-		return v, rep, err
+		return v, rep, fmt.Errorf("%w: nothing is kept", err)
 	}
 	if changed, err := importer.Changed(s.Upper, s.Lower); err != nil || !changed {
 		return v, rep, errors.Join(err, ErrUnchanged)
@@ -85,14 +78,27 @@ func edit(ctx context.Context, store *images.Store, base images.Version, name st
 	return importer.Seal(ctx, store, name, s.Upper, "edit of "+base.Ref.String(), in)
 }
 
+// begin makes an empty upper and what belongs to it in dir.
+func begin(dir string, lower []string, name string) (spec, error) {
+	s := spec{Lower: lower, Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work"), Root: filepath.Join(dir, "root"), Name: name}
+	for _, d := range []string{s.Upper, s.Work, s.Root} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			return s, err
+		}
+	}
+	return s, importer.LikeRoot(s.Upper, s.Lower)
+}
+
 // spec is what the process inside is told.
 type spec struct {
 	Lower             []string // the uppermost first
 	Upper, Work, Root string
 	Command           []string
-	Terminal          bool
-	Name              string
-	Env               []string
+	// Extract is the directory that a tarball on standard input is unpacked to; "" runs Command.
+	Extract  string
+	Terminal bool
+	Name     string
+	Env      []string
 }
 
 // run starts the process inside and waits for it.

@@ -41,8 +41,10 @@ func inside() (int, error) {
 	if err := mountRoot(s); err != nil {
 		return 0, err
 	}
-	if err := emulation(s.Root); err != nil {
-		return 0, err
+	if s.Extract == "" {
+		if err := emulation(s.Root); err != nil {
+			return 0, err
+		}
 	}
 	if err := enter(s.Root); err != nil {
 		return 0, err
@@ -51,6 +53,10 @@ func inside() (int, error) {
 	_ = unix.Sethostname([]byte(s.Name))
 	if err := dropCapabilities(); err != nil {
 		return 0, err
+	}
+	if s.Extract != "" {
+		unix.Umask(0)
+		return 0, extract(os.Stdin, s.Extract)
 	}
 	return runCommand(s)
 }

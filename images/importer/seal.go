@@ -87,3 +87,72 @@ func Seal(ctx context.Context, store *images.Store, name, upper, what string, o 
 	rep.Format = in.format
 	return st.finish(ctx, start, images.NewVersion{Name: name, Source: what}, rep, stop)
 }
+
+// Step is one layer of a version that is built in steps.
+type Step struct {
+	// Chain names what it and all below are made of.
+	Chain string
+	// Upper writes over layers, the uppermost first, and says where; done removes that. It is not
+	// called when the store has a layer of this Chain. cached, which may be nil, is called then.
+	Upper  func(ctx context.Context, dirs []string) (dir string, done func() error, err error)
+	Cached func()
+}
+
+// BuildSteps makes the next version of an image by steps over Options.Base. What a step made
+// stays in the store when a later one fails.
+func BuildSteps(ctx context.Context, store *images.Store, name, what string, steps []Step, o Options) (v images.Version, rep Report, err error) {
+	start := time.Now()
+	if err := checkOptions(name, o); err != nil {
+		return v, rep, err
+	}
+	var m meter
+	stop := m.report(o.Progress)
+	defer stop()
+	st, err := newStack(store, &m, o, true)
+	if err != nil {
+		return v, rep, err
+	}
+	defer func() { err = errors.Join(err, st.abort()) }()
+	for i, s := range steps {
+		if err := st.step(ctx, s, what); err != nil {
+			return v, rep, fmt.Errorf("step %d of %d: %w", i+1, len(steps), err)
+		}
+	}
+	rep.Format = "build"
+	return st.finish(ctx, start, images.NewVersion{Name: name, Source: what}, rep, stop)
+}
+
+func (s *stack) step(ctx context.Context, step Step, what string) (err error) {
+	if l, ok := s.store.ByChain(step.Chain); ok {
+		s.built = append(s.built, images.Built{Digest: l.Digest})
+		if step.Cached != nil {
+			step.Cached()
+		}
+		return nil
+	}
+	dir, done, err := step.Upper(ctx, s.dirs())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	// A step that wrote nothing has no layer.
+	if changed, err := Changed(dir, s.dirs()); err != nil || !changed {
+		return err
+	}
+	fd, err := onefs.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	in := &source{name: what, dir: fd, sealed: true}
+	defer in.Close()
+	if err := s.add(ctx, step.Chain, func(b *builder) error { return copyDir(b, in, false) }); err != nil {
+		return err
+	}
+	last := len(s.built) - 1
+	l, err := s.store.Keep(ctx, s.built[last])
+	if err != nil {
+		return err
+	}
+	s.built[last] = images.Built{Digest: l.Digest}
+	return nil
+}
