@@ -37,6 +37,9 @@ func TestFirstBoot(t *testing.T) {
 	if _, err := l.file(serialA.String()+"/recovery.elf", addrA); !errors.Is(err, boot.ErrNotFound) {
 		t.Errorf("a missing file: %v", err)
 	}
+	if st, _ := l.fleet.Board(serialA); st.Phase != boot.PhaseTFTP || st.Address != addrA {
+		t.Errorf("while it fetches files it is %s at %s", st.Phase, st.Address)
+	}
 	x := l.mounts("/b8123456/1", addrA)
 	if st, _ := l.fleet.Board(serialA); st.Phase != boot.PhaseMounted || st.MAC != macA || st.Address != addrA {
 		t.Errorf("status %+v", st)
