@@ -177,7 +177,7 @@ func (f *Fleet) endAttempt(b *board) {
 	if !b.sets.history.End() {
 		return
 	}
-	text := "the boot before was not reported as good"
+	text := "the next boot began before this one was reported as good"
 	if n := b.sets.history.Failures; n > 1 && !last.LastGood {
 		text = fmt.Sprintf("%d boots in a row were not reported as good", n)
 	}

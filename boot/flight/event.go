@@ -38,7 +38,7 @@ const (
 	// Running: init was read. Good: the unit in the image reported the boot.
 	Running Kind = "running"
 	Good    Kind = "good"
-	// Failed: the boot was given up: the next one began before it was good.
+	// Failed: the next boot began before this one was reported.
 	Failed Kind = "failed"
 	// Stopped: an admin cut the board off.
 	Stopped Kind = "stopped"

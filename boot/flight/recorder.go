@@ -103,6 +103,7 @@ func (r *Recorder) write(serial device.Serial, e Event) error {
 		next := &state{n: 1, last: e.Time}
 		if st != nil {
 			next.n = st.n + 1
+			next.before.n, next.before.boot = st.n, st.boot
 		}
 		r.reading.Lock()
 		err := r.store.create(Timeline{Serial: serial, N: next.n, Begin: e.Time})
@@ -122,6 +123,10 @@ func (r *Recorder) write(serial device.Serial, e Event) error {
 		clear(r.states)
 	}
 	r.states[serial] = st
+	if (e.Kind == Good || e.Kind == Failed) && e.Boot != "" && e.Boot == st.before.boot && e.Boot != st.boot {
+		_, err := r.store.append(serial, st.before.n, e)
+		return err
+	}
 	st.note(e)
 	if st.full(e, r.store.limits) {
 		st.lost++

@@ -97,6 +97,30 @@ func TestRecorderGoesOnAfterARestart(t *testing.T) {
 	}
 }
 
+// What is learned of a boot when the next one has begun is in its own record.
+func TestLateWord(t *testing.T) {
+	dir, serial := t.TempDir(), serialOf(t, 1)
+	next := boot{at(100, Event{Kind: Discover, Stage: "eeprom"})}
+	for i, kind := range []Kind{Good, Failed} {
+		late := at(99, Event{Kind: kind, Boot: "1234"})
+		d := filepath.Join(dir, string(kind))
+		var r *Recorder
+		if i == 0 {
+			r = record(t, d, Limits{}, serial, mounted().and(next...).and(late)...)
+		} else { // across a restart
+			record(t, d, Limits{}, serial, mounted().and(next...)...)
+			r = record(t, d, Limits{}, serial, late, at(101, Event{Kind: File, Name: "start4.elf", Outcome: Whole}))
+		}
+		if got := boots(t, r, serial); len(got) != 2 {
+			t.Fatalf("%s: %d boots", kind, len(got))
+		}
+		first, err := r.Timeline(serial, 1)
+		if n := len(first.Events); err != nil || first.Events[n-1].Kind != kind {
+			t.Errorf("%s: the first boot ends with %+v", kind, first.Events[n-1])
+		}
+	}
+}
+
 // A crash tears the last line; a disk or a hand may spoil any other.
 func TestTornLine(t *testing.T) {
 	dir, serial := t.TempDir(), serialOf(t, 1)

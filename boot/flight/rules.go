@@ -36,7 +36,7 @@ func rules() []rule {
 		{"unanswered", Bad, false, unanswered},
 		{"option-66", Bad, true, option66},
 		{"other-boot-server", Bad, true, otherBootServer},
-		{"no-address", Bad, true, noAddress},
+		{"nothing-heard", Bad, true, nothingHeard},
 		{"pi3-rom", Bad, true, pi3ROM},
 		{"no-files", Bad, true, noFiles},
 	}
@@ -319,14 +319,16 @@ func otherBootServer(f *facts) string {
 	return ""
 }
 
-func noAddress(f *facts) string {
-	if len(f.files) > 0 || len(f.discovers) == 0 {
+// nothingHeard does not say that nobody offered an address: firmware asks for
+// unicast answers, and a switch keeps those from us.
+func nothingHeard(f *facts) string {
+	if len(f.files) > 0 || len(f.discovers) == 0 || f.stage() == "pi3-rom" {
 		return ""
 	}
 	if slices.ContainsFunc(slices.Concat(f.heard, f.offered), func(e Event) bool { return e.Address.IsValid() }) {
 		return ""
 	}
-	return "no DHCP server offered the board an address: is the site's DHCP server on this segment, and has it free addresses?"
+	return fmt.Sprintf("it was offered the files of %s and asked for none: has the DHCP server an address for it, does its option 66 name another machine, is UDP port 69 open here? \"rubus doctor\" asks the network as a Pi does", f.ourAddress())
 }
 
 func pi3ROM(f *facts) string {

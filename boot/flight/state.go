@@ -8,6 +8,12 @@ const silence = 2 * time.Minute
 // state is what the recorder remembers of a board's latest boot.
 type state struct {
 	n    int       // its number
+	boot string    // its id; "": it got no boot files yet
+	// before is the boot before: what was learned of it late is of its record.
+	before struct {
+		n    int
+		boot string
+	}
 	last time.Time // when something was heard
 	// ended: the next question to the firmware is another boot.
 	ended bool
@@ -48,7 +54,9 @@ func (s *state) note(e Event) {
 	switch e.Kind {
 	case Console:
 		s.console++
-	case Mounted, Stopped, Failed:
+	case Prepared:
+		s.boot = e.Boot
+	case Mounted, Stopped:
 		s.ended = true
 	case Running, Good:
 		s.settled = true

@@ -274,5 +274,15 @@ func (s *store) latest(serial device.Serial) *state {
 	if fi, err := os.Stat(s.path(serial, n)); err == nil {
 		st.bytes = fi.Size()
 	}
+	if len(numbers) > 1 {
+		st.before.n = numbers[len(numbers)-2]
+		if t, err := s.read(serial, st.before.n); err == nil {
+			for _, e := range t.Events {
+				if e.Kind == Prepared {
+					st.before.boot = e.Boot
+				}
+			}
+		}
+	}
 	return st
 }

@@ -118,7 +118,7 @@ func TestJudge(t *testing.T) {
 		{"option 66", pi4().and(at(1, Event{Kind: Heard, Server: router, Address: leased, BootServer: "10.0.0.9"})), false, 60, "option-66", Bad, []string{"10.0.0.1", "10.0.0.9", "10.0.0.2"}},
 		{"our own option 66", pi4().and(at(1, Event{Kind: Heard, Server: router, Address: leased, BootServer: "10.0.0.2"})), false, 60, "no-files", Bad, nil},
 		{"another boot server", pi4().and(at(1, Event{Kind: Heard, Server: router, PiBoot: true})), false, 60, "other-boot-server", Bad, []string{"10.0.0.1"}},
-		{"no address", pi4()[:2], false, 60, "no-address", Bad, []string{"DHCP server"}},
+		{"no address", pi4()[:2], false, 60, "nothing-heard", Bad, []string{"10.0.0.2", "option 66", "rubus doctor"}},
 		{"an address of ours", boot{pi4()[0], at(0, Event{Kind: Offered, Server: us, Address: leased})}, false, 60, "no-files", Bad, []string{"69"}},
 		{"Pi 3 ROM", asked("pi3-rom", 0).and(at(5, Event{Kind: Discover, Stage: "pi3-rom"})), false, 60, "pi3-rom", Bad, []string{"2 times", "bootcode.bin"}},
 		{"no files", pi4(), false, 60, "no-files", Bad, []string{"UDP port 69"}},

@@ -24,6 +24,8 @@ type board struct {
 	id    string
 	mac   device.MAC
 	port  string
+	// observe, when not nil, sees the firmware at work.
+	observe func(fakepi.Event)
 
 	net  *netns // nil: switched off
 	root *nfs.Target
@@ -50,7 +52,7 @@ func (b *board) firmware(ctx context.Context) (*fakepi.Result, error) {
 	defer tap.Close()
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
-	return fakepi.Run(ctx, pi, fakepi.Options{Link: tap, Patience: 2})
+	return fakepi.Run(ctx, pi, fakepi.Options{Link: tap, Patience: 2, Observe: b.observe})
 }
 
 // fetch is firmware that has to succeed.

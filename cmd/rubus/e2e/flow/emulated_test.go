@@ -106,9 +106,11 @@ func atLogin(console string, f func()) (stop func()) {
 }
 
 const (
-	isRunning  = `systemctl is-system-running --wait || { systemctl --failed --no-legend; false; }`
-	itsSerial  = `tr -d '\0' </proc/device-tree/serial-number`
-	itsRoot    = `findmnt -no FSTYPE,SOURCE / || grep ' / nfs' /proc/mounts`
+	isRunning = `systemctl is-system-running --wait || { systemctl --failed --no-legend; false; }`
+	itsSerial = `tr -d '\0' </proc/device-tree/serial-number`
+	itsRoot   = `findmnt -no FSTYPE,SOURCE / || grep ' / nfs' /proc/mounts`
+	// The unit has written the id of this very boot.
+	itsReport  = `grep -o "rubus.boot=$(cat /var/lib/rubus/booted)" /proc/cmdline | cut -d= -f1`
 	itsAddress = `ip -4 -o addr show dev eth0 | awk '{ print $4 }'`
 )
 
@@ -153,6 +155,10 @@ func TestShortLeases(t *testing.T) {
 	if !strings.Contains(string(leases), system.String()) {
 		t.Errorf("the DHCP server has no lease of %s any more:\n%s", system, leases)
 	}
+	// Its unit reported the boot, and all of it is on record.
+	if l := s.bootLog(serial); l.Verdict.Rule != "good" || len(l.Boots) != 1 {
+		t.Errorf("the verdict on the boot is %+v, of %d boots", l.Verdict, len(l.Boots))
+	}
 	// It was powered off: that is seen, and its writes are kept.
 	s.waitPhase(4*time.Minute, serial, "down")
 	text, err := os.ReadFile(filepath.Join(s.root(serial, 1), "root/alive"))
@@ -173,10 +179,11 @@ func TestEmulatedPi(t *testing.T) {
 		`uname -r`,
 		`touch /root/mine && sync && ls -l /root/mine | cut -c 1-10`,
 		`cat /proc/device-tree/model | tr -d '\0'`,
+		itsReport,
 	}, "--standalone", "--state", state, "--image", "lab", "--timeout", "15m")
 
 	const serial = "c0ffee01"
-	want := []string{"running", "00000000" + serial, "nfs 10.77.0.1:/" + serial + "/1", "", "-rw-r--r--", "Raspberry Pi 3 Model B"}
+	want := []string{"running", "00000000" + serial, "nfs 10.77.0.1:/" + serial + "/1", "", "-rw-r--r--", "Raspberry Pi 3 Model B", "rubus.boot"}
 	if r.Serial != serial {
 		t.Errorf("serial %q, not %q", r.Serial, serial)
 	}
