@@ -7,8 +7,8 @@ const silence = 2 * time.Minute
 
 // state is what the recorder remembers of a board's latest boot.
 type state struct {
-	n    int       // its number
-	boot string    // its id; "": it got no boot files yet
+	n    int    // its number
+	boot string // its id; "": it got no boot files yet
 	// before is the boot before: what was learned of it late is of its record.
 	before struct {
 		n    int
