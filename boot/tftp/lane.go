@@ -97,7 +97,7 @@ func (l *lane) run() {
 	}
 }
 
-// fail ends all transfers.
+// fail ends all transfers. The socket stays open: somebody may be about to send.
 func (l *lane) fail(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -154,8 +154,12 @@ func (l *lane) sendError(to netip.AddrPort, code byte, text string) {
 func (l *lane) begin(f *flight, b burst) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if f.err != nil {
+	switch {
+	case f.err != nil:
 		return f.err
+	case l.flights[f.to] != f:
+		// The client would take it for a block of what it asked for since.
+		return errSuperseded
 	}
 	f.burst = b
 	f.sent(time.Now(), l.limits)
