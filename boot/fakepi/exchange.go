@@ -70,14 +70,9 @@ func (r *run) dhcp(ctx context.Context, s *dhcpStyle) error {
 	if xid == 0 {
 		xid = r.opt.Rand.Uint32()
 	}
-	l, err := r.gather(ctx, s, xid)
+	l, err := r.obtain(ctx, s, xid)
 	if err != nil {
 		return err
-	}
-	if s.request {
-		if err := r.confirm(ctx, s, xid, l.address); err != nil {
-			return err
-		}
 	}
 	bits, router := l.address.Bits, netip.Addr{}
 	if bits == 0 || !s.gateway {
@@ -91,6 +86,23 @@ func (r *run) dhcp(ctx context.Context, s *dhcpStyle) error {
 	r.event(Event{Kind: KindAddress, From: l.server.addr, Text: fmt.Sprintf(
 		"%s from %s; files from %s (%s)", r.res.Address, l.address.Server, l.server.addr, l.server.why)})
 	return nil
+}
+
+// obtain gets an address and, where firmware confirms it, the server's word for
+// it. An address that was given to another meanwhile is not the end: a client
+// that hears NAK begins anew (RFC 2131, section 3.1). No capture shows one.
+func (r *run) obtain(ctx context.Context, s *dhcpStyle, xid uint32) (*lease, error) {
+	const tries = 3
+	for try := 1; ; try++ {
+		l, err := r.gather(ctx, s, xid)
+		if err != nil || !s.request {
+			return l, err
+		}
+		err = r.confirm(ctx, s, xid, l.address)
+		if try == tries || !errors.Is(err, ErrNAK) {
+			return l, err
+		}
+	}
 }
 
 // gather sends DISCOVERs and collects OFFERs until it has all it needs, or the

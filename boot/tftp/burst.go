@@ -26,6 +26,7 @@ type burst struct {
 	from  int    // what of buf was not out yet
 	block int    // bytes in a block
 	last  bool   // the file ends here, with a block that is not full
+	ends  bool   // that block is out
 
 	index  int64  // of the packet that is out, from 1
 	wrap   uint16 // see blockNumber
@@ -44,7 +45,7 @@ func (b *burst) next() bool {
 		return false
 	}
 	if n < b.block {
-		b.last = false // this is the one, and it may be empty
+		b.last, b.ends = false, true // this is the one, and it may be empty
 	}
 	b.packet = b.buf[b.from-headerSize : b.from+n]
 	b.from += n

@@ -7,7 +7,7 @@ type Outcome string
 
 // The outcomes.
 const (
-	OK             Outcome = "ok"              // the client has the whole file
+	OK             Outcome = "ok"              // the client has the whole file; Err: it did not say so of the last block
 	EarlyTerminate Outcome = "early-terminate" // the client only wanted to know that the file is there
 	NotFound       Outcome = "not-found"
 	Refused        Outcome = "refused"    // an ERROR was sent: a write, another mode, or the handler said so

@@ -175,6 +175,24 @@ func TestClientGoesAway(t *testing.T) {
 	quits.silence()
 }
 
+// TestLostGoodbye: a board that only asks whether a file is there says so in one
+// packet. When that is lost, its next request tells that nothing is wrong.
+func TestLostGoodbye(t *testing.T) {
+	f := serve(t, Server{Handler: files{"f": "x"}, FirstWait: time.Millisecond, Silence: 50 * time.Millisecond})
+	b := f.board()
+	b.ask(rrq("f", "tsize", "0"))
+	b.hear()
+	f.board().ask(rrq("missing"))
+	f.outcome(NotFound)
+	f.outcome(EarlyTerminate)
+
+	alone := serve(t, Server{Handler: files{"f": "x"}, FirstWait: time.Millisecond, Silence: 50 * time.Millisecond})
+	b = alone.board()
+	b.ask(rrq("f", "tsize", "0"))
+	b.hear()
+	alone.outcome(Timeout)
+}
+
 // TestShrunkFile ends with an error to the board, not with a short file.
 func TestShrunkFile(t *testing.T) {
 	f := serve(t, Server{Handler: fileOf(strings.NewReader(strings.Repeat("x", 700)), 2000)})

@@ -199,6 +199,8 @@ type active struct {
 	// moved is set once the client confirmed something: a request like it is
 	// then no repetition but a new start.
 	moved atomic.Bool
+	// overtaken is set once the client asked for another file.
+	overtaken atomic.Bool
 }
 
 // receive reads packets until ctx is over. Transfers end by hard.
@@ -276,6 +278,11 @@ func (r *running) admit(hard context.Context, client netip.AddrPort, raw string)
 	}
 	if len(r.transfers) >= r.MaxTransfers || r.perClient[client.Addr()] >= r.MaxPerClient {
 		return nil, nil, tooMany
+	}
+	for c, t := range r.transfers {
+		if c.Addr() == client.Addr() {
+			t.overtaken.Store(true)
+		}
 	}
 	ctx, cancel := context.WithCancelCause(hard)
 	t := &active{raw: raw, cancel: cancel}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 )
 
 // transfer is how one file goes to a client.
@@ -15,6 +16,8 @@ type transfer struct {
 	// wrap is the number of the block after number 65535.
 	wrap   uint16
 	flight flight
+	// overtaken is set once the client asked for another file.
+	overtaken *atomic.Bool
 }
 
 // result is what became of a transfer.
@@ -61,6 +64,13 @@ func (t *transfer) judge(ctx context.Context, err error) result {
 		return result{outcome: EarlyTerminate}
 	case errors.Is(err, errQuit):
 		return result{Aborted, fmt.Errorf("client sent error %d: %q", f.quit.code, f.quit.message)}
+	case errors.Is(err, errNobody) && f.ends && f.moved.Load():
+		// Who acknowledges the last block need not stay to do it again (RFC 1350,
+		// section 6): it is more likely there than not.
+		return result{OK, errors.New("the last block was not confirmed")}
+	case errors.Is(err, errNobody) && f.number == 0 && t.overtaken.Load():
+		// It knew enough, and its word of that was lost.
+		return result{outcome: EarlyTerminate}
 	case errors.Is(err, errNobody):
 		return result{Timeout, fmt.Errorf("no answer to block %d within %s", f.number, t.lane.silence)}
 	case ctx.Err() != nil:

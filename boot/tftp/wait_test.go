@@ -181,7 +181,7 @@ func (a *air) through(t *testing.T, size int64) (f *flight, res result, took tim
 	go func() { defer close(ended); l.run() }()
 	tr := &transfer{
 		lane: l, file: memFile{zeros{}, size}, answer: []option{{"tsize", "1"}}, block: 1468,
-		flight: flight{to: airBoard, moved: new(atomic.Bool)},
+		flight: flight{to: airBoard, moved: new(atomic.Bool)}, overtaken: new(atomic.Bool),
 	}
 	begin := time.Now()
 	res = tr.run(t.Context())
@@ -247,6 +247,25 @@ func TestBackoff(t *testing.T) {
 		}
 		if !slices.Equal(gaps, want) {
 			t.Errorf("gaps %v, want %v", gaps, want)
+		}
+	})
+}
+
+// TestLastAck: the acknowledgement of a file's last block may be lost, and who
+// sent it has other things to do by then. The file is there all the same.
+func TestLastAck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		// Options, two blocks: the sixth packet is the last acknowledgement.
+		a := &air{rtt: func() time.Duration { return time.Millisecond }, lost: func() bool { n++; return n == 6 }}
+		f, res, took := a.through(t, 2000)
+		if res.outcome != OK || res.err == nil || took.Round(time.Second) != 10*time.Second || f.bytes != 1468 {
+			t.Errorf("%+v after %v, %d bytes", res, took, f.bytes)
+		}
+		n = 0
+		a = &air{rtt: a.rtt, lost: func() bool { n++; return n == 4 }}
+		if _, res, _ := a.through(t, 2000); res.outcome != Timeout {
+			t.Errorf("the first block: %+v", res)
 		}
 	})
 }
