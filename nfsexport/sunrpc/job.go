@@ -97,7 +97,11 @@ func (c *conn) long(ctx context.Context, p *program, plan Plan, record []byte, o
 	j.w.Buf = j.out.b[:0]
 	j.w.Uint32(0)
 	j.call.wait = j.wait
-	c.jobStarted()
+	bytes := 0
+	if j.out.peer == nil { // else it is charged
+		bytes = len(j.out.b)
+	}
+	c.jobStarted(bytes)
 	c.turn.Store(j)
 	c.s.watch.add(j)
 	ok = c.s.answer(ctx, p, &j.call, plan.Once, &j.w)
@@ -121,7 +125,7 @@ func (c *conn) long(ctx context.Context, p *program, plan Plan, record []byte, o
 		c.sendJob(j)
 	}
 	c.s.recycle(j)
-	c.jobEnded()
+	c.jobEnded(bytes)
 	if !reads {
 		return handed
 	}

@@ -244,20 +244,20 @@ func TestSlowReader(t *testing.T) {
 	for i := range uint32(calls) {
 		c.send(framed(message(i, procBig, size))...)
 	}
-	held := func() (queued, jobs int) {
+	held := func() (queued, running, jobs int) {
 		for _, c := range s.peers.list() {
 			c.mu.Lock()
-			queued, jobs = c.queued, c.jobs
+			queued, running, jobs = c.queued, c.running, c.jobs
 			c.mu.Unlock()
 		}
-		return queued, jobs
+		return queued, running, jobs
 	}
 	for until := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
-		queued, jobs := held()
-		if limit := queue + (most+1)*(size+headRoom); queued > limit {
+		queued, running, jobs := held()
+		if limit := queue + 2*mediumBuffer; queued > limit {
 			t.Fatalf("%d bytes wait for one who does not read, more than %d", queued, limit)
 		}
-		if queued > queue && jobs <= 1 { // one may be at the write
+		if queued+running > queue && jobs <= 1 { // one may be at the write
 			break
 		}
 		if time.Now().After(until) {

@@ -32,6 +32,7 @@ type writer struct {
 	changed sync.Cond // any of the following
 	queue   []outgoing
 	queued  int // bytes in queue and batch
+	running int // bytes of the buffers for replies that calls are making, large ones apart
 	writing bool
 	broken  bool // the connection is dead: nothing is written any more
 	jobs    int  // long calls that run or wait to be sent
@@ -138,10 +139,10 @@ func (c *conn) writeSome(fd uintptr) bool {
 	return true
 }
 
-// throttle waits while more than limit bytes wait to be sent.
+// throttle waits while more than limit bytes wait to be sent, or are to come.
 func (c *conn) throttle(limit int) {
 	c.mu.Lock()
-	for c.queued > limit && !c.broken {
+	for c.queued+c.running > limit && !c.broken {
 		c.changed.Wait()
 	}
 	c.mu.Unlock()
@@ -163,15 +164,17 @@ func (c *conn) waitJobs(limit int) {
 	c.mu.Unlock()
 }
 
-func (c *conn) jobStarted() {
+func (c *conn) jobStarted(bytes int) {
 	c.mu.Lock()
 	c.jobs++
+	c.running += bytes
 	c.mu.Unlock()
 }
 
-func (c *conn) jobEnded() {
+func (c *conn) jobEnded(bytes int) {
 	c.mu.Lock()
 	c.jobs--
+	c.running -= bytes
 	c.changed.Broadcast()
 	c.mu.Unlock()
 }
