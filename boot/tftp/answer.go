@@ -62,7 +62,10 @@ func (r *running) answer(ctx context.Context, event Event, start time.Time, req 
 	answer, block := negotiate(asked, event.Size, most)
 	event.Block = block
 	client := event.Request.Client
-	tr := transfer{lane: lane, file: file, answer: answer, block: block, wrap: r.AfterLast, flight: flight{to: client, moved: &t.moved, waits: r.known(client.Addr())}}
+	tr := transfer{
+		lane: lane, file: file, answer: answer, block: block, overtaken: &t.overtaken,
+		flight: flight{to: client, moved: &t.moved, waits: r.known(client.Addr())},
+	}
 	res := tr.run(ctx)
 	f := &tr.flight // nobody else has it any more
 	r.remember(client.Addr(), f.waits)
