@@ -31,8 +31,6 @@ type board struct {
 	pinned int
 	// claim is the MAC heard in DHCP with this board's identity.
 	claim device.MAC
-	// firmware is the address that the last file was asked for from.
-	firmware netip.Addr
 	// said is what the board's firmware said of it.
 	said    Sighting
 	problem string

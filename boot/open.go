@@ -69,7 +69,7 @@ func (f *Fleet) Open(ctx context.Context, r FileRequest) (*bootfs.File, error) {
 		return nil, err
 	}
 	b = f.board(serial)
-	f.noteFile(b, mac, addr)
+	f.noteFile(b, mac)
 	slot, c, err := f.prepare(ctx, b, dev, name)
 	if err != nil {
 		if ctx.Err() == nil { // else the board asked anew or went away: nothing is wrong
@@ -131,14 +131,14 @@ func (f *Fleet) fileRefused(b *board, mac device.MAC, r FileRequest, err error) 
 
 // noteFile marks the board as fetching; a file after a long silence begins a
 // new boot, for boards whose DHCP is not heard.
-func (f *Fleet) noteFile(b *board, mac device.MAC, addr netip.Addr) {
+func (f *Fleet) noteFile(b *board, mac device.MAC) {
 	now := f.opt.Now()
 	b.mu.Lock()
 	if b.ev.Attempt.IsZero() || now.Sub(later(b.ev.DHCP, b.ev.TFTP)) > f.opt.Limits.Boot {
 		b.ev.Attempt, b.pinned = now, 0
 	}
 	first := b.ev.TFTP.Before(b.ev.Attempt)
-	b.ev.TFTP, b.firmware = now, addr
+	b.ev.TFTP = now
 	if b.claim.IsZero() {
 		b.claim = mac
 	}

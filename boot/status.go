@@ -101,7 +101,7 @@ func (f *Fleet) fill(st *Status, b *board) {
 	b.mu.Lock()
 	rec := b.rec.clone()
 	st.Problem, st.Refusal = b.problem, b.refusal
-	claim, pinned, firmware := b.claim, b.pinned, b.firmware
+	claim, pinned := b.claim, b.pinned
 	cur := rec.inState(SlotCurrent)
 	if cur != nil {
 		if a := b.activity[cur.N]; a != nil {
@@ -118,10 +118,7 @@ func (f *Fleet) fill(st *Status, b *board) {
 	} else if st.MAC.IsZero() {
 		st.MAC = claim
 	}
-	switch {
-	case st.Phase == PhaseTFTP && firmware.IsValid():
-		st.Address = firmware // the system may get another
-	case rec.Address.IsValid():
+	if rec.Address.IsValid() {
 		st.Address = rec.Address
 	}
 	shown := cur

@@ -48,6 +48,13 @@ func Cmdline(own []byte, p CmdlineParams) (line string, warnings []string, err e
 	return line, warnings, nil
 }
 
+// oneClient spares the questions that only make sense where others may change
+// files: a root has one client. nocto: no GETATTR at each open. The others say for
+// how many seconds attributes of files and directories are believed: what the
+// server's admin changes in the root of a running board is seen after ten minutes
+// at the latest. klibc knows no actimeo=.
+const oneClient = "nocto,acregmin=600,acregmax=600,acdirmin=600,acdirmax=600"
+
 // words are ours and the device's. The options after the path are those that
 // the kernel (nfsroot.rst) and the initramfs' nfsmount (klibc) both know: nfsmount
 // fails on any other.
@@ -58,7 +65,7 @@ func (p CmdlineParams) words() ([]string, error) {
 	if !safePath(p.Path) {
 		return nil, fmt.Errorf("export path %q: want /, letters, digits, '.', '_' and '-' only", p.Path)
 	}
-	options := ",vers=3,tcp,nolock,hard"
+	options := ",vers=3,tcp,nolock,hard," + oneClient
 	if p.Port != 0 && p.Port != nfsPort {
 		options += fmt.Sprintf(",port=%d", p.Port)
 	}

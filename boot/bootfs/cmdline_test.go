@@ -9,7 +9,7 @@ import (
 
 var params = CmdlineParams{Server: netip.MustParseAddr("10.0.0.1"), Path: "/rubus/5b154510"}
 
-const ours = "root=/dev/nfs nfsroot=10.0.0.1:/rubus/5b154510,vers=3,tcp,nolock,hard rw ip=dhcp rootwait"
+const ours = "root=/dev/nfs nfsroot=10.0.0.1:/rubus/5b154510,vers=3,tcp,nolock,hard,nocto,acregmin=600,acregmax=600,acdirmin=600,acdirmax=600 rw ip=dhcp rootwait"
 
 func TestCmdline(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -73,8 +73,8 @@ func TestCmdlineParams(t *testing.T) {
 		want   string // a part of the line
 		err    string
 	}{
-		"port":              {func(p *CmdlineParams) { p.Port = 12049 }, ",hard,port=12049 rw", ""},
-		"usual port":        {func(p *CmdlineParams) { p.Port = 2049 }, ",hard rw", ""},
+		"port":              {func(p *CmdlineParams) { p.Port = 12049 }, ",acdirmax=600,port=12049 rw", ""},
+		"usual port":        {func(p *CmdlineParams) { p.Port = 2049 }, ",acdirmax=600 rw", ""},
 		"device's words":    {func(p *CmdlineParams) { p.Extra = []string{"quiet  loglevel=3", `x="a b"`} }, `rootwait quiet loglevel=3 x="a b"`, ""},
 		"no server":         {func(p *CmdlineParams) { p.Server = netip.Addr{} }, "", "IPv4"},
 		"IPv6":              {func(p *CmdlineParams) { p.Server = netip.MustParseAddr("::1") }, "", "IPv4"},

@@ -180,6 +180,8 @@ func TestEmulatedPi(t *testing.T) {
 		`touch /root/mine && sync && ls -l /root/mine | cut -c 1-10`,
 		`cat /proc/device-tree/model | tr -d '\0'`,
 		itsReport,
+		itsCalls,
+		`cut -d ' ' -f 1 /proc/uptime`,
 	}, "--standalone", "--state", state, "--image", "lab", "--timeout", "15m")
 
 	const serial = "c0ffee01"
@@ -193,6 +195,10 @@ func TestEmulatedPi(t *testing.T) {
 			t.Errorf("%s\nprints %q, not %q", r.Emulator.Exec[i].Command, got, w)
 		}
 	}
+	asked, err := parseCalls(out[7])
+	must(t, err)
+	t.Logf("running after %s s of emulation: %v", out[8], asked)
+	asked.spares(t)
 	// It runs the kernel that firmware fetched from its own root.
 	kernel := filepath.Base(r.Kernel.Name)
 	if want := "vmlinuz-" + out[3]; kernel != want {

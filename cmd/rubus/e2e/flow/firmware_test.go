@@ -37,26 +37,19 @@ func (s *site) firmware(args ...string) simulated {
 	return r
 }
 
-// useEvery gives the site an image "lab" that firmware of every model finds
-// complete.
-func (s *site) useEvery() {
-	s.t.Helper()
-	root := tinyRoot(s.t, s.dir, "1")
-	for name, text := range map[string]string{
-		"bcm2710-rpi-3-b-plus.dtb": "3B+", "bcm2711-rpi-400.dtb": "400", "bcm2711-rpi-cm4.dtb": "CM4",
-		"bcm2712-rpi-5-b.dtb": "brcm,bcm2712 5", "bcm2712-rpi-500.dtb": "brcm,bcm2712 500", "bcm2712-rpi-cm5-cm5io.dtb": "brcm,bcm2712 CM5",
-	} {
-		must(s.t, os.WriteFile(filepath.Join(root, "boot/firmware", name), []byte(text), 0o644))
-	}
-	s.must("image", "import", "lab", root)
-}
-
 // Every model with bootloaders of every age gets from a running server what a dry
 // run says that it gets, on a bad network too, and many at once.
 func TestEveryFirmware(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.useEvery()
+	root := tinyRoot(t, s.dir, "1")
+	for name, text := range map[string]string{
+		"bcm2710-rpi-3-b-plus.dtb": "3B+", "bcm2711-rpi-400.dtb": "400", "bcm2711-rpi-cm4.dtb": "CM4",
+		"bcm2712-rpi-5-b.dtb": "brcm,bcm2712 5", "bcm2712-rpi-500.dtb": "brcm,bcm2712 500", "bcm2712-rpi-cm5-cm5io.dtb": "brcm,bcm2712 CM5",
+	} {
+		must(t, os.WriteFile(filepath.Join(root, "boot/firmware", name), []byte(text), 0o644))
+	}
+	s.must("image", "import", "lab", root)
 	cases := []struct{ model, eeprom string }{
 		{"3b", ""},
 		{"3b+", ""},

@@ -55,8 +55,7 @@ func lastEvent(log string) (event, addr string, line string) {
 func TestAddressServer(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.useEvery()
-	s.plug(newNetns(t), "keep0", "02:00:00:00:00:77", "10.77.0.250") // a bridge without a port hears nobody
+	s.useTiny()
 	var devices []string
 	models := fakepi.Models()
 	serial := func(i int) string { return fmt.Sprintf("%08x", 0x5b154600+i) }
@@ -118,7 +117,10 @@ func TestAddressServer(t *testing.T) {
 			b.root, err = b.mount(hostAddr, strings.Split(strings.SplitN(res.Cmdline, hostAddr+":", 2)[1], ",")[0])
 			return err
 		}())
-		must(t, b.has("etc/version", "1\n")) // it stays, so that the addresses differ
+		must(t, b.has("etc/version", "1\n"))
+		if i > 0 {
+			continue // the others stay, so that the addresses differ
+		}
 	}
 	files, err := filepath.Glob(filepath.Join(s.state, "leases", "10.77.0.*.json"))
 	if err != nil || len(files) != len(models) {
