@@ -104,7 +104,7 @@ func followed(iface string, heard []fakepi.Heard, own []netip.Addr) []Finding {
 	var order []string
 	models := map[string][]string{}
 	for _, h := range heard {
-		where := "hear of no server for their files; rubus answers those that it knows"
+		where := "find no server for their files yet"
 		switch {
 		case h.Server.IsValid() && slices.Contains(own, h.Server):
 			where = fmt.Sprintf("would fetch their files from this machine, %s (%s)", h.Server, h.Why)
