@@ -90,9 +90,10 @@ func (r *run) dhcp(ctx context.Context, s *dhcpStyle) error {
 
 // obtain gets an address and, where firmware confirms it, the server's word for
 // it. An address that was given to another meanwhile is not the end: a client
-// that hears NAK begins anew (RFC 2131, section 3.1). No capture shows one.
+// that hears NAK begins anew (RFC 2131, section 3.1). No capture shows one; the
+// wait before, different on each board, is ours.
 func (r *run) obtain(ctx context.Context, s *dhcpStyle, xid uint32) (*lease, error) {
-	const tries = 3
+	const tries = 5
 	for try := 1; ; try++ {
 		l, err := r.gather(ctx, s, xid)
 		if err != nil || !s.request {
@@ -101,6 +102,10 @@ func (r *run) obtain(ctx context.Context, s *dhcpStyle, xid uint32) (*lease, err
 		err = r.confirm(ctx, s, xid, l.address)
 		if try == tries || !errors.Is(err, ErrNAK) {
 			return l, err
+		}
+		wait := time.Second + time.Duration(r.opt.Rand.Int64N(int64(2*time.Second)))
+		if err := r.sleepUntil(ctx, time.Now().Add(r.patience(wait))); err != nil {
+			return nil, err
 		}
 	}
 }

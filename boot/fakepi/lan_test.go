@@ -28,6 +28,8 @@ type lan struct {
 	// offers are sent for each DISCOVER, in order; see offerOf.
 	offers []offer
 	nak    bool
+	// naks are the first REQUESTs that are answered NAK.
+	naks int
 	// lose says which of the frames sent to the board are lost, counted from 0.
 	lose func(n int) bool
 	// noOptions makes a TFTP server of 1981; silent names files that get no answer.
@@ -146,7 +148,7 @@ func (l *lan) dhcp(ctx context.Context, b []byte) {
 	case dhcpv4.MessageTypeRequest:
 		l.requests = append(l.requests, packet)
 		kind := dhcpv4.MessageTypeAck
-		if l.nak {
+		if l.naks--; l.nak || l.naks >= 0 {
 			kind = dhcpv4.MessageTypeNak
 		}
 		for _, o := range l.offers {

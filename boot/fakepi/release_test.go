@@ -245,3 +245,13 @@ func TestEEPROMDefault(t *testing.T) {
 		t.Error(first)
 	}
 }
+
+// TestNAK: an address that another board got meanwhile is asked for anew.
+func TestNAK(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &lan{offers: both(), files: below("b66c4c16/", debian()), naks: 2}
+		if res, err := play(t, l, "4b"); err != nil || len(l.requests) != 3 {
+			t.Errorf("%d REQUESTs, %v\n%s", len(l.requests), err, trace(res.Events))
+		}
+	})
+}
