@@ -360,6 +360,10 @@ func TestConversations(t *testing.T) {
 			wait 20m
 			restart
 			discover c want 0.10 -> offer 0.12`,
+		"a Pi 3's address outlives a restart": `
+			discover a want 0.12 as rom -> offer 0.12 boot
+			restart
+			discover c -> offer 0.10`,
 		"a Pi 3 that is gone": `
 			discover a as rom -> offer 0.10 boot
 			wait 11m
