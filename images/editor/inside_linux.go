@@ -123,11 +123,34 @@ func mountRoot(s spec) error {
 		}
 		err = unix.Mount(m.kind, fmt.Sprintf("/proc/self/fd/%d", fd), m.kind, m.flags, m.options)
 		unix.Close(fd)
-		if err == nil && m.dir == "dev" {
+		switch {
+		case err != nil:
+		case m.dir == "dev":
 			err = devices(filepath.Join(s.Root, "dev"))
+		case m.dir == "proc":
+			err = guardProc(filepath.Join(s.Root, "proc"))
 		}
 		if err != nil {
 			return fmt.Errorf("mounting %q: %w", "/"+m.dir, err)
+		}
+	}
+	return nil
+}
+
+// guardProc makes read-only what in proc, which is ours, is the whole machine's: root owns it, and
+// needs no capability to have the kernel run a program of its own on the host.
+func guardProc(proc string) error {
+	for _, name := range []string{"sys", "sysrq-trigger", "irq", "bus", "fs"} {
+		p := filepath.Join(proc, name)
+		err := unix.Mount(p, p, "", unix.MS_BIND, "")
+		if err == unix.ENOENT {
+			continue
+		}
+		if err == nil {
+			err = unix.Mount("", p, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+		}
+		if err != nil {
+			return fmt.Errorf("guarding %q: %w", name, err)
 		}
 	}
 	return nil
