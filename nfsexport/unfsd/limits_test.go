@@ -32,6 +32,20 @@ func golden(lower string) {
 	}
 }
 
+// crowded is golden with a directory of 60,000 names, 14 MiB of them.
+func crowded(lower string) {
+	golden(lower)
+	dir := filepath.Join(lower, "many")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		panic(err)
+	}
+	for i := range 60000 {
+		if err := os.Link(filepath.Join(lower, "f0"), fmt.Sprintf("%s/%0240d", dir, i)); err != nil {
+			panic(err)
+		}
+	}
+}
+
 // lookup gives the handle of a name.
 func (c *raw) lookup(dir []byte, name string) ([]byte, error) {
 	st, r, err := c.nfs(nfs3.ProcLookup, args(dir, name))
@@ -149,8 +163,8 @@ func (c *crowd) idle(t *testing.T, n int) {
 	}
 }
 
-// slow asks for a megabyte again and again and reads nothing.
-func (c *crowd) slow(t *testing.T, x nfsexport.Export) {
+// slow asks for some bytes of a file again and again and reads nothing.
+func (c *crowd) slow(t *testing.T, x nfsexport.Export, bytes int) {
 	t.Helper()
 	root, err := mountRoot(x.Client, x.Path)
 	must(t, err)
@@ -163,7 +177,29 @@ func (c *crowd) slow(t *testing.T, x nfsexport.Export) {
 	must(t, nc.Conn.(*net.TCPConn).SetReadBuffer(4096))
 	c.wg.Go(func() {
 		for xid := uint32(100); ; xid++ {
-			_, err := nc.Write(record(message(xid, nfs3.Number, nfs3.Version, nfs3.ProcRead, cred{}, args(file, uint64(0), 1<<20))))
+			_, err := nc.Write(record(message(xid, nfs3.Number, nfs3.Version, nfs3.ProcRead, cred{}, args(file, uint64(0), bytes))))
+			if err != nil {
+				return // cut, or the end
+			}
+		}
+	})
+}
+
+// list begins to list a large directory, again and again, with as many calls at
+// once as it may have.
+func (c *crowd) list(t *testing.T, x nfsexport.Export) {
+	t.Helper()
+	root, err := mountRoot(x.Client, x.Path)
+	must(t, err)
+	nc, err := dial(x.Client, 2049, true)
+	must(t, err)
+	c.add(nc)
+	dir, err := nc.lookup(root, "many")
+	must(t, err)
+	c.wg.Go(func() { _, _ = io.Copy(io.Discard, nc) })
+	c.wg.Go(func() {
+		for xid := uint32(100); ; xid++ {
+			_, err := nc.Write(record(message(xid, nfs3.Number, nfs3.Version, nfs3.ProcReadDir, cred{}, args(dir, uint64(0), uint64(0), 4096))))
 			if err != nil {
 				return // cut, or the end
 			}
@@ -204,7 +240,7 @@ type limitCase struct {
 	name                    string
 	files                   uint64 // RLIMIT_NOFILE
 	exports, idle           int
-	slow, half              int
+	slow, half, listers     int
 	conns                   int64 // that must be open at once at least
 	mostMemory, mostThreads int   // KiB, and number
 }
@@ -219,15 +255,15 @@ func TestLimits(t *testing.T) {
 		t.Fatalf("this machine allows %d open files; the test needs 20,000 (ulimit -Hn)", lim.Max)
 	}
 	for _, c := range []limitCase{
-		{"many files", 20000, 1000, 10000, 200, 100, 9900, 512 << 10, 150},
-		{"few files", 1024, 40, 2000, 20, 20, 300, 512 << 10, 150},
+		{"many files", 20000, 1000, 10000, 200, 100, 8, 9900, 1 << 20, 150},
+		{"few files", 1024, 40, 2000, 20, 20, 8, 300, 512 << 10, 150},
 	} {
 		t.Run(c.name, func(t *testing.T) { testLimits(t, c) })
 	}
 }
 
 func testLimits(t *testing.T, c limitCase) {
-	exports := roots(t, c.exports, golden)
+	exports := roots(t, c.exports, crowded)
 	program, err := plain()
 	must(t, err)
 	s := startServer(t, program, spec{Addr: serverAddr, Files: c.files, Exports: exports})
@@ -259,7 +295,10 @@ func testLimits(t *testing.T, c limitCase) {
 	})
 	all := &crowd{stop: make(chan struct{})}
 	for i := range c.slow {
-		all.slow(t, exports[1+i%(len(exports)-1)])
+		all.slow(t, exports[1+i%(len(exports)-1)], []int{1 << 20, 64 << 10}[i%2])
+	}
+	for i := range c.listers {
+		all.list(t, exports[1+i])
 	}
 	for i := range c.half {
 		all.half(t, i)
