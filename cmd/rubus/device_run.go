@@ -62,8 +62,8 @@ func newDeviceResetCmd(g *globals) *cobra.Command {
 		Long: `Take a board's writes away, so that its next boot starts from its image as it is
 tagged then. They become snapshots, which go after 30 days: "rubus device
 restore" brings them back. What will go is shown before you are asked. A board
-that is up, or may be, is refused; --force cuts it off first. --keep carries what
-it changed at or below a path over to the image.`,
+that is up, or may be, is refused; --force cuts it off first. --keep carries
+what it changed at or below a path over to the image.`,
 		Example: `  rubus device reset bench-01
   rubus device reset bench-01 --keep /home --keep /etc/ssh`,
 		Args:              oneBoard,

@@ -22,7 +22,7 @@ import (
 func newImageCmd(g *globals) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "image",
-		Short: "Keep golden images: import, edit, build, compare, tag, export, remove",
+		Short: "Keep golden images: import, edit, compare, tag, export, remove",
 		Long: `Golden images are root file systems that boards boot from. Each import makes a
 new version: "lab@3" is the third version of the image "lab" and never changes,
 "lab" alone is the version its tag means.`,

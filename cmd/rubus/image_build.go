@@ -20,9 +20,9 @@ func newImageBuildCmd(g *globals) *cobra.Command {
 		Use:   "build NAME FILE",
 		Short: "Make the next version of an image by a list of steps",
 		Long: `Makes the next version of NAME by the steps in FILE, over the version it begins
-with. Each step is a layer. A step is not done again while its text, the files it
-copies and all before it stay the same; what was done stays when a later one fails,
-until "rubus image gc". Steps run as those of "rubus image edit" do.
+with. Each step is a layer. A step is not done again while its text, the files
+it copies and all before it stay the same; what was done stays when a later one
+fails, until "rubus image gc". Steps run as those of "rubus image edit" do.
 
   from: pios@3
   message: with tcpdump        # or -m

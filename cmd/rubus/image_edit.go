@@ -24,10 +24,10 @@ func newImageEditCmd(g *globals) *cobra.Command {
 		Use:   "edit REF [-- COMMAND [ARG]...]",
 		Short: "Run a command in a version and keep what it wrote as the next one",
 		Long: `Runs COMMAND, or a shell, as root in the files of a version, with the host's
-network. What it writes becomes one layer on top, and with it the next version of
-the image; nothing is kept when COMMAND fails. /tmp, /run and /dev are empty and
-leave no trace; what COMMAND starts ends with it. Programs for the Pi run on a
-PC when qemu-user-static is installed.
+network. What it writes becomes one layer on top, and with it the next version
+of the image; nothing is kept when COMMAND fails. /tmp, /run and /dev are empty
+and leave no trace; what COMMAND starts ends with it. Programs for the Pi run on
+a PC when qemu-user-static is installed.
 
 Boards see nothing of it until the name means the new version: --tag, or
 "rubus image tag" later. A tag that moves back undoes it.`,

@@ -23,18 +23,18 @@ func newImageImportCmd(g *globals) *cobra.Command {
 	var platform oci.Options
 	c := &cobra.Command{
 		Use:   "import NAME SOURCE",
-		Short: "Make the next version of an image from a disk image, tarball or directory",
+		Short: "Make the next version from a disk image, tarball or directory",
 		Long: `Makes the next version of the image NAME from SOURCE, whose content tells what
 it is:
 
-  a disk image as Raspberry Pi publishes it (.img; also .xz, .gz, .zst, .zip), or
-  an SD card in a reader (/dev/sda): the root file system, and in it the boot
+  a disk image as Raspberry Pi publishes it (.img; also .xz, .gz, .zst, .zip),
+  or an SD card in a reader (/dev/sda): the root file system, and in it the boot
   partition where /etc/fstab mounts it; nothing is mounted here
   a tarball (.tar, also .gz, .xz, .zst)
   a directory, on its own file system only
   an https URL of an image or tarball; "-": one on standard input
-  a container image: docker://HOST/NAME:TAG, oci:DIR[:TAG] or docker-archive:FILE;
-  each of its layers becomes one here, and is shared
+  a container image: docker://HOST/NAME:TAG, oci:DIR[:TAG] or
+  docker-archive:FILE; each of its layers becomes one here, and is shared
 
 Everything a root file system has is kept: owners, modes, devices, hard links,
 attributes, holes and times.
