@@ -55,7 +55,8 @@ func lastEvent(log string) (event, addr string, line string) {
 func TestAddressServer(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.useTiny()
+	s.useEvery()
+	s.plug(newNetns(t), "keep0", "02:00:00:00:00:77", "10.77.0.250") // a bridge without a port hears nobody
 	var devices []string
 	models := fakepi.Models()
 	serial := func(i int) string { return fmt.Sprintf("%08x", 0x5b154600+i) }
@@ -152,4 +153,18 @@ func TestAddressServerIsNotAlone(t *testing.T) {
 	if res.Server.String() != hostAddr {
 		t.Errorf("files from %s (%s)", res.Server, res.Why)
 	}
+}
+
+// useEvery gives the site an image "lab" that firmware of every model finds
+// complete.
+func (s *site) useEvery() {
+	s.t.Helper()
+	root := tinyRoot(s.t, s.dir, "1")
+	for _, name := range []string{
+		"bcm2710-rpi-3-b-plus.dtb", "bcm2711-rpi-400.dtb", "bcm2711-rpi-cm4.dtb",
+		"bcm2712-rpi-5-b.dtb", "bcm2712-rpi-500.dtb", "bcm2712-rpi-cm5-cm5io.dtb",
+	} {
+		must(s.t, os.WriteFile(filepath.Join(root, "boot/firmware", name), []byte("brcm,bcm2712 "+name), 0o644))
+	}
+	s.must("image", "import", "lab", root)
 }
