@@ -18,7 +18,7 @@ import (
 func TestTwoNetworks(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.useTiny()
+	s.useEvery()
 	second := "br1"
 	s.host.run(t, "ip", "link", "add", second, "type", "bridge")
 	s.host.run(t, "ip", "addr", "add", "10.78.0.1/24", "dev", second)
