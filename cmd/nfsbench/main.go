@@ -17,7 +17,7 @@ const usage = `Usage: nfsbench [OPTION]... DIR
 Runs each server in turn over an overlay that it mounts below DIR, and prints
 what each operation costs. For scripts/bench, in namespaces of its own.
 
-  --ganesha TOOLS  what scripts/nfsd-tools ganesha prints; without: not compared
+  --ganesha TOOLS  what scripts/peer-tools ganesha prints; without: not compared
   --rounds N       how often each server is run (3); the medians are printed
   --time DURATION  of each operation in each round (2s)
   --conns N, --window N   connections (4), and calls in flight on each (16)

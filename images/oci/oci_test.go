@@ -3,6 +3,7 @@ package oci_test
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -131,7 +132,8 @@ func TestLayersMerge(t *testing.T) {
 	}
 }
 
-// registryAt runs Debian's docker-registry until the test ends.
+// registryAt runs Debian's docker-registry until the test ends. scripts/peer-tools
+// has it, from the network the first time: scripts/test calls it before.
 func registryAt(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -141,7 +143,10 @@ func registryAt(t *testing.T) string {
 	dir := t.TempDir()
 	config := filepath.Join(dir, "config.yml")
 	must(t, os.WriteFile(config, []byte(fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %s/data}}\nhttp: {addr: %q}\n", dir, addr)), 0o600))
-	c := exec.Command("docker-registry", "serve", config)
+	scripts := cmp.Or(os.Getenv("RUBUS_SCRIPTS"), "../../scripts")
+	tools, err := exec.Command(filepath.Join(scripts, "peer-tools"), "registry").Output()
+	must(t, err)
+	c := exec.Command(filepath.Join(strings.TrimSpace(string(tools)), "usr/bin/docker-registry"), "serve", config)
 	c.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	must(t, c.Start())
 	t.Cleanup(func() { _, _ = c.Process.Kill(), c.Wait() })

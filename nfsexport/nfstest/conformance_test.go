@@ -171,7 +171,7 @@ restart=true # there is none
 
 // elsewhere runs the suite on another server, in a machine that is server and
 // client; with flags also the checks of the wire. The server's script exports
-// /mnt/ov with MOUNT on port 20048, finds its programs, those of scripts/nfsd-tools,
+// /mnt/ov with MOUNT on port 20048, finds its programs, those of scripts/peer-tools,
 // in $tools, and says in $restart how it is restarted.
 func elsewhere(t *testing.T, programs, wire, server string) string {
 	t.Helper()
@@ -182,7 +182,7 @@ func elsewhere(t *testing.T, programs, wire, server string) string {
 		t.Fatal(err)
 	}
 	nfstest.Golden(t)(filepath.Join(dir, "lower"))
-	cmd := exec.Command(scripts+"/nfsd-tools", programs)
+	cmd := exec.Command(scripts+"/peer-tools", programs)
 	cmd.Stderr = t.Output()
 	tools, err := cmd.Output()
 	if err != nil {

@@ -54,7 +54,7 @@ func stormPlain(l *lab, tree string) *stormServer {
 // makes of a copy of tree in /mnt/disk/lower.
 func stormKernel(l *lab, tree, root, mount string) *stormServer {
 	l.t.Helper()
-	tools := strings.TrimSpace(run(l.t, filepath.Join(shared.scripts, "nfsd-tools")))
+	tools := strings.TrimSpace(run(l.t, filepath.Join(shared.scripts, "peer-tools")))
 	s := l.newServerMachine(10)
 	s.on()
 	s.m.all(fmt.Sprintf("cp -a %s /mnt/disk/lower; sync", tree))
