@@ -1,7 +1,9 @@
 package sunrpc
 
 import (
+	"cmp"
 	"hash/crc32"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,7 +56,8 @@ type Cache struct {
 // cacheSet is the part of the index for the clients that fall into it.
 type cacheSet struct {
 	mu     sync.Mutex
-	next   int // where to look for a slot to reuse first
+	turn   uint64 // of the last slot that was given away
+	turns  [cacheWays]uint64
 	tags   [cacheWays]uint64
 	states [cacheWays]wayState
 	owners [cacheWays]uint32 // hashes of the clients' addresses, where not free
@@ -86,20 +89,27 @@ func (c *Cache) Close() error { return c.file.close() }
 
 // load reads the index of a set back from the file.
 func (set *cacheSet) load(file *cacheFile, first int) {
-	newest := int64(0)
+	var found []foundKey
 	for way := range cacheWays {
-		k, st, ok := file.key(first + way)
-		if !ok || k.set() != first/cacheWays {
-			continue
-		}
-		set.take(way, &k, wayMaybe)
-		if st == slotDone {
-			set.states[way] = wayDone
-		}
-		if k.began > newest {
-			newest, set.next = k.began, (way+1)%cacheWays
+		if k, st, ok := file.key(first + way); ok && k.set() == first/cacheWays {
+			found = append(found, foundKey{way, k, st})
 		}
 	}
+	slices.SortFunc(found, func(a, b foundKey) int { return cmp.Compare(a.key.began, b.key.began) })
+	for i := range found {
+		f := &found[i]
+		set.take(f.way, &f.key, wayMaybe)
+		if f.state == slotDone {
+			set.states[f.way] = wayDone
+		}
+	}
+}
+
+// foundKey is what one slot of a file holds.
+type foundKey struct {
+	way   int
+	key   cacheKey
+	state uint32
 }
 
 // begin looks a call up and, unless it is known, notes that it has begun. With
@@ -143,34 +153,42 @@ func (c *Cache) begin(call *Call, w *xdr.Writer) (slot int, seen sight) {
 	if way < 0 {
 		return noSlot, fresh // all are running: this one goes without
 	}
-	set.next = (way + 1) % cacheWays
 	set.take(way, &k, wayRunning)
 	slot = n*cacheWays + way
 	c.file.intend(slot, &k)
 	return slot, fresh
 }
 
-// victim gives the slot to reuse for a client: the next that is free, or of one
-// who has more than his share, which he himself must not get; -1: all run.
+// victim gives the slot to reuse for a client: a free one; his own oldest when he
+// has his share; else the oldest of those who have more than theirs. Where all of
+// these run it is the oldest of anybody; -1: all run. The oldest and not the next in
+// some order: of two who call in turn each would get the slot he left last.
 func (set *cacheSet) victim(owner uint32) int {
 	has, clients := set.has(owner), len(set.shares)
 	if has == 0 {
 		clients++
 	}
-	fair, other := cacheWays/clients, -1
-	for i := range cacheWays {
-		way := (set.next + i) % cacheWays
-		switch o := set.owners[way]; {
-		case set.states[way] == wayRunning:
-			continue
-		case set.states[way] == wayFree, o == owner && has >= fair, o != owner && set.has(o) > fair:
+	fair, best, other := cacheWays/clients, -1, -1
+	older := func(way, than int) bool { return than < 0 || set.turns[way] < set.turns[than] }
+	for way, state := range set.states {
+		switch state {
+		case wayFree:
 			return way
+		case wayRunning:
+			continue
 		}
-		if other < 0 {
+		if older(way, other) {
 			other = way
 		}
+		o := set.owners[way]
+		if older(way, best) && (has >= fair && o == owner || has < fair && o != owner && set.has(o) > fair) {
+			best = way
+		}
 	}
-	return other
+	if best < 0 {
+		return other
+	}
+	return best
 }
 
 // has is how many slots a client has.
@@ -186,6 +204,8 @@ func (set *cacheSet) has(owner uint32) int {
 // take gives a slot to a call.
 func (set *cacheSet) take(way int, k *cacheKey, state wayState) {
 	set.drop(way)
+	set.turn++
+	set.turns[way] = set.turn
 	set.tags[way], set.states[way], set.owners[way] = k.tag(), state, k.owner()
 	for i := range set.shares {
 		if set.shares[i].owner == k.owner() {
