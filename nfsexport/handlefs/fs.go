@@ -87,6 +87,8 @@ type FS struct {
 	snaps  snapshots
 	ops    sync.Pool
 
+	stampTime func() time.Time // stampTime, but in tests
+
 	mu    sync.Mutex // held by those who change the table
 	table atomic.Pointer[map[nfsexport.ID]*export]
 	doubt atomic.Bool // see Doubt
@@ -118,7 +120,7 @@ func New(opts Options) (*FS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening /proc/self/fd (is /proc mounted?): %w", err)
 	}
-	fs := &FS{opts: opts, proc: proc}
+	fs := &FS{opts: opts, proc: proc, stampTime: stampTime}
 	fs.sealer.init(opts.Key)
 	fs.cache.init(opts.MaxFDs)
 	fs.snaps.init()

@@ -14,18 +14,30 @@ type stamp struct{ mtime, ctime unix.Timespec }
 
 func stampOf(st *unix.Stat_t) stamp { return stamp{st.Mtim, st.Ctim} }
 
-// settleTime is more than the clock that the kernel stamps files with may be
-// behind ours: a tick, generously. noFraction is for file systems that keep no
-// fraction (ext4 with small inodes).
+// settleTime is how far the clock that the kernel stamps files with must have gone on
+// since: a tick, generously. noFraction is for file systems that keep no fraction
+// (ext4 with small inodes).
 const (
 	settleTime = 50 * time.Millisecond
 	noFraction = 2 * time.Second
 )
 
-// settled says whether a directory with this stamp, taken at now, cannot change
-// without getting another: its last change lies so long ago that the next one
-// is later on the kernel's clock. What is learnt of a settled directory holds for as
-// long as its stamp stays the same, whoever may change it.
+// stampTime is the clock that the kernel stamps files with; when it cannot be read,
+// long ago. It goes on with the ticks: where a machine was stopped for a while, or one
+// of its processors, it may be behind the exact clock by as much.
+func stampTime() time.Time {
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &ts) != nil {
+		return time.Time{}
+	}
+	return time.Unix(ts.Unix())
+}
+
+// settled says whether a directory with this stamp cannot change after now without
+// getting another, now being of stampTime: its last change lies so long ago that the
+// next one is later on that clock. What is looked up in a settled directory after now
+// holds for as long as its stamp stays the same, whoever may change it. What was looked
+// up before may have changed in the tick of the stamp.
 func (s *stamp) settled(now time.Time) bool {
 	d := settleTime
 	if s.ctime.Nsec == 0 {

@@ -257,11 +257,13 @@ func (o *op) named(dir *object, dst *unix.Stat_t, name string, st *unix.Stat_t) 
 			o.fs.cache.release(obj)
 		}
 	}
+	at := stampOf(dst)
+	settled := at.settled(o.fs.stampTime()) // before the name is looked up
 	obj, s := o.child(dir, st)
 	if s != nfs3.OK && s != nfs3.ErrNoEnt {
 		return obj, s
 	}
-	if at := stampOf(dst); at.settled(o.fs.opts.Now()) {
+	if settled {
 		e := &nameEntry{dir: dir.id, at: at, name: strings.Clone(name), none: obj == nil}
 		if obj != nil {
 			e.key = obj.key

@@ -79,7 +79,7 @@ func (fs *FS) snapshot(o *op, cookie uint64) (*snapshot, unix.Errno) {
 		return s, 0
 	}
 	s := &snapshot{changes: o.obj.changes.Load(), at: stampOf(&st)}
-	s.settled = s.at.settled(fs.opts.Now())
+	s.settled = s.at.settled(fs.stampTime())
 	return s, s.read(o, cookie)
 }
 

@@ -27,7 +27,7 @@ func run(t testing.TB, name string, args ...string) {
 	}
 }
 
-func newImage(t testing.TB, fsType, base string, mb int64) *image {
+func newImage(t testing.TB, fsType, base string, mb int64, options ...string) *image {
 	t.Helper()
 	im := &image{base + "/image", base + "/mnt"}
 	f, err := os.Create(im.file)
@@ -38,7 +38,7 @@ func newImage(t testing.TB, fsType, base string, mb int64) *image {
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"-q"}
+	args := append([]string{"-q"}, options...)
 	if fsType == "ext4" {
 		args = append(args, "-b", "4096") // as on any disk that is not tiny
 	}
