@@ -116,7 +116,8 @@ func (s *Store) write(name string, v any) error {
 const tries = 3
 
 // Take makes a set of the files that a report names, as they are at one moment,
-// keeps it as the present one, and removes copies that no set needs any more.
+// keeps it as the present one, and removes copies that no set needs any more, also
+// when it fails.
 // The error wraps ErrTooLarge or ErrChanging, or is one of the system, such as
 // no space.
 func (s *Store) Take(src Source, r Report) (*Set, error) {
@@ -135,15 +136,25 @@ func (s *Store) Take(src Source, r Report) (*Set, error) {
 		if errors.Is(err, ErrChanging) {
 			continue
 		}
-		if err != nil {
-			return nil, err
+		if err == nil {
+			err = s.write(currentName, set)
 		}
-		if err := s.write(currentName, set); err != nil {
-			return nil, err
+		if err != nil {
+			return nil, errors.Join(err, s.clear())
 		}
 		return set, s.prune(set)
 	}
-	return nil, ErrChanging
+	return nil, errors.Join(ErrChanging, s.clear())
+}
+
+// clear removes the copies of a set that came to nothing: on a disk that is
+// full they would take what little comes free.
+func (s *Store) clear() error {
+	now, err := s.Current()
+	if err != nil {
+		return nil // what it needs is not known
+	}
+	return s.prune(now)
 }
 
 func (s *Store) take(src Source, r Report, known map[string]string) (*Set, error) {

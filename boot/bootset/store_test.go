@@ -166,6 +166,12 @@ func TestTakeWhileWritten(t *testing.T) {
 	if _, err := s.store().Take(s, s.report()); !errors.Is(err, ErrChanging) {
 		t.Errorf("files that never rest: %v", err)
 	}
+	if objects(s) != 1 {
+		t.Errorf("%d copies of one set", objects(s))
+	}
+	if got := read(t, s.store().Serve(set, nil), "kernel8.img"); got != strings.Repeat("k", 101) {
+		t.Errorf("the set before reads %q", got)
+	}
 }
 
 // What a crash leaves is no set, and goes with the next one.

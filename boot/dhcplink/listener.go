@@ -35,7 +35,8 @@ type Handler interface {
 	// nothing else was checked. outgoing says that this host sent it. The
 	// frame's bytes are used again when Hear returns.
 	Hear(ctx context.Context, out Outlet, frame []byte, outgoing bool)
-	// Changed says that a link is heard from now, or no longer, with the error
+	// Changed says that a link is heard from now, or has other addresses, or is
+	// heard no longer, with the error
 	// that ended it, if one did.
 	Changed(out Outlet, l Link, served bool, err error)
 	// Own tells of addresses of this host: by is 1 for one more link that has
@@ -155,6 +156,7 @@ func (f *follower) apply(ctx context.Context, want map[int]Link) error {
 			delete(f.ports, index)
 		case l.MAC != now.MAC || !slices.Equal(l.Addrs, now.Addrs):
 			p.set(&l)
+			f.Changed(p, l, true, nil)
 		}
 	}
 	for index, l := range want {

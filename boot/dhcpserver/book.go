@@ -58,11 +58,12 @@ func (a *ask) asksNever() bool {
 type subnet struct {
 	own    netip.Addr // our address there
 	prefix netip.Prefix
+	ours   []netip.Addr // all that we have on that link
 }
 
 // usable says that an address of the subnet can be a client's.
 func (s subnet) usable(a netip.Addr) bool {
-	if !s.prefix.Contains(a) || a == s.own || !dhcplink.IsUnicast(a) {
+	if !s.prefix.Contains(a) || a == s.own || slices.Contains(s.ours, a) || !dhcplink.IsUnicast(a) {
 		return false
 	}
 	hosts := ^uint32(0) >> s.prefix.Bits()
@@ -84,6 +85,7 @@ func newBook(p Pool, dir Directory, leases []Lease) *book {
 	// Of two leases of one client the one that ends later is the newer.
 	slices.SortFunc(leases, func(x, y Lease) int { return x.Until.Compare(y.Until) })
 	for _, l := range leases {
+		l.kept = l.State == Bound
 		b.put(l)
 	}
 	return b
@@ -189,6 +191,7 @@ func rank(l *Lease, now time.Time) int {
 func (b *book) lease(a *ask, addr netip.Addr, s State, until time.Time) *Lease {
 	l := Lease{Address: addr, MAC: a.MAC, State: s, Until: until, Host: a.host, firmware: a.firmware, listed: a.listed}
 	if old := b.byMAC[a.MAC]; old != nil && old.Address == addr {
+		l.kept = old.kept
 		if l.Host == "" {
 			l.Host = old.Host
 		}

@@ -16,7 +16,7 @@ import (
 )
 
 var (
-	testSubnet = subnet{netip.MustParseAddr("10.0.0.1"), netip.MustParsePrefix("10.0.0.0/24")}
+	testSubnet = subnet{own: netip.MustParseAddr("10.0.0.1"), prefix: netip.MustParsePrefix("10.0.0.0/24")}
 	testPool   = Pool{First: netip.MustParseAddr("10.0.0.10"), Last: netip.MustParseAddr("10.0.0.12"), Lease: time.Hour}
 )
 

@@ -54,11 +54,13 @@ type handler struct {
 // no address in it.
 func (h *handler) subnetOf(l dhcplink.Link) (s subnet, ok bool) {
 	for _, p := range l.Addrs {
-		if p.Contains(h.pool.First) && p.Contains(h.pool.Last) {
-			return subnet{p.Addr(), p.Masked()}, true
+		if s.own.IsValid() || !p.Contains(h.pool.First) || !p.Contains(h.pool.Last) {
+			s.ours = append(s.ours, p.Addr())
+			continue
 		}
+		s.own, s.prefix = p.Addr(), p.Masked()
 	}
-	return subnet{}, false
+	return s, s.own.IsValid()
 }
 
 // Hear implements dhcplink.Handler.
@@ -151,7 +153,15 @@ func (x *exchange) do(ctx context.Context, v verdict) {
 	var saved Lease
 	if v.save != nil {
 		saved = x.copyOf(v.save)
-		if err := x.save(saved); err != nil {
+		err := x.save(saved)
+		switch {
+		case err == nil:
+			x.kept(v.save, saved.State == Bound)
+		case saved.kept && v.answer != 0:
+			// A board stands on its address: a full disk takes it from nobody. The
+			// file still says whose it is, though not for how long.
+			x.log.Error("a lease is longer than its file says, which cannot be written", "mac", x.ask.MAC, "address", saved.Address, "err", err)
+		default:
 			// What is not on disk is not promised. The client asks again.
 			x.log.Error("an address is not given out: its lease cannot be kept", "mac", x.ask.MAC, "err", err)
 			x.event.What, x.event.Err = pidhcp.Failed, err
@@ -177,6 +187,13 @@ func (h *handler) copyOf(l *Lease) Lease {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return *l
+}
+
+// kept notes whether a lease's file has it as its client's.
+func (h *handler) kept(l *Lease, is bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	l.kept = is
 }
 
 // note tells of a message that is not answered.
@@ -272,8 +289,16 @@ func (h *handler) Changed(out dhcplink.Outlet, l dhcplink.Link, up bool, err err
 		return
 	}
 	sub, ok := h.subnetOf(l)
-	if !ok {
+	h.mu.Lock()
+	s := h.links[l.Name]
+	same := s != nil && s.out == out && s.sub.own == sub.own && s.sub.prefix == sub.prefix && s.link.MAC == l.MAC
+	h.mu.Unlock()
+	switch {
+	case !ok:
+		h.leave(l.Name) // its address there was taken away
 		return
+	case same:
+		return // another address came or went: clients are served on
 	}
 	h.tell(pidhcp.Event{What: pidhcp.Listening, Time: h.clock.Now(), Interface: l.Name, Server: sub.own})
 	h.enter(out, l, sub)

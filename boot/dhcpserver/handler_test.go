@@ -322,19 +322,14 @@ func TestRefusedAndLimited(t *testing.T) {
 	want(t, "answers to one", n, 2)
 }
 
-// Nothing is acknowledged that is not on disk.
-func TestDiskFull(t *testing.T) {
+// Another address of ours in the range is given to nobody: the link cannot be
+// asked for it.
+func TestOwnAddressInRange(t *testing.T) {
 	b := newBench(t, "", nil)
-	mac := client("a")
-	b.say(message(t, mac, dhcpv4.MessageTypeDiscover))
-	if err := os.RemoveAll(b.state); err != nil {
-		t.Fatal(err)
-	}
-	if got := b.say(message(t, mac, dhcpv4.MessageTypeRequest, requested("10.0.0.10"), ofServer("10.0.0.1"))); len(got) != 0 {
-		t.Errorf("acknowledged without a disk: %v", got)
-	}
-	if e := b.events[len(b.events)-1]; e.What != pidhcp.Failed || e.Err == nil {
-		t.Errorf("%+v", e)
+	b.out.l.Addrs = append(b.out.l.Addrs, netip.MustParsePrefix("10.0.0.10/24"))
+	got := b.say(message(t, client("a"), dhcpv4.MessageTypeDiscover, requested("10.0.0.10")))
+	if len(got) != 1 || got[0].YourIPAddr.String() == "10.0.0.10" {
+		t.Errorf("%v", got)
 	}
 }
 
@@ -461,6 +456,28 @@ func TestOtherLinks(t *testing.T) {
 	if got := b.say(message(t, client("a"), dhcpv4.MessageTypeDiscover)); len(got) != 0 || len(b.events) != 0 {
 		t.Errorf("%v, %v", got, b.events)
 	}
+}
+
+// A link that gets an address of the pool's network is served from then on, and
+// another address that comes or goes ends nothing.
+func TestAddressComesLater(t *testing.T) {
+	b := newBench(t, "", nil)
+	all := b.out.l.Addrs
+	change := func(addrs ...netip.Prefix) {
+		b.out.l.Addrs = addrs
+		b.Changed(b.out, b.out.l, true, nil)
+		b.heard()
+	}
+	answers := func() int { return len(b.say(message(t, client("a"), dhcpv4.MessageTypeDiscover))) }
+	change(all[1:]...)
+	want(t, "without another network's address", answers(), 1)
+	change(all[0])
+	want(t, "without its address", answers(), 0)
+	want(t, "links that are served", len(b.links), 0)
+	change(all...)
+	b.clock.Pass(time.Minute)
+	b.heard()
+	want(t, "with its address again", answers(), 1)
 }
 
 // A relay of this network gets the answer; one of another has no addresses here.

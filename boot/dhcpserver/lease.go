@@ -43,6 +43,8 @@ type Lease struct {
 	listed bool
 	// probing says that the address is being asked for on the link.
 	probing bool
+	// kept says that a file on disk has the address as this client's.
+	kept bool
 }
 
 // live says that the lease holds at a time.

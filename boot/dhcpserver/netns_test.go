@@ -172,6 +172,40 @@ func TestOnTheWire(t *testing.T) {
 	}
 }
 
+// An interface that has an address of another network at the start, and gets that
+// of the pool's later, is served from then on.
+func TestAddressComesLaterOnTheWire(t *testing.T) {
+	sh(t, `ip link add br0 type bridge forward_delay 0; ip addr add 192.168.9.1/24 dev br0; ip link set br0 up`)
+	t.Cleanup(func() { sh(t, "ip link del br0") })
+	type problem struct{ iface, why string }
+	problems := make(chan problem, 16)
+	s := &Server{
+		Dir: t.TempDir(), Directory: &fakeDirectory{}, Pool: Pool{First: netip.MustParseAddr("10.0.0.20"), Last: netip.MustParseAddr("10.0.0.30"), Lease: time.Hour},
+		Decider: deciderFunc(func(pidhcp.Sighting) bool { return true }), Prober: proberFunc(func(netip.Addr) bool { return false }),
+		Problem: func(iface, why string) { problems <- problem{iface, why} }, Listen: 100 * time.Millisecond,
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	if p := <-problems; p.iface != "" || p.why == "" {
+		t.Errorf("without an address: %+v", p)
+	}
+	sh(t, "ip addr add 10.0.0.1/24 dev br0")
+	late := time.After(20 * time.Second)
+	for served := false; !served; {
+		select {
+		case p := <-problems:
+			served = p.iface == "br0" && p.why == ""
+		case <-late:
+			t.Fatal("it is not served")
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // Beside a server that gives out addresses it is silent, and says why.
 func TestBesideAnother(t *testing.T) {
 	_, host := lan(t, "10.0.0.2")

@@ -59,7 +59,7 @@ type Server struct {
 }
 
 // Run serves until ctx ends, which is no error. Leases are on disk before they
-// are acknowledged.
+// are acknowledged; one that was may be renewed while the disk is full.
 func (s *Server) Run(ctx context.Context) error {
 	if err := s.check(); err != nil {
 		return err

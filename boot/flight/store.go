@@ -51,7 +51,7 @@ const maxLine = 16 << 10
 type store struct {
 	dir    string
 	limits Limits
-	total  int64 // bytes of all files, as far as this process knows
+	total  int64 // cost of all files, as far as this process knows
 }
 
 func openStore(dir string, l Limits) (*store, error) {
@@ -115,7 +115,11 @@ func (s *store) create(t Timeline) error {
 		}
 	}
 	t.Events = nil
-	_, err = s.append(t.Serial, t.N, t)
+	if _, err = s.append(t.Serial, t.N, t); err != nil {
+		// Nothing of it may be left, on a disk that is full: it would count as a
+		// boot, and push out those that say something.
+		s.remove(s.path(t.Serial, t.N))
+	}
 	return err
 }
 
@@ -131,15 +135,26 @@ func (s *store) append(serial device.Serial, n int, v any) (int64, error) {
 	}
 	// The newline first ends a line that a crash tore.
 	line := append(append([]byte{'\n'}, b...), '\n')
+	before, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return 0, errors.Join(err, f.Close())
+	}
 	wrote, err := f.Write(line)
-	s.total += int64(wrote)
+	s.total += cost(before+int64(wrote)) - cost(before)
 	return int64(wrote), errors.Join(err, f.Close())
+}
+
+// cost is what a file of some bytes takes of a disk: whole blocks. Most boots that
+// strangers make up are short.
+func cost(size int64) int64 {
+	const block = 4096
+	return (size + block - 1) / block * block
 }
 
 // kept is one boot's file.
 type kept struct {
 	path string
-	size int64
+	size int64 // cost
 	mod  time.Time
 }
 
@@ -156,7 +171,7 @@ func (s *store) all() ([]kept, error) {
 		entries, _ := os.ReadDir(filepath.Join(s.dir, b.Name())) // gone meanwhile: nothing to count
 		for _, e := range entries {
 			if fi, err := e.Info(); err == nil && fi.Mode().IsRegular() {
-				out = append(out, kept{filepath.Join(s.dir, b.Name(), e.Name()), fi.Size(), fi.ModTime()})
+				out = append(out, kept{filepath.Join(s.dir, b.Name(), e.Name()), cost(fi.Size()), fi.ModTime()})
 			}
 		}
 	}
@@ -187,7 +202,7 @@ func (s *store) makeRoom() error {
 
 func (s *store) remove(path string) {
 	if fi, err := os.Stat(path); err == nil {
-		s.total -= fi.Size()
+		s.total -= cost(fi.Size())
 	}
 	_ = os.Remove(path) // found again, and removed, the next time
 }

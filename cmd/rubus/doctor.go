@@ -153,9 +153,6 @@ func wantedPorts(d config.Daemon) []doctor.Port {
 	if d.Netconsole.Enabled {
 		out = append(out, doctor.Port{Network: "udp", Port: d.Netconsole.Port, For: "netconsole"})
 	}
-	if d.Netconsole.Enabled {
-		out = append(out, doctor.Port{Network: "udp", Port: d.Netconsole.Port, For: "netconsole"})
-	}
 	if d.NFS.Portmap {
 		out = append(out, doctor.Port{Network: "tcp", Port: d.NFS.PortmapPort, For: "portmap"},
 			doctor.Port{Network: "udp", Port: d.NFS.PortmapPort, For: "portmap"})
