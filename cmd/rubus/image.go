@@ -29,7 +29,7 @@ new version: "lab@3" is the third version of the image "lab" and never changes,
 	}
 	c.AddCommand(
 		newImageImportCmd(g), newImageListCmd(g), newImageShowCmd(g), newImageTagCmd(g),
-		newImageRmCmd(g), newImageGCCmd(g), newImageVerifyCmd(g), newImageDiffCmd(g), newImageExportCmd(g), newImageEditCmd(g), newImageBuildCmd(g), newImageInsideCmd(),
+		newImageRmCmd(g), newImageGCCmd(g), newImageVerifyCmd(g), newImageDiffCmd(g), newImageLintCmd(g), newImageExportCmd(g), newImageEditCmd(g), newImageBuildCmd(g), newImageInsideCmd(),
 	)
 	return c
 }

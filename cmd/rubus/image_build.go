@@ -77,7 +77,7 @@ fails, until "rubus image gc". Steps run as those of "rubus image edit" do.
 			}
 			g.did(c.Context(), "image build", v.Ref.String())
 			if g.JSON {
-				return g.printJSON(imported{v, rep})
+				return g.printJSON(imported{Version: v, Report: rep})
 			}
 			var bytes int64
 			for _, l := range rep.Layers {

@@ -76,7 +76,7 @@ Boards see nothing of it until the name means the new version: --tag, or
 			}
 			g.did(c.Context(), "image edit", v.Ref.String())
 			if g.JSON {
-				return g.printJSON(imported{v, rep})
+				return g.printJSON(imported{Version: v, Report: rep})
 			}
 			for _, n := range rep.Notes {
 				g.notef("note: %s", n)

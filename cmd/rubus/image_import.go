@@ -15,10 +15,12 @@ import (
 	"rubus/images/imageref"
 	"rubus/images/importer"
 	"rubus/images/oci"
+	"rubus/images/rules"
 )
 
 func newImageImportCmd(g *globals) *cobra.Command {
 	var base, bootFrom string
+	var useRules bool
 	var o importer.Options
 	var platform oci.Options
 	c := &cobra.Command{
@@ -37,7 +39,8 @@ it is:
   docker-archive:FILE; each of its layers becomes one here, and is shared
 
 Everything a root file system has is kept: owners, modes, devices, hard links,
-attributes, holes and times.
+attributes, holes and times. With --rules what the system needs to be netbooted
+by many boards (see "rubus image lint") is put into a layer of its own on top.
 
 Then NAME means the new version, and boards that follow it boot it next.`,
 		Example: `  rubus image import pios 2026-06-18-raspios-trixie-arm64-lite.img.xz
@@ -69,7 +72,16 @@ Then NAME means the new version, and boards that follow it boot it next.`,
 					return err
 				}
 			}
-			return g.importImage(c, s, args[0], args[1], o, platform)
+			var plan *rules.Plan
+			var none error
+			if useRules {
+				o.Finish = withRules(o.Finish, func(p *rules.Plan, err error) { plan, none = p, err })
+			}
+			done := func() *rules.Plan {
+				g.noteRules(plan, none)
+				return plan
+			}
+			return g.importImage(c, s, args[0], args[1], o, platform, done)
 		},
 	}
 	c.Flags().StringVar(&base, "base", "", "stack the source on top of this `version`")
@@ -79,6 +91,7 @@ Then NAME means the new version, and boards that follow it boot it next.`,
 	c.Flags().BoolVar(&platform.Insecure, "insecure-registry", false, "the registry needs no TLS")
 	c.Flags().StringVar(&o.SHA256, "sha256", "", "refuse the source unless it has this SHA-256, in `hex`")
 	c.Flags().IntVar(&o.Partition, "partition", 0, "the `number` of the image's partition that holds the root")
+	c.Flags().BoolVar(&useRules, "rules", false, "put what netbooting needs on top")
 	c.Flags().BoolVar(&o.NoTag, "no-tag", false, "leave NAME at the version it means now")
 	_ = c.RegisterFlagCompletionFunc("base", g.completeRefs)
 	return c
@@ -88,9 +101,11 @@ Then NAME means the new version, and boards that follow it boot it next.`,
 type imported struct {
 	images.Version
 	Report importer.Report `json:"report"`
+	// Rules are what was put on top; absent: nothing.
+	Rules *rules.Plan `json:"rules,omitempty"`
 }
 
-func (g *globals) importImage(c *cobra.Command, s *images.Store, name, source string, o importer.Options, p oci.Options) error {
+func (g *globals) importImage(c *cobra.Command, s *images.Store, name, source string, o importer.Options, p oci.Options, ruled func() *rules.Plan) error {
 	o.Stdin = g.Stdin
 	show := g.progressDisplay()
 	o.Progress = func(e importer.Event) {
@@ -108,8 +123,9 @@ func (g *globals) importImage(c *cobra.Command, s *images.Store, name, source st
 	}
 	g.did(c.Context(), "image import", v.Ref.String())
 	if g.JSON {
-		return g.printJSON(imported{v, rep})
+		return g.printJSON(imported{v, rep, ruled()})
 	}
+	ruled()
 	for _, n := range rep.Notes {
 		g.notef("note: %s", n)
 	}

@@ -24,7 +24,7 @@ func house() map[string][]string {
 			"boot", "boot/bootfs", "boot/flight", "boot/eeprom", "boot/fakepi", "boot/fakepi/child", "boot/fakepi/emulator", "boot/fakepi/nic", "boot/neigh", "boot/netconsole", "boot/netwatch", "boot/dhcpserver", "boot/pidhcp", "boot/proxydhcp", "boot/sdcard", "boot/tftp",
 			"cmd/internal/control", "cmd/internal/doctor", "cmd/internal/lograte", "cmd/internal/ports", "cmd/internal/progress", "cmd/internal/simnet", "cmd/internal/ui",
 			"config", "config/device", "config/examples", "config/schema",
-			"images", "images/dpkg", "images/golden", "images/editor", "images/imageref", "images/importer", "images/oci", "images/layered", "images/rebase", "images/sysdiff", "images/treediff", "images/treesum", "images/upper",
+			"images", "images/dpkg", "images/golden", "images/editor", "images/imageref", "images/importer", "images/oci", "images/layered", "images/rebase", "images/rules", "images/sysdiff", "images/treediff", "images/treesum", "images/upper",
 			"nfsexport", "nfsexport/handlefs", "nfsexport/mount3", "nfsexport/nfs3", "nfsexport/sunrpc", "nfsexport/unfsd", "overlay",
 		},
 		"cmd/rubus/e2e":         {},
@@ -89,6 +89,7 @@ func house() map[string][]string {
 		"images/treediff":       {"images/layered"},
 		"images/golden":         {"images/treediff"},
 		"images/rebase":         {"images/dpkg", "images/layered", "images/treediff"},
+		"images/rules":          {"images/layered"},
 		"images/upper":          {"images/internal/onefs", "images/layered", "images/treediff"},
 		"images/sysdiff":        {"images/dpkg", "images/layered", "images/treediff"},
 

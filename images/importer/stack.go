@@ -122,7 +122,7 @@ func (s *stack) finish(ctx context.Context, start time.Time, nv images.NewVersio
 		below = len(o.Base.Layers)
 	}
 	rep.Layers = v.Layers[min(below, len(v.Layers)-1):]
-	rep.Layer = rep.Layers[min(made, len(rep.Layers))-1]
+	rep.Layer = rep.Layers[max(1, min(made, len(rep.Layers)))-1]
 	rep.Shared = shared == len(s.built)
 	rep.Notes = s.notes.lines()
 	rep.Duration = time.Since(start)

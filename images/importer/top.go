@@ -18,8 +18,11 @@ type Top struct {
 	b *builder
 	// Below is what lies below, merged. Links in it are followed within their layer only.
 	Below fs.FS
-	now   time.Time
-	used  bool
+	// Dirs are the trees of the layers below, the uppermost first.
+	Dirs []string
+	// Time is what new files and directories get; it is now, unless it is set.
+	Time time.Time
+	used bool
 }
 
 // top makes the layer, unless nothing is put into it.
@@ -27,7 +30,7 @@ func (s *stack) top(ctx context.Context, fill func(context.Context, *Top) error)
 	below := images.Merged(s.dirs())
 	used := false
 	err := s.add(ctx, "", func(b *builder) error {
-		t := &Top{b: b, Below: below, now: s.store.Now()}
+		t := &Top{b: b, Below: below, Dirs: s.dirs(), Time: s.store.Now()}
 		err := fill(ctx, t)
 		used = t.used
 		return err
@@ -64,12 +67,12 @@ func (t *Top) at(p string) (*node, string, error) {
 	if p, err = t.b.resolve(p); err != nil {
 		return nil, "", err
 	}
-	return t.b.parent(p, t.now.Unix(), 0)
+	return t.b.parent(p, t.Time.Unix(), 0)
 }
 
-// WriteFile puts a file of root there, with the 12 permission bits given and the current time.
+// WriteFile puts a file of root there, with the 12 permission bits given and Time.
 func (t *Top) WriteFile(p string, data []byte, mode uint32) error {
-	return t.Put(p, &treesum.Entry{Type: treesum.File, Mode: mode, Size: int64(len(data)), Sec: t.now.Unix()}, memory(data))
+	return t.Put(p, &treesum.Entry{Type: treesum.File, Mode: mode, Size: int64(len(data)), Sec: t.Time.Unix()}, memory(data))
 }
 
 // Content is what a file is made of: NextData is the first offset from off on with
@@ -97,7 +100,7 @@ func (t *Top) Put(p string, e *treesum.Entry, content Content) error {
 
 // Symlink makes a symbolic link of root.
 func (t *Top) Symlink(p, target string) error {
-	return t.Put(p, &treesum.Entry{Type: treesum.Symlink, Target: target, Sec: t.now.Unix()}, nil)
+	return t.Put(p, &treesum.Entry{Type: treesum.Symlink, Target: target, Sec: t.Time.Unix()}, nil)
 }
 
 // Dir makes a directory, or gives one below the attributes of e.
