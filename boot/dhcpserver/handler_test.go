@@ -354,6 +354,9 @@ func TestLeasesOnDisk(t *testing.T) {
 	if l := again.book.byMAC[mac]; l == nil || l.Address.String() != "10.0.0.12" || l.State != Bound || l.Host != "laptopx" {
 		t.Errorf("%+v", l)
 	}
+	if all, err := Leases(dir); err != nil || len(all) != 1 || all[0].MAC != mac || all[0].Over(b.clock.Now()) {
+		t.Errorf("%+v, %v", all, err)
+	}
 	var left []string
 	entries, err := os.ReadDir(dir)
 	if err != nil {

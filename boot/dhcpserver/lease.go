@@ -47,6 +47,9 @@ type Lease struct {
 	kept bool
 }
 
+// Over says that the address is free again at a time.
+func (l *Lease) Over(now time.Time) bool { return !l.live(now) }
+
 // live says that the lease holds at a time.
 func (l *Lease) live(now time.Time) bool {
 	return l.State != Released && now.Before(l.Until)

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,6 +77,29 @@ func (s store) load(now time.Time, keep time.Duration, log *slog.Logger) ([]Leas
 			out = append(out, l)
 		}
 	}
+	return out, nil
+}
+
+// Leases reads who was given an address, from the directory of a Server that may be
+// at work: the addresses in order. A file that cannot be read is left out.
+func Leases(dir string) ([]Lease, error) {
+	s := store{dir}
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("reading the leases: %w", err)
+	}
+	var out []Lease
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(e.Name(), ".json")
+		addr, err := netip.ParseAddr(name)
+		if !ok || err != nil {
+			continue
+		}
+		if l, err := s.read(addr); err == nil {
+			out = append(out, l)
+		}
+	}
+	slices.SortFunc(out, func(a, b Lease) int { return a.Address.Compare(b.Address) })
 	return out, nil
 }
 

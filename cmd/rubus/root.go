@@ -48,7 +48,7 @@ devices.yaml names.`,
 		root.AddCommand(cmds...)
 	}
 	add("", newVersionCmd(g))
-	add(groupServer, newServeCmd(g), newCheckCmd(g), newReloadCmd(g), newStatusCmd(g), newDfCmd(g), newDoctorCmd(g))
+	add(groupServer, newServeCmd(g), newCheckCmd(g), newReloadCmd(g), newStatusCmd(g), newLeasesCmd(g), newDfCmd(g), newDoctorCmd(g))
 	add(groupBoards, newDeviceCmd(g), newImageCmd(g), newSimulateCmd(g), newSDCardCmd(g))
 	return root
 }

@@ -98,6 +98,9 @@ type world struct {
 	// Errors are what verbs answer, by verb.
 	Errors map[string]*control.Error
 	Reply  control.Reloaded
+	// LeaseAgo says for each lease how long ago it ended; "-1h": in an hour.
+	Leases   []control.Lease
+	LeaseAgo []string
 	// BootLog is what is recorded of every board.
 	BootLog control.BootLog
 	// Snapshots are those of every board.
@@ -118,6 +121,9 @@ func startScripted(ts *testscript.TestScript, neg bool, args []string) {
 	for i := range d.world.Status.Unknown {
 		d.world.Status.Unknown[i].Last = ago(ts, "90s")
 		d.world.Status.Unknown[i].First = ago(ts, "26h")
+	}
+	for i := range d.world.Leases {
+		d.world.Leases[i].Until = ago(ts, d.LeaseAgo[i])
 	}
 	for i := range d.Plan.Uppers {
 		d.Plan.Uppers[i].Made = ago(ts, d.PlanAgo)
@@ -173,6 +179,8 @@ func (d *scripted) Board(_ context.Context, s device.Serial) (control.Board, err
 	}
 	return control.Board{}, control.Errorf(control.KindNotFound, "no device and no state of board %q", s)
 }
+
+func (d *scripted) Leases(context.Context) ([]control.Lease, error) { return d.world.Leases, nil }
 
 func (d *scripted) Stop(_ context.Context, s device.Serial) error { return d.do("stop", "stop %s", s) }
 

@@ -64,7 +64,7 @@ func (s *server) addressServer() runner {
 	manners := mannersOf(d)
 	a := &dhcpserver.Server{
 		Pool: dhcpserver.Pool{First: d.First, Last: d.Last, Lease: d.Lease, Router: d.Router, DNS: d.DNS, Domain: d.Domain},
-		Dir:  filepath.Join(s.state, "leases"), Decider: dhcpDecider{s.fleet, s.flights}, Directory: boards{s.fleet},
+		Dir:  filepath.Join(s.state, leasesDir), Decider: dhcpDecider{s.fleet, s.flights}, Directory: boards{s.fleet},
 		// A client waits for its offer meanwhile; firmware asks again after 5 s.
 		Prober: prober{neigh.New(neigh.Options{Probes: 2, Interval: 150 * time.Millisecond})},
 		Force:  d.Force, Manners: &manners, Logger: s.log, Observe: s.flights.dhcp, Problem: s.noDHCP.set,
@@ -74,6 +74,9 @@ func (s *server) addressServer() runner {
 	}
 	return a
 }
+
+// leasesDir is where leases are kept, below the state directory.
+const leasesDir = "leases"
 
 // mannersOf says to the DHCP answerers how rubus.yaml wants firmware answered.
 func mannersOf(d config.DHCP) pidhcp.Manners {

@@ -57,6 +57,11 @@ func (c *Client) Board(ctx context.Context, serial device.Serial) (b Board, err 
 	return b, c.do(ctx, http.MethodGet, "boards/"+serial.String(), nil, &b)
 }
 
+// Leases implements Daemon.
+func (c *Client) Leases(ctx context.Context) (l []Lease, err error) {
+	return l, c.do(ctx, http.MethodGet, "leases", nil, &l)
+}
+
 // Stop implements Daemon.
 func (c *Client) Stop(ctx context.Context, serial device.Serial) error {
 	return c.do(ctx, http.MethodPost, "boards/"+serial.String()+"/stop", nil, nil)

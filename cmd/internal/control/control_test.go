@@ -54,6 +54,10 @@ func (f *fake) Board(_ context.Context, s device.Serial) (Board, error) {
 	return Board{}, fmt.Errorf("board %s: %w", s, Errorf(KindNotFound, "nothing is known of it").WithHint("see \"rubus status\""))
 }
 
+func (f *fake) Leases(context.Context) ([]Lease, error) {
+	return []Lease{{State: "bound", Host: "laptop"}}, f.err
+}
+
 func (f *fake) Stop(_ context.Context, s device.Serial) error {
 	f.note("stop %s", s)
 	return f.err
@@ -155,6 +159,9 @@ func TestVerbs(t *testing.T) {
 	}
 	if b, err := c.Board(ctx, one); err != nil || b.Phase != "running" {
 		t.Errorf("Board: %+v, %v", b, err)
+	}
+	if l, err := c.Leases(ctx); err != nil || len(l) != 1 || l[0].Host != "laptop" {
+		t.Errorf("Leases: %+v, %v", l, err)
 	}
 	if p, err := c.ResetPlan(ctx, one); err != nil || p.Uppers[0].Bytes != 5 {
 		t.Errorf("ResetPlan: %+v, %v", p, err)

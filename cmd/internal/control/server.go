@@ -64,6 +64,9 @@ func (s *server) routes() http.Handler {
 	m.HandleFunc("GET /v1/boards", s.read(func(ctx context.Context, _ *http.Request) (any, error) {
 		return s.d.Boards(ctx)
 	}))
+	m.HandleFunc("GET /v1/leases", s.read(func(ctx context.Context, _ *http.Request) (any, error) {
+		return s.d.Leases(ctx)
+	}))
 	m.HandleFunc("GET /v1/boards/{serial}", s.read(s.board(func(ctx context.Context, serial device.Serial) (any, error) {
 		return s.d.Board(ctx, serial)
 	})))

@@ -22,6 +22,8 @@ type Daemon interface {
 	// Boards lists all boards that have a device or a state of their own, by serial.
 	Boards(ctx context.Context) ([]Board, error)
 	Board(ctx context.Context, serial device.Serial) (Board, error)
+	// Leases lists who was given an address (mode server), by address.
+	Leases(ctx context.Context) ([]Lease, error)
 	// Stop cuts a board off; its writes stay.
 	Stop(ctx context.Context, serial device.Serial) error
 	// ResetPlan says what Reset would delete. It reads whole trees.
@@ -127,6 +129,22 @@ type Sighting struct {
 	Times int       `json:"times,omitempty"`
 	First time.Time `json:"first"`
 	Last  time.Time `json:"last"`
+}
+
+// Lease is an address and whom it was given to.
+type Lease struct {
+	Address netip.Addr `json:"address"`
+	// State is bound, released, expired, or conflict: somebody without a lease uses
+	// it, and MAC is zero.
+	State string     `json:"state"`
+	MAC   device.MAC `json:"mac,omitzero"`
+	// Until is when it ends, or ended.
+	Until time.Time `json:"until"`
+	// Host is what the client calls itself, Serial and Name are those of the board
+	// that it is.
+	Host   string        `json:"host,omitempty"`
+	Serial device.Serial `json:"serial,omitzero"`
+	Name   string        `json:"name,omitempty"`
 }
 
 // Status is the daemon at a glance.
