@@ -62,12 +62,9 @@ func killImports(t *testing.T, src string, kills int, before func(i int)) {
 	store := filepath.Join(t.TempDir(), "images")
 	rnd := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano()))) //nolint:gosec // moments, no secrets
 	versions := 0
-	longest := 400 * time.Millisecond
+	longest := 400*time.Millisecond + 3*importTime(t, src)
 	for i := range kills {
 		before(i)
-		if versions == 0 {
-			longest += 400 * time.Millisecond // this machine or source takes longer
-		}
 		c := exec.CommandContext(t.Context(), os.Args[0])
 		c.Env = append(os.Environ(), "RUBUS_IMPORT="+src, "RUBUS_STORE="+store)
 		must(t, c.Start())
@@ -100,4 +97,15 @@ func killImports(t *testing.T, src string, kills int, before func(i int)) {
 		t.Error("no import ever finished: the kills come too early to show anything")
 	}
 	t.Logf("%d kills, %d versions", kills, versions)
+}
+
+// importTime is how long this machine takes for a source, undisturbed.
+func importTime(t *testing.T, src string) time.Duration {
+	t.Helper()
+	s, err := images.Open(filepath.Join(t.TempDir(), "images"))
+	must(t, err)
+	begin := time.Now()
+	_, _, err = importer.Import(t.Context(), s, "lab", src, importer.Options{})
+	must(t, err)
+	return time.Since(begin)
 }
