@@ -103,7 +103,6 @@ reading:
 			if c.flush(); !c.fill() {
 				break
 			}
-			c.now = time.Time{}
 			continue
 		}
 		if c.partialSince.Load() != 0 {
@@ -213,8 +212,10 @@ func (c *conn) end(at int, send bool) {
 	}
 }
 
-// flush sends the replies gathered, and waits while too much waits to be sent.
+// flush sends the replies gathered, and waits while too much waits to be sent. It
+// goes before all waits.
 func (c *conn) flush() {
+	c.now = time.Time{}
 	if c.out == nil {
 		return
 	}

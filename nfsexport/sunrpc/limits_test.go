@@ -274,6 +274,26 @@ func TestSlowReader(t *testing.T) {
 	}
 }
 
+// TestThrottledReply: what was answered already is sent before a call that has to wait
+// for room among the replies.
+func TestThrottledReply(t *testing.T) {
+	f := newFake()
+	_, addr := start(t, Config{Programs: []Program{f}, Limits: Limits{Queue: 1}})
+	c := dial(t, addr)
+	c.send(framed(message(1, procWaits))...)
+	<-f.entered
+	c.send(append(framed(message(2, procNull)), framed(message(3, procWaits))...)...)
+	if r := c.reply(); r.Uint32() != 2 {
+		t.Error("another reply came first")
+	}
+	close(f.release)
+	for _, xid := range []uint32{1, 3} {
+		if r := c.reply(); r.Uint32() != xid {
+			t.Errorf("another reply came before %d", xid)
+		}
+	}
+}
+
 // TestInlineLimit: with no room for cheap calls, they run as long ones.
 func TestInlineLimit(t *testing.T) {
 	_, addr := start(t, Config{Programs: []Program{newFake()}, Limits: Limits{Inline: -1}})

@@ -139,8 +139,16 @@ func (c *conn) writeSome(fd uintptr) bool {
 	return true
 }
 
-// throttle waits while more than limit bytes wait to be sent, or are to come.
+// throttle waits while more than limit bytes wait to be sent, or are to come. What
+// was answered before does not wait with it.
 func (c *conn) throttle(limit int) {
+	c.mu.Lock()
+	full := c.queued+c.running > limit
+	c.mu.Unlock()
+	if !full {
+		return
+	}
+	c.flush()
 	c.mu.Lock()
 	for c.queued+c.running > limit && !c.broken {
 		c.changed.Wait()
