@@ -153,6 +153,10 @@ func (b *book) choose(a *ask, sub subnet, now time.Time) (addr netip.Addr, fresh
 	for i := range n {
 		x := b.pool.at((int(h.Sum32()%uint32(n)) + i) % n)
 		l := b.byAddr[x]
+		better := l == nil || oldest == nil || rank(l, now) < rank(oldest, now) || rank(l, now) == rank(oldest, now) && l.Until.Before(oldest.Until)
+		if !better && l.State != Conflict {
+			continue // whether it is free takes a look at all boards
+		}
 		if !free(x) {
 			if l != nil && l.State == Conflict && !conflict.IsValid() {
 				conflict = x
@@ -162,7 +166,7 @@ func (b *book) choose(a *ask, sub subnet, now time.Time) (addr netip.Addr, fresh
 		if l == nil {
 			return x, true, ""
 		}
-		if oldest == nil || rank(l, now) < rank(oldest, now) || rank(l, now) == rank(oldest, now) && l.Until.Before(oldest.Until) {
+		if better {
 			oldest = l
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -438,6 +439,37 @@ func TestForgedClients(t *testing.T) {
 	s.run(`request a has 0.10 -> ack 0.10
 		list x
 		discover x -> offer 0.12`)
+}
+
+// asked counts how often a directory is asked who holds an address.
+type asked struct {
+	fakeDirectory
+	n int
+}
+
+func (d *asked) Holder(a netip.Addr) (device.MAC, bool) {
+	d.n++
+	return d.fakeDirectory.Holder(a)
+}
+
+// Of a range full of old leases few addresses are looked up among all boards: the
+// one that ended longest ago is given.
+func TestOldLeases(t *testing.T) {
+	pool, now := testPool, time.Unix(1e9, 0)
+	pool.Last = netip.MustParseAddr("10.0.0.250")
+	prefix := netip.MustParsePrefix("10.0.0.0/24")
+	var old []Lease
+	for i := range pool.size() {
+		ended := now.Add(-time.Duration(i*7919%241+1) * time.Minute)
+		old = append(old, Lease{Address: pool.at(i), MAC: device.MAC{4, 0, 0, 0, 0, byte(i)}, State: Bound, Until: ended})
+	}
+	var dir asked
+	b := newBook(pool, &dir, old)
+	v := b.decide(&ask{Header: dhcplink.Header{MAC: client("a"), Type: dhcpv4.MessageTypeDiscover}}, subnet{own: testSubnet.own, prefix: prefix}, now)
+	first := slices.MinFunc(old, func(x, y Lease) int { return x.Until.Compare(y.Until) })
+	if v.probe != first.Address || dir.n > 40 {
+		t.Errorf("%v after %d questions, want %v", v.probe, dir.n, first.Address)
+	}
 }
 
 // A client's address follows from its MAC, as long as it is free.

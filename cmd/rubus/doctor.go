@@ -97,8 +97,9 @@ func examine(ctx context.Context, g *globals, wait time.Duration, rulesOnly bool
 		if !g.JSON {
 			g.notef("listening to the network for %s", wait)
 		}
+		_, err := g.daemon().Status(ctx)
 		for _, i := range ethernets(d.Listen) {
-			findings = append(findings, examineLAN(ctx, i, wait, roleOn(i.Name, d))...)
+			findings = append(findings, examineLAN(ctx, i, wait, roleOn(i.Name, d), err == nil)...)
 		}
 	}
 	if err := context.Cause(ctx); err != nil {
@@ -290,7 +291,7 @@ const (
 )
 
 // examineLAN asks on one interface as every model does, and listens.
-func examineLAN(ctx context.Context, ifi net.Interface, wait time.Duration, role doctor.DHCPRole) []doctor.Finding {
+func examineLAN(ctx context.Context, ifi net.Interface, wait time.Duration, role doctor.DHCPRole, running bool) []doctor.Finding {
 	failed := func(err error) []doctor.Finding {
 		return []doctor.Finding{{Check: "dhcp", Level: doctor.Warning, What: fmt.Sprintf("%s: %v", ifi.Name, err), Why: "the network could not be asked", Do: "run this as root"}}
 	}
@@ -327,7 +328,7 @@ func examineLAN(ctx context.Context, ifi net.Interface, wait time.Duration, role
 	if err != nil {
 		return append(failed(err), <-tree...)
 	}
-	return append(doctor.Survey(ifi.Name, heard, own, role), <-tree...)
+	return append(doctor.Survey(ifi.Name, heard, own, role, running), <-tree...)
 }
 
 func printFindings(g *globals, all []doctor.Finding) {

@@ -220,6 +220,9 @@ func TestSurvey(t *testing.T) {
 		{"a router and rubus", []fakepi.Offer{router, ours}, "10.0.0.1", map[string]Level{"dhcp": OK, "boot servers": OK}, "10.0.0.254 gives out"},
 		{"the router's option 66", []fakepi.Offer{router66}, "10.0.0.254", map[string]Level{"dhcp": OK, "boot servers": Failure}, "remove option 66"},
 		{"siaddr alone", []fakepi.Offer{router}, "weak", map[string]Level{"dhcp": OK, "boot servers": OK}, "3b would try 10.0.0.254"},
+		{"siaddr alone, beside rubus", []fakepi.Offer{router}, "weak beside", map[string]Level{"dhcp": OK, "boot servers": OK}, "names a server, unless devices.yaml names them: those are answered"},
+		{"a router, beside rubus", []fakepi.Offer{router}, "beside", map[string]Level{"dhcp": OK, "boot servers": OK}, "3b find no server for their files, unless devices.yaml names them"},
+		{"nobody else yet", []fakepi.Offer{router}, "", map[string]Level{"dhcp": OK, "boot servers": OK}, "3b find no server for their files yet"},
 		{"two routers", []fakepi.Offer{router, second}, "", map[string]Level{"dhcp": Warning, "boot servers": OK}, "2 DHCP servers"},
 		{"alone", nil, "alone", map[string]Level{"dhcp": OK, "boot servers": OK}, "rubus gives out addresses"},
 		{"alone, rubus answers", []fakepi.Offer{oursAlone}, "alone", map[string]Level{"dhcp": OK, "boot servers": OK}, "from this machine, 10.0.0.1 (option 66)"},
@@ -229,19 +232,19 @@ func TestSurvey(t *testing.T) {
 		h := fakepi.Heard{Model: fakepi.Models()[0], Offers: c.offers}
 		role := Beside
 		switch c.server {
-		case "":
+		case "", "beside":
 		case "alone", "forced":
 			role = map[string]DHCPRole{"alone": Alone, "forced": Forced}[c.server]
 			if len(c.offers) > 0 && c.offers[0] == oursAlone {
 				h.Server, h.Why = a("10.0.0.1"), "option 66"
 			}
-		case "weak":
+		case "weak", "weak beside":
 			h.Server, h.Weak = a("10.0.0.254"), true
 		default:
 			h.Server = a(c.server)
 		}
 		got, text := map[string]Level{}, ""
-		for _, f := range Survey("br0", []fakepi.Heard{h}, []netip.Addr{a("10.0.0.1")}, role) {
+		for _, f := range Survey("br0", []fakepi.Heard{h}, []netip.Addr{a("10.0.0.1")}, role, strings.HasSuffix(c.server, "beside")) {
 			if got[f.Check] != Failure {
 				got[f.Check] = f.Level
 			}

@@ -31,8 +31,9 @@ const (
 )
 
 // Survey turns what boards would hear on an interface into findings. Own are
-// this machine's addresses.
-func Survey(iface string, heard []fakepi.Heard, own []netip.Addr, role DHCPRole) []Finding {
+// this machine's addresses; running says that rubus runs here already, which
+// answers boards of devices.yaml and none that is made up.
+func Survey(iface string, heard []fakepi.Heard, own []netip.Addr, role DHCPRole, running bool) []Finding {
 	var out []Finding
 	var boot, address []string
 	note := func(list *[]string, a netip.Addr) {
@@ -60,7 +61,7 @@ func Survey(iface string, heard []fakepi.Heard, own []netip.Addr, role DHCPRole)
 			})
 		}
 	}
-	out = append(out, followed(iface, heard, own)...)
+	out = append(out, followed(iface, heard, own, running)...)
 	if len(boot) == 0 { // most routers name themselves in siaddr: that is no offer
 		out = append(out, Finding{Check: "boot servers", Level: OK, What: "nobody else offers to boot a Pi on " + iface})
 	}
@@ -100,18 +101,25 @@ func addresses(iface string, servers []string, role DHCPRole) Finding {
 
 // followed says where each kind of board would get its files, those that would
 // come here or nowhere: one finding for all that do alike.
-func followed(iface string, heard []fakepi.Heard, own []netip.Addr) []Finding {
+func followed(iface string, heard []fakepi.Heard, own []netip.Addr, running bool) []Finding {
+	known := ""
+	if running {
+		known = ", unless devices.yaml names them: those are answered by the rubus that runs here"
+	}
 	var order []string
 	models := map[string][]string{}
 	for _, h := range heard {
-		where := "find no server for their files yet"
+		where := "find no server for their files" + known
+		if !running {
+			where += " yet"
+		}
 		switch {
 		case h.Server.IsValid() && slices.Contains(own, h.Server):
 			where = fmt.Sprintf("would fetch their files from this machine, %s (%s)", h.Server, h.Why)
 		case h.Server.IsValid() && !h.Weak:
 			continue // a failure of its own
 		case h.Weak:
-			where = fmt.Sprintf("would try %s (%s), as nobody names a server", h.Server, h.Why)
+			where = fmt.Sprintf("would try %s (%s), as nobody names a server", h.Server, h.Why) + known
 		}
 		if models[where] == nil {
 			order = append(order, where)
