@@ -242,7 +242,11 @@ func (f *Fleet) setStore(b *board) *bootset.Store {
 		b.mu.Lock()
 		b.ev.Good = h.Last.Good
 		b.mu.Unlock()
-		b.sets.present, _ = s.Current() // without it a good boot is none to fall back to
+		// Without it a good boot is none to fall back to. The files of the last boot
+		// may not be kept, those of an earlier one are not what it says is good.
+		if now, err := s.Current(); err == nil && now != nil && now.Key == h.Last.Key {
+			b.sets.present = now
+		}
 	}
 	return s
 }

@@ -2,6 +2,7 @@ package boot_test
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -254,6 +255,32 @@ func TestFallback(t *testing.T) {
 	l.loads()
 	if st := l.statusA(); st.Boot.LastGood || l.fetch("kernel8.img") != kernelOf(newer, "mended") {
 		t.Errorf("mended files are not tried: %+v", st.Boot)
+	}
+}
+
+// A boot whose files could not be kept, on a full disk for one, is good, and the
+// files of an earlier boot are not, also when the daemon restarts in between.
+func TestGoodBootThatIsNotKept(t *testing.T) {
+	l, _, root := setLab(t, true)
+	l.loads()
+	kept := filepath.Join(l.opt.State, "devices", serialA.String(), "boot")
+	copies := filepath.Join(kept, "objects")
+	if err := errors.Join(os.RemoveAll(copies), os.WriteFile(copies, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	put(t, root, "lib/modules/"+newer+"/modules.dep", "")
+	put(t, root, "boot/firmware/kernel8.img", kernelOf(newer, "not kept"))
+	x := l.loads()
+	if got := l.fetch("kernel8.img"); got != kernelOf(newer, "not kept") {
+		t.Error("the wrong kernel")
+	}
+	l.restart()
+	l.reports(x)
+	if st := l.statusA(); st.Boot.Good.IsZero() {
+		t.Errorf("%+v", st.Boot)
+	}
+	if _, err := os.Stat(filepath.Join(kept, "good.json")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the files of a boot that was not reported are kept as good: %v", err)
 	}
 }
 
