@@ -1,7 +1,9 @@
 package dhcpserver
 
 import (
+	"net/netip"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -27,6 +29,27 @@ func TestDiskFull(t *testing.T) {
 	}
 	if got := b.say(message(t, mac, dhcpv4.MessageTypeRequest, requested("10.0.0.10"), ofServer("10.0.0.1"))); len(got) != 0 {
 		t.Errorf("acknowledged when asked again: %v", got)
+	}
+}
+
+// What was written while the clock was years ahead keeps no address for years.
+func TestClockWasAhead(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"10.0.0.10.json": `{"address":"10.0.0.10","mac":"02:00:00:00:00:99","state":"bound","until":"2051-09-09T00:00:00Z"}`,
+		"10.0.0.11.json": `{"address":"10.0.0.11","state":"conflict","until":"2051-09-09T00:00:00Z"}`,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := newBench(t, dir, nil) // it passes a minute
+	now := b.clock.Now()
+	for addr, most := range map[string]time.Duration{"10.0.0.10": keepLeases, "10.0.0.11": conflictHold} {
+		l := b.book.byAddr[netip.MustParseAddr(addr)]
+		if l == nil || !l.live(now) || l.live(now.Add(most)) {
+			t.Errorf("%s: %+v", addr, l)
+		}
 	}
 }
 

@@ -137,6 +137,22 @@ func (s *Server) handler(ctx context.Context, spawn func(func() error)) (*handle
 	if err != nil {
 		return nil, err
 	}
+	soonEnough(leases, h.clock.Now(), s.Pool.Lease)
 	h.book = newBook(s.Pool, s.Directory, leases)
 	return h, nil
+}
+
+// soonEnough cuts short what was written while the clock was ahead, by years on a
+// machine whose battery is empty: it would keep addresses for as long.
+func soonEnough(leases []Lease, now time.Time, lease time.Duration) {
+	for i := range leases {
+		l := &leases[i]
+		latest := now.Add(max(keepLeases, lease))
+		if l.State == Conflict {
+			latest = now.Add(conflictHold)
+		}
+		if l.Until.After(latest) {
+			l.Until = latest
+		}
+	}
 }
