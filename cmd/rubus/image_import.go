@@ -20,7 +20,7 @@ import (
 
 func newImageImportCmd(g *globals) *cobra.Command {
 	var base, bootFrom string
-	var useRules bool
+	var noRules bool
 	var o importer.Options
 	var platform oci.Options
 	c := &cobra.Command{
@@ -39,8 +39,8 @@ it is:
   docker-archive:FILE; each of its layers becomes one here, and is shared
 
 Everything a root file system has is kept: owners, modes, devices, hard links,
-attributes, holes and times. With --rules what the system needs to be netbooted
-by many boards (see "rubus image lint") is put into a layer of its own on top.
+attributes, holes and times. What the system needs to be netbooted by many
+boards (see "rubus image lint") is put into a layer of its own on top.
 
 Then NAME means the new version, and boards that follow it boot it next.`,
 		Example: `  rubus image import pios 2026-06-18-raspios-trixie-arm64-lite.img.xz
@@ -74,7 +74,7 @@ Then NAME means the new version, and boards that follow it boot it next.`,
 			}
 			var plan *rules.Plan
 			var none error
-			if useRules {
+			if !noRules {
 				o.Finish = withRules(o.Finish, func(p *rules.Plan, err error) { plan, none = p, err })
 			}
 			done := func() *rules.Plan {
@@ -91,7 +91,7 @@ Then NAME means the new version, and boards that follow it boot it next.`,
 	c.Flags().BoolVar(&platform.Insecure, "insecure-registry", false, "the registry needs no TLS")
 	c.Flags().StringVar(&o.SHA256, "sha256", "", "refuse the source unless it has this SHA-256, in `hex`")
 	c.Flags().IntVar(&o.Partition, "partition", 0, "the `number` of the image's partition that holds the root")
-	c.Flags().BoolVar(&useRules, "rules", false, "put what netbooting needs on top")
+	c.Flags().BoolVar(&noRules, "no-rules", false, "leave out what netbooting needs")
 	c.Flags().BoolVar(&o.NoTag, "no-tag", false, "leave NAME at the version it means now")
 	_ = c.RegisterFlagCompletionFunc("base", g.completeRefs)
 	return c

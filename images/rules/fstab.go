@@ -29,9 +29,10 @@ func (m *planner) fstabStep() error {
 	return m.write(fstab, withoutDisks(b), 0o644)
 }
 
-// bind mounts a directory to itself, unless something is mounted there. A unit would
-// not do: systemd takes a bind of NFS for a network mount once it is there, and
-// local-fs.target waits for ever (252); a line of fstab says that it is local.
+// bind mounts a directory to itself, unless something is mounted there. It is a line
+// of fstab and no unit: with a boot-firmware.mount of its own an emulated board
+// (systemd 252) never reached local-fs.target. Once it is there systemd takes a bind
+// of NFS for a network mount; what fstab has is ordered before local-fs.target anyhow.
 func (m *planner) bind(dir string) error {
 	b, err := m.readFstab()
 	if err != nil || mounts(b, dir) {

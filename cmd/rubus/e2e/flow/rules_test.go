@@ -1,0 +1,59 @@
+package flow
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// undo takes away what the golden root's script did for netbooting, and puts in its
+// place what an image for a card has.
+const undo = `cp -a --reflink=auto "$1" "$2"
+cd "$2/etc/systemd"
+rm -f network/10-netboot.network journald.conf.d/netboot.conf
+cd system
+rm -f rubus-booted.service e2scrub_* fstrim.timer apt-daily* dpkg-db-backup.timer systemd-networkd* dbus-org.freedesktop.network1.service
+rm -f multi-user.target.wants/rubus-booted.service multi-user.target.wants/systemd-networkd.service
+rm -f sockets.target.wants/systemd-networkd.socket sysinit.target.wants/systemd-network-generator.service
+ln -sf /lib/systemd/system/networking.service multi-user.target.wants/
+ln -sf /lib/systemd/system/fstrim.timer /lib/systemd/system/e2scrub_all.timer timers.target.wants/
+printf 'PARTUUID=5e3da3da-01 /boot/firmware vfat defaults 0 2\nPARTUUID=5e3da3da-02 / ext4 defaults 0 1\n' >../../fstab
+printf 'allow-hotplug eth0\niface eth0 inet dhcp\n' >../../network/interfaces.d/eth0
+echo 0123456789abcdef0123456789abcdef >../../machine-id
+ln -sf /nowhere ../../resolv.conf`
+
+// A root made for a card boots with the rules on top, and works: the unit reports the
+// boot, its interface is adopted, /boot/firmware is a mount point, nothing failed.
+func TestEmulatedPiByRules(t *testing.T) {
+	t.Parallel()
+	over := waitTurn(t)
+	s := newSite(t)
+	state := filepath.Join(s.dir, "card")
+	root := filepath.Join(s.dir, "root")
+	if out, err := exec.Command("sh", "-ec", undo, "undo", shared.golden, root).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	s.must("image", "import", "lab", root, "--no-rules", "--state", state)
+	s.must("image", "lint", "lab", "--apply", "--tag", "--state", state)
+	_, out := s.simulate(over, []string{
+		isRunning, itsReport,
+		`findmnt -no TARGET /boot/firmware`,
+		`networkctl --no-pager --no-legend list eth0 | awk '{ print $4, $5 }'`,
+		`readlink -f /etc/resolv.conf; test -f /etc/resolv.conf && echo there`,
+		`sysctl -n net.ipv4.ping_group_range | tr '\t' ' '`,
+		`systemctl is-enabled networking.service fstrim.timer | tr '\n' ' '`,
+		`grep -c 0123456789abcdef /etc/machine-id; wc -c </etc/machine-id`,
+		`ls /var/log/journal /run/log/journal 2>/dev/null | head -n 1`,
+	}, "--standalone", "--state", state, "--image", "lab", "--timeout", "15m")
+	want := []string{"running", "rubus.boot", "/boot/firmware", "routable configured", "/run/rubus/resolv.conf\nthere", "0 2147483647", "masked masked", "0\n33", "/run/log/journal:"}
+	for i, w := range want {
+		if strings.TrimSpace(out[i]) != w {
+			t.Errorf("command %d prints %q, not %q", i, out[i], w)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(state, "roots")); err == nil {
+		t.Error("the simulation left roots behind")
+	}
+}
