@@ -2,19 +2,15 @@ package dhcpserver
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"rubus/boot/dhcplink"
@@ -22,157 +18,6 @@ import (
 	"rubus/boot/pidhcp"
 	"rubus/config/device"
 )
-
-// fakeOutlet keeps what is sent.
-type fakeOutlet struct {
-	l      dhcplink.Link
-	frames []dhcplink.Datagram
-	dests  []device.MAC
-	routed []netip.Addr
-}
-
-func (o *fakeOutlet) Link() (dhcplink.Link, bool) { return o.l, true }
-
-func (o *fakeOutlet) Send(_ context.Context, frame []byte) error {
-	d, err := dhcplink.ParseFrame(frame)
-	o.frames, o.dests = append(o.frames, d), append(o.dests, device.MAC(frame[:6]))
-	return err
-}
-
-func (o *fakeOutlet) Route(_ context.Context, packet []byte, to netip.Addr) error {
-	d, err := dhcplink.ParseFrame(append(make([]byte, 12), append([]byte{8, 0}, packet...)...))
-	o.frames, o.dests, o.routed = append(o.frames, d), append(o.dests, device.MAC{}), append(o.routed, to)
-	return err
-}
-
-type deciderFunc func(pidhcp.Sighting) bool
-
-func (f deciderFunc) Decide(_ context.Context, s pidhcp.Sighting) pidhcp.Decision {
-	return pidhcp.Decision{Answer: f(s), Why: "said so"}
-}
-
-type proberFunc func(netip.Addr) bool
-
-func (f proberFunc) InUse(_ context.Context, a netip.Addr, _ device.MAC) (device.MAC, bool) {
-	return device.MAC{2, 9, 9, 9, 9, 9}, f(a)
-}
-
-// bench is a handler with everything around it faked.
-type bench struct {
-	*handler
-	t      testing.TB
-	clock  *dhcptest.Clock
-	out    *fakeOutlet
-	events []pidhcp.Event
-	state  string
-	why    string
-	last   []byte // the last answer
-}
-
-// newBench makes a server that has found no other one; leases are in dir, "" for
-// a new one.
-func newBench(t testing.TB, dir string, change func(*Server)) *bench {
-	t.Helper()
-	b := newAsking(t, dir, change)
-	b.clock.Pass(time.Minute)
-	if why := b.silent("eth0"); why != "" {
-		t.Fatal(why)
-	}
-	b.out.frames, b.out.dests, b.events = nil, nil, nil
-	return b
-}
-
-// newAsking makes a server that still asks for others.
-func newAsking(t testing.TB, dir string, change func(*Server)) *bench {
-	t.Helper()
-	if dir == "" {
-		dir = t.TempDir()
-	}
-	b := &bench{t: t, clock: &dhcptest.Clock{T: time.Unix(1e9, 0)}, state: dir}
-	b.out = &fakeOutlet{l: dhcplink.Link{Index: 3, Name: "eth0", MAC: device.MAC{2, 0, 0, 0, 0, 1}, Addrs: []netip.Prefix{
-		netip.MustParsePrefix("192.168.5.1/24"), netip.MustParsePrefix("10.0.0.1/24"),
-	}}}
-	pool := testPool
-	pool.Router, pool.DNS, pool.Domain = testSubnet.own, []netip.Addr{netip.MustParseAddr("9.9.9.9")}, "lab"
-	s := &Server{
-		Pool: pool, Dir: dir, Clock: b.clock, Directory: &fakeDirectory{},
-		Decider: deciderFunc(func(pidhcp.Sighting) bool { return true }), Prober: proberFunc(func(netip.Addr) bool { return false }),
-		Observe: func(e pidhcp.Event) { b.events = append(b.events, e) },
-		Problem: func(_, why string) { b.why = why },
-	}
-	if change != nil {
-		change(s)
-	}
-	h, err := s.handler(t.Context(), func(f func() error) { _ = f() })
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.hold = func(string, netip.Addr) (io.Closer, error) { return io.NopCloser(nil), nil }
-	b.handler = h
-	h.Own(b.out.l.Addrs, 1)
-	h.Changed(b.out, b.out.l, true, nil)
-	return b
-}
-
-// say has a client of the link send a message, and gives the answers.
-func (b *bench) say(payload []byte) []*dhcpv4.DHCPv4 {
-	b.t.Helper()
-	src := netip.AddrPortFrom(netip.IPv4Unspecified(), dhcplink.ClientPort)
-	dst := netip.AddrPortFrom(dhcplink.ToClients().Addr(), dhcplink.ServerPort)
-	b.Hear(b.t.Context(), b.out, dhcplink.Frame(device.MAC{2, 7, 7, 7, 7, 7}, dhcplink.Broadcast(), src, dst, payload), false)
-	return b.heard()
-}
-
-func (b *bench) heard() []*dhcpv4.DHCPv4 {
-	b.t.Helper()
-	var out []*dhcpv4.DHCPv4
-	for _, d := range b.out.frames {
-		m, err := dhcpv4.FromBytes(d.Payload)
-		if err != nil {
-			b.t.Fatal(err)
-		}
-		out, b.last = append(out, m), d.Payload
-	}
-	b.out.frames = nil
-	return out
-}
-
-func (b *bench) whats() []pidhcp.What {
-	var w []pidhcp.What
-	for _, e := range b.events {
-		w = append(w, e.What)
-	}
-	b.events = nil
-	return w
-}
-
-func want[T any](t testing.TB, what string, got, want T) {
-	t.Helper()
-	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("%s: %s", what, d)
-	}
-}
-
-// message is that of an ordinary client.
-func message(t testing.TB, mac device.MAC, kind dhcpv4.MessageType, change ...dhcpv4.Modifier) []byte {
-	t.Helper()
-	m, err := dhcpv4.New(append([]dhcpv4.Modifier{
-		dhcpv4.WithHwAddr(mac.HardwareAddr()), dhcpv4.WithMessageType(kind),
-		dhcpv4.WithOption(dhcpv4.OptHostName("laptop \"x\"")), dhcpv4.WithGeneric(dhcpv4.OptionClientIdentifier, []byte{255, 1, 2}),
-	}, change...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m.ToBytes()
-}
-
-func requested(a string) dhcpv4.Modifier {
-	return dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(netip.MustParseAddr(a).AsSlice()))
-}
-
-func ofServer(a string) dhcpv4.Modifier {
-	return dhcpv4.WithOption(dhcpv4.OptServerIdentifier(netip.MustParseAddr(a).AsSlice()))
-}
 
 // An ordinary client gets a lease with everything a system wants, by unicast
 // unless it asks for broadcast, and nothing that speaks of network boot.
@@ -368,90 +213,6 @@ func TestLeasesOnDisk(t *testing.T) {
 	want(t, "files", left, []string{"10.0.0.10.json", "10.0.0.11.json", "10.0.0.12.json", "10.0.0.9.json", "notes.txt"})
 }
 
-// offerOf is another server's OFFER.
-func (b *bench) offerOf(server, yiaddr string) {
-	b.t.Helper()
-	m, err := dhcpv4.New(dhcpv4.WithHwAddr(client("a").HardwareAddr()), dhcpv4.WithMessageType(dhcpv4.MessageTypeOffer),
-		dhcpv4.WithYourIP(netip.MustParseAddr(yiaddr).AsSlice()), ofServer(server))
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	m.OpCode = dhcpv4.OpcodeBootReply
-	src := netip.AddrPortFrom(netip.MustParseAddr(server), dhcplink.ServerPort)
-	b.Hear(b.t.Context(), b.out, dhcplink.Frame(device.MAC{2, 6, 6, 6, 6, 6}, dhcplink.Broadcast(), src, dhcplink.ToClients(), m.ToBytes()), false)
-}
-
-// Before the first answer it asks for other servers, and one that answers keeps
-// it silent until it is gone.
-func TestRival(t *testing.T) {
-	b := newAsking(t, "", nil)
-	discover := message(t, client("a"), dhcpv4.MessageTypeDiscover)
-	asked := b.heard()
-	if len(asked) != 1 || asked[0].MessageType() != dhcpv4.MessageTypeDiscover || !asked[0].IsBroadcast() {
-		t.Fatalf("no DISCOVER of its own: %v", asked)
-	}
-	if got := b.say(discover); len(got) != 0 {
-		t.Errorf("answers while it asks: %v", got)
-	}
-	b.clock.Pass(time.Second)
-	b.offerOf("10.0.0.254", "10.0.0.99")
-	b.clock.Pass(3 * time.Second)
-	b.heard()
-	if got := b.say(discover); len(got) != 0 || !strings.Contains(b.why, "10.0.0.254") || !strings.Contains(b.why, "02:06:06:06:06:06") {
-		t.Errorf("beside another server: %v, %q", got, b.why)
-	}
-	if e := b.events[len(b.events)-1]; e.What != pidhcp.Unserved || !strings.Contains(e.Why, "10.0.0.254") {
-		t.Errorf("%+v", e)
-	}
-	// A minute later it is gone.
-	b.clock.Pass(time.Minute + 4*time.Second)
-	b.heard()
-	if got := b.say(discover); len(got) != 1 || b.why != "" {
-		t.Errorf("after it: %v, %q", got, b.why)
-	}
-	// One that comes later does not end the service: boards have their leases here.
-	b.offerOf("10.0.0.254", "10.0.0.99")
-	if got := b.say(message(t, client("b"), dhcpv4.MessageTypeDiscover)); len(got) != 1 {
-		t.Errorf("beside a newcomer: %v", got)
-	}
-	if e := b.events; !slices.ContainsFunc(e, func(e pidhcp.Event) bool {
-		return e.What == pidhcp.OtherOffer && e.Offer.Source.String() == "10.0.0.254"
-	}) {
-		t.Error("the newcomer's OFFER is no event")
-	}
-}
-
-// A proxy is no rival: it gives out no addresses. Nor are we.
-func TestNoRival(t *testing.T) {
-	b := newAsking(t, "", nil)
-	b.offerOf("10.0.0.253", "0.0.0.0")
-	b.offerOf("10.0.0.1", "10.0.0.99")
-	b.clock.Pass(4 * time.Second)
-	if why := b.silent("eth0"); why != "" {
-		t.Error(why)
-	}
-}
-
-func TestForce(t *testing.T) {
-	b := newAsking(t, "", func(s *Server) { s.Force = true })
-	b.offerOf("10.0.0.254", "10.0.0.99")
-	if got := b.say(message(t, client("a"), dhcpv4.MessageTypeDiscover)); len(got) != 1 {
-		t.Errorf("%v", got)
-	}
-}
-
-// Another server on this host has the port.
-func TestPortHeld(t *testing.T) {
-	b := newAsking(t, "", nil)
-	b.leave("eth0")
-	b.hold = func(string, netip.Addr) (io.Closer, error) { return nil, errPortHeld }
-	b.Changed(b.out, b.out.l, true, nil)
-	b.clock.Pass(time.Minute)
-	if why := b.silent("eth0"); !strings.Contains(why, "port 67 of 10.0.0.1") {
-		t.Errorf("%q", why)
-	}
-}
-
 // A link without an address of the pool's network is no business of ours.
 func TestOtherLinks(t *testing.T) {
 	b := newBench(t, "", nil)
@@ -529,55 +290,4 @@ func TestBadServer(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-}
-
-// FuzzHear: whatever is heard, an address is one client's and in the pool, and
-// every answer can be read.
-func FuzzHear(f *testing.F) {
-	for _, name := range dhcptest.Names(f) {
-		f.Add(dhcptest.Packet(f, name))
-		f.Add(dhcptest.Edit(f, dhcptest.Packet(f, name), map[uint8][]byte{53: {3}, 50: {10, 0, 0, 10}, 54: {10, 0, 0, 1}}))
-	}
-	f.Add(message(f, client("a"), dhcpv4.MessageTypeDecline, requested("10.0.0.10")))
-	dir := f.TempDir()
-	var mu sync.Mutex
-	f.Fuzz(func(t *testing.T, payload []byte) {
-		mu.Lock()
-		defer mu.Unlock()
-		b := newBench(t, dir, func(s *Server) { s.Force = true })
-		b.save = func(l Lease) error {
-			text, err := json.Marshal(l)
-			if err == nil {
-				_, err = parseLease(l.Address, text)
-			}
-			if err != nil {
-				t.Errorf("a lease that cannot be read again: %+v, %v", l, err)
-			}
-			return nil
-		}
-		for range 2 {
-			for _, m := range b.say(payload) {
-				if y := m.YourIPAddr; !y.IsUnspecified() && !testPool.has(netip.AddrFrom4([4]byte(y.To4()))) {
-					t.Errorf("gave %v", y)
-				}
-			}
-		}
-		b.clock.Pass(time.Minute)
-		for addr, l := range b.book.byAddr {
-			if !testPool.has(addr) || !l.MAC.IsZero() && b.book.byMAC[l.MAC] != l {
-				t.Errorf("%v: %+v", addr, l)
-			}
-		}
-	})
-}
-
-func FuzzParseLease(f *testing.F) {
-	f.Add([]byte(`{"address":"10.0.0.9","mac":"02:00:00:00:00:99","state":"bound","until":"2031-09-09T00:00:00Z"}`))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		addr := netip.MustParseAddr("10.0.0.9")
-		l, err := parseLease(addr, b)
-		if err == nil && (l.Address != addr || l.MAC.IsZero() != (l.State == Conflict) || len(l.Host) > 63) {
-			t.Errorf("%+v", l)
-		}
-	})
 }
