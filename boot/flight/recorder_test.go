@@ -121,6 +121,26 @@ func TestLateWord(t *testing.T) {
 	}
 }
 
+// A transfer that began before the MOUNT is of the boot it began in, whenever its
+// end is heard; one that began later is another's.
+func TestLateFile(t *testing.T) {
+	for name, c := range map[string]struct {
+		took  time.Duration
+		boots int
+	}{
+		"began before":         {3 * time.Second, 1},
+		"began with the MOUNT": {2 * time.Second, 1},
+		"began after":          {time.Second, 2},
+	} {
+		serial := serialOf(t, 1)
+		late := at(11, Event{Kind: File, Name: "kernel8.img", Outcome: Whole, Took: c.took})
+		r := record(t, t.TempDir(), Limits{}, serial, mounted().and(late)...)
+		if got := boots(t, r, serial); len(got) != c.boots {
+			t.Errorf("%s: %d boots", name, len(got))
+		}
+	}
+}
+
 // A crash tears the last line; a disk or a hand may spoil any other.
 func TestTornLine(t *testing.T) {
 	dir, serial := t.TempDir(), serialOf(t, 1)

@@ -15,8 +15,9 @@ type state struct {
 		boot string
 	}
 	last time.Time // when something was heard
-	// ended: the next question to the firmware is another boot.
-	ended bool
+	// ended: the next question to the firmware is another boot. It was since then.
+	ended      bool
+	endedSince time.Time
 	// files: some were asked for; further: others than a boot ROM's.
 	files, further bool
 	// settled: user space runs, and what DHCP says is the system's affair.
@@ -36,7 +37,11 @@ func (s *state) begins(e Event) bool {
 	switch {
 	case !first:
 		return false
-	case s == nil, s.ended, e.Time.Sub(s.last) > silence:
+	case s == nil:
+		return true
+	case s.ended && e.Kind == File && !e.Time.Add(-e.Took).After(s.endedSince):
+		return false // the end of a transfer is heard late
+	case s.ended, e.Time.Sub(s.last) > silence:
 		return true
 	case e.Kind == File:
 		return false
@@ -57,7 +62,7 @@ func (s *state) note(e Event) {
 	case Prepared:
 		s.boot = e.Boot
 	case Mounted, Stopped:
-		s.ended = true
+		s.ended, s.endedSince = true, e.Time
 	case Running, Good:
 		s.settled = true
 	case File:

@@ -102,6 +102,7 @@ func (f *flights) dhcp(e pidhcp.Event) {
 // file notes the end of a file request.
 func (f *flights) file(e tftp.Event) {
 	var outcome flight.Outcome
+	now := time.Now() // whose it was may take a while to learn
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	r := e.Request
@@ -132,7 +133,7 @@ func (f *flights) file(e tftp.Event) {
 		f.fleet.Fetched(serial, name)
 	}
 	n := flight.Event{
-		Time: time.Now(), Kind: flight.File, Server: r.Server, Address: r.Client.Addr(), Name: name, Outcome: outcome,
+		Time: now, Kind: flight.File, Server: r.Server, Address: r.Client.Addr(), Name: name, Outcome: outcome,
 		Size: e.Size, Bytes: e.Bytes, Block: e.Block, Took: e.Duration.Round(time.Microsecond), Retries: e.Retries,
 	}
 	if outcome == flight.Broken && e.Err != nil {

@@ -66,10 +66,34 @@ type heldFrame struct {
 	frame []byte
 }
 
-// history is the last packet of a direction, and how often in a row it came.
+// history is how often each packet of a direction came, of the latest ones: what
+// is sent again may come with others' packets in between.
 type history struct {
-	last  uint64
-	times uint64
+	times map[uint64]uint64
+	order []uint64 // a ring of the keys in times
+	next  int
+}
+
+// remembered is far more than what is said between two tries of anything.
+const remembered = 4096
+
+// seen counts a packet, and says how often it came before.
+func (h *history) seen(key uint64) uint64 {
+	n, ok := h.times[key]
+	switch {
+	case ok:
+	case h.times == nil:
+		h.times = map[uint64]uint64{}
+		fallthrough
+	case len(h.order) < remembered:
+		h.order = append(h.order, key)
+	default:
+		delete(h.times, h.order[h.next])
+		h.order[h.next] = key
+		h.next = (h.next + 1) % remembered
+	}
+	h.times[key] = n + 1
+	return n
 }
 
 // ReadFrame implements Link.
@@ -146,15 +170,11 @@ func (l *faulty) copies(h *history, frame []byte, direction byte) int {
 	if !ok {
 		return 1
 	}
-	if h.last == key {
-		h.times++
-	} else {
-		*h = history{last: key}
-	}
+	times := h.seen(key)
 	switch {
-	case l.chance(key, h.times, 'l') < l.faults.Loss:
+	case l.chance(key, times, 'l') < l.faults.Loss:
 		return 0
-	case l.chance(key, h.times, 'd') < l.faults.Dup:
+	case l.chance(key, times, 'd') < l.faults.Dup:
 		return 2
 	}
 	return 1

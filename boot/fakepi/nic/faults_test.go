@@ -3,6 +3,7 @@ package nic
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 	"net/netip"
 	"slices"
@@ -89,17 +90,33 @@ func missing(came map[uint32]int, n int) (out []uint32) {
 	return out
 }
 
-// TestRepetition: a packet that is sent again is not lost again for sure.
+// TestRepetition: a packet that is sent again is not lost again for sure, with
+// others in between neither.
 func TestRepetition(t *testing.T) {
-	l := Faulty(nil, boardMAC, Faults{Loss: 0.5, Seed: 3}).(*faulty)
-	frame := appendUDP(appendEth(nil, broadcast, boardMAC, etherIPv4),
-		netip.MustParseAddrPort("10.0.0.17:49152"), netip.MustParseAddrPort("10.0.0.1:69"), []byte("the same"), false)
-	came := 0
-	for range 1000 {
-		came += l.copies(&l.out, frame, 1)
+	saying := func(text string) []byte {
+		return appendUDP(appendEth(nil, broadcast, boardMAC, etherIPv4),
+			netip.MustParseAddrPort("10.0.0.17:49152"), netip.MustParseAddrPort("10.0.0.1:69"), []byte(text), false)
 	}
-	if came < 400 || came > 600 {
-		t.Errorf("%d of 1000 came", came)
+	frame := saying("the same")
+	for name, between := range map[string]int{"in a row": 0, "with another between": 1, "with many between": remembered - 1} {
+		l := Faulty(nil, boardMAC, Faults{Loss: 0.5, Seed: 3}).(*faulty)
+		came := 0
+		for range 200 {
+			came += l.copies(&l.out, frame, 1)
+			for i := range between {
+				l.copies(&l.out, saying(fmt.Sprint("another, ", i)), 1)
+			}
+		}
+		if came < 70 || came > 130 {
+			t.Errorf("%s: %d of 200 came", name, came)
+		}
+	}
+	l := Faulty(nil, boardMAC, Faults{Seed: 3}).(*faulty)
+	for i := range 3 * remembered {
+		l.copies(&l.out, saying(fmt.Sprint(i)), 1)
+	}
+	if len(l.out.times) != remembered || len(l.out.order) != remembered {
+		t.Errorf("%d and %d packets are remembered", len(l.out.times), len(l.out.order))
 	}
 	other := slices.Clone(frame)
 	other[11]++ // from another card
