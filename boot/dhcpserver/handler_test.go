@@ -78,7 +78,7 @@ func TestOrdinaryClient(t *testing.T) {
 func net4(m []byte) string { return netip.AddrFrom4([4]byte(m)).String() }
 
 // A Pi's firmware gets one OFFER with an address and where to boot from, in the
-// bytes that dnsmasq and PIBOOT have, and the same in the ACK.
+// bytes that dnsmasq sends, and the same in the ACK.
 func TestFirmware(t *testing.T) {
 	mac := dhcptest.MAC(t, "e4:5f:01:09:02:f7")
 	b := newBench(t, "", func(s *Server) {
