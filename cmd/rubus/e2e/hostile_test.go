@@ -69,6 +69,7 @@ func TestHostileBoard(t *testing.T) {
 	if st, r := h.s.nfs(procGetAttr, h.aRoot, nil); st != 0 || !r.OK() {
 		t.Errorf("A's own root after all: status %d", st)
 	}
+	h.s.close()
 	h.a.powerOn()
 	for _, bad := range []string{"panic", "DATA RACE", "goroutine "} {
 		if err := d.said(0, bad); err == nil {

@@ -26,6 +26,7 @@ var stations atomic.Int32
 type station struct {
 	t      *testing.T
 	server string
+	card   string // its end on the bridge
 	work   chan func()
 	port   int
 	conns  map[int]net.Conn
@@ -66,6 +67,7 @@ func (l *lab) station(mac string, host int) *station {
 	if id < 0 {
 		l.t.Fatal("no network namespace of its own")
 	}
+	s.card = name
 	l.t.Cleanup(s.close)
 	run(l.t, "ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", fmt.Sprint(id))
 	run(l.t, "ip", "link", "set", name, "master", l.bridge, "up")
@@ -88,7 +90,8 @@ func (s *station) in(f func()) {
 	<-done
 }
 
-// close takes the station off the network.
+// close takes the station off the network, at once: a word of its card would
+// send there what is for the next one with its address.
 func (s *station) close() {
 	if s.work == nil {
 		return
@@ -98,6 +101,9 @@ func (s *station) close() {
 	}
 	close(s.work)
 	s.work = nil
+	if out, err := exec.Command("ip", "link", "del", s.card).CombinedOutput(); err != nil {
+		s.t.Logf("ip link del %s: %v: %s", s.card, err, out) // it went with its namespace
+	}
 }
 
 // dial connects from a port: 0 is any.
