@@ -81,7 +81,7 @@ func FuzzDecodeRecord(f *testing.F) {
 		}
 		once, err := r.encode()
 		if err != nil {
-			t.Skip("a time outside of what JSON has") // years above 9999
+			return // a time that JSON has no word for: years above 9999
 		}
 		again, err := decodeRecord(once)
 		if err != nil {

@@ -45,7 +45,7 @@ func FuzzParseManifest(f *testing.F) {
 		}
 		again, err := json.Marshal(manifest{Format: manifestFormat, Version: v})
 		if err != nil {
-			t.Skip("a time outside of what JSON has")
+			return // a time that JSON has no word for
 		}
 		if w, err := parseManifest(ref, again); err != nil || !reflect.DeepEqual(w.Layers, v.Layers) {
 			t.Fatalf("written again it is %+v, %v", w, err)
