@@ -188,3 +188,25 @@ func TestForgedBoards(t *testing.T) {
 	}
 	l.boots(serialB, macB, addrB)
 }
+
+// A PXE client without a Pi's identity, but with a card of Raspberry Pi's, is
+// listed; it is answered only when an entry has its MAC in so many words.
+func TestHint(t *testing.T) {
+	l := newLab(t)
+	l.fleet.Sight(boot.Sighting{Serial: serialB, MAC: macB}) // it has that MAC
+	for name, mac := range map[string]device.MAC{
+		"of nobody":                {0xdc, 0xa6, 0x32, 1, 2, 3},
+		"of a board that asked":    macB,
+		"of a board by its serial": macA,
+	} {
+		if v := l.fleet.Sight(boot.Sighting{MAC: mac, Stage: "eeprom", Hint: true}); v.Answer || v.Why == "" {
+			t.Errorf("the MAC %s: %+v", name, v)
+		}
+	}
+	l.want.Devices[serialB].MAC = macB
+	l.want.ByMAC[macB] = serialB
+	l.fleet.Apply(l.want)
+	if v := l.fleet.Sight(boot.Sighting{MAC: macB, Stage: "eeprom", Hint: true}); !v.Answer || v.Serial != serialB {
+		t.Errorf("a MAC in devices.yaml: %+v", v)
+	}
+}

@@ -17,6 +17,8 @@ type Sighting struct {
 	Stage string
 	// Bootloader says in words how old the bootloader is; "" when it does not say.
 	Bootloader string
+	// Hint says that nothing but the maker of its card speaks for a Pi.
+	Hint bool
 }
 
 // Verdict is whether a sighting is answered, and why not.
@@ -36,7 +38,16 @@ type Verdict struct {
 // becomes its binding when the board mounts.
 func (f *Fleet) Sight(s Sighting) Verdict {
 	now := f.opt.Now()
-	if s.Serial.IsZero() {
+	switch {
+	case s.Hint:
+		// A PXE client can have a board's MAC; it is told only where to go when
+		// an entry names this very card.
+		if s.Serial = f.named(s.MAC); s.Serial.IsZero() {
+			v := f.stranger(s, now)
+			v.Why = "it sends no identity of a Pi, and no entry of devices.yaml has its MAC"
+			return v
+		}
+	case s.Serial.IsZero():
 		s.Serial = f.serialOf(s.MAC)
 	}
 	if s.Serial.IsZero() {
@@ -150,6 +161,20 @@ func (f *Fleet) serialOf(mac device.MAC) device.Serial {
 	}
 	f.mu.Unlock()
 	return f.claimant(mac, device.Serial{})
+}
+
+// named is the device whose entry has "mac:" with this one; zero: none.
+func (f *Fleet) named(mac device.MAC) device.Serial {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.desired == nil {
+		return device.Serial{}
+	}
+	s := f.desired.ByMAC[mac]
+	if d := f.desired.device(s); d == nil || d.MAC != mac {
+		return device.Serial{}
+	}
+	return s
 }
 
 // claimant is a board other than not that has a MAC or claims it; zero: none.

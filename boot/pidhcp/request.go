@@ -66,6 +66,8 @@ type Request struct {
 	Revision device.Revision
 	// GUID is option 97 as it was sent; zero when it was not.
 	GUID [17]byte
+	// Hint says that the maker of the card is all that speaks for a Pi.
+	Hint bool
 }
 
 // Reason says why a packet is not a request of a Pi's firmware. It is an error
@@ -142,8 +144,8 @@ func FromMessage(m *dhcpv4.DHCPv4, ouis OUIs) (Request, error) {
 	if !r.Class || !ouis.Has(r.MAC) {
 		return Request{}, reason
 	}
-	// Whatever its option 97 says (a setting of EEPROMs), the card is a Pi's: it
-	// is known by its MAC.
+	// Whatever its option 97 says (a setting of EEPROMs), the card is a Pi's.
+	r.Hint = true
 	r.Kind, r.Serial, r.Revision = EEPROM, device.Serial{}, 0
 	if r.XID == romXID || len(params) > 0 && params[0] == 43 {
 		r.Kind = Bootcode
@@ -238,7 +240,7 @@ func fourCCName(s string) string {
 // Bootloader says in words how old the board's bootloader is, as far as
 // option 97 tells; "" when it tells nothing.
 func (r Request) Bootloader() string {
-	if r.Kind != EEPROM {
+	if r.Kind != EEPROM || r.Hint {
 		return ""
 	}
 	cc := r.FourCC()

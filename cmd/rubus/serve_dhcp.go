@@ -102,7 +102,7 @@ type dhcpDecider struct {
 // Decide implements pidhcp.Decider.
 func (d dhcpDecider) Decide(_ context.Context, s pidhcp.Sighting) pidhcp.Decision {
 	v := d.fleet.Sight(boot.Sighting{
-		Serial: s.Serial, MAC: s.MAC, Revision: s.Revision, Stage: s.Kind.String(), Bootloader: s.Bootloader(),
+		Serial: s.Serial, MAC: s.MAC, Revision: s.Revision, Stage: s.Kind.String(), Bootloader: s.Bootloader(), Hint: s.Hint,
 	})
 	d.flights.decided(s, v)
 	return pidhcp.Decision{Answer: v.Answer, Why: v.Why}
