@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/ui"
 	"rubus/config"
 	"rubus/config/schema"
@@ -23,7 +24,7 @@ type checked struct {
 	Devices  int             `json:"devices"`
 }
 
-func newCheckCmd(g *globals) *cobra.Command {
+func newCheckCmd(g *cli.Globals) *cobra.Command {
 	var of string
 	var dhcp bool
 	c := &cobra.Command{
@@ -83,7 +84,7 @@ its name and as a devices.yaml if not.`,
 
 // check loads the files and prints what is wrong; installed says that they are
 // this machine's own, whose images can be looked for.
-func check(g *globals, p config.Paths, installed bool) error {
+func check(g *cli.Globals, p config.Paths, installed bool) error {
 	s, err := loadToCheck(p)
 	out := checked{Problems: config.Problems{}, Warnings: []string{}}
 	var unread *fs.PathError
@@ -102,7 +103,7 @@ func check(g *globals, p config.Paths, installed bool) error {
 		}
 	}
 	if g.JSON {
-		if err := g.printJSON(out); err != nil {
+		if err := g.PrintJSON(out); err != nil {
 			return err
 		}
 		if !out.Valid {
@@ -115,16 +116,16 @@ func check(g *globals, p config.Paths, installed bool) error {
 		fmt.Fprintln(g.Stderr, p)
 	}
 	for _, w := range out.Warnings {
-		g.notef("warning: %s", w)
+		g.Notef("warning: %s", w)
 	}
 	if !out.Valid {
-		return fmt.Errorf("%s", count(int64(len(out.Problems)), "problem"))
+		return fmt.Errorf("%s", ui.Count(int64(len(out.Problems)), "problem"))
 	}
 	if p.Devices == "" {
 		fmt.Fprintf(g.Stdout, "%s: valid\n", p.Daemon)
 		return nil
 	}
-	fmt.Fprintf(g.Stdout, "%s: valid, %s\n", p.Devices, count(int64(out.Devices), "device"))
+	fmt.Fprintf(g.Stdout, "%s: valid, %s\n", p.Devices, ui.Count(int64(out.Devices), "device"))
 	return nil
 }
 
@@ -143,11 +144,11 @@ func loadToCheck(p config.Paths) (*config.Snapshot, error) {
 
 // missingImages says which devices wait for an image. It looks without a word
 // about why it cannot: who may not read the store can still check the files.
-func missingImages(g *globals, s *config.Snapshot) []string {
+func missingImages(g *cli.Globals, s *config.Snapshot) []string {
 	out := []string{}
 	state := s.Daemon().State
-	if g.StateDir != "" {
-		state = g.StateDir
+	if g.State != "" {
+		state = g.State
 	}
 	dir := filepath.Join(state, "images")
 	if _, err := os.Stat(dir); err != nil {
@@ -163,13 +164,4 @@ func missingImages(g *globals, s *config.Snapshot) []string {
 		}
 	}
 	return out
-}
-
-// loadConfig loads both files for a verb that works without the daemon.
-func (g *globals) loadConfig() (*config.Snapshot, error) {
-	s, err := config.Load(config.Paths{Daemon: g.ConfigFile, Devices: g.DevicesFile})
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ui.Hint(err, "\"rubus device add SERIAL --image NAME\" makes the file")
-	}
-	return s, err
 }

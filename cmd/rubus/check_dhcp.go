@@ -8,6 +8,7 @@ import (
 	"net/netip"
 
 	"rubus/boot/pidhcp"
+	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/ports"
 	"rubus/cmd/internal/ui"
 	"rubus/config"
@@ -15,7 +16,7 @@ import (
 
 // printElsewhere prints what the site's own DHCP server must be told when rubus
 // leaves all of DHCP to it.
-func printElsewhere(g *globals) error {
+func printElsewhere(g *cli.Globals) error {
 	f, err := config.LoadFile(g.ConfigFile)
 	d := config.DefaultDaemon()
 	if err == nil {
@@ -29,7 +30,7 @@ func printElsewhere(g *globals) error {
 		return err
 	}
 	if d.DHCP.Mode != config.DHCPOff {
-		g.notef("none of this is needed: rubus answers boards itself, as long as rubus.yaml does not say \"dhcp: {mode: off}\"")
+		g.Notef("none of this is needed: rubus answers boards itself, as long as rubus.yaml does not say \"dhcp: {mode: off}\"")
 	}
 	snippets := pidhcp.Elsewhere(addr)
 	if g.JSON {
@@ -37,7 +38,7 @@ func printElsewhere(g *globals) error {
 		for _, s := range snippets {
 			out[s.Name] = s.Text
 		}
-		return g.printJSON(out)
+		return g.PrintJSON(out)
 	}
 	for i, s := range snippets {
 		if i > 0 {

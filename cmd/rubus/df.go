@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/boot"
+	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/ui"
 	"rubus/images"
 )
@@ -38,7 +39,7 @@ type spaceBoard struct {
 	Name string `json:"name,omitempty"`
 }
 
-func newDfCmd(g *globals) *cobra.Command {
+func newDfCmd(g *cli.Globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "df",
 		Short: "Show what takes the disk's space",
@@ -46,13 +47,13 @@ func newDfCmd(g *globals) *cobra.Command {
 it, and of each board the roots and snapshots. What layers hold is counted as it
 was imported, without holes; what boards hold as it lies on the disk, and
 snapshots that share blocks with it (reflink) in full.`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			state, err := g.stateDir()
+			state, err := g.StateDir()
 			if err != nil {
 				return err
 			}
-			s, err := g.imageStore()
+			s, err := g.ImageStore()
 			if err != nil {
 				return err
 			}
@@ -69,7 +70,7 @@ snapshots that share blocks with it (reflink) in full.`,
 				return err
 			}
 			names := map[string]string{}
-			if conf, err := g.loadConfig(); err == nil {
+			if conf, err := g.LoadConfig(); err == nil {
 				for _, d := range conf.Devices() {
 					names[d.Serial.String()] = d.Name
 				}
@@ -79,9 +80,9 @@ snapshots that share blocks with it (reflink) in full.`,
 				out.Boards = append(out.Boards, spaceBoard{k, names[k.Serial.String()]})
 			}
 			if g.JSON {
-				err = g.printJSON(out)
+				err = g.PrintJSON(out)
 			} else {
-				g.showSpace(out)
+				showSpace(g, out)
 			}
 			if broken != nil {
 				return broken
@@ -110,7 +111,7 @@ func spaceOfLayers(versions []images.Version) []spaceLayer {
 	return out
 }
 
-func (g *globals) showSpace(s space) {
+func showSpace(g *cli.Globals, s space) {
 	var layers, roots, snapshots int64
 	var rows [][]string
 	for _, l := range s.Layers {
@@ -126,7 +127,7 @@ func (g *globals) showSpace(s space) {
 		roots += b.RootBytes
 		snapshots += b.KeptBytes
 		rows = append(rows, []string{
-			b.Serial.String(), dash(b.Name), ui.Bytes(b.RootBytes), strconv.FormatInt(b.RootFiles, 10), ui.Bytes(b.KeptBytes), strconv.Itoa(b.Snapshots),
+			b.Serial.String(), ui.Dash(b.Name), ui.Bytes(b.RootBytes), strconv.FormatInt(b.RootFiles, 10), ui.Bytes(b.KeptBytes), strconv.Itoa(b.Snapshots),
 		})
 	}
 	if len(rows) > 0 {

@@ -18,6 +18,8 @@ import (
 
 	"rubus/boot/fakepi"
 	"rubus/boot/fakepi/nic"
+	"rubus/cmd/internal/buildinfo"
+	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/doctor"
 	"rubus/cmd/internal/ports"
 	"rubus/cmd/internal/ui"
@@ -35,7 +37,7 @@ type doctorReport struct {
 }
 
 // newDoctorCmd is "rubus doctor".
-func newDoctorCmd(g *globals) *cobra.Command {
+func newDoctorCmd(g *cli.Globals) *cobra.Command {
 	var wait time.Duration
 	var rules bool
 	c := &cobra.Command{
@@ -52,7 +54,7 @@ something must be mended before a board can boot. Needs root.`,
 		Example: `  rubus doctor
   rubus doctor --listen 0       # this host alone
   rubus doctor --firewall       # the rules that open the ports in use`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return examine(c.Context(), g, wait, rules) },
 	}
 	c.Flags().DurationVar(&wait, "listen", 10*time.Second, "listen to the network for this `long`; 0: not at all")
@@ -60,7 +62,7 @@ something must be mended before a board can boot. Needs root.`,
 	return c
 }
 
-func examine(ctx context.Context, g *globals, wait time.Duration, rulesOnly bool) error {
+func examine(ctx context.Context, g *cli.Globals, wait time.Duration, rulesOnly bool) error {
 	if wait < 0 {
 		return ui.Usagef("--listen wants a time of 0 or more")
 	}
@@ -70,8 +72,8 @@ func examine(ctx context.Context, g *globals, wait time.Duration, rulesOnly bool
 	if conf != nil {
 		d = conf.Daemon()
 	}
-	if g.StateDir != "" {
-		d.State = g.StateDir
+	if g.State != "" {
+		d.State = g.State
 	}
 	wanted := wantedPorts(d)
 	var named []string
@@ -95,9 +97,9 @@ func examine(ctx context.Context, g *globals, wait time.Duration, rulesOnly bool
 	}
 	if wait > 0 {
 		if !g.JSON {
-			g.notef("listening to the network for %s", wait)
+			g.Notef("listening to the network for %s", wait)
 		}
-		_, err := g.daemon().Status(ctx)
+		_, err := g.Daemon().Status(ctx)
 		for _, i := range ethernets(d.Listen) {
 			findings = append(findings, examineLAN(ctx, i, wait, roleOn(i.Name, d), err == nil)...)
 		}
@@ -107,7 +109,7 @@ func examine(ctx context.Context, g *globals, wait time.Duration, rulesOnly bool
 	}
 	report.OK, report.Findings = !doctor.Failed(findings), findings
 	if g.JSON {
-		if err := g.printJSON(report); err != nil {
+		if err := g.PrintJSON(report); err != nil {
 			return err
 		}
 	} else {
@@ -120,7 +122,7 @@ func examine(ctx context.Context, g *globals, wait time.Duration, rulesOnly bool
 }
 
 // examineConfig loads both files; conf is nil when that cannot be done.
-func examineConfig(g *globals) (conf *config.Snapshot, out []doctor.Finding) {
+func examineConfig(g *cli.Globals) (conf *config.Snapshot, out []doctor.Finding) {
 	conf, err := config.Load(config.Paths{Daemon: g.ConfigFile, Devices: g.DevicesFile})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -139,7 +141,7 @@ func examineConfig(g *globals) (conf *config.Snapshot, out []doctor.Finding) {
 			Why: "the daemon does not take it", Do: "mend it; \"rubus check\" says the same",
 		})
 	default:
-		out = append(out, doctor.Finding{Check: "configuration", Level: doctor.OK, What: count(int64(len(conf.Devices())), "device")})
+		out = append(out, doctor.Finding{Check: "configuration", Level: doctor.OK, What: ui.Count(int64(len(conf.Devices())), "device")})
 	}
 	return conf, out
 }
@@ -162,7 +164,7 @@ func wantedPorts(d config.Daemon) []doctor.Port {
 		doctor.Port{Network: "tcp", Port: d.NFS.MountPort, For: "MOUNT"}, doctor.Port{Network: "udp", Port: d.NFS.MountPort, For: "MOUNT"})
 }
 
-func examineHost(ctx context.Context, g *globals, d config.Daemon, wanted []doctor.Port, rules doctor.Rules) []doctor.Finding {
+func examineHost(ctx context.Context, g *cli.Globals, d config.Daemon, wanted []doctor.Port, rules doctor.Rules) []doctor.Finding {
 	var out []doctor.Finding
 	addrs := []netip.Addr{netip.IPv4Unspecified()}
 	if len(d.Listen) > 0 {
@@ -178,14 +180,14 @@ func examineHost(ctx context.Context, g *globals, d config.Daemon, wanted []doct
 	}
 	// A daemon that runs has the ports, and should.
 	var own func(string) bool
-	if _, err := g.daemon().Status(ctx); err == nil {
+	if _, err := g.Daemon().Status(ctx); err == nil {
 		own = func(holder string) bool { return strings.HasPrefix(holder, "rubus") }
 	}
 	out = append(out, doctor.Ports(wanted, addrs, own)...)
 	out = append(out, doctor.State(ctx, d.State, d.Reserve, overlay.Probe)...)
 	out = append(out, doctor.Firewall(ctx, rules))
 	out = append(out, doctor.Limits()...)
-	built, err := time.Parse(time.RFC3339, thisBuild().Time)
+	built, err := time.Parse(time.RFC3339, buildinfo.This().Time)
 	if err != nil {
 		built = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	}
@@ -215,7 +217,7 @@ func examineImages(state string, conf *config.Snapshot) []doctor.Finding {
 	}
 	var out []doctor.Finding
 	for _, name := range slices.Sorted(maps.Keys(wanted)) {
-		v, err := resolveImage(store, name)
+		v, err := cli.ResolveImage(store, name)
 		if err != nil {
 			out = append(out, doctor.Finding{Check: "images", Level: doctor.Failure, What: err.Error(), Why: "devices.yaml asks for it", Do: "rubus image import " + strings.Split(name, "@")[0] + " SOURCE"})
 			continue
@@ -331,7 +333,7 @@ func examineLAN(ctx context.Context, ifi net.Interface, wait time.Duration, role
 	return append(doctor.Survey(ifi.Name, heard, own, role, running), <-tree...)
 }
 
-func printFindings(g *globals, all []doctor.Finding) {
+func printFindings(g *cli.Globals, all []doctor.Finding) {
 	for _, f := range all {
 		fmt.Fprintf(g.Stdout, "%-8s %s\n", f.Level, strings.ReplaceAll(f.What, "\n", "\n         "))
 		if f.Why != "" {
@@ -343,9 +345,9 @@ func printFindings(g *globals, all []doctor.Finding) {
 	}
 }
 
-func printRules(g *globals, r doctor.Rules) error {
+func printRules(g *cli.Globals, r doctor.Rules) error {
 	if g.JSON {
-		return g.printJSON(r)
+		return g.PrintJSON(r)
 	}
 	for _, s := range []struct {
 		name  string

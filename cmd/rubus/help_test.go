@@ -7,12 +7,14 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+
+	"rubus/cmd/internal/cli"
 )
 
 // Every help text fits a terminal of 80 columns, and says what its verb does.
 func TestHelpFits(t *testing.T) {
 	none := func(string) string { return "" }
-	g := newGlobals(none, strings.NewReader(""), &bytes.Buffer{}, &bytes.Buffer{})
+	g := cli.New(none, strings.NewReader(""), &bytes.Buffer{}, &bytes.Buffer{})
 	var names [][]string
 	walk(newRoot(g), func(c *cobra.Command) {
 		names = append(names, append(strings.Fields(c.CommandPath())[1:], "--help"))

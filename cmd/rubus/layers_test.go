@@ -19,14 +19,46 @@ import (
 // Imports go one way, from the command to the vocabulary.
 func house() map[string][]string {
 	return map[string][]string{
-		// The command wires all but test helpers; nobody imports it.
+		// The command is the tree of verbs; nobody imports it. Its rooms do not import
+		// each other: what verbs share is in cmd/internal/cli.
 		"cmd/rubus": {
-			"boot", "boot/bootfs", "boot/flight", "boot/eeprom", "boot/fakepi", "boot/fakepi/child", "boot/fakepi/emulator", "boot/fakepi/nic", "boot/neigh", "boot/netconsole", "boot/netwatch", "boot/dhcpserver", "boot/pidhcp", "boot/proxydhcp", "boot/sdcard", "boot/tftp",
-			"cmd/internal/control", "cmd/internal/doctor", "cmd/internal/lograte", "cmd/internal/ports", "cmd/internal/progress", "cmd/internal/simnet", "cmd/internal/ui",
-			"config", "config/device", "config/examples", "config/schema",
-			"images", "images/dpkg", "images/golden", "images/editor", "images/imageref", "images/importer", "images/oci", "images/layered", "images/rebase", "images/rules", "images/sysdiff", "images/treediff", "images/treesum", "images/upper",
-			"nfsexport", "nfsexport/handlefs", "nfsexport/mount3", "nfsexport/nfs3", "nfsexport/sunrpc", "nfsexport/unfsd", "overlay",
+			"boot", "boot/eeprom", "boot/fakepi", "boot/fakepi/nic", "boot/pidhcp", "boot/sdcard",
+			"cmd/internal/buildinfo", "cmd/internal/cli", "cmd/internal/control", "cmd/internal/devicecmd", "cmd/internal/doctor", "cmd/internal/imagecmd", "cmd/internal/ports", "cmd/internal/servecmd", "cmd/internal/simulatecmd", "cmd/internal/ui",
+			"config", "config/device", "config/schema",
+			"images",
+			"overlay",
 		},
+		"cmd/internal/cli": {"cmd/internal/control", "cmd/internal/progress", "cmd/internal/ui", "config", "config/device", "images", "images/imageref"},
+		"cmd/internal/devicecmd": {
+			"boot", "boot/flight",
+			"cmd/internal/cli", "cmd/internal/control", "cmd/internal/progress", "cmd/internal/showdiff", "cmd/internal/ui",
+			"config", "config/device",
+			"images", "images/golden", "images/imageref", "images/layered", "images/rebase", "images/sysdiff", "images/treediff", "images/treesum", "images/upper",
+		},
+		"cmd/internal/imagecmd": {
+			"boot",
+			"cmd/internal/cli", "cmd/internal/progress", "cmd/internal/showdiff", "cmd/internal/ui",
+			"config",
+			"images", "images/editor", "images/imageref", "images/importer", "images/layered", "images/oci", "images/rules", "images/sysdiff",
+		},
+		"cmd/internal/servecmd": {
+			"boot", "boot/bootfs", "boot/dhcpserver", "boot/flight", "boot/neigh", "boot/netconsole", "boot/netwatch", "boot/pidhcp", "boot/proxydhcp", "boot/tftp",
+			"cmd/internal/buildinfo", "cmd/internal/cli", "cmd/internal/control", "cmd/internal/lograte", "cmd/internal/ports", "cmd/internal/ui",
+			"config", "config/device",
+			"images", "images/imageref", "images/upper",
+			"nfsexport", "nfsexport/handlefs", "nfsexport/mount3", "nfsexport/nfs3", "nfsexport/sunrpc", "nfsexport/unfsd",
+			"overlay",
+		},
+		"cmd/internal/simulatecmd": {
+			"boot", "boot/bootfs", "boot/fakepi", "boot/fakepi/child", "boot/fakepi/emulator", "boot/fakepi/nic",
+			"cmd/internal/cli", "cmd/internal/simnet", "cmd/internal/ui",
+			"config", "config/device",
+			"images", "images/imageref", "images/layered",
+			"overlay",
+		},
+		"cmd/internal/showdiff":  {"cmd/internal/cli", "cmd/internal/ui", "images/dpkg", "images/layered", "images/sysdiff", "images/treediff"},
+		"cmd/internal/buildinfo": {},
+
 		"cmd/rubus/e2e":         {},
 		"cmd/rubus/e2e/flow":    {},
 		"cmd/rubus/e2e/writer":  {},

@@ -1,21 +1,18 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"rubus/boot/dhcpserver"
+	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/control"
 	"rubus/cmd/internal/ui"
-	"rubus/config/device"
 )
 
 // newLeasesCmd is "rubus leases".
-func newLeasesCmd(g *globals) *cobra.Command {
+func newLeasesCmd(g *cli.Globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "leases",
 		Short: "Show who was given which address (dhcp: {mode: server})",
@@ -26,15 +23,15 @@ somebody who was not given it, and left alone until then.
 
 Without "dhcp: {mode: server}" in rubus.yaml another server gives out addresses,
 and knows.`,
-		Args:              noArgs,
+		Args:              cli.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(c *cobra.Command, _ []string) error {
-			all, err := g.daemon().Leases(c.Context())
+			all, err := g.Daemon().Leases(c.Context())
 			switch {
 			case err != nil:
 				return err
 			case g.JSON:
-				return g.printJSON(all)
+				return g.PrintJSON(all)
 			case len(all) == 0:
 				fmt.Fprintln(g.Stdout, "rubus gave out no address")
 				return nil
@@ -45,7 +42,7 @@ and knows.`,
 	}
 }
 
-func printLeases(g *globals, all []control.Lease, now time.Time) {
+func printLeases(g *cli.Globals, all []control.Lease, now time.Time) {
 	rows := make([][]string, 0, len(all))
 	for _, l := range all {
 		mac, serial, ends := "", "", "over"
@@ -62,43 +59,7 @@ func printLeases(g *globals, all []control.Lease, now time.Time) {
 		if name == "" {
 			name = l.Host
 		}
-		rows = append(rows, []string{l.Address.String(), l.State, ends, dash(mac), dash(serial), dash(name)})
+		rows = append(rows, []string{l.Address.String(), l.State, ends, ui.Dash(mac), ui.Dash(serial), ui.Dash(name)})
 	}
 	ui.Table(g.Stdout, []string{"ADDRESS", "STATE", "ENDS", "MAC", "BOARD", "NAME"}, rows, 5)
-}
-
-// Leases implements control.Daemon.
-func (d *controlled) Leases(context.Context) ([]control.Lease, error) {
-	all, err := dhcpserver.Leases(filepath.Join(d.state, leasesDir))
-	if err != nil {
-		return nil, err
-	}
-	boards := map[device.MAC]control.Board{}
-	for _, s := range d.fleet.Boards() {
-		if !s.MAC.IsZero() {
-			boards[s.MAC] = boardOf(s)
-		}
-	}
-	return leasesOf(all, boards, time.Now()), nil
-}
-
-// leasesOf says whose leases are.
-func leasesOf(all []dhcpserver.Lease, boards map[device.MAC]control.Board, now time.Time) []control.Lease {
-	out := []control.Lease{}
-	for _, l := range all {
-		c := control.Lease{Address: l.Address, State: string(l.State), MAC: l.MAC, Until: l.Until, Host: l.Host}
-		if l.Over(now) {
-			switch l.State {
-			case dhcpserver.Conflict:
-				continue // free again
-			case dhcpserver.Bound:
-				c.State = "expired"
-			}
-		}
-		if b, ok := boards[l.MAC]; ok {
-			c.Serial, c.Name = b.Serial, b.Name
-		}
-		out = append(out, c)
-	}
-	return out
 }

@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/ui"
 )
 
@@ -24,7 +25,7 @@ func mainCode() int {
 // run is the whole command: it does what args say and returns the exit code.
 // A canceled ctx asks for a clean end.
 func run(ctx context.Context, args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) int {
-	g := newGlobals(getenv, stdin, stdout, stderr)
+	g := cli.New(getenv, stdin, stdout, stderr)
 	err := execute(ctx, g, args)
 	ui.Report(stderr, err)
 	return ui.Code(err)

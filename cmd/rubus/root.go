@@ -8,6 +8,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rubus/cmd/internal/cli"
+	"rubus/cmd/internal/devicecmd"
+	"rubus/cmd/internal/imagecmd"
+	"rubus/cmd/internal/servecmd"
+	"rubus/cmd/internal/simulatecmd"
 	"rubus/cmd/internal/ui"
 )
 
@@ -18,7 +23,7 @@ const (
 )
 
 // newRoot makes the whole tree of verbs. A new verb is one line here.
-func newRoot(g *globals) *cobra.Command {
+func newRoot(g *cli.Globals) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "rubus",
 		Short: "Network boot for diskless Raspberry Pis",
@@ -33,7 +38,7 @@ devices.yaml names.`,
 	}
 	// Help fits a terminal of 80 columns.
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", ".FlagUsagesWrapped 80 "))
-	g.flags(root.PersistentFlags())
+	g.AddFlags(root.PersistentFlags())
 	root.SetIn(g.Stdin)
 	root.SetOut(g.Stdout)
 	root.SetErr(g.Stderr)
@@ -48,14 +53,14 @@ devices.yaml names.`,
 		root.AddCommand(cmds...)
 	}
 	add("", newVersionCmd(g))
-	add(groupServer, newServeCmd(g), newCheckCmd(g), newReloadCmd(g), newStatusCmd(g), newLeasesCmd(g), newDfCmd(g), newDoctorCmd(g))
-	add(groupBoards, newDeviceCmd(g), newImageCmd(g), newSimulateCmd(g), newSDCardCmd(g))
+	add(groupServer, servecmd.New(g), newCheckCmd(g), newReloadCmd(g), newStatusCmd(g), newLeasesCmd(g), newDfCmd(g), newDoctorCmd(g))
+	add(groupBoards, devicecmd.New(g), imagecmd.New(g), simulatecmd.New(g), newSDCardCmd(g))
 	return root
 }
 
 // execute runs one command line. Whatever fails before a verb starts is an
 // error of usage.
-func execute(ctx context.Context, g *globals, args []string) error {
+func execute(ctx context.Context, g *cli.Globals, args []string) error {
 	root := newRoot(g)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd(args...)
@@ -95,26 +100,6 @@ func runGroup(c *cobra.Command, args []string) error {
 		hint = fmt.Sprintf("did you mean %s?", strings.Join(quoted(s), " or "))
 	}
 	return ui.Usage(fmt.Errorf("there is no command \"%s %s\"", c.CommandPath(), args[0]), hint)
-}
-
-// noArgs is cobra.NoArgs with a message that says so.
-func noArgs(c *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return fmt.Errorf("%q takes no argument, not %q", c.CommandPath(), args[0])
-	}
-	return nil
-}
-
-// wantArgs wants one argument for each word in capitals of the usage line.
-func wantArgs(c *cobra.Command, args []string) error {
-	names := strings.Fields(c.Use)[1:]
-	if len(args) == len(names) {
-		return nil
-	}
-	if len(args) < len(names) {
-		return fmt.Errorf("%q needs %s", c.CommandPath(), joinWords(names))
-	}
-	return fmt.Errorf("%q takes %s only, not also %q", c.CommandPath(), joinWords(names), args[len(names)])
 }
 
 func quoted(s []string) []string {

@@ -14,6 +14,7 @@ import (
 
 	"rubus/boot/eeprom"
 	"rubus/boot/sdcard"
+	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/ui"
 )
 
@@ -26,7 +27,7 @@ type sdcardFlags struct {
 }
 
 // newSDCardCmd is "rubus sdcard".
-func newSDCardCmd(g *globals) *cobra.Command {
+func newSDCardCmd(g *cli.Globals) *cobra.Command {
 	var f sdcardFlags
 	c := &cobra.Command{
 		Use:   "sdcard --model 3b|4|5 -o FILE",
@@ -46,7 +47,7 @@ Write the image to a card with dd or Raspberry Pi Imager. No board was tested.`,
 		Example: `  rubus sdcard --model 4 --image lab -o card.img
   rubus sdcard --model 5 --eeprom pieeprom.bin --recovery recovery.bin -o c.img
   rubus sdcard --model 3b --bootcode --image lab -o card.img`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return makeCard(g, f) },
 	}
 	fs := c.Flags()
@@ -59,7 +60,7 @@ Write the image to a card with dd or Raspberry Pi Imager. No board was tested.`,
 	fs.StringVar(&f.order, "boot-order", fmt.Sprintf("%#x", eeprom.DefaultBootOrder), "for a 4 or 5: the `order` of boot devices, read from the right")
 	fs.BoolVar(&f.force, "force", false, "replace the file when it is there")
 	_ = c.RegisterFlagCompletionFunc("model", cobra.FixedCompletions([]string{"3b", "4", "5"}, cobra.ShellCompDirectiveNoFileComp))
-	_ = c.RegisterFlagCompletionFunc("image", g.completeRefs)
+	_ = c.RegisterFlagCompletionFunc("image", g.CompleteRefs)
 	return c
 }
 
@@ -102,7 +103,7 @@ func (f *sdcardFlags) check() (kind sdcard.Kind, chip eeprom.Chip, order uint32,
 	return kind, chip, uint32(n), err
 }
 
-func makeCard(g *globals, f sdcardFlags) error {
+func makeCard(g *cli.Globals, f sdcardFlags) error {
 	kind, chip, order, err := f.check()
 	if err != nil {
 		return err
@@ -138,7 +139,7 @@ func makeCard(g *globals, f sdcardFlags) error {
 }
 
 // source finds the firmware that a card is made from.
-func (f *sdcardFlags) source(g *globals, chip eeprom.Chip) (src sdcard.Source, err error) {
+func (f *sdcardFlags) source(g *cli.Globals, chip eeprom.Chip) (src sdcard.Source, err error) {
 	if f.eeprom != "" {
 		if src.EEPROM, err = os.ReadFile(f.eeprom); err != nil {
 			return src, err
@@ -148,11 +149,11 @@ func (f *sdcardFlags) source(g *globals, chip eeprom.Chip) (src sdcard.Source, e
 		src.Recovery, err = os.ReadFile(f.recovery)
 		return src, err
 	}
-	store, err := g.imageStore()
+	store, err := g.ImageStore()
 	if err != nil {
 		return src, err
 	}
-	v, err := resolveImage(store, f.image)
+	v, err := cli.ResolveImage(store, f.image)
 	if err != nil {
 		return src, err
 	}

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -236,4 +237,10 @@ func Errorf(kind Kind, format string, a ...any) *Error {
 func (e *Error) WithHint(hint string) *Error {
 	e.Hints = append(e.Hints, hint)
 	return e
+}
+
+// IsKind says that an error came from the control socket with this kind.
+func IsKind(err error, k Kind) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Kind == k
 }

@@ -1,0 +1,140 @@
+package devicecmd
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rubus/boot"
+	"rubus/cmd/internal/cli"
+	"rubus/cmd/internal/showdiff"
+	"rubus/cmd/internal/ui"
+	"rubus/config/device"
+	"rubus/images/imageref"
+	"rubus/images/layered"
+	"rubus/images/sysdiff"
+)
+
+// deviceDiff is what "rubus device diff --json" prints.
+type deviceDiff struct {
+	Serial device.Serial `json:"serial"`
+	// Base is the version that the board wrote over, State what the slot is to it.
+	Base    imageref.Ref   `json:"base"`
+	State   boot.SlotState `json:"state"`
+	Made    time.Time      `json:"made"`
+	Mounted time.Time      `json:"mounted,omitzero"`
+	*sysdiff.Report
+}
+
+func newDiffCmd(g *cli.Globals) *cobra.Command {
+	var patch, files bool
+	c := &cobra.Command{
+		Use:   "diff SERIAL [PATH]...",
+		Short: "Show what a board changed against its image",
+		Long: `Show what a board changed against the version it stands on: packages, edited
+configuration files, and all other files that were added (A), removed (D),
+changed (M), renamed (R) or given other metadata alone (m). Files that came and
+went with a package are counted, not listed, unless --files asks for them.
+PATH shows only what is at or below it. A board that runs is not disturbed.`,
+		Example: `  rubus device diff bench-01
+  rubus device diff bench-01 /etc -p
+  rubus device diff bench-01 --json`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return fmt.Errorf("%q needs a SERIAL", c.CommandPath())
+			}
+			return nil
+		},
+		ValidArgsFunction: g.CompleteDevices,
+		RunE: func(c *cobra.Command, args []string) error {
+			serial, err := g.SerialOf(c.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			p, err := writtenPlace(g, serial)
+			if err != nil {
+				return err
+			}
+			before, after, err := openPlace(p)
+			if err != nil {
+				return err
+			}
+			defer before.Close()
+			defer after.Close()
+			r, err := sysdiff.Compare(c.Context(), before, after)
+			if err != nil {
+				return fmt.Errorf("comparing board %s with %s: %w", serial, p.Image, err)
+			}
+			r.Files = onlyBelow(r.Files, args[1:])
+			switch {
+			case g.JSON:
+				return g.PrintJSON(deviceDiff{serial, p.Image, p.State, p.Made, p.Mounted, r})
+			case patch:
+				return showdiff.Patch(g, before, after, r, files)
+			}
+			g.Notef("%s against %s: %s", serial, p.Image, showdiff.Totals(r.Totals))
+			showdiff.Report(g, r, files || len(args) > 1)
+			return nil
+		},
+	}
+	c.Flags().BoolVarP(&patch, "patch", "p", false, "show text files as unified diffs")
+	c.Flags().BoolVar(&files, "files", false, "list the files of changed packages too")
+	return c
+}
+
+// writtenPlace is where a board's writes lie: its present root's, or those it
+// would boot with.
+func writtenPlace(g *cli.Globals, serial device.Serial) (boot.Place, error) {
+	state, err := g.StateDir()
+	if err != nil {
+		return boot.Place{}, err
+	}
+	s, err := g.ImageStore()
+	if err != nil {
+		return boot.Place{}, err
+	}
+	places, err := boot.Places(state, s, serial)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return boot.Place{}, ui.Hint(err, "boards' files belong to root: try sudo")
+	case errors.Is(err, boot.ErrNotFound):
+		return boot.Place{}, ui.Hint(fmt.Errorf("board %s has written nothing: it has no root yet", serial), "\"rubus status\" lists the boards")
+	case err != nil:
+		return boot.Place{}, err
+	}
+	return places[0], nil
+}
+
+// openPlace opens what a board changed, and what it is now.
+func openPlace(p boot.Place) (before, after *layered.View, err error) {
+	if before, err = layered.Open(p.Layers); err != nil {
+		return nil, nil, fmt.Errorf("image %s: %w", p.Image, err)
+	}
+	after, err = layered.OpenUpper(p.Layers, p.UpperDir)
+	if errors.Is(err, fs.ErrNotExist) && p.Mounted.IsZero() {
+		after, err = layered.Open(p.Layers) // prepared, and nothing written
+	}
+	if err != nil {
+		before.Close()
+		return nil, nil, err
+	}
+	return before, after, nil
+}
+
+// onlyBelow keeps what is at or below one of the paths; none: all.
+func onlyBelow(files []sysdiff.File, paths []string) []sysdiff.File {
+	if len(paths) == 0 {
+		return files
+	}
+	return slices.DeleteFunc(files, func(f sysdiff.File) bool {
+		return !slices.ContainsFunc(paths, func(p string) bool {
+			p = strings.Trim(p, "/")
+			return p == "" || f.Path == p || strings.HasPrefix(f.Path, p+"/") || f.From == p || strings.HasPrefix(f.From, p+"/")
+		})
+	})
+}

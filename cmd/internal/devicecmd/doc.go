@@ -1,0 +1,2 @@
+// Package devicecmd has the verbs of "rubus device".
+package devicecmd

@@ -1,0 +1,84 @@
+package devicecmd
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"rubus/cmd/internal/cli"
+	"rubus/cmd/internal/control"
+	"rubus/cmd/internal/ui"
+	"rubus/config"
+	"rubus/config/device"
+)
+
+// replaced is what "rubus device replace --json" prints.
+type replaced struct {
+	Old device.Serial `json:"old"`
+	New device.Serial `json:"new"`
+	// Writes says that the old board had any.
+	Writes bool `json:"writes"`
+	Listed bool `json:"listed"`
+}
+
+func newReplaceCmd(g *cli.Globals) *cobra.Command {
+	var yes bool
+	c := &cobra.Command{
+		Use:   "replace OLD NEW",
+		Short: "Give what a dead board has to another one",
+		Long: `Give what a dead board has to another one: its writes, with its host keys and
+names, its snapshots, and its entry in devices.yaml, comments kept ("mac" goes).
+NEW is a serial; the board may never have been seen. OLD is unknown from then
+on. Both must be down.`,
+		Example: `  rubus device replace bench-01 b8123456`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) != 2 {
+				return fmt.Errorf("%q needs the SERIAL of the old board and that of the new one", c.CommandPath())
+			}
+			return nil
+		},
+		ValidArgsFunction: g.CompleteDevices,
+		RunE: func(c *cobra.Command, args []string) error {
+			ctx := c.Context()
+			now, err := device.ParseSerial(args[1])
+			if err != nil {
+				return ui.Usage(err, "\"cat /proc/device-tree/serial-number\" on the board shows it")
+			}
+			old, err := g.SerialOf(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			if err := g.Confirm(fmt.Sprintf("give all that board %s has to %s?", old, now), yes); err != nil {
+				return err
+			}
+			d := g.Daemon()
+			out := replaced{Old: old, New: now, Writes: true}
+			err = d.Replace(ctx, old, now)
+			if control.IsKind(err, control.KindNotFound) {
+				out.Writes, err = false, nil
+				g.Notef("board %s has written nothing", old)
+			}
+			if err != nil {
+				return err
+			}
+			g.Notef("board %s has what %s had", now, old)
+			s, err := g.LoadConfig()
+			if err != nil {
+				return err
+			}
+			if s.BySerial(old) == nil && s.BySerial(now) == nil {
+				g.Notef("%s names neither: \"rubus device add %s\" lets it boot", g.DevicesFile, now)
+				return g.Answer(out)
+			}
+			out.Listed = true
+			edit := *g // its answer is ours
+			edit.JSON = false
+			if err := editDevices(ctx, &edit, fmt.Sprintf("device %s is now %s", old, now), config.ReplaceDevice(old, now), false); err != nil {
+				return ui.Hint(err, "its writes are handed over already: mend the file and run this again")
+			}
+			return g.Answer(out)
+		},
+	}
+	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	return c
+}

@@ -1,0 +1,2 @@
+// Package imagecmd has the verbs of "rubus image".
+package imagecmd

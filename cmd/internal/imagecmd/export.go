@@ -1,0 +1,64 @@
+package imagecmd
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"rubus/cmd/internal/cli"
+	"rubus/cmd/internal/progress"
+	"rubus/cmd/internal/ui"
+	"rubus/images/oci"
+)
+
+func newExportCmd(g *cli.Globals) *cobra.Command {
+	var o oci.Options
+	c := &cobra.Command{
+		Use:   "export REF TARGET",
+		Short: "Write a version as a container image",
+		Long: `Writes a version as an image of the OCI specification, a layer for each of its
+own, to a registry (docker://HOST/NAME:TAG, with the credentials of "docker
+login"), a new directory (oci:DIR) or an archive for "docker load"
+(docker-archive:FILE). The same version gives the same bytes; imported again it
+has the same layers.`,
+		Example: `  rubus image export lab@3 docker://registry.example.com/pis/lab:3
+  rubus image export lab docker-archive:lab.tar`,
+		Args:              cli.WantArgs,
+		ValidArgsFunction: g.CompleteRefs,
+		RunE: func(c *cobra.Command, args []string) error {
+			if !oci.Is(args[1]) {
+				return ui.Usage(fmt.Errorf("target %q is none of docker://…, oci:… and docker-archive:…", args[1]))
+			}
+			s, err := g.ImageStore()
+			if err != nil {
+				return err
+			}
+			v, err := cli.ResolveImage(s, args[0])
+			if err != nil {
+				return err
+			}
+			show := g.Progress()
+			var mu sync.Mutex
+			state := progress.State{Phase: "packing", Total: v.Bytes()}
+			e, err := oci.Export(c.Context(), s, v, args[1], o, func(n int64) {
+				mu.Lock()
+				defer mu.Unlock()
+				state.Done += n
+				show.Update(state)
+			})
+			show.End()
+			if err != nil {
+				return err
+			}
+			if g.JSON {
+				return g.PrintJSON(e)
+			}
+			fmt.Fprintf(g.Stdout, "%s: %s, %s, %s for %s\n", v.Ref, e.Digest, ui.Count(int64(e.Layers), "layer"), progress.Bytes(e.Bytes), e.Platform)
+			return nil
+		},
+	}
+	c.Flags().StringVar(&o.Platform, "platform", "", "what to say the image is for, `linux/arm64` or linux/arm")
+	c.Flags().BoolVar(&o.Insecure, "insecure-registry", false, "the registry needs no TLS")
+	return c
+}

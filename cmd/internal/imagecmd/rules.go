@@ -1,0 +1,122 @@
+package imagecmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"rubus/cmd/internal/cli"
+	"rubus/cmd/internal/ui"
+	"rubus/images/importer"
+	"rubus/images/layered"
+	"rubus/images/rules"
+)
+
+// planRules says what the rules make of layers, the uppermost first.
+func planRules(dirs []string) (rules.Plan, error) {
+	dirs = slices.Clone(dirs)
+	slices.Reverse(dirs) // it wants the bottom one first
+	v, err := layered.Open(dirs)
+	if err != nil {
+		return rules.Plan{}, err
+	}
+	defer v.Close()
+	t := rules.NewTree(v)
+	pack, err := rules.Recognise(t)
+	if err != nil {
+		return rules.Plan{}, err
+	}
+	return pack.Make(t)
+}
+
+// withRules puts what the rules change on top of an import, after before, if that is
+// set; told gets the plan, or that there is none.
+func withRules(before func(context.Context, *importer.Top) error, told func(*rules.Plan, error)) func(context.Context, *importer.Top) error {
+	return func(ctx context.Context, top *importer.Top) error {
+		plan, err := planRules(top.Dirs)
+		switch {
+		case errors.Is(err, rules.ErrUnknown):
+			told(nil, err)
+		case err != nil:
+			return fmt.Errorf("applying the rules for netbooting: %w", err)
+		}
+		if before != nil {
+			if err := before(ctx, top); err != nil {
+				return err
+			}
+		}
+		if plan.Family == "" {
+			return nil
+		}
+		if before == nil {
+			// The same tree gets the same layer.
+			top.Time = time.Unix(plan.Sec, 0)
+		}
+		told(&plan, nil)
+		return plan.Apply(top)
+	}
+}
+
+// noteRules says in few lines what was done to a new version.
+func noteRules(g *cli.Globals, plan *rules.Plan, err error) {
+	if err != nil {
+		g.Notef("no rules for netbooting were applied: %v", err)
+	}
+	if plan == nil {
+		return
+	}
+	g.Notef("rules for %s %s: %s on top", plan.Family, plan.Release, ui.Count(int64(plan.Changes()), "change"))
+	for _, e := range plan.Effects {
+		var paths []string
+		for _, c := range e.Changes {
+			paths = append(paths, fmt.Sprintf("%s %s", c.Kind, ui.Visible(c.Path)))
+		}
+		g.Notef("  %s: %s", e.Rule, strings.Join(paths, ", "))
+	}
+	for _, n := range plan.Notes {
+		g.Notef("  note: %s", ui.Visible(n))
+	}
+	for _, p := range plan.Problems {
+		g.Notef("  in the way: %s", ui.Visible(p))
+	}
+}
+
+// showRules explains a plan.
+func showRules(w io.Writer, plan *rules.Plan) {
+	for _, e := range plan.Effects {
+		fmt.Fprintf(w, "%s\n", e.Rule)
+		for _, c := range e.Changes {
+			to := ""
+			if c.Kind == rules.Link {
+				to = " -> " + c.Target
+			}
+			fmt.Fprintf(w, "  %-5s %s%s\n", c.Kind, ui.Visible(c.Path), to)
+		}
+		for _, l := range wrap(e.Why, 74) {
+			fmt.Fprintf(w, "    %s\n", l)
+		}
+	}
+	for _, n := range plan.Notes {
+		fmt.Fprintf(w, "note: %s\n", ui.Visible(n))
+	}
+	for _, p := range plan.Problems {
+		fmt.Fprintf(w, "in the way: %s\n", ui.Visible(p))
+	}
+}
+
+// wrap breaks text into lines of at most width bytes, if its words allow.
+func wrap(text string, width int) []string {
+	var out []string
+	for _, w := range strings.Fields(text) {
+		if n := len(out) - 1; n >= 0 && len(out[n])+1+len(w) <= width {
+			out[n] += " " + w
+		} else {
+			out = append(out, w)
+		}
+	}
+	return out
+}

@@ -1,0 +1,33 @@
+package servecmd
+
+import (
+	"rubus/boot"
+	"rubus/config"
+	"rubus/config/device"
+)
+
+// desiredOf says to the fleet what a snapshot of the configuration wants.
+func desiredOf(s *config.Snapshot) *boot.Desired {
+	d := &boot.Desired{Devices: map[device.Serial]*boot.Device{}, ByMAC: s.MACs()}
+	for _, dev := range s.Devices() {
+		d.Devices[dev.Serial] = deviceOf(dev)
+	}
+	switch u := s.Unknown(); u.Policy {
+	case config.UnknownIgnore:
+		d.Unknown = boot.UnknownIgnore
+	case config.UnknownList:
+		d.Unknown = boot.UnknownList
+	case config.UnknownBoot:
+		d.Unknown = boot.UnknownBoot
+		d.UnknownDevice = *deviceOf(u.Device)
+	}
+	return d
+}
+
+func deviceOf(d *config.Device) *boot.Device {
+	return &boot.Device{
+		Serial: d.Serial, Name: d.Name, Image: d.Image, MAC: d.MAC, Address: d.Address,
+		Ephemeral: d.Overlay == config.Ephemeral, Enabled: d.Enabled, Async: !d.Sync,
+		Cmdline: d.Cmdline, Config: d.Config,
+	}
+}

@@ -1,0 +1,73 @@
+package servecmd
+
+import (
+	"context"
+	"errors"
+
+	"rubus/boot"
+	"rubus/cmd/internal/control"
+	"rubus/config/device"
+	"rubus/images/imageref"
+	"rubus/images/upper"
+)
+
+// Snapshots implements control.Daemon.
+func (d *controlled) Snapshots(_ context.Context, serial device.Serial) ([]control.Snapshot, error) {
+	all, err := d.fleet.Snapshots(serial)
+	if err != nil {
+		return nil, controlError(err)
+	}
+	out := []control.Snapshot{}
+	for _, s := range all {
+		out = append(out, snapshotOf(s))
+	}
+	return out, nil
+}
+
+func snapshotOf(s boot.Snapshot) control.Snapshot {
+	return control.Snapshot{N: s.N, Made: s.Made, Note: s.Note, Image: s.Image, Bytes: s.Bytes, Files: s.Files, Expires: s.Expires}
+}
+
+// Snapshot implements control.Daemon.
+func (d *controlled) Snapshot(ctx context.Context, serial device.Serial, note string, tell func(control.Progress)) (control.Snapshot, error) {
+	s, err := d.fleet.Snapshot(ctx, serial, note, telling(tell))
+	return snapshotOf(s), controlError(err)
+}
+
+// Restore implements control.Daemon.
+func (d *controlled) Restore(ctx context.Context, serial device.Serial, n int, tell func(control.Progress)) error {
+	return controlError(d.fleet.Restore(ctx, serial, n, telling(tell)))
+}
+
+// RemoveSnapshot implements control.Daemon.
+func (d *controlled) RemoveSnapshot(ctx context.Context, serial device.Serial, n int) error {
+	return controlError(d.fleet.RemoveSnapshot(ctx, serial, n))
+}
+
+func telling(tell func(control.Progress)) func(upper.Size) {
+	if tell == nil {
+		return nil
+	}
+	return upper.Paced(func(s upper.Size) { tell(control.Progress{Bytes: s.Bytes, Files: s.Files}) })
+}
+
+// Replace implements control.Daemon.
+func (d *controlled) Replace(ctx context.Context, old, now device.Serial) error {
+	return controlError(d.fleet.Replace(ctx, old, now))
+}
+
+// Rebase implements control.Daemon.
+func (d *controlled) Rebase(ctx context.Context, serial device.Serial, image imageref.Ref, conflicts string, tell func(control.Progress)) (control.Rebased, error) {
+	switch boot.Conflicts(conflicts) {
+	case "", boot.ConflictsBoard, boot.ConflictsImage:
+	default:
+		return control.Rebased{}, control.Errorf(control.KindInvalid, "conflicts %q: want board or image", conflicts)
+	}
+	r, err := d.fleet.Rebase(ctx, serial, image, boot.Conflicts(conflicts), telling(tell))
+	out := control.Rebased{From: r.From, To: r.To, Kept: r.Kept, Dropped: r.Dropped, Conflicts: r.Clashed}
+	if errors.Is(err, boot.ErrConflict) {
+		return out, control.Errorf(control.KindRefused, "%v", err).
+			WithHint("\"rubus device rebase\" without --apply lists them; --conflicts board|image says which holds")
+	}
+	return out, controlError(err)
+}

@@ -1,0 +1,2 @@
+// Package simulatecmd is "rubus simulate": boards that are played or emulated.
+package simulatecmd
