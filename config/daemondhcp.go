@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"gopkg.in/yaml.v3"
+
+	"rubus/config/device"
 )
 
 // TFTP is the section "tftp".
@@ -65,7 +67,7 @@ type DHCP struct {
 	Domain string
 	Force  bool
 	// OUIs make a Pi of a PXE client whose option 97 says nothing.
-	OUIs [][3]byte
+	OUIs device.OUIs
 	// ServerID, when set, is option 54 of a proxy's OFFERs. ACKOptions repeats in
 	// an ACK what the OFFER said of the boot server.
 	ServerID   netip.Addr
@@ -94,15 +96,7 @@ func defaultDHCP() DHCP {
 	const text, ms = "Raspberry Pi Boot", time.Millisecond
 	return DHCP{
 		Mode: DHCPProxy, Lease: 12 * time.Hour, ACKOptions: true,
-		OUIs: [][3]byte{
-			{0xb8, 0x27, 0xeb},
-			{0xdc, 0xa6, 0x32},
-			{0xe4, 0x5f, 0x01},
-			{0x28, 0xcd, 0xc1},
-			{0xd8, 0x3a, 0xdd},
-			{0x2c, 0xcf, 0x67},
-			{0x88, 0xa2, 0x9e},
-		},
+		OUIs:     device.PiOUIs(),
 		ROM:      Manner{[]time.Duration{0, 600 * ms, 1200 * ms}, text + "   ", "auto", true},
 		Bootcode: Manner{[]time.Duration{0, time.Second}, text + "   ", "auto", true},
 		EEPROM:   Manner{[]time.Duration{0}, text, "auto", true},
@@ -249,8 +243,8 @@ func span(first, last netip.Addr) int64 {
 	return n(last) - n(first) + 1
 }
 
-func (r *reader) ouis(n *yaml.Node) [][3]byte {
-	out := [][3]byte{}
+func (r *reader) ouis(n *yaml.Node) device.OUIs {
+	out := device.OUIs{}
 	for _, w := range r.words(n, "dhcp.ouis", "") {
 		m, ok := parseOUI(w.Value)
 		if !ok {
@@ -264,7 +258,7 @@ func (r *reader) ouis(n *yaml.Node) [][3]byte {
 	return out
 }
 
-func parseOUI(s string) (o [3]byte, ok bool) {
+func parseOUI(s string) (o device.OUI, ok bool) {
 	const hex = "0123456789abcdef"
 	s = strings.ToLower(s)
 	if len(s) != 8 || s[2] != s[5] || s[2] != ':' && s[2] != '-' {

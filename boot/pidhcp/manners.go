@@ -44,7 +44,7 @@ type Manners struct {
 	// the options of its OFFER that name the TFTP server.
 	PlainACK bool
 	// OUIs make a Pi of a PXE client whose option 97 says nothing.
-	OUIs OUIs
+	OUIs device.OUIs
 }
 
 // Of is the manner for a kind of firmware.
@@ -70,35 +70,6 @@ func DefaultManners() Manners {
 		Bootcode: Manner{Offers: []time.Duration{0, 1000 * ms}, Text: BootText + romPadding, Delivery: Auto, Option66: true},
 		// Early EEPROMs compare the whole text.
 		EEPROM: Manner{Offers: []time.Duration{0}, Text: BootText, Delivery: Auto, Option66: true},
-		OUIs:   DefaultOUIs(),
+		OUIs:   device.PiOUIs(),
 	}
-}
-
-// OUI is the first half of an Ethernet address: its maker.
-type OUI [3]byte
-
-// OUIs are the makers whose cards are taken for a Pi's.
-type OUIs []OUI
-
-// DefaultOUIs are those that Raspberry Pi has been seen to use up to 2026.
-func DefaultOUIs() OUIs {
-	return OUIs{
-		{0xb8, 0x27, 0xeb},
-		{0xdc, 0xa6, 0x32},
-		{0xe4, 0x5f, 0x01},
-		{0x28, 0xcd, 0xc1},
-		{0xd8, 0x3a, 0xdd},
-		{0x2c, 0xcf, 0x67},
-		{0x88, 0xa2, 0x9e},
-	}
-}
-
-// Has says whether a card's maker is one of them.
-func (o OUIs) Has(mac device.MAC) bool {
-	for _, x := range o {
-		if x == OUI(mac[:3]) {
-			return true
-		}
-	}
-	return false
 }

@@ -101,7 +101,7 @@ func (r Reason) Error() string { return string(r) }
 
 // Parse reads a DHCP message, the payload of a UDP datagram. An error is
 // always a Reason.
-func Parse(packet []byte, ouis OUIs) (Request, error) {
+func Parse(packet []byte, ouis device.OUIs) (Request, error) {
 	m, err := dhcpv4.FromBytes(packet)
 	if err != nil {
 		return Request{}, Malformed
@@ -111,7 +111,7 @@ func Parse(packet []byte, ouis OUIs) (Request, error) {
 
 // FromMessage is Parse for a message that was taken apart. Messages of every
 // type are read, because a Pi that sends a REQUEST is worth noting.
-func FromMessage(m *dhcpv4.DHCPv4, ouis OUIs) (Request, error) {
+func FromMessage(m *dhcpv4.DHCPv4, ouis device.OUIs) (Request, error) {
 	if m.OpCode != dhcpv4.OpcodeBootRequest || m.MessageType() == dhcpv4.MessageTypeNone {
 		return Request{}, NotRequest
 	}

@@ -203,7 +203,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(dhcptest.Packet(f, name))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		req, err := Parse(b, DefaultOUIs())
+		req, err := Parse(b, device.PiOUIs())
 		var reason Reason
 		if err != nil {
 			if !errors.As(err, &reason) {
@@ -232,22 +232,22 @@ func FuzzParse(f *testing.F) {
 func TestOUI(t *testing.T) {
 	foreign := map[uint8][]byte{97: guid(t, "00 00020003 00040005 00060007 00080009")}
 	pi4, rom := dhcptest.Packet(t, "discover-pi4"), dhcptest.Packet(t, "discover-pi3-rom")
-	other := OUIs{{1, 2, 3}}
+	other := device.OUIs{{1, 2, 3}}
 	for name, c := range map[string]struct {
 		in   []byte
-		ouis OUIs
+		ouis device.OUIs
 		kind Kind // 0: no Pi
 	}{
-		"foreign GUID":                    {dhcptest.Edit(t, pi4, foreign), DefaultOUIs(), EEPROM},
-		"no GUID":                         {dhcptest.Edit(t, pi4, map[uint8][]byte{97: nil}), DefaultOUIs(), EEPROM},
-		"foreign GUID of a Pi 3":          {dhcptest.Edit(t, rom, foreign), DefaultOUIs(), Bootcode},
+		"foreign GUID":                    {dhcptest.Edit(t, pi4, foreign), device.PiOUIs(), EEPROM},
+		"no GUID":                         {dhcptest.Edit(t, pi4, map[uint8][]byte{97: nil}), device.PiOUIs(), EEPROM},
+		"foreign GUID of a Pi 3":          {dhcptest.Edit(t, rom, foreign), device.PiOUIs(), Bootcode},
 		"foreign GUID, another maker":     {dhcptest.Edit(t, pi4, foreign), other, 0},
 		"foreign GUID, no makers":         {dhcptest.Edit(t, pi4, foreign), nil, 0},
 		"good GUID, another maker":        {pi4, other, EEPROM},
-		"a Pi's maker, no PXE":            {dhcptest.Edit(t, pi4, map[uint8][]byte{60: nil}), DefaultOUIs(), 0},
-		"a Pi's maker, iPXE":              {dhcptest.Edit(t, pi4, map[uint8][]byte{77: []byte("iPXE")}), DefaultOUIs(), 0},
-		"a Pi's maker, UEFI":              {dhcptest.Edit(t, pi4, map[uint8][]byte{60: []byte("PXEClient:Arch:00011:UNDI:003016")}), DefaultOUIs(), 0},
-		"a Pi's maker, REQUEST of the OS": {dhcptest.Edit(t, pi4, map[uint8][]byte{53: {3}, 60: nil, 97: nil}), DefaultOUIs(), 0},
+		"a Pi's maker, no PXE":            {dhcptest.Edit(t, pi4, map[uint8][]byte{60: nil}), device.PiOUIs(), 0},
+		"a Pi's maker, iPXE":              {dhcptest.Edit(t, pi4, map[uint8][]byte{77: []byte("iPXE")}), device.PiOUIs(), 0},
+		"a Pi's maker, UEFI":              {dhcptest.Edit(t, pi4, map[uint8][]byte{60: []byte("PXEClient:Arch:00011:UNDI:003016")}), device.PiOUIs(), 0},
+		"a Pi's maker, REQUEST of the OS": {dhcptest.Edit(t, pi4, map[uint8][]byte{53: {3}, 60: nil, 97: nil}), device.PiOUIs(), 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			req, err := Parse(c.in, c.ouis)
@@ -261,7 +261,7 @@ func TestOUI(t *testing.T) {
 	}
 	for _, s := range []string{"b8:27:eb:0:0:1", "88:a2:9e:0:0:1"} {
 		var m device.MAC
-		if _, err := fmt.Sscanf(s, "%x:%x:%x", &m[0], &m[1], &m[2]); err != nil || !DefaultOUIs().Has(m) {
+		if _, err := fmt.Sscanf(s, "%x:%x:%x", &m[0], &m[1], &m[2]); err != nil || !device.PiOUIs().Has(m) {
 			t.Errorf("%s is a Pi's maker", s)
 		}
 	}

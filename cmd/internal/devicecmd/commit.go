@@ -50,12 +50,7 @@ are left out and listed; --include PATH takes them in. The board may run: its
 writes wait while they are copied.`,
 		Example: `  rubus device commit bench-01 lab --message "with htop"
   rubus device promote bench-01 lab`,
-		Args: func(c *cobra.Command, args []string) error {
-			if len(args) != 2 {
-				return fmt.Errorf("%q needs a SERIAL and the name of an IMAGE", c.CommandPath())
-			}
-			return nil
-		},
+		Args:              boardAnd("the name of an IMAGE"),
 		ValidArgsFunction: g.CompleteDevices,
 		RunE: func(c *cobra.Command, args []string) error {
 			serial, err := g.SerialOf(c.Context(), args[0])

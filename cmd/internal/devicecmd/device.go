@@ -34,3 +34,13 @@ func oneBoard(c *cobra.Command, args []string) error {
 	}
 	return nil
 }
+
+// boardAnd wants SERIAL and one argument more, which what describes.
+func boardAnd(what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != 2 {
+			return fmt.Errorf("%q needs a SERIAL and %s", c.CommandPath(), what)
+		}
+		return nil
+	}
+}

@@ -1,6 +1,7 @@
 package devicecmd
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -75,12 +76,9 @@ what it changed at or below a path over to the image.`,
 			if err != nil {
 				return err
 			}
-			b, err := d.Board(c.Context(), serial)
+			b, err := boardToChange(c.Context(), d, serial, force)
 			if err != nil {
 				return err
-			}
-			if b.Up != "no" && !force {
-				return upRefusal(b)
 			}
 			plan, err := d.ResetPlan(c.Context(), serial)
 			if err != nil {
@@ -91,10 +89,7 @@ what it changed at or below a path over to the image.`,
 				return g.Answer(plan)
 			}
 			showPlan(g, plan, time.Now())
-			if b.Up != "no" {
-				g.Notef("%s is up (%s): it is cut off first", boardName(b), upText(b))
-			}
-			if err := g.Confirm(fmt.Sprintf("set all of this of %s aside?", boardName(b)), yes); err != nil {
+			if err := confirmCutOff(g, b, fmt.Sprintf("set all of this of %s aside?", boardName(b)), yes); err != nil {
 				return err
 			}
 			if err := d.Reset(c.Context(), serial, force, keep...); err != nil {
@@ -114,7 +109,26 @@ what it changed at or below a path over to the image.`,
 	return c
 }
 
-// upRefusal is why a board is not reset.
+// boardToChange is a board whose root may be taken from it: one that is up, or may
+// be, only with force.
+func boardToChange(ctx context.Context, d *control.Client, serial device.Serial, force bool) (control.Board, error) {
+	b, err := d.Board(ctx, serial)
+	if err == nil && b.Up != "no" && !force {
+		err = upRefusal(b)
+	}
+	return b, err
+}
+
+// confirmCutOff asks before the root of a board is taken from it, and says so if
+// the board is up.
+func confirmCutOff(g *cli.Globals, b control.Board, question string, yes bool) error {
+	if b.Up != "no" {
+		g.Notef("%s is up (%s): it is cut off first", boardName(b), upText(b))
+	}
+	return g.Confirm(question, yes)
+}
+
+// upRefusal is why a board's root is not taken from it.
 func upRefusal(b control.Board) error {
 	if b.Up == "unknown" {
 		return ui.Hint(fmt.Errorf("%s may be up: nobody can tell (%s)", boardName(b), b.Phase),

@@ -156,12 +156,7 @@ now is set aside as another snapshot, so this can be undone. A board that is up,
 or may be, is refused; --force cuts it off first.`,
 		Example: `  rubus device snapshots bench-01
   rubus device restore bench-01 3`,
-		Args: func(c *cobra.Command, args []string) error {
-			if len(args) != 2 {
-				return fmt.Errorf("%q needs a SERIAL and the number of a snapshot", c.CommandPath())
-			}
-			return nil
-		},
+		Args:              boardAnd("the number of a snapshot"),
 		ValidArgsFunction: g.CompleteDevices,
 		RunE: func(c *cobra.Command, args []string) error {
 			serial, err := g.SerialOf(c.Context(), args[0])
@@ -182,12 +177,9 @@ or may be, is refused; --force cuts it off first.`,
 
 func restoreSnapshot(g *cli.Globals, c *cobra.Command, serial device.Serial, n int, yes, force bool) error {
 	d := g.Daemon()
-	b, err := d.Board(c.Context(), serial)
+	b, err := boardToChange(c.Context(), d, serial, force)
 	if err != nil {
 		return err
-	}
-	if b.Up != "no" && !force {
-		return upRefusal(b)
 	}
 	all, err := d.Snapshots(c.Context(), serial)
 	if err != nil {
@@ -198,10 +190,8 @@ func restoreSnapshot(g *cli.Globals, c *cobra.Command, serial device.Serial, n i
 		return err
 	}
 	g.Notef("%s", snapshotText(s))
-	if b.Up != "no" {
-		g.Notef("%s is up (%s): it is cut off first", boardName(b), upText(b))
-	}
-	if err := g.Confirm(fmt.Sprintf("make it the root of %s? what it has now becomes a snapshot", boardName(b)), yes); err != nil {
+	question := fmt.Sprintf("make it the root of %s? what it has now becomes a snapshot", boardName(b))
+	if err := confirmCutOff(g, b, question, yes); err != nil {
 		return err
 	}
 	if b.Up != "no" {

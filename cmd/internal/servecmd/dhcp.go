@@ -83,14 +83,10 @@ func mannersOf(d config.DHCP) pidhcp.Manners {
 	one := func(m config.Manner) pidhcp.Manner {
 		return pidhcp.Manner{Offers: m.Offers, Text: m.Text, Delivery: pidhcp.Delivery(m.Delivery), Option66: m.Option66}
 	}
-	out := pidhcp.Manners{
+	return pidhcp.Manners{
 		ROM: one(d.ROM), Bootcode: one(d.Bootcode), EEPROM: one(d.EEPROM),
-		ServerID: d.ServerID, PlainACK: !d.ACKOptions,
+		ServerID: d.ServerID, PlainACK: !d.ACKOptions, OUIs: d.OUIs,
 	}
-	for _, o := range d.OUIs {
-		out.OUIs = append(out.OUIs, o)
-	}
-	return out
 }
 
 // dhcpDecider lets the fleet decide who is answered.
