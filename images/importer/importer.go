@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rubus/images"
+	"rubus/images/share"
 )
 
 // Options of an import; the zero value is good.
@@ -54,7 +55,8 @@ const (
 	Unpacking Phase = "unpacking" // a disk image is decompressed
 	Reading   Phase = "reading"   // content is copied
 	Syncing   Phase = "syncing"   // all is brought to the disk, and the version made
-	Done      Phase = "done"      // the version is there
+	Joining   Phase = "joining"   // the version is there; what the store had already is found
+	Done      Phase = "done"      // nothing is left to do
 )
 
 // Event is how far an import is.
@@ -76,6 +78,9 @@ type Report struct {
 	Layers []images.Layer `json:"layers"`
 	// Format is what the source was, as in "tar, zstd".
 	Format string `json:"format"`
+	// Joined says what of it the disk had already, in other layers, and holds once now; nil: its file system
+	// can't do that, or all layers were there.
+	Joined *share.Report `json:"joined,omitempty"`
 	// Notes say what was left out, and what will surprise.
 	Notes []string `json:"notes,omitempty"`
 	// Duration is the time it took.

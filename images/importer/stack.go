@@ -3,6 +3,7 @@ package importer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 	"rubus/images"
 	"rubus/images/internal/onefs"
+	"rubus/images/share"
 )
 
 // stack is the layers of a version that is being made: those of the base, then new ones.
@@ -115,16 +117,49 @@ func (s *stack) finish(ctx context.Context, start time.Time, nv images.NewVersio
 	if err != nil {
 		return v, rep, err
 	}
-	s.meter.setPhase(Done)
-	stop()
 	below := 0
 	if o.Base != nil {
 		below = len(o.Base.Layers)
 	}
 	rep.Layers = v.Layers[min(below, len(v.Layers)-1):]
+	if shared < len(s.built) {
+		rep.Joined = s.join(ctx, rep.Layers)
+	}
+	s.meter.setPhase(Done)
+	stop()
 	rep.Layer = rep.Layers[max(1, min(made, len(rep.Layers)))-1]
 	rep.Shared = shared == len(s.built)
 	rep.Notes = s.notes.lines()
 	rep.Duration = time.Since(start)
 	return v, rep, nil
+}
+
+// join has the files of new layers share the blocks of those that the store had. The version
+// is made: what goes wrong here costs space.
+func (s *stack) join(ctx context.Context, layers []images.Layer) *share.Report {
+	s.meter.read.Store(0)
+	s.meter.total.Store(0)
+	s.meter.files.Store(0)
+	s.meter.setPhase(Joining)
+	o := share.Options{Only: make([]string, 0, len(layers))}
+	for _, l := range layers {
+		o.Only = append(o.Only, l.Digest)
+	}
+	o.Progress = func(e share.Event) {
+		s.meter.files.Store(e.Files)
+		s.meter.read.Store(e.Bytes)
+	}
+	rep, err := share.Run(ctx, s.store, o)
+	switch {
+	case errors.Is(err, share.ErrUnsupported):
+		return nil
+	case err != nil && ctx.Err() != nil:
+		s.notes.add("what is stored twice was not joined to the end: \"rubus image dedupe\" goes on", "")
+	case err != nil:
+		s.notes.add(fmt.Sprintf("what is stored twice could not be joined: %v", err), "")
+	}
+	for _, d := range rep.Damaged {
+		s.notes.add("files that should be the same are not, so that one is damaged: \"rubus image verify\" says which", d)
+	}
+	return &rep
 }

@@ -3,7 +3,9 @@ package treesum_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -179,5 +181,46 @@ func FuzzDiff(f *testing.F) {
 		for _, d := range diff {
 			_ = d.String()
 		}
+	})
+}
+
+// The files of a listing are those of its tree, each inode once.
+func TestFiles(t *testing.T) {
+	d := t.TempDir()
+	must(t, os.WriteFile(d+"/a b\\", []byte("one"), 0o600))
+	must(t, os.Link(d+"/a b\\", d+"/other"))
+	must(t, os.Mkdir(d+"/d", 0o700))
+	must(t, os.WriteFile(d+"/d/\xff", []byte("two!"), 0o600))
+	must(t, os.Symlink("nowhere", d+"/l"))
+	_, listing := digest(t, d)
+	got := map[string]string{}
+	must(t, treesum.Files(strings.NewReader(listing), func(path string, size int64, sum treesum.Sum) error {
+		got[path] = fmt.Sprintf("%d %x", size, sum)
+		return nil
+	}))
+	want := map[string]string{
+		"a b\\":  fmt.Sprintf("3 %x", sha256.Sum256([]byte("one"))),
+		"d/\xff": fmt.Sprintf("4 %x", sha256.Sum256([]byte("two!"))),
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("files %q, want %q", got, want)
+	}
+	stop := errors.New("enough")
+	if err := treesum.Files(strings.NewReader(listing), func(string, int64, treesum.Sum) error { return stop }); err != stop {
+		t.Errorf("after an error: %v", err)
+	}
+}
+
+func FuzzFiles(f *testing.F) {
+	f.Add("rubus-tree-1\nd 0755 0 0 1.000000000 .\nf 0644 0 0 1.000000000 3 " + strings.Repeat("ab", 32) + " a\\x20b\n")
+	f.Add("rubus-tree-1\nf 0644 0 0 1.0 -1 ab a\n")
+	f.Add("rubus-tree-1\nf 0644 0 0 1.0 1 " + strings.Repeat("ab", 40) + " a\nf\n")
+	f.Fuzz(func(t *testing.T, listing string) {
+		_ = treesum.Files(strings.NewReader(listing), func(_ string, size int64, _ treesum.Sum) error {
+			if size < 0 {
+				t.Errorf("a file of %d bytes", size)
+			}
+			return nil
+		})
 	})
 }
