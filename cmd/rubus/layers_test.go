@@ -77,6 +77,7 @@ func house() map[string][]string {
 
 		// The only room where images, overlays and exports meet; it knows no RPC.
 		"boot":                 {"boot/bootfs", "boot/bootset", "config/device", "images", "images/imageref", "images/layered", "images/rebase", "images/treediff", "images/upper", "nfsexport", "overlay"},
+		"boot/backup":          {"boot", "config/device", "images", "images/archive", "images/imageref", "images/treesum", "images/upper", "overlay"},
 		"boot/bootfs":          {},
 		"boot/eeprom":          {},
 		"boot/flight":          {"config/device"},
@@ -106,6 +107,7 @@ func house() map[string][]string {
 		"overlay":             {"config/device"},
 		"overlay/overlaytest": {"config/device", "images/layered", "images/treesum", "overlay"},
 
+		"images/archive":        {"images/internal/onefs", "images/upper"},
 		"images":                {"images/imageref", "images/internal/onefs", "images/treesum"},
 		"images/imageref":       {},
 		"images/disk":           {},
