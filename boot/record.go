@@ -56,6 +56,9 @@ type Slot struct {
 	Made      time.Time    `json:"made"`
 	// Mounted is when the board last mounted the slot; zero: never.
 	Mounted time.Time `json:"mounted,omitzero"`
+	// Aside, when not "", is the note of the snapshot that the slot is to become, as soon
+	// as nothing stands on it: no boot takes it up again.
+	Aside string `json:"aside,omitempty"`
 	// Retired is when the slot stopped being the board's root.
 	Retired time.Time `json:"retired,omitzero"`
 	// Async and InsecurePorts are how the root was offered when the board
@@ -80,7 +83,9 @@ type Record struct {
 	LastSlot int  `json:"last_slot"`
 	// Replaces is the board whose state this was.
 	Replaces device.Serial `json:"replaces,omitzero"`
-	Slots    []Slot        `json:"slots"`
+	// Move is the board's last rebase; nil: none.
+	Move  *Move  `json:"move,omitempty"`
+	Slots []Slot `json:"slots"`
 }
 
 // slot is the slot with number n, or nil.
@@ -109,7 +114,7 @@ func (r *Record) persistent() []Slot {
 	var out []Slot
 	for i := len(r.Slots) - 1; i >= 0; i-- {
 		switch s := r.Slots[i]; {
-		case s.Ephemeral || s.State == SlotOld:
+		case s.Ephemeral || s.State == SlotOld || r.isLeft(&s):
 		case s.State == SlotCurrent:
 			out = slices.Insert(out, 0, s)
 		default:
@@ -122,10 +127,18 @@ func (r *Record) persistent() []Slot {
 func (r *Record) clone() Record {
 	c := *r
 	c.Slots = slices.Clone(r.Slots)
+	if r.Move != nil {
+		m := *r.Move
+		c.Move = &m
+	}
 	return c
 }
 
+// drop takes a slot out of the record.
 func (r *Record) drop(n int) {
+	if r.Move != nil {
+		r.Move.gone(n, 0)
+	}
 	r.Slots = slices.DeleteFunc(r.Slots, func(s Slot) bool { return s.N == n })
 }
 
@@ -258,6 +271,9 @@ func Uses(state string) ([]images.Use, error) {
 				Ref: slot.Image, Layers: slices.Clone(slot.Base.Digests),
 				Who: fmt.Sprintf("board %s (%s root)", s, strings.ToLower(string(slot.State))),
 			})
+		}
+		if m := r.Move; m != nil && !m.IsOver() {
+			uses = append(uses, images.Use{Ref: m.To, Layers: slices.Clone(m.Layers), Who: fmt.Sprintf("board %s (to move to it)", s)})
 		}
 		snapshots, err := loadSnapshots(state, s)
 		if err != nil {

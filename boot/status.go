@@ -42,6 +42,8 @@ type Status struct {
 	// Activity is what NFS sees of the present root, live; nil: no root.
 	Activity *nfsexport.Activity
 	Slots    []Slot
+	// Move is the board's last rebase; nil: none.
+	Move *Move
 	// Boot is the last boot and its files.
 	Boot BootStatus
 }
@@ -110,7 +112,7 @@ func (f *Fleet) fill(st *Status, b *board) {
 		}
 	}
 	b.mu.Unlock()
-	st.Evidence, st.Slots = e, rec.Slots
+	st.Evidence, st.Slots, st.Move = e, rec.Slots, rec.Move
 	st.Phase = e.Phase(now, f.opt.Limits)
 	st.Since, st.Up = e.Since(st.Phase), e.Up(now, f.opt.Limits)
 	if !rec.MAC.IsZero() {

@@ -222,7 +222,7 @@ func printBoard(g *cli.Globals, b *control.Board, now time.Time) {
 		}
 		rows = append(rows, []string{"kernel", text})
 	}
-	rows = append(rows, []string{"boot", cli.BootText(*b)})
+	rows = append(rows, []string{"boot", cli.BootText(*b)}, []string{"rebase", cli.MoveText(b.Move)})
 	for _, w := range b.Boot.Warnings {
 		rows = append(rows, []string{"warning", w})
 	}
