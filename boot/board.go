@@ -34,6 +34,8 @@ type board struct {
 	// said is what the board's firmware said of it.
 	said    Sighting
 	problem string
+	// identity is what the board lacks of its identity; "": nothing.
+	identity string
 	// refusal is the last reason for which somebody was refused as this board,
 	// told is when each kind of reason was last in the log.
 	refusal string
@@ -50,9 +52,6 @@ type board struct {
 	// revision is what the board said in DHCP; 0: nothing.
 	revision device.Revision
 	sets     sets
-	// looked counts the calls on what the board had, at the last look whether it wrote
-	// to it since its slot on trial was made.
-	looked uint64
 	// toldRunning is the MOUNT whose init was told of.
 	toldRunning time.Time
 	// probing says that a probe for life is under way.

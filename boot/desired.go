@@ -3,6 +3,7 @@ package boot
 import (
 	"net/netip"
 
+	"rubus/boot/identity"
 	"rubus/config/device"
 	"rubus/images/imageref"
 )
@@ -23,6 +24,8 @@ type Device struct {
 	// Cmdline and Config are words and lines added to the board's own.
 	Cmdline []string
 	Config  []string
+	// Identity is what the board gets of its own; nil: nothing.
+	Identity *identity.Wish
 }
 
 // UnknownPolicy says what a board that no entry names gets.

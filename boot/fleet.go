@@ -102,7 +102,7 @@ type Event struct {
 	Serial device.Serial
 	MAC    device.MAC
 	// Kind is a short constant: "dhcp", "tftp", "prepared", "blocked", "warned",
-	// "mount", "running", "good", "failed", "refused", "rebased", "stopped", "unknown".
+	// "mount", "running", "good", "failed", "refused", "stopped", "unknown".
 	Kind string
 	// Text says what happened.
 	Text string
@@ -127,12 +127,6 @@ type Fleet struct {
 	byPath  map[string]slotKey       // export path -> slot
 	byID    map[nfsexport.ID]slotKey // export id -> slot
 	unknown *sightings
-
-	// stopped is closed when Run ends; carrying has a token for each upper that is made
-	// for a boot.
-	stopped  chan struct{}
-	stopOnce sync.Once
-	carrying chan struct{}
 }
 
 type slotKey struct {
@@ -161,7 +155,6 @@ func New(opt Options) *Fleet {
 		opt: opt, log: opt.Logger, started: opt.Now(),
 		boards: map[device.Serial]*board{}, byPath: map[string]slotKey{}, byID: map[nfsexport.ID]slotKey{},
 		unknown: newSightings(opt.MaxUnknown),
-		stopped: make(chan struct{}), carrying: make(chan struct{}, atOnce),
 	}
 }
 

@@ -84,15 +84,15 @@ func (f *Fleet) takeUp(ctx context.Context, b *board, n int, mac device.MAC, add
 	if err := f.mayTake(b, &rec, s, mac); err != nil {
 		return Slot{}, err
 	}
-	if rec.Move != nil && rec.Move.Slot == n && f.isStale(ctx, b, &rec) {
-		return Slot{}, fmt.Errorf("board %s wrote to the root it had since root %d was made of it: it is to boot anew: %w", b.serial, n, ErrRefused)
-	}
 	if !b.isMounted(n) {
 		// Prepared by a daemon that ended since.
 		if err := f.offer(ctx, b, *s); err != nil {
 			f.log.Error("a root that its board wants cannot be mounted", "serial", b.serial, "root", n, "err", err)
 			return Slot{}, fmt.Errorf("root of board %s: %w", b.serial, ErrNotReady)
 		}
+	}
+	if f.seedAtMount(b, s) {
+		f.seed(ctx, b, dev, *s, addr)
 	}
 	next, err := planMount(rec, n, func(s Slot) (bool, error) { return f.upperEmpty(b, s) }, now)
 	if err != nil {

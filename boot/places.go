@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"path/filepath"
 
 	"rubus/config/device"
@@ -38,6 +39,19 @@ func Places(state string, store Store, serial device.Serial) ([]Place, error) {
 		return nil, fmt.Errorf("board %s: it has no root, and no writes: %w", serial, ErrNotFound)
 	}
 	return out, nil
+}
+
+// Recorded lists the boards that the state directory knows, by serial. It needs no daemon.
+func Recorded(state string) ([]device.Serial, error) { return recordedSerials(state) }
+
+// RecordedAddress is the address that a board booted from last; the zero Addr when there
+// is none. It needs no daemon.
+func RecordedAddress(state string, serial device.Serial) netip.Addr {
+	rec, err := loadRecord(state, serial)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return rec.Address
 }
 
 // ephemeral lists the slots whose writes are not kept, the newest first.

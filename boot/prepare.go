@@ -23,21 +23,28 @@ func (f *Fleet) prepare(ctx context.Context, b *board, dev *Device, asked string
 		return Slot{}, nil, err
 	}
 	defer b.unlock()
-	if s, c, ok := b.pinnedSlot(); ok && !f.isOutdated(b, s) {
+	if s, c, ok := b.pinnedSlot(); ok {
 		return s, c, nil
 	}
-	if err := f.beginMove(ctx, b, dev); err != nil {
+	slot, discard, err := f.choose(ctx, b, dev)
+	if err != nil {
 		b.setProblem(err.Error())
 		return Slot{}, nil, err
 	}
-	slot, c, err := f.give(ctx, b, dev, asked)
-	if f.rejectTrial(b, slot, c, err) {
-		slot, c, err = f.give(ctx, b, dev, asked)
+	for _, s := range discard {
+		f.discard(b, s)
+	}
+	if err = f.mount(ctx, b, slot); err == nil {
+		if f.seedNow(b, slot) {
+			f.seed(ctx, b, dev, slot, netip.Addr{})
+		}
+		err = f.offer(ctx, b, slot)
 	}
 	if err != nil {
 		b.setProblem(err.Error())
 		return Slot{}, nil, err
 	}
+	c := f.settle(b, dev, slot, asked)
 	problem := ""
 	if c.err != nil {
 		problem = c.err.Error()
@@ -47,22 +54,6 @@ func (f *Fleet) prepare(ctx context.Context, b *board, dev *Device, asked string
 	b.mu.Unlock()
 	f.log.Info("root prepared", "serial", b.serial, "image", slot.Image, "root", slot.N, "boot", c.id)
 	return slot, c, nil
-}
-
-// give chooses the slot of a boot that begins, offers it and settles its boot files. The
-// caller holds work. The slot is that which was chosen also when it cannot be offered.
-func (f *Fleet) give(ctx context.Context, b *board, dev *Device, asked string) (Slot, *chosen, error) {
-	slot, discard, err := f.choose(ctx, b, dev)
-	if err != nil {
-		return Slot{}, nil, err
-	}
-	for _, s := range discard {
-		f.discard(b, s)
-	}
-	if err := f.offer(ctx, b, slot); err != nil {
-		return slot, nil, err
-	}
-	return slot, f.settle(b, dev, slot, asked), nil
 }
 
 // pinnedSlot is the slot chosen earlier in the same boot attempt, and its files.
@@ -97,9 +88,6 @@ func (f *Fleet) choose(ctx context.Context, b *board, dev *Device) (Slot, []Slot
 	if wantErr != nil {
 		// A board that has written stays on its base whatever became of the tag.
 		kept, err := written(&rec, empty)
-		if s := rec.dictated(); s != nil {
-			kept = s
-		}
 		if err != nil || kept == nil || dev.Ephemeral {
 			return Slot{}, nil, errors.Join(wantErr, err)
 		}
@@ -164,12 +152,15 @@ func (f *Fleet) baseOf(v images.Version) (overlay.Base, error) {
 	return base, nil
 }
 
-// upperEmpty says whether a slot's upper holds nothing; one that was never
-// made holds nothing.
+// upperEmpty says whether a slot's upper holds nothing of the board's own; one that was
+// never made holds nothing.
 func (f *Fleet) upperEmpty(b *board, s Slot) (bool, error) {
 	empty, err := f.uppers(b.serial).IsEmpty(s.upperID())
 	if errors.Is(err, fs.ErrNotExist) && s.Mounted.IsZero() {
 		return true, nil
+	}
+	if err == nil && !empty {
+		return f.onlySeeded(b, s)
 	}
 	return empty, err
 }

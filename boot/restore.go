@@ -30,7 +30,8 @@ func (f *Fleet) Restore(ctx context.Context, serial device.Serial, n int, progre
 	if err := f.mayReplace(ctx, b); err != nil {
 		return err
 	}
-	s, from, err := f.snapshotBase(serial, n)
+	from := pathsOf(f.opt.State, serial).snapshot(n)
+	s, err := readSnapshot(from)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("snapshot %d of board %s: %w", n, serial, ErrNotFound)
 	}
@@ -38,7 +39,15 @@ func (f *Fleet) Restore(ctx context.Context, serial device.Serial, n int, progre
 		return fmt.Errorf("snapshot %d of board %s: %w", n, serial, err)
 	}
 	dirs := f.layerDirs(s.Base.Digests)
-	err = f.replaceWith(ctx, b, Slot{Image: s.Image, Base: s.Base, Boot: s.Boot}, fmt.Sprintf("before snapshot %d was restored", n), func(to string) error {
+	base, err := overlay.BaseOf(s.Base.Digests, dirs)
+	if err == nil && s.SetAside {
+		// Its index names the very objects of its layers.
+		err = s.Base.Matches(base)
+	}
+	if err != nil {
+		return fmt.Errorf("snapshot %d of board %s, over %s: %w", n, serial, s.Image, err)
+	}
+	err = f.replaceWith(ctx, b, Slot{Image: s.Image, Base: base, Boot: s.Boot}, fmt.Sprintf("before snapshot %d was restored", n), func(to string) error {
 		_, err := upper.Copy(ctx, dirs, from, to, progress)
 		return err
 	})
@@ -79,22 +88,7 @@ const unrecorded = "unrecorded"
 // sets aside what it had. The caller holds work and has proved the board down.
 func (f *Fleet) replaceWith(ctx context.Context, b *board, s Slot, note string, fill func(to string) error) error {
 	rec := b.record()
-	if err := f.build(ctx, b, &rec, &s, fill); err != nil {
-		return err
-	}
-	if err := f.setAside(ctx, b, rec, note, &s); err != nil {
-		return err
-	}
-	if err := f.forgetBoots(b); err != nil {
-		f.log.Warn("the boot files that were kept of a board's former root stay", "serial", b.serial, "err", err)
-	}
-	return nil
-}
-
-// build makes the upper of a new slot, filled by fill, and counts it in rec, which does not
-// name it yet: until a record that is on disk does, a crash undoes it.
-func (f *Fleet) build(ctx context.Context, b *board, rec *Record, s *Slot, fill func(to string) error) error {
-	if err := f.countUppers(b, rec); err != nil {
+	if err := f.countUppers(b, &rec); err != nil {
 		return err
 	}
 	rec.LastSlot++
@@ -105,16 +99,17 @@ func (f *Fleet) build(ctx context.Context, b *board, rec *Record, s *Slot, fill 
 		}
 		return os.WriteFile(filepath.Join(filepath.Dir(to), unrecorded), nil, 0o600)
 	})
-	if err == nil {
-		f.step(stepBuilt)
+	if err != nil {
+		return err
 	}
-	return err
-}
-
-// recorded takes note that the record on disk names a new slot. If it cannot, sweep does.
-func (f *Fleet) recorded(b *board, s Slot) {
-	f.step(stepRecorded)
-	_ = os.Remove(filepath.Join(f.uppers(b.serial).Path(s.upperID()), unrecorded))
+	f.step(stepBuilt)
+	if err := f.setAside(ctx, b, rec, note, &s); err != nil {
+		return err
+	}
+	if err := f.forgetBoots(b); err != nil {
+		f.log.Warn("the boot files that were kept of a board's former root stay", "serial", b.serial, "err", err)
+	}
+	return nil
 }
 
 // setAside makes snapshots of a board's uppers, which then has the slot next alone, or
@@ -143,23 +138,22 @@ func (f *Fleet) setAside(ctx context.Context, b *board, rec Record, note string,
 			}
 			continue
 		}
-		if _, err := f.mark(ctx, b, *s, note); err != nil {
+		if err := f.mark(ctx, b, *s, note); err != nil {
 			return err
 		}
 		keep = append(keep, id)
 	}
 	f.step(stepIntended)
-	rec.Slots, rec.Move = nil, nil
+	rec.Slots = nil
 	if next != nil {
 		rec.Slots = []Slot{*next}
 	}
 	if err := f.store(b, rec); err != nil {
 		return err
 	}
+	f.step(stepRecorded)
 	if next != nil {
-		f.recorded(b, *next)
-	} else {
-		f.step(stepRecorded)
+		_ = os.Remove(filepath.Join(f.uppers(b.serial).Path(next.upperID()), unrecorded)) // sweep does it, else
 	}
 	var errs []error
 	for _, id := range ids {
@@ -186,15 +180,15 @@ func slotNamed(slots []Slot, id overlay.UpperID) *Slot {
 	return nil
 }
 
-// mark writes into the directory of an upper what snapshot it is to become, and numbers it.
-func (f *Fleet) mark(ctx context.Context, b *board, s Slot, note string) (int, error) {
+// mark writes into the directory of an upper what snapshot it is to become.
+func (f *Fleet) mark(ctx context.Context, b *board, s Slot, note string) error {
 	u, err := f.uppers(b.serial).Usage(ctx, s.upperID())
 	if err != nil {
-		return 0, err
+		return err
 	}
 	n, err := f.nextSnapshot(b.serial)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	now := f.opt.Now().UTC()
 	snap := Snapshot{
@@ -202,9 +196,9 @@ func (f *Fleet) mark(ctx context.Context, b *board, s Slot, note string) (int, e
 		SetAside: true, Expires: now.Add(f.opt.KeepAside),
 	}
 	if err := writeSnapshot(f.uppers(b.serial).Path(s.upperID()), snap); err != nil {
-		return 0, fmt.Errorf("marking upper %q: %w", s.upperID(), err)
+		return fmt.Errorf("marking upper %q: %w", s.upperID(), err)
 	}
-	return n, nil
+	return nil
 }
 
 // keepMarked moves an upper that mark has marked to its place among the snapshots.

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
-	"golang.org/x/sys/unix"
 
 	"rubus/config/device"
 	"rubus/images/imageref"
@@ -66,21 +65,13 @@ func (p boardPaths) snapshot(n int) string {
 
 // loadSnapshots lists a board's snapshots, the oldest first. One that cannot be read is an error.
 func loadSnapshots(state string, serial device.Serial) ([]Snapshot, error) {
-	out, err := listSnapshots(pathsOf(state, serial).snapshots())
+	p := pathsOf(state, serial)
+	entries, err := os.ReadDir(p.snapshots())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listing the snapshots of board %s: %w", serial, err)
-	}
-	return out, nil
-}
-
-// listSnapshots is loadSnapshots for a directory.
-func listSnapshots(dir string) ([]Snapshot, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
 	}
 	var out []Snapshot
 	for _, e := range entries {
@@ -88,9 +79,9 @@ func listSnapshots(dir string) ([]Snapshot, error) {
 		if err != nil || n < 1 || strconv.Itoa(n) != e.Name() {
 			continue
 		}
-		s, err := readSnapshot(filepath.Join(dir, e.Name()))
+		s, err := readSnapshot(p.snapshot(n))
 		if err != nil {
-			return nil, fmt.Errorf("snapshot %d: %v", n, err) //nolint:errorlint // none that is missing: it is broken
+			return nil, fmt.Errorf("snapshot %d of board %s: %w", n, serial, err)
 		}
 		s.N = n
 		out = append(out, s)
@@ -261,12 +252,7 @@ func (f *Fleet) RemoveSnapshot(ctx context.Context, serial device.Serial, n int)
 
 func (f *Fleet) removeSnapshot(ctx context.Context, serial device.Serial, n int) error {
 	p := pathsOf(f.opt.State, serial)
-	release, err := lockSnapshots(p, unix.LOCK_EX)
-	if err != nil {
-		return err
-	}
-	defer release()
-	err = os.Rename(p.snapshot(n), filepath.Join(p.snapshots(), ".trash-"+strconv.Itoa(n)))
+	err := os.Rename(p.snapshot(n), filepath.Join(p.snapshots(), ".trash-"+strconv.Itoa(n)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("snapshot %d of board %s: %w", n, serial, ErrNotFound)
 	}

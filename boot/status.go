@@ -42,8 +42,6 @@ type Status struct {
 	// Activity is what NFS sees of the present root, live; nil: no root.
 	Activity *nfsexport.Activity
 	Slots    []Slot
-	// Move is the board's last rebase; nil: none.
-	Move *Move
 	// Boot is the last boot and its files.
 	Boot BootStatus
 }
@@ -103,6 +101,9 @@ func (f *Fleet) fill(st *Status, b *board) {
 	b.mu.Lock()
 	rec := b.rec.clone()
 	st.Problem, st.Refusal = b.problem, b.refusal
+	if st.Problem == "" && b.identity != "" {
+		st.Problem = "identity: " + b.identity
+	}
 	claim, pinned := b.claim, b.pinned
 	cur := rec.inState(SlotCurrent)
 	if cur != nil {
@@ -112,7 +113,7 @@ func (f *Fleet) fill(st *Status, b *board) {
 		}
 	}
 	b.mu.Unlock()
-	st.Evidence, st.Slots, st.Move = e, rec.Slots, rec.Move
+	st.Evidence, st.Slots = e, rec.Slots
 	st.Phase = e.Phase(now, f.opt.Limits)
 	st.Since, st.Up = e.Since(st.Phase), e.Up(now, f.opt.Limits)
 	if !rec.MAC.IsZero() {

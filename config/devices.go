@@ -27,6 +27,7 @@ type options struct {
 	sync    setting[bool]
 	cmdline []setting[string]
 	config  []setting[string]
+	identityOptions
 }
 
 // entry is a device as it stands in the file.
@@ -46,17 +47,19 @@ type deviceFile struct {
 	unknown  Policy
 	// boot is the image of {boot: IMAGE}.
 	boot setting[imageRef]
+	// badTemplates are those that were told of.
+	badTemplates map[string]bool
 }
 
 // Keys of devices.yaml.
 func topKeys() []string { return []string{"version", "unknown", "defaults", "groups", "devices"} }
 
 func optionKeys() []string {
-	return []string{"image", "overlay", "enabled", "sync", "cmdline", "config"}
+	return append([]string{"image", "overlay", "enabled", "sync", "cmdline", "config"}, identityKeys()...)
 }
 
 func deviceKeys() []string {
-	return append([]string{"serial", "name", "group", "mac", "address"}, optionKeys()...)
+	return append([]string{"serial", "name", "group", "mac", "address", "hostname", "machine_id"}, optionKeys()...)
 }
 
 // deviceFile reads the whole file.
@@ -125,6 +128,7 @@ func (r *reader) unknown(n *yaml.Node, f *deviceFile) {
 func (r *reader) shared(n *yaml.Node, what string) map[string]*yaml.Node {
 	return r.fields(n, what, optionKeys(), map[string]string{
 		"serial": "at a device", "name": "at a device", "mac": "at a device", "address": "at a device", "group": "at a device",
+		"hostname": "at a device", "machine_id": "at a device",
 	})
 }
 
@@ -148,6 +152,7 @@ func (r *reader) options(m map[string]*yaml.Node, what string, o *options) {
 	if n := m["config"]; n != nil {
 		o.config = r.lines(n, what+": config", checkConfig)
 	}
+	r.identity(m, what, o)
 }
 
 func (r *reader) groups(n *yaml.Node, f *deviceFile) {
@@ -217,6 +222,12 @@ func (r *reader) entry(n *yaml.Node, line int) *entry {
 	}
 	if n := m["address"]; n != nil {
 		e.Address = r.address(n, what)
+	}
+	if n := m["hostname"]; n != nil {
+		e.Hostname = r.hostname(n, what+": hostname")
+	}
+	if n := m["machine_id"]; n != nil {
+		e.MachineID = r.machineID(n, what+": machine_id")
 	}
 	if n := m["group"]; n != nil {
 		r.membership(n, what, e)

@@ -22,7 +22,10 @@ func (r *reader) resolve(f *deviceFile, s *Snapshot) {
 		if !first.claim(e, "serial", d.Serial.String()) {
 			continue
 		}
-		first.claim(e, "name", strings.ToLower(d.Name))
+		if first.claim(e, "name", strings.ToLower(d.Name)) {
+			first.claim(e, "hostname", strings.ToLower(d.Hostname))
+		}
+		first.claim(e, "machine_id", d.MachineID)
 		first.claim(e, "mac", d.MAC.String())
 		if d.Address.IsValid() {
 			first.claim(e, "address", d.Address.String())
@@ -45,6 +48,14 @@ type claims struct {
 	seen map[string]map[string]*entry
 }
 
+// lineOf is where a device's own key stands, or what its value was made of.
+func (e *entry) lineOf(key string) int {
+	if line := e.lines[key]; line != 0 || key != "hostname" {
+		return line
+	}
+	return e.lines["name"]
+}
+
 // claim says whether e is the first with this value; if not, that is a problem.
 func (c *claims) claim(e *entry, key, value string) bool {
 	if value == "" {
@@ -54,8 +65,8 @@ func (c *claims) claim(e *entry, key, value string) bool {
 		c.seen[key] = map[string]*entry{}
 	}
 	if other := c.seen[key][value]; other != nil {
-		c.r.linef(e.lines[key], "device %s: %s %s is that of device %s too (line %d)",
-			e.Serial, key, value, other.Serial, other.lines[key])
+		c.r.linef(e.lineOf(key), "device %s: %s %s is that of device %s too (line %d)",
+			e.Serial, key, value, other.Serial, other.lineOf(key))
 		return false
 	}
 	c.seen[key][value] = e
@@ -96,7 +107,7 @@ func (r *reader) device(f *deviceFile, e *entry) *Device {
 	d.sources = map[string][]Source{}
 	for key, line := range e.lines {
 		switch key {
-		case "serial", "name", "mac", "address":
+		case "serial", "name", "mac", "address", "hostname", "machine_id":
 			d.sources[key] = []Source{r.source("device", line)}
 		}
 	}
@@ -137,6 +148,7 @@ func (r *reader) device(f *deviceFile, e *entry) *Device {
 			d.sources["config"] = append(d.sources["config"], r.source(o.origin, l.line))
 		}
 	}
+	r.resolveIdentity(f, &d, chain, order)
 	return &d
 }
 

@@ -114,12 +114,14 @@ type Device struct {
 	Cmdline []string
 	// Config are lines for config.txt.
 	Config []string
+	Identity
 
 	sources map[string][]Source
 }
 
 // Sources says where the value of a key (as in devices.yaml) comes from: one
-// source, or for cmdline, config and group one for each element. It is empty
+// source, or for cmdline, config, group and files one for each element, for vars and
+// authorized_keys one for each in the order of their names. It is empty
 // for a key that has no value.
 func (d *Device) Sources(key string) []Source { return d.sources[key] }
 
@@ -133,7 +135,7 @@ func (d *Device) Label() string {
 
 // Source is where a value comes from.
 type Source struct {
-	// Origin is "device", "group NAME", "defaults", or "built in".
+	// Origin is "device", "group NAME", "defaults", "built in", or "its name".
 	Origin string `json:"origin"`
 	File   string `json:"file,omitempty"`
 	Line   int    `json:"line,omitempty"`

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -58,38 +56,11 @@ func (u Uppers) Usage(ctx context.Context, id UpperID) (Usage, error) {
 	return w.usage, nil
 }
 
-// Changed is the time of the newest change in an upper, by the clock of its file system:
-// of content, attributes or names, by whatever way it came. It walks the tree as Usage does.
-func (u Uppers) Changed(ctx context.Context, id UpperID) (time.Time, error) {
-	w := walker{seen: make(map[uint64]bool)}
-	// What was written by a handle alone may show in the index and nowhere else.
-	for _, dir := range []string{"upper", "work/index"} {
-		d, err := os.Open(filepath.Join(u.Path(id), dir))
-		if errors.Is(err, fs.ErrNotExist) && dir != "upper" {
-			continue // it was never mounted
-		}
-		if err == nil {
-			err = w.walk(ctx, d)
-		}
-		if err != nil {
-			return time.Time{}, fmt.Errorf("looking for changes in upper %q of %s: %w", id, u.Serial, err)
-		}
-	}
-	return w.newest, nil
-}
-
 // walker goes through a tree with one open directory at a time, going up by
 // "..": neither fds nor paths grow with a depth that a board chose.
 type walker struct {
-	usage  Usage
-	newest time.Time
-	seen   map[uint64]bool // inodes with several links
-}
-
-func (w *walker) see(st *unix.Stat_t) {
-	if t := time.Unix(st.Ctim.Unix()); t.After(w.newest) {
-		w.newest = t
-	}
+	usage Usage
+	seen  map[uint64]bool // inodes with several links
 }
 
 // level is a directory above the open one: what is left to enter, and what
@@ -161,7 +132,6 @@ func (w *walker) count(dir *os.File) (level, error) {
 	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
 		return level{}, err
 	}
-	w.see(&st)
 	here := level{dev: st.Dev, ino: st.Ino}
 	for {
 		names, err := dir.Readdirnames(1000)
@@ -170,7 +140,6 @@ func (w *walker) count(dir *os.File) (level, error) {
 			if unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
 				continue // gone meanwhile
 			}
-			w.see(&st)
 			isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
 			if !isDir && st.Nlink > 1 {
 				if w.seen[st.Ino] {

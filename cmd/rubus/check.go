@@ -6,10 +6,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"rubus/cmd/internal/cli"
+	"rubus/cmd/internal/servecmd"
 	"rubus/cmd/internal/ui"
 	"rubus/config"
 	"rubus/config/schema"
@@ -99,7 +102,7 @@ func check(g *cli.Globals, p config.Paths, installed bool) error {
 	if s != nil {
 		out.Devices = len(s.Devices())
 		if installed {
-			out.Warnings = missingImages(g, s)
+			out.Warnings = append(missingImages(g, s), badReferences(s)...)
 		}
 	}
 	if g.JSON {
@@ -140,6 +143,27 @@ func loadToCheck(p config.Paths) (*config.Snapshot, error) {
 	}
 	_, err = config.ParseDaemon(f)
 	return nil, err
+}
+
+// badReferences says which files of this machine boards could not be given now. Only
+// root can tell.
+func badReferences(s *config.Snapshot) (out []string) {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	for _, d := range s.Devices() {
+		err := servecmd.WishOf(d).CheckReferences()
+		if err == nil {
+			continue
+		}
+		for line := range strings.Lines(err.Error()) {
+			// One file may be for many boards.
+			if w := "a file for boards cannot be given: " + strings.TrimSpace(line); !slices.Contains(out, w) {
+				out = append(out, w)
+			}
+		}
+	}
+	return out
 }
 
 // missingImages says which devices wait for an image. It looks without a word

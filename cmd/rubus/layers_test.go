@@ -30,7 +30,7 @@ func house() map[string][]string {
 		},
 		"cmd/internal/cli": {"cmd/internal/control", "cmd/internal/progress", "cmd/internal/ui", "config", "config/device", "images", "images/imageref"},
 		"cmd/internal/devicecmd": {
-			"boot", "boot/flight",
+			"boot", "boot/flight", "boot/identity",
 			"cmd/internal/cli", "cmd/internal/control", "cmd/internal/progress", "cmd/internal/showdiff", "cmd/internal/ui",
 			"config", "config/device",
 			"images", "images/golden", "images/imageref", "images/layered", "images/rebase", "images/sysdiff", "images/treediff", "images/treesum", "images/upper",
@@ -42,9 +42,9 @@ func house() map[string][]string {
 			"images", "images/editor", "images/imageref", "images/importer", "images/layered", "images/oci", "images/rules", "images/sysdiff",
 		},
 		"cmd/internal/servecmd": {
-			"boot", "boot/bootfs", "boot/dhcpserver", "boot/flight", "boot/neigh", "boot/netconsole", "boot/netwatch", "boot/pidhcp", "boot/proxydhcp", "boot/tftp",
+			"boot", "boot/bootfs", "boot/dhcpserver", "boot/flight", "boot/identity", "boot/neigh", "boot/netconsole", "boot/netwatch", "boot/pidhcp", "boot/proxydhcp", "boot/tftp",
 			"cmd/internal/buildinfo", "cmd/internal/cli", "cmd/internal/control", "cmd/internal/lograte", "cmd/internal/ports", "cmd/internal/ui",
-			"config", "config/device",
+			"config", "config/boardtext", "config/device",
 			"images", "images/imageref", "images/upper",
 			"nfsexport", "nfsexport/handlefs", "nfsexport/mount3", "nfsexport/nfs3", "nfsexport/sunrpc", "nfsexport/unfsd",
 			"overlay",
@@ -76,11 +76,11 @@ func house() map[string][]string {
 		"cmd/nfsbench": {"nfsexport", "nfsexport/handlefs", "nfsexport/mount3", "nfsexport/nfs3", "nfsexport/nfsload", "nfsexport/sunrpc", "nfsexport/unfsd", "nfsexport/xdr"},
 
 		// The only room where images, overlays and exports meet; it knows no RPC.
-		"boot":                 {"boot/bootfs", "boot/bootset", "config/device", "images", "images/imageref", "images/layered", "images/rebase", "images/treediff", "images/upper", "nfsexport", "overlay"},
-		"boot/backup":          {"boot", "config/device", "images", "images/archive", "images/imageref", "images/treesum", "images/upper", "overlay"},
+		"boot":                 {"boot/bootfs", "boot/bootset", "boot/identity", "boot/rootfile", "config/device", "images", "images/imageref", "images/layered", "images/rebase", "images/treediff", "images/upper", "nfsexport", "overlay"},
 		"boot/bootfs":          {},
 		"boot/eeprom":          {},
 		"boot/flight":          {"config/device"},
+		"boot/identity":        {"boot/rootfile", "config/boardtext"},
 		"boot/neigh":           {"config/device"},
 		"boot/netconsole":      {},
 		"boot/netwatch":        {},
@@ -90,6 +90,7 @@ func house() map[string][]string {
 		"boot/dhcptest":        {"config/device"},
 		"boot/pidhcp":          {"boot/dhcplink", "config/device"},
 		"boot/proxydhcp":       {"boot/dhcplink", "boot/pidhcp", "config/device"},
+		"boot/rootfile":        {},
 		"boot/sdcard":          {"boot/eeprom"},
 		"boot/tftp":            {},
 		"boot/fakepi":          {"boot/bootfs", "boot/fakepi/fdt", "boot/fakepi/nic", "config/device"},
@@ -99,15 +100,15 @@ func house() map[string][]string {
 		"boot/fakepi/nic":      {"config/device"},
 
 		// Only the command imports config; the vocabulary below it is for all.
-		"config":          {"config/device", "images/imageref"},
-		"config/device":   {},
-		"config/examples": {},
-		"config/schema":   {},
+		"config":           {"config/boardtext", "config/device", "images/imageref"},
+		"config/boardtext": {},
+		"config/device":    {},
+		"config/examples":  {},
+		"config/schema":    {},
 
 		"overlay":             {"config/device"},
 		"overlay/overlaytest": {"config/device", "images/layered", "images/treesum", "overlay"},
 
-		"images/archive":        {"images/internal/onefs", "images/upper"},
 		"images":                {"images/imageref", "images/internal/onefs", "images/treesum"},
 		"images/imageref":       {},
 		"images/disk":           {},

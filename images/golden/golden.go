@@ -60,7 +60,7 @@ func LeftOut(c treediff.Change, keep []string) string {
 	if c.New != nil && c.New.Stat.Mode&unix.S_IFMT == unix.S_IFSOCK {
 		return Litter
 	}
-	if c.Kind == treediff.Removed || slices.ContainsFunc(keep, func(k string) bool { return isBelow(c.Path, k) }) {
+	if c.Kind == treediff.Removed || IsIncluded(c.Path, keep) {
 		return ""
 	}
 	for _, r := range rules() {
@@ -82,6 +82,11 @@ func LeftOut(c treediff.Change, keep []string) string {
 		}
 	}
 	return ""
+}
+
+// IsIncluded says whether a path is at or below one of the paths in keep.
+func IsIncluded(p string, keep []string) bool {
+	return slices.ContainsFunc(keep, func(k string) bool { return isBelow(p, k) })
 }
 
 func isBelow(p, dir string) bool {

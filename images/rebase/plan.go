@@ -28,7 +28,12 @@ const (
 )
 
 // Trees are what is compared.
-type Trees struct{ Was, Board, Next *layered.View }
+type Trees struct {
+	Was, Board, Next *layered.View
+	// Given are paths at which the board's tree has what it is given anew at each boot:
+	// they are nobody's change, and not carried over.
+	Given map[string]bool
+}
 
 // Item is the verdict on one change.
 type Item struct {
@@ -103,6 +108,9 @@ func Make(ctx context.Context, t Trees) (*Plan, error) {
 	for _, c := range changes {
 		if err := ctx.Err(); err != nil {
 			return nil, err
+		}
+		if t.Given[c.Path] {
+			continue
 		}
 		item, err := p.judge(db, c)
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -92,6 +93,18 @@ func Compare(ctx context.Context, before, after *layered.View) (*Report, error) 
 		}
 	}
 	return r, nil
+}
+
+// Without takes paths out of a report, and out of its totals.
+func (r *Report) Without(paths map[string]bool) {
+	r.Totals = Totals{}
+	r.Files = slices.DeleteFunc(r.Files, func(f File) bool {
+		if !paths[f.Path] {
+			r.Totals.add(f.Change)
+		}
+		return paths[f.Path]
+	})
+	r.Conffiles = slices.DeleteFunc(r.Conffiles, func(c Conffile) bool { return paths[c.Path] })
 }
 
 func (t *Totals) add(c treediff.Change) {

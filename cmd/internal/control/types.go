@@ -75,8 +75,6 @@ type Board struct {
 	RefusedCalls uint64 `json:"refused_calls,omitempty"`
 	// Boot is its last boot.
 	Boot Boot `json:"boot,omitzero"`
-	// Move is its last rebase.
-	Move *Move `json:"move,omitempty"`
 	// Problem is why it is not served, Refusal who was refused in its name.
 	Problem string `json:"problem,omitempty"`
 	Refusal string `json:"refusal,omitempty"`

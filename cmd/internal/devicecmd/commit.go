@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rubus/boot"
+	"rubus/boot/identity"
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/control"
 	"rubus/cmd/internal/progress"
@@ -17,6 +18,7 @@ import (
 	"rubus/images"
 	"rubus/images/golden"
 	"rubus/images/imageref"
+	"rubus/images/layered"
 	"rubus/images/treediff"
 	"rubus/images/treesum"
 	"rubus/images/upper"
@@ -46,7 +48,8 @@ func newCommitCmd(g *cli.Globals, promote bool) *cobra.Command {
 		Long: `Make a new version of IMAGE: the version that the board stands on, with what it
 wrote as one more layer. The tag stays where it is. What makes the board that
 one board (host keys, machine-id, host name), secrets and litter (logs, caches)
-are left out and listed; --include PATH takes them in. The board may run: its
+are left out and listed; --include PATH takes them in, but never a secret that
+devices.yaml gave the board. The board may run: its
 writes wait while they are copied.`,
 		Example: `  rubus device commit bench-01 lab --message "with htop"
   rubus device promote bench-01 lab`,
@@ -131,9 +134,23 @@ func commitPlace(ctx context.Context, g *cli.Globals, s *images.Store, p boot.Pl
 	if err != nil {
 		return out, err
 	}
+	state, err := g.StateDir()
+	if err != nil {
+		return out, err
+	}
+	given, err := boot.IdentityStore(state, serial).Given()
+	if err != nil {
+		return out, err
+	}
+	owned := given.Owned(after.ReadFile)
 	out.LeftOut = []leftOut{}
 	changes = slices.DeleteFunc(changes, func(c treediff.Change) bool {
 		why := golden.LeftOut(c, o.include)
+		if isSecret(given, after, c) {
+			why = golden.Secret // whatever is to be included
+		} else if why == "" && owned[c.Path] && !golden.IsIncluded(c.Path, o.include) {
+			why = golden.Identity
+		}
 		if why != "" {
 			out.LeftOut = append(out.LeftOut, leftOut{c.Path, why})
 		}
@@ -171,6 +188,16 @@ func commitPlace(ctx context.Context, g *cli.Globals, s *images.Store, p boot.Pl
 		Name: ref.Name, Source: "board " + serial.String(), Message: o.message, Base: &base, Boot: p.Boot, NoTag: !out.Tagged,
 	}, entries, out.Size.Bytes)
 	return out, err
+}
+
+// isSecret says whether a change may be in no image: a secret that the board was given,
+// or a copy of one.
+func isSecret(given identity.Given, after *layered.View, c treediff.Change) bool {
+	if c.New == nil || !c.New.IsRegular() || c.New.Stat.Size > identity.MaxFile {
+		return false
+	}
+	data, err := after.ReadFile(c.Path, identity.MaxFile)
+	return err != nil || given.IsSecret(c.Path, data)
 }
 
 // stillPlace is what a board wrote, in a state that nobody changes: a snapshot that done

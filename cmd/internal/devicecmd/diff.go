@@ -28,11 +28,14 @@ type deviceDiff struct {
 	State   boot.SlotState `json:"state"`
 	Made    time.Time      `json:"made"`
 	Mounted time.Time      `json:"mounted,omitzero"`
+	// Identity are files of the board's identity, as it was given them: they are no
+	// changes of its own, and not among the others.
+	Identity []string `json:"identity"`
 	*sysdiff.Report
 }
 
 func newDiffCmd(g *cli.Globals) *cobra.Command {
-	var patch, files bool
+	var patch, files, identity bool
 	c := &cobra.Command{
 		Use:   "diff SERIAL [PATH]...",
 		Short: "Show what a board changed against its image",
@@ -70,21 +73,51 @@ PATH shows only what is at or below it. A board that runs is not disturbed.`,
 			if err != nil {
 				return fmt.Errorf("comparing board %s with %s: %w", serial, p.Image, err)
 			}
+			own, err := unchangedIdentity(g, serial, after)
+			if err != nil {
+				return err
+			}
+			shown := []string{}
+			if !identity {
+				for _, f := range r.Files {
+					if own[f.Path] {
+						shown = append(shown, "/"+f.Path)
+					}
+				}
+				r.Without(own)
+			}
 			r.Files = onlyBelow(r.Files, args[1:])
 			switch {
 			case g.JSON:
-				return g.PrintJSON(deviceDiff{serial, p.Image, p.State, p.Made, p.Mounted, r})
+				return g.PrintJSON(deviceDiff{serial, p.Image, p.State, p.Made, p.Mounted, shown, r})
 			case patch:
 				return showdiff.Patch(g, before, after, r, files)
 			}
 			g.Notef("%s against %s: %s", serial, p.Image, showdiff.Totals(r.Totals))
 			showdiff.Report(g, r, files || len(args) > 1)
+			if len(shown) > 0 && len(args) == 1 {
+				g.Notef("and %s of its identity (--identity lists them)", ui.Count(int64(len(shown)), "file"))
+			}
 			return nil
 		},
 	}
 	c.Flags().BoolVarP(&patch, "patch", "p", false, "show text files as unified diffs")
 	c.Flags().BoolVar(&files, "files", false, "list the files of changed packages too")
+	c.Flags().BoolVar(&identity, "identity", false, "list the files of the board's identity too")
 	return c
+}
+
+// unchangedIdentity are the paths at which a board has what it was given.
+func unchangedIdentity(g *cli.Globals, serial device.Serial, after *layered.View) (map[string]bool, error) {
+	state, err := g.StateDir()
+	if err != nil {
+		return nil, err
+	}
+	given, err := boot.IdentityStore(state, serial).Given()
+	if err != nil {
+		return nil, err
+	}
+	return given.Unchanged(after.ReadFile), nil
 }
 
 // writtenPlace is where a board's writes lie: its present root's, or those it

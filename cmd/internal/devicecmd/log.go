@@ -137,8 +137,6 @@ func eventText(e flight.Event) string {
 		return "reported as good"
 	case flight.Failed:
 		return "failed: " + e.Text
-	case flight.Rebased:
-		return "rebase: " + e.Text
 	case flight.Stopped:
 		return "cut off by an admin"
 	case flight.Console:

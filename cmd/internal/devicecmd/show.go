@@ -31,24 +31,36 @@ type deviceInfo struct {
 	Sync    bool           `json:"sync"`
 	Cmdline []string       `json:"cmdline,omitempty"`
 	Config  []string       `json:"config,omitempty"`
+	// What it says of the board's identity.
+	Hostname       string              `json:"hostname,omitempty"`
+	MachineID      string              `json:"machine_id,omitempty"`
+	HostKeys       []string            `json:"ssh_host_keys,omitempty"`
+	AuthorizedKeys map[string][]string `json:"authorized_keys,omitempty"`
+	Files          []fileInfo          `json:"files,omitempty"`
+	Vars           map[string]string   `json:"vars,omitempty"`
 	// Sources says where each value comes from, by key; one element for each
 	// of a list.
 	Sources map[string][]config.Source `json:"sources,omitempty"`
 }
 
 func infoOf(d *config.Device) deviceInfo {
-	return deviceInfo{
+	i := deviceInfo{
 		Serial: d.Serial, Name: d.Name, Groups: d.Groups, MAC: d.MAC, Address: d.Address, Image: d.Image,
 		Overlay: d.Overlay, Enabled: d.Enabled, Sync: d.Sync, Cmdline: d.Cmdline, Config: d.Config,
 	}
+	i.addIdentity(d)
+	return i
+}
+
+// value is a key with its values.
+type value struct {
+	key    string
+	values []string
 }
 
 // values are the keys of a device with their values as text, in the order in
 // which people look at them; those without a value are left out.
-func (d deviceInfo) values() []struct {
-	key    string
-	values []string
-} {
+func (d deviceInfo) values() []value {
 	one := func(s string) []string {
 		if s == "" {
 			return nil
@@ -59,10 +71,7 @@ func (d deviceInfo) values() []struct {
 	if d.Address.IsValid() {
 		address = d.Address.String()
 	}
-	return []struct {
-		key    string
-		values []string
-	}{
+	return append([]value{
 		{"serial", one(d.Serial.String())},
 		{"name", one(d.Name)},
 		{"group", d.Groups},
@@ -74,7 +83,7 @@ func (d deviceInfo) values() []struct {
 		{"sync", one(fmt.Sprint(d.Sync))},
 		{"cmdline", d.Cmdline},
 		{"config", d.Config},
-	}
+	}, d.identityValues()...)
 }
 
 func newListCmd(g *cli.Globals) *cobra.Command {
@@ -159,15 +168,20 @@ func deviceShow(ctx context.Context, g *cli.Globals, arg string) error {
 	default:
 		g.Notef("warning: what the board does is not shown: %v", err)
 	}
+	own, err := identityInfoOf(g, serial)
+	if err != nil {
+		return err
+	}
 	if info == nil && board == nil {
 		return ui.Hint(fmt.Errorf("there is no device %s", serial),
 			"\"rubus device list\" lists the devices", fmt.Sprintf("\"rubus device add %s\" adds this one", serial))
 	}
 	if g.JSON {
 		return g.PrintJSON(struct {
-			Device *deviceInfo    `json:"device"`
-			Board  *control.Board `json:"board"`
-		}{info, board})
+			Device   *deviceInfo    `json:"device"`
+			Board    *control.Board `json:"board"`
+			Identity *identityInfo  `json:"identity"`
+		}{info, board, own})
 	}
 	if info != nil {
 		printDevice(g, *info)
@@ -176,6 +190,9 @@ func deviceShow(ctx context.Context, g *cli.Globals, arg string) error {
 	}
 	if board != nil {
 		printBoard(g, board, time.Now())
+	}
+	if own != nil {
+		own.print(g)
 	}
 	return nil
 }
@@ -222,7 +239,7 @@ func printBoard(g *cli.Globals, b *control.Board, now time.Time) {
 		}
 		rows = append(rows, []string{"kernel", text})
 	}
-	rows = append(rows, []string{"boot", cli.BootText(*b)}, []string{"rebase", cli.MoveText(b.Move)})
+	rows = append(rows, []string{"boot", cli.BootText(*b)})
 	for _, w := range b.Boot.Warnings {
 		rows = append(rows, []string{"warning", w})
 	}

@@ -194,7 +194,6 @@ func boardOf(s boot.Status) control.Board {
 		Overlay: string(config.Persistent), Enabled: s.Enabled, Listed: s.Listed, Path: s.Path,
 		Calls: s.Calls, BytesRead: s.BytesRead, BytesWritten: s.BytesWritten, Problem: s.Problem, Refusal: s.Refusal,
 	}
-	b.Move = moveOf(s.Move)
 	b.Boot = control.Boot{
 		ID: s.Boot.ID, LastGood: s.Boot.LastGood, Why: s.Boot.Why, Kernels: s.Boot.Kernels, Releases: s.Boot.Releases,
 		Reports: s.Boot.Reports, Good: s.Boot.Good, Failures: s.Boot.Failures, Warnings: s.Boot.Warnings,

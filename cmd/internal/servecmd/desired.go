@@ -28,6 +28,6 @@ func deviceOf(d *config.Device) *boot.Device {
 	return &boot.Device{
 		Serial: d.Serial, Name: d.Name, Image: d.Image, MAC: d.MAC, Address: d.Address,
 		Ephemeral: d.Overlay == config.Ephemeral, Enabled: d.Enabled, Async: !d.Sync,
-		Cmdline: d.Cmdline, Config: d.Config,
+		Cmdline: d.Cmdline, Config: d.Config, Identity: WishOf(d),
 	}
 }

@@ -1,0 +1,174 @@
+package identity
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/renameio/v2"
+)
+
+// Store is the directory with the identity of one board. Only root may enter it.
+type Store struct{ Dir string }
+
+// Dir is where the identity of a board is, below its own directory.
+func Dir(board string) string { return filepath.Join(board, "identity") }
+
+const (
+	machineIDFile = "machine-id"
+	givenFile     = "given.json"
+	// maxState bounds what is read of one file of the store, in bytes.
+	maxState = 4 << 20
+)
+
+// write puts a file of the store on the disk: whole, and before it returns.
+func (s Store) write(name string, data []byte) error {
+	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+		return fmt.Errorf("keeping the identity: %w", err)
+	}
+	if err := renameio.WriteFile(filepath.Join(s.Dir, name), data, 0o600); err != nil {
+		return fmt.Errorf("keeping the identity: %w", err)
+	}
+	for _, dir := range []string{s.Dir, filepath.Dir(s.Dir)} {
+		d, err := os.Open(dir)
+		if err == nil {
+			err = errors.Join(d.Sync(), d.Close())
+		}
+		if err != nil {
+			return fmt.Errorf("keeping the identity: %w", err)
+		}
+	}
+	return nil
+}
+
+// read reads a file of the store; nil when there is none.
+func (s Store) read(name string) ([]byte, error) {
+	path := filepath.Join(s.Dir, name)
+	fi, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err == nil && (!fi.Mode().IsRegular() || fi.Size() > maxState) {
+		err = fmt.Errorf("%q is no file of at most %d bytes", path, maxState)
+	}
+	var data []byte
+	if err == nil {
+		data, err = os.ReadFile(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the identity: %w", err)
+	}
+	return data, nil
+}
+
+// machineID is the board's; when it has none yet it keeps had, or else gets a new one.
+func (s Store) machineID(had string) (string, error) {
+	data, err := s.read(machineIDFile)
+	if err != nil {
+		return "", err
+	}
+	if id := strings.TrimSpace(string(data)); data != nil {
+		if !IsMachineID(id) {
+			return "", fmt.Errorf("reading the identity: %q holds no machine id", filepath.Join(s.Dir, machineIDFile))
+		}
+		return id, nil
+	}
+	if !IsMachineID(had) {
+		had = newMachineID()
+	}
+	return had, s.write(machineIDFile, []byte(had+"\n"))
+}
+
+// IsMachineID says whether a text is a machine id, see machine-id(5): 32 hex digits in
+// lower case, not all zero.
+func IsMachineID(s string) bool {
+	return len(s) == 32 && strings.Trim(s, "0") != "" && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+// newMachineID is random, in the form of a version 4 UUID as systemd makes them.
+func newMachineID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails (Go 1.24)
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return hex.EncodeToString(b[:])
+}
+
+// hostKey is the board's key of a kind; when it has none yet it keeps had, or else gets
+// a new one. had may be nil.
+func (s Store) hostKey(kind string, had *hostKey) (*hostKey, error) {
+	name := filepath.Base(keyPath(kind))
+	data, err := s.read(name)
+	if err != nil {
+		return nil, err
+	}
+	if data != nil {
+		k, err := parseHostKey(data)
+		if err == nil && k.kind != kind {
+			err = fmt.Errorf("it is a key of kind %s", k.kind)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading the identity: %q: %w", filepath.Join(s.Dir, name), err)
+		}
+		return k, nil
+	}
+	if had == nil {
+		if had, err = makeHostKey(kind); err != nil {
+			return nil, err
+		}
+	}
+	return had, s.write(name, had.private)
+}
+
+// Given is what a board was given last. It is a copy.
+type Given struct {
+	Hostname  string `json:"hostname,omitempty"`
+	MachineID string `json:"machine_id,omitempty"`
+	// HostKeys are public keys as lines of known_hosts have them: type and base64.
+	HostKeys []string    `json:"host_keys,omitempty"`
+	Files    []GivenFile `json:"files,omitempty"`
+	// Lines are, by user, the digests of the lines of authorized_keys that the board
+	// was ever given: those that are given no more are taken out again.
+	Lines map[string][]string `json:"lines,omitempty"`
+}
+
+// GivenFile is a file that the board was given, now or earlier.
+type GivenFile struct {
+	Path   string `json:"path"`
+	Secret bool   `json:"secret,omitempty"`
+	// Shared says that the board has a part in its content, as in /etc/hosts.
+	Shared bool `json:"shared,omitempty"`
+	// Listed says that devices.yaml named it when the board booted last, and that
+	// it goes when it is named no more.
+	Listed bool `json:"listed,omitempty"`
+	// Now says that the board has it from us still.
+	Now bool `json:"now,omitempty"`
+	// Digests are those of its contents (SHA-256), the latest first.
+	Digests []string `json:"digests"`
+}
+
+// Given reads what the board was given last; one that never was has been given nothing.
+func (s Store) Given() (Given, error) {
+	data, err := s.read(givenFile)
+	if err != nil || data == nil {
+		return Given{}, err
+	}
+	var g Given
+	if err := json.Unmarshal(data, &g); err != nil {
+		return Given{}, fmt.Errorf("reading the identity %q: %w", filepath.Join(s.Dir, givenFile), err)
+	}
+	return g, nil
+}
+
+func (s Store) saveGiven(g Given) error {
+	data, err := json.MarshalIndent(g, "", "  ")
+	if err != nil {
+		return err
+	}
+	return s.write(givenFile, append(data, '\n'))
+}

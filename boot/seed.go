@@ -1,0 +1,213 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
+
+	"rubus/boot/identity"
+	"rubus/boot/rootfile"
+	"rubus/config/device"
+	"rubus/images/layered"
+)
+
+// seeded, beside an upper, holds a digest of the upper as it was when the board's
+// identity had been put into it: an upper that still is the same holds nothing of the
+// board's own.
+const seeded = "seeded"
+
+// maxSeeded bounds the names of an upper that may all be the server's.
+const maxSeeded = 1024
+
+// IdentityStore is where the identity of a board is kept.
+func IdentityStore(state string, serial device.Serial) identity.Store {
+	return identity.Store{Dir: identity.Dir(pathsOf(state, serial).dir())}
+}
+
+// GivenIn are the paths at which a board's tree has its identity, which is put there
+// anew at each boot. It needs no daemon.
+func GivenIn(state string, serial device.Serial, tree *layered.View) (map[string]bool, error) {
+	g, err := IdentityStore(state, serial).Given()
+	if err != nil {
+		return nil, err
+	}
+	return g.Owned(tree.ReadFile), nil
+}
+
+// seed puts a board's identity into the root of a slot, which is mounted. What cannot be
+// done is the board's problem, and no reason not to boot. addr is the board's address,
+// if it is known. Nobody may run on the root: where it is exported already, the calls
+// that change it are held meanwhile. The caller holds work.
+func (f *Fleet) seed(ctx context.Context, b *board, dev *Device, s Slot, addr netip.Addr) {
+	if dev.Identity == nil {
+		return
+	}
+	res, err := f.seedHeld(ctx, b, dev, s, addr)
+	problems := res.Problems
+	if err != nil {
+		problems = append(problems, err.Error())
+	}
+	b.mu.Lock()
+	b.identity = strings.Join(problems, "; ")
+	b.mu.Unlock()
+	for _, p := range problems {
+		f.tell(Event{Serial: b.serial, Kind: "warned", Text: "identity: " + p})
+		if !b.hasTold(f.opt.Now(), "identity: "+p) {
+			f.log.Warn("a board lacks a part of its identity", "serial", b.serial, "why", p)
+		}
+	}
+	if len(res.Changed) > 0 {
+		f.log.Info("identity put into the root", "serial", b.serial, "root", s.N, "files", len(res.Changed))
+	}
+}
+
+func (f *Fleet) seedHeld(ctx context.Context, b *board, dev *Device, s Slot, addr netip.Addr) (identity.Result, error) {
+	f.mu.Lock()
+	_, exported := f.byID[s.Export]
+	f.mu.Unlock()
+	if exported {
+		release, err := f.opt.Exporter.Hold(ctx, s.Export)
+		if err != nil {
+			return identity.Result{}, err
+		}
+		defer release()
+	}
+	isEmpty, err := f.upperEmpty(b, s)
+	if err != nil {
+		return identity.Result{}, err
+	}
+	spec := f.spec(b.serial, s)
+	res, err := identity.Seed{
+		Store: IdentityStore(f.opt.State, b.serial), Wish: f.wishOf(b, dev, s, addr),
+		Root: spec.Target, Upper: filepath.Join(spec.UpperDir, "upper"),
+		Golden: func(path string) (identity.Golden, error) { return goldenAt(spec.LayerDirs, path) },
+	}.Do()
+	if isEmpty && err == nil {
+		err = f.markSeeded(b, s)
+	}
+	return res, err
+}
+
+// wishOf is what a device's identity is to be, with what is known of the board now.
+func (f *Fleet) wishOf(b *board, dev *Device, s Slot, addr netip.Addr) *identity.Wish {
+	w := *dev.Identity
+	b.mu.Lock()
+	mac, known := b.claim, b.rec.Address
+	if mac.IsZero() {
+		mac = b.rec.MAC
+	}
+	b.mu.Unlock()
+	if !dev.MAC.IsZero() {
+		mac = dev.MAC
+	}
+	switch {
+	case addr.IsValid():
+	case dev.Address.IsValid():
+		addr = dev.Address
+	default:
+		addr = known
+	}
+	w.Facts.Serial, w.Facts.Image = b.serial.String(), s.Image.String()
+	if w.Facts.Name == "" {
+		w.Facts.Name = w.Facts.Serial
+	}
+	if !mac.IsZero() {
+		w.Facts.MAC = mac.String()
+	}
+	if addr.IsValid() {
+		w.Facts.Address = addr.String()
+	}
+	return &w
+}
+
+// goldenAt is what a stack of layers has at a path.
+func goldenAt(layers []string, path string) (g identity.Golden, err error) {
+	v, err := layered.Open(layers)
+	if err != nil {
+		return g, err
+	}
+	defer v.Close()
+	path = strings.TrimPrefix(path, "/")
+	n, err := v.Lookup(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return g, nil
+	}
+	if err != nil {
+		return g, err
+	}
+	g = identity.Golden{Exists: true, Mode: fs.FileMode(n.Stat.Mode & 0o777), UID: n.Stat.Uid, GID: n.Stat.Gid}
+	switch n.Stat.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		g.Data, err = v.ReadFile(path, 1<<20)
+	case unix.S_IFLNK:
+		g.Target, err = v.Readlink(n)
+	default:
+		err = errors.New("it is neither a file nor a link")
+	}
+	return g, err
+}
+
+// upperDigest is a digest of an upper with its index.
+func (f *Fleet) upperDigest(b *board, s Slot) (string, error) {
+	dir := f.uppers(b.serial).Path(s.upperID())
+	own, err := rootfile.Digest(filepath.Join(dir, "upper"), maxSeeded)
+	if err != nil {
+		return "", err
+	}
+	index, err := rootfile.Digest(filepath.Join(dir, "work", "index"), maxSeeded)
+	if errors.Is(err, fs.ErrNotExist) {
+		index, err = "none", nil // before the first mount
+	}
+	return own + " " + index + "\n", err
+}
+
+// markSeeded says of an upper that all it holds is the server's.
+func (f *Fleet) markSeeded(b *board, s Slot) error {
+	d, err := f.upperDigest(b, s)
+	if err == nil {
+		err = renameio.WriteFile(filepath.Join(f.uppers(b.serial).Path(s.upperID()), seeded), []byte(d), 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("noting what the server wrote: %w", err)
+	}
+	return nil
+}
+
+// onlySeeded says whether an upper holds what the server put there, and nothing else.
+func (f *Fleet) onlySeeded(b *board, s Slot) (bool, error) {
+	was, err := os.ReadFile(filepath.Join(f.uppers(b.serial).Path(s.upperID()), seeded))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("looking into upper: %w", err)
+	}
+	now, err := f.upperDigest(b, s)
+	if errors.Is(err, rootfile.ErrMany) {
+		return false, nil
+	}
+	return err == nil && now == string(was), err
+}
+
+// seedNow says whether nobody can run on a slot: it was never mounted, or the board is
+// proved down. One that is mounted again otherwise gets its identity at its MOUNT, which
+// says that the board left what it ran on.
+func (f *Fleet) seedNow(b *board, s Slot) bool {
+	e := b.evidence()
+	return s.isOffer() || e.Up(f.opt.Now(), f.opt.Limits) == UpNo
+}
+
+// seedAtMount says whether a MOUNT of a slot begins a boot: files were asked for since
+// the last one. A board that runs may mount its root once more.
+func (f *Fleet) seedAtMount(b *board, s *Slot) bool {
+	e := b.evidence()
+	return s.isOffer() || e.TFTP.After(e.Mounted)
+}

@@ -1,0 +1,220 @@
+package boot_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"rubus/boot"
+	"rubus/boot/identity"
+	"rubus/config/boardtext"
+	"rubus/config/device"
+	"rubus/nfsexport"
+)
+
+// wishes gives boards identities.
+func (l *lab) wishes(files ...identity.File) {
+	l.Helper()
+	next := *l.want
+	next.Devices = map[device.Serial]*boot.Device{}
+	for s, d := range l.want.Devices {
+		dev := *d
+		dev.Identity = &identity.Wish{Facts: boardtext.Facts{Serial: s.String()}, Files: files}
+		next.Devices[s] = &dev
+	}
+	l.want = &next
+	l.fleet.Apply(l.want)
+}
+
+// goesDown has the first board off, and that proved.
+func (l *lab) goesDown() {
+	l.Helper()
+	l.link.set(func(k *link) { k.silent[macA] = true })
+	l.proveDown(serialA)
+}
+
+func (l *lab) content(x nfsexport.Export, name string) string {
+	l.Helper()
+	b, err := os.ReadFile(filepath.Join(x.Dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "(none)"
+	}
+	if err != nil {
+		l.Fatal(err)
+	}
+	return string(b)
+}
+
+// identityOf is what tells a board from all others.
+func (l *lab) identityOf(x nfsexport.Export) string {
+	l.Helper()
+	return l.content(x, "etc/hostname") + l.content(x, "etc/machine-id") + l.content(x, "etc/ssh/ssh_host_ed25519_key")
+}
+
+func secretFile(t *testing.T, text string) string {
+	t.Helper()
+	p := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// Boards from one image have each their identity, and keep it whatever becomes of their
+// writes: another boot, a restart, a reset, another image, an ephemeral overlay.
+func TestIdentityStays(t *testing.T) {
+	l := newLab(t)
+	secret := secretFile(t, "s3cret")
+	l.wishes(identity.File{Path: "/etc/app/token", From: secret, Secret: true, Mode: 0o600})
+	a, b := l.boots(serialA, macA, addrA), l.boots(serialB, macB, addrB)
+	is := l.identityOf(a)
+	if !strings.HasPrefix(is, "rpi-"+serialA.String()+"\n") || strings.Contains(is, "(none)") || is == l.identityOf(b) {
+		t.Fatalf("identities %q and %q", is, l.identityOf(b))
+	}
+	if got := l.content(a, "etc/app/token"); got != "s3cret" {
+		t.Errorf("the secret is %q", got)
+	}
+	// Nothing of it came into a layer.
+	l.neverBelow("images", "s3cret", l.content(a, "etc/ssh/ssh_host_ed25519_key"))
+	same := func(when string, x nfsexport.Export) {
+		t.Helper()
+		if got := l.identityOf(x); got != is {
+			t.Errorf("%s the identity is %q, not %q", when, got, is)
+		}
+		if got := l.content(x, "etc/app/token"); got != "s3cret" {
+			t.Errorf("%s the secret is %q", when, got)
+		}
+	}
+	l.write(a, "mine")
+	same("at the next boot", l.boots(serialA, macA, addrA))
+	l.restart()
+	l.wishes(identity.File{Path: "/etc/app/token", From: secret, Secret: true, Mode: 0o600})
+	same("after a restart", l.boots(serialA, macA, addrA))
+
+	l.importImage("second")
+	l.goesDown()
+	if err := l.fleet.Reset(l.Context(), serialA, false); err != nil {
+		t.Fatal(err)
+	}
+	x := l.boots(serialA, macA, addrA)
+	if l.golden(x) != "second" {
+		t.Errorf("it stands on %q", l.golden(x))
+	}
+	same("after a reset, over another image,", x)
+}
+
+// An upper with nothing but an identity is as good as empty.
+func TestIdentityIsNoWriting(t *testing.T) {
+	l := newLab(t)
+	l.wishes()
+	x := l.boots(serialA, macA, addrA)
+	l.importImage("second")
+	l.goesDown()
+	y := l.boots(serialA, macA, addrA)
+	if l.golden(y) != "second" || x.ID == y.ID {
+		t.Errorf("a board that wrote nothing stands on %q", l.golden(y))
+	}
+	// A write, be it to a file of the identity, is the board's.
+	if err := os.WriteFile(filepath.Join(y.Dir, "etc/hostname"), []byte("mine\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	l.importImage("third")
+	l.goesDown()
+	if z := l.boots(serialA, macA, addrA); l.golden(z) != "second" {
+		t.Errorf("a board that wrote stands on %q", l.golden(z))
+	}
+}
+
+// What changes in devices.yaml reaches a board at its next boot, and never before.
+func TestIdentityChangesAtBoot(t *testing.T) {
+	l := newLab(t)
+	l.importImage("golden text")
+	l.wishes(identity.File{Path: "/etc/motd", Content: "one", Mode: 0o644}, identity.File{Path: "/etc/golden", Content: "ours", Mode: 0o644})
+	x := l.boots(serialA, macA, addrA)
+	l.write(x, "mine")
+	if l.content(x, "etc/motd") != "one" || l.content(x, "etc/golden") != "ours" {
+		t.Fatal(l.content(x, "etc/motd"), l.content(x, "etc/golden"))
+	}
+	l.wishes(identity.File{Path: "/etc/motd", Content: "two", Mode: 0o644})
+	// A file request with the board's address, while the board runs, changes nothing
+	// below its feet; nor does it when the board mounts its root once more.
+	l.mounts(x.Path, addrA)
+	l.clock.add(time.Second)
+	if v := l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA}); !v.Answer {
+		t.Fatal(v.Why)
+	}
+	if _, err := l.file(serialA.String()+"/start.elf", addrA); err != nil {
+		t.Fatal(err)
+	}
+	if got := l.content(x, "etc/motd"); got != "one" {
+		t.Errorf("before it boots the file is %q", got)
+	}
+	l.mounts(x.Path, addrA)
+	if got := l.content(x, "etc/motd"); got != "two" {
+		t.Errorf("at its next boot the file is %q", got)
+	}
+	// What devices.yaml names no more is the image's again.
+	if got := l.content(x, "etc/golden"); got != "golden text" {
+		t.Errorf("the file of the image is %q", got)
+	}
+	if l.exp.held != l.exp.released || l.exp.held == 0 {
+		t.Errorf("calls were held %d times and released %d times", l.exp.held, l.exp.released)
+	}
+}
+
+// What cannot be given is told, and the board boots.
+func TestIdentityLacks(t *testing.T) {
+	l := newLab(t)
+	l.wishes(identity.File{Path: "/etc/app/token", From: filepath.Join(t.TempDir(), "none"), Secret: true, Mode: 0o600})
+	x := l.boots(serialA, macA, addrA)
+	st, _ := l.fleet.Board(serialA)
+	if !strings.Contains(st.Problem, "identity: file /etc/app/token: open ") {
+		t.Errorf("problem %q", st.Problem)
+	}
+	if got := l.content(x, "etc/hostname"); got != "rpi-"+serialA.String()+"\n" {
+		t.Errorf("host name %q", got)
+	}
+}
+
+// A board that replaces another is that board, and the old one is a new one.
+func TestIdentityIsHandedOver(t *testing.T) {
+	l := newLab(t)
+	l.wishes()
+	x := l.boots(serialA, macA, addrA)
+	l.write(x, "mine")
+	key := l.content(x, "etc/ssh/ssh_host_ed25519_key")
+	l.goesDown()
+	if err := l.fleet.Replace(l.Context(), serialA, serialB); err != nil {
+		t.Fatal(err)
+	}
+	if got := l.content(l.boots(serialB, macB, addrB), "etc/ssh/ssh_host_ed25519_key"); got != key {
+		t.Error("the new board has another host key")
+	}
+	if got := l.content(l.boots(serialA, macA, addrA), "etc/ssh/ssh_host_ed25519_key"); got == key || got == "(none)" {
+		t.Error("the old board has the host key still")
+	}
+}
+
+// neverBelow wants no file below a directory of the state to hold one of the texts.
+func (l *lab) neverBelow(dir string, texts ...string) {
+	l.Helper()
+	err := filepath.WalkDir(filepath.Join(l.opt.State, dir), func(p string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		b, err := os.ReadFile(p)
+		for _, text := range texts {
+			if strings.Contains(string(b), text) {
+				l.Errorf("%s has what is the board's alone", p)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		l.Fatal(err)
+	}
+}
