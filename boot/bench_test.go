@@ -191,7 +191,7 @@ func BenchmarkStateOf20000Files(b *testing.B) {
 		}
 		timed("restore", func() error { return f.Restore(b.Context(), s, 1, nil) })
 		timed("rebase", func() error {
-			_, err := f.Rebase(b.Context(), s, imageref.Ref{Name: "lab", Version: 2}, "", nil)
+			_, err := f.Rebase(b.Context(), s, boot.Order{To: imageref.Ref{Name: "lab", Version: 2}}, nil)
 			return err
 		})
 		timed("reset", func() error { return f.Reset(b.Context(), s, false) })

@@ -52,6 +52,9 @@ type board struct {
 	// revision is what the board said in DHCP; 0: nothing.
 	revision device.Revision
 	sets     sets
+	// looked counts the calls on what the board had, at the last look whether it wrote
+	// to it since its slot on trial was made.
+	looked uint64
 	// toldRunning is the MOUNT whose init was told of.
 	toldRunning time.Time
 	// probing says that a probe for life is under way.

@@ -6,6 +6,7 @@ import (
 	"rubus/boot/identity"
 	"rubus/config/device"
 	"rubus/images/imageref"
+	"rubus/nfsexport"
 )
 
 // Device is what the admin wants of one board.
@@ -21,6 +22,8 @@ type Device struct {
 	Ephemeral bool
 	Enabled   bool
 	Async     bool
+	// Quota is what each root of the board may have; 0: what the disk has.
+	Quota nfsexport.Space
 	// Cmdline and Config are words and lines added to the board's own.
 	Cmdline []string
 	Config  []string

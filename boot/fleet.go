@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"rubus/boot/bootset"
+	"rubus/boot/quota"
 	"rubus/config/device"
 	"rubus/images"
 	"rubus/images/imageref"
@@ -102,7 +103,7 @@ type Event struct {
 	Serial device.Serial
 	MAC    device.MAC
 	// Kind is a short constant: "dhcp", "tftp", "prepared", "blocked", "warned",
-	// "mount", "running", "good", "failed", "refused", "stopped", "unknown".
+	// "mount", "running", "good", "failed", "refused", "rebased", "stopped", "unknown".
 	Kind string
 	// Text says what happened.
 	Text string
@@ -120,6 +121,7 @@ type Fleet struct {
 	log     *slog.Logger
 	started time.Time
 	insides bootset.Cache
+	quotas  *quota.Keeper
 
 	mu      sync.Mutex
 	desired *Desired
@@ -127,6 +129,12 @@ type Fleet struct {
 	byPath  map[string]slotKey       // export path -> slot
 	byID    map[nfsexport.ID]slotKey // export id -> slot
 	unknown *sightings
+
+	// stopped is closed when Run ends; carrying has a token for each upper that is made
+	// for a boot.
+	stopped  chan struct{}
+	stopOnce sync.Once
+	carrying chan struct{}
 }
 
 type slotKey struct {
@@ -153,8 +161,10 @@ func New(opt Options) *Fleet {
 	}
 	return &Fleet{
 		opt: opt, log: opt.Logger, started: opt.Now(),
+		quotas: quota.New(quota.Options{State: opt.State, Logger: opt.Logger, Now: opt.Now}),
 		boards: map[device.Serial]*board{}, byPath: map[string]slotKey{}, byID: map[nfsexport.ID]slotKey{},
 		unknown: newSightings(opt.MaxUnknown),
+		stopped: make(chan struct{}), carrying: make(chan struct{}, atOnce),
 	}
 }
 
@@ -243,12 +253,13 @@ func (f *Fleet) restoreLocked(ctx context.Context, b *board) error {
 }
 
 // Apply makes d the desired state: boards that are new are served from now,
-// what changed holds from a board's next boot, and a board whose entry is gone
+// what changed holds from a board's next boot, but for quotas, which hold at once, and a board whose entry is gone
 // or disabled gets no new boot but keeps its root until it is down.
 func (f *Fleet) Apply(d *Desired) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.desired = d
+	f.mu.Unlock()
+	f.limitAll()
 }
 
 // wanted is the device of a serial as desired now; nil when there is none, and
@@ -344,5 +355,7 @@ func (f *Fleet) spec(serial device.Serial, s Slot) overlay.Spec {
 
 // uppers is where the uppers of a board are.
 func (f *Fleet) uppers(serial device.Serial) overlay.Uppers {
-	return overlay.UppersOf(filepath.Join(f.opt.State, "devices"), serial)
+	u := overlay.UppersOf(filepath.Join(f.opt.State, "devices"), serial)
+	u.Fresh = f.quotas.Fresh
+	return u
 }

@@ -15,7 +15,8 @@ import (
 //
 //	1  async and insecure_ports were the record's, for all its slots
 //	2  each slot has its own
-const recordVersion = 2
+//	3  a board may be about to move to another version, and slots to become snapshots
+const recordVersion = 3
 
 // decodeRecord reads what saveRecord of this or an earlier version wrote. A
 // record that contradicts itself is an error: what follows from one would be
@@ -35,6 +36,8 @@ func decodeRecord(b []byte) (Record, error) {
 		for i := range in.Slots {
 			in.Slots[i].Async, in.Slots[i].InsecurePorts = in.Async, in.InsecurePorts
 		}
+		in.Version = recordVersion
+	case 2: // what is new may be missing
 		in.Version = recordVersion
 	case recordVersion:
 	default:
@@ -80,7 +83,7 @@ func (r *Record) check() error {
 	if current > 1 {
 		return fmt.Errorf("%d slots are current", current)
 	}
-	return nil
+	return r.checkMove()
 }
 
 // encode is what decodeRecord reads.

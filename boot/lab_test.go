@@ -238,14 +238,22 @@ func (l *lab) unmount(x nfsexport.Export) {
 	}
 }
 
-// importImage makes the next version of "lab", told apart by a file's text.
-func (l *lab) importImage(text string) {
+// importImage makes the next version of "lab", told apart by a file's text, with more
+// files, each a name and a text; an empty text leaves a file out.
+func (l *lab) importImage(text string, more ...string) {
 	l.Helper()
 	dir := l.TempDir()
-	for name, data := range map[string]string{
+	files := map[string]string{
 		"sbin/init": "#!init", "etc/golden": text, "etc/ssh/sshd_config": "", "boot/firmware/config.txt": "arm_64bit=1\n",
 		"boot/firmware/cmdline.txt": "console=ttyS1 root=PARTUUID=1-02 rootwait\n", "boot/firmware/bootcode.bin": "boot", "boot/firmware/kernel8.img": "kernel " + text, "boot/firmware/start.elf": "elf " + text,
-	} {
+	}
+	for i := 0; i < len(more); i += 2 {
+		files[more[i]] = more[i+1]
+		if more[i+1] == "" {
+			delete(files, more[i])
+		}
+	}
+	for name, data := range files {
 		p := filepath.Join(dir, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o755), os.WriteFile(p, []byte(data), 0o755)); err != nil {
 			l.Fatal(err)

@@ -84,6 +84,9 @@ func (f *Fleet) takeUp(ctx context.Context, b *board, n int, mac device.MAC, add
 	if err := f.mayTake(b, &rec, s, mac); err != nil {
 		return Slot{}, err
 	}
+	if rec.Move != nil && rec.Move.Slot == n && f.isStale(ctx, b, &rec) {
+		return Slot{}, fmt.Errorf("board %s wrote to the root it had since root %d was made of it: it is to boot anew: %w", b.serial, n, ErrRefused)
+	}
 	if !b.isMounted(n) {
 		// Prepared by a daemon that ended since.
 		if err := f.offer(ctx, b, *s); err != nil {

@@ -105,7 +105,7 @@ func KeptOfAll(ctx context.Context, state string) ([]Kept, error) {
 			return nil, err
 		}
 		for _, id := range ids {
-			size, err := u.Usage(ctx, id)
+			size, err := overlay.Footprint(ctx, u.Path(id))
 			if errors.Is(err, fs.ErrNotExist) {
 				continue // removed meanwhile
 			}

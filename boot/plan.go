@@ -25,11 +25,13 @@ type want struct {
 // nothing. discard lists slots that no boot ever mounted and that are dropped.
 //
 // A persistent board whose upper holds anything stays on the base it was
-// written over. One never written to, and an ephemeral board, follow w.
+// written over. One never written to, and an ephemeral board, follow w. A board that
+// moves to another version gets the slot that its move says.
 func planBoot(rec Record, w want, empty func(Slot) (bool, error), id func() nfsexport.ID, now time.Time) (out Record, n int, discard []Slot, err error) {
 	out = rec.clone()
-	n, err = reusable(&out, w, empty)
-	if err != nil {
+	if s := out.dictated(); s != nil && !w.Ephemeral {
+		n = s.N
+	} else if n, err = reusable(&out, w, empty); err != nil {
 		return rec, 0, nil, err
 	}
 	// A slot that an earlier boot prepared and no board mounted gives way.
@@ -116,7 +118,7 @@ func planMount(rec Record, n int, empty func(Slot) (bool, error), now time.Time)
 		if err != nil {
 			return rec, err
 		}
-		if !isEmpty {
+		if !isEmpty || out.mayReturn(s.N) {
 			s.State = SlotParked
 		}
 	}
@@ -126,5 +128,6 @@ func planMount(rec Record, n int, empty func(Slot) (bool, error), now time.Time)
 	}
 	s.State, s.Mounted, s.Retired = SlotCurrent, now, time.Time{}
 	out.Up = true
+	out.mounted(n, now)
 	return out, nil
 }

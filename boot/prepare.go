@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -23,12 +24,37 @@ func (f *Fleet) prepare(ctx context.Context, b *board, dev *Device, asked string
 		return Slot{}, nil, err
 	}
 	defer b.unlock()
-	if s, c, ok := b.pinnedSlot(); ok {
+	if s, c, ok := b.pinnedSlot(); ok && !f.isOutdated(b, s) {
 		return s, c, nil
 	}
-	slot, discard, err := f.choose(ctx, b, dev)
+	if err := f.beginMove(ctx, b, dev); err != nil {
+		b.setProblem(err.Error())
+		return Slot{}, nil, err
+	}
+	slot, c, err := f.give(ctx, b, dev, asked)
+	if f.rejectTrial(b, slot, c, err) {
+		slot, c, err = f.give(ctx, b, dev, asked)
+	}
 	if err != nil {
 		b.setProblem(err.Error())
+		return Slot{}, nil, err
+	}
+	problem := ""
+	if c.err != nil {
+		problem = c.err.Error()
+	}
+	b.mu.Lock()
+	b.pinned, b.chosen, b.problem = slot.N, c, problem
+	b.mu.Unlock()
+	f.log.Info("root prepared", "serial", b.serial, "image", slot.Image, "root", slot.N, "boot", c.id)
+	return slot, c, nil
+}
+
+// give chooses the slot of a boot that begins, offers it and settles its boot files. The
+// caller holds work. The slot is that which was chosen also when it cannot be offered.
+func (f *Fleet) give(ctx context.Context, b *board, dev *Device, asked string) (Slot, *chosen, error) {
+	slot, discard, err := f.choose(ctx, b, dev)
+	if err != nil {
 		return Slot{}, nil, err
 	}
 	for _, s := range discard {
@@ -41,19 +67,9 @@ func (f *Fleet) prepare(ctx context.Context, b *board, dev *Device, asked string
 		err = f.offer(ctx, b, slot)
 	}
 	if err != nil {
-		b.setProblem(err.Error())
-		return Slot{}, nil, err
+		return slot, nil, err
 	}
-	c := f.settle(b, dev, slot, asked)
-	problem := ""
-	if c.err != nil {
-		problem = c.err.Error()
-	}
-	b.mu.Lock()
-	b.pinned, b.chosen, b.problem = slot.N, c, problem
-	b.mu.Unlock()
-	f.log.Info("root prepared", "serial", b.serial, "image", slot.Image, "root", slot.N, "boot", c.id)
-	return slot, c, nil
+	return slot, f.settle(b, dev, slot, asked), nil
 }
 
 // pinnedSlot is the slot chosen earlier in the same boot attempt, and its files.
@@ -88,6 +104,9 @@ func (f *Fleet) choose(ctx context.Context, b *board, dev *Device) (Slot, []Slot
 	if wantErr != nil {
 		// A board that has written stays on its base whatever became of the tag.
 		kept, err := written(&rec, empty)
+		if s := rec.dictated(); s != nil {
+			kept = s
+		}
 		if err != nil || kept == nil || dev.Ephemeral {
 			return Slot{}, nil, errors.Join(wantErr, err)
 		}
@@ -248,6 +267,7 @@ func (f *Fleet) export(b *board, s Slot, state nfsexport.State) nfsexport.Export
 		e.Client = netip.Addr{}
 	}
 	if state == nfsexport.Ready {
+		e.Index, e.Quota = filepath.Join(e.Upper, "work", "index"), f.quotaOf(b, s, e.Upper)
 		e.Init = initFileID(dir)
 	}
 	return e
@@ -289,6 +309,7 @@ func (f *Fleet) release(b *board, s Slot) error {
 	delete(f.byPath, exportPath(b.serial, s.N))
 	delete(f.byID, s.Export)
 	f.mu.Unlock()
+	f.quotas.Close(s.Export)
 	root, err := b.mountOf(s)
 	if err != nil {
 		return err

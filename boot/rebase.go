@@ -7,10 +7,12 @@ import (
 	"path/filepath"
 
 	"rubus/config/device"
+	"rubus/images"
 	"rubus/images/imageref"
 	"rubus/images/layered"
 	"rubus/images/rebase"
 	"rubus/images/upper"
+	"rubus/overlay"
 )
 
 // RebaseNote begins the note of what a rebase has set aside.
@@ -32,14 +34,31 @@ const (
 type Rebased struct {
 	From, To               imageref.Ref
 	Kept, Dropped, Clashed int
+	// State is MoveTrial when the board boots the new version next, and MovePending when
+	// that is worked out as its next boot begins. Reports says that the new root can
+	// report a boot: without that nobody can tell whether it is good.
+	State   MoveState
+	Reports bool
 }
 
-// Rebase carries what a board wrote over to another version, which it boots next: a new
-// upper is made and compared with what was planned, and what the board had is set aside
-// as a snapshot. It is refused while the board is up or may be; with ErrConflict when
-// both changed something and conflicts does not say which holds. It blocks while it
+// Order is what a rebase is asked to do.
+type Order struct {
+	To        imageref.Ref
+	Conflicts Conflicts
+	// Batch numbers the batch that it is part of; 0: none.
+	Batch int
+	// Later leaves it to the board's next boot also when the board is down.
+	Later bool
+}
+
+// Rebase moves a board to another version with what it wrote: a new upper is made over
+// that version and compared with what was planned, and the board boots it next. While
+// the board is up or may be, that is done when its next boot begins. What it had stays
+// until a boot of the new version was reported as good, and is brought back when
+// Options.FallbackAfter boots failed; then it is set aside as a snapshot. It is refused with ErrConflict
+// when both changed something and the order does not say which holds. It blocks while it
 // copies.
-func (f *Fleet) Rebase(ctx context.Context, serial device.Serial, ref imageref.Ref, conflicts Conflicts, progress func(upper.Size)) (Rebased, error) {
+func (f *Fleet) Rebase(ctx context.Context, serial device.Serial, o Order, progress func(upper.Size)) (Rebased, error) {
 	b := f.known(serial)
 	if b == nil {
 		return Rebased{}, fmt.Errorf("board %s: %w", serial, ErrNotFound)
@@ -48,74 +67,190 @@ func (f *Fleet) Rebase(ctx context.Context, serial device.Serial, ref imageref.R
 		return Rebased{}, err
 	}
 	defer b.unlock()
-	if err := f.mayReplace(ctx, b); err != nil {
+	down := true
+	if err := f.mayReplace(ctx, b); errors.Is(err, ErrUp) {
+		down = false
+	} else if err != nil {
 		return Rebased{}, err
 	}
+	out, err := f.order(ctx, b, o, down && !o.Later, progress)
+	if err != nil {
+		return Rebased{}, fmt.Errorf("rebasing board %s: %w", serial, err)
+	}
+	f.log.Info("board to be moved", "serial", serial, "from", out.From, "to", out.To, "state", out.State, "kept", out.Kept, "dropped", out.Dropped, "conflicts", out.Clashed)
+	return out, nil
+}
+
+// order makes the move, or notes it for the board's next boot.
+func (f *Fleet) order(ctx context.Context, b *board, o Order, now bool, progress func(upper.Size)) (Rebased, error) {
 	// The version may not go before the record names it.
 	release, err := f.opt.Store.Hold(ctx)
 	if err != nil {
 		return Rebased{}, fmt.Errorf("holding the image store: %w", err)
 	}
 	defer release()
-	out, err := f.rebase(ctx, b, ref, conflicts, progress)
+	w, err := f.aim(b, o.To)
 	if err != nil {
-		return Rebased{}, fmt.Errorf("rebasing board %s: %w", serial, err)
+		return Rebased{}, err
 	}
-	f.log.Info("board rebased", "serial", serial, "from", out.From, "to", out.To, "kept", out.Kept, "dropped", out.Dropped, "conflicts", out.Clashed)
-	return out, nil
-}
-
-func (f *Fleet) rebase(ctx context.Context, b *board, ref imageref.Ref, conflicts Conflicts, progress func(upper.Size)) (out Rebased, err error) {
-	slot, err := f.writtenSlot(b)
+	rec := b.record()
+	if !rec.makeRoom() {
+		return Rebased{}, fmt.Errorf("a move to %s is not over (%s): wait for its boot, or undo it first: %w", rec.Move.To, rec.Move.State, ErrRefused)
+	}
+	m := Move{
+		Batch: o.Batch, From: w.former.Image, To: w.version.Ref, Layers: w.base.Digests, Conflicts: o.Conflicts,
+	}
+	m.enter(MovePending, "", f.opt.Now())
+	if now {
+		if err := errors.Join(f.store(b, rec), f.cutOff(b)); err != nil {
+			return Rebased{}, err
+		}
+		return f.carry(ctx, b, m, true, progress)
+	}
+	trees, done, err := OpenTrees(f.layerDirs(w.former.Base.Digests), f.uppers(b.serial).Path(w.former.upperID()), f.layerDirs(w.base.Digests))
 	if err != nil {
-		return out, err
-	}
-	v, err := f.opt.Store.Resolve(ref)
-	if err != nil {
-		return out, err
-	}
-	base, err := f.baseOf(v)
-	if err != nil {
-		return out, err
-	}
-	out.From, out.To = slot.Image, v.Ref
-	if base.ID == slot.Base.ID {
-		return out, fmt.Errorf("it stands on %s already: %w", v.Ref, ErrRefused)
-	}
-	spec := f.spec(b.serial, slot)
-	nextDirs := f.layerDirs(base.Digests)
-	trees, done, err := OpenTrees(spec.LayerDirs, spec.UpperDir, nextDirs)
-	if err != nil {
-		return out, err
+		return Rebased{}, err
 	}
 	defer done()
 	if trees.Given, err = GivenIn(f.opt.State, b.serial, trees.Board); err != nil {
-		return out, err
+		return Rebased{}, err
 	}
-	plan, err := rebase.Make(ctx, trees)
+	out, plan, err := planMove(ctx, trees, m)
 	if err != nil {
 		return out, err
 	}
-	out.Kept, out.Dropped, out.Clashed = plan.Count(rebase.Keep), plan.Count(rebase.Drop), plan.Count(rebase.Conflict)
-	if out.Clashed > 0 && conflicts == "" {
-		return out, fmt.Errorf("%d of them: %w", out.Clashed, ErrConflict)
+	out.State, out.Reports = MovePending, willReport(trees, plan)
+	rec.Move = &m
+	return out, f.store(b, rec)
+}
+
+// target is what a move is from and to.
+type target struct {
+	former  Slot
+	version images.Version
+	base    overlay.Base
+}
+
+// aim resolves where a move goes, and refuses one to where the board is.
+func (f *Fleet) aim(b *board, to imageref.Ref) (w target, err error) {
+	if w.former, err = f.writtenSlot(b); err != nil {
+		return w, err
 	}
-	boards := conflicts == ConflictsBoard
-	next := Slot{Image: v.Ref, Base: base, Boot: v.Boot}
-	return out, f.replaceWith(ctx, b, next, RebaseNote+v.Ref.String(), func(to string) error {
-		_, err := upper.Build(ctx, to, upper.Delta{
-			Base: trees.Next, Was: trees.Was, Tree: trees.Board, Changes: plan.Changes(boards), Content: plan.Content(),
-		}, progress)
-		if err != nil {
-			return err
+	if w.version, err = f.opt.Store.Resolve(to); err != nil {
+		return w, err
+	}
+	if w.base, err = f.baseOf(w.version); err != nil {
+		return w, err
+	}
+	if w.base.ID == w.former.Base.ID {
+		return w, fmt.Errorf("it stands on %s already: %w", w.version.Ref, ErrRefused)
+	}
+	return w, nil
+}
+
+// planMove plans a move, and refuses conflicts that nobody decided.
+func planMove(ctx context.Context, trees rebase.Trees, m Move) (out Rebased, plan *rebase.Plan, err error) {
+	out = Rebased{From: m.From, To: m.To}
+	if plan, err = rebase.Make(ctx, trees); err != nil {
+		return out, nil, err
+	}
+	out.Kept, out.Dropped, out.Clashed = plan.Count(rebase.Keep), plan.Count(rebase.Drop), plan.Count(rebase.Conflict)
+	if out.Clashed > 0 && m.Conflicts == "" {
+		return out, nil, fmt.Errorf("%d of them: %w", out.Clashed, ErrConflict)
+	}
+	return out, plan, nil
+}
+
+// willReport says whether the root that comes of a plan has the unit that reports a boot.
+func willReport(trees rebase.Trees, plan *rebase.Plan) bool {
+	for _, c := range plan.Changes(true) {
+		if c.Path == bootedUnit {
+			return c.New != nil
 		}
-		result, err := layered.OpenUpper(nextDirs, filepath.Dir(to))
-		if err != nil {
-			return err
-		}
-		defer result.Close()
-		return plan.Check(ctx, result, boards)
-	})
+	}
+	n, err := trees.Next.Lookup(bootedUnit)
+	return err == nil && n != nil
+}
+
+// carry makes the new upper of a move, and the record that has the board try it. With down
+// the board is cut off; else the board may turn out to run on, with errChanged.
+// The caller holds work.
+func (f *Fleet) carry(ctx context.Context, b *board, m Move, down bool, progress func(upper.Size)) (Rebased, error) {
+	w, err := f.aim(b, m.To)
+	if err != nil {
+		return Rebased{}, err
+	}
+	m.From = w.former.Image
+	if m.Written, err = f.uppers(b.serial).Changed(ctx, w.former.upperID()); err != nil {
+		return Rebased{}, err
+	}
+	nextDirs := f.layerDirs(w.base.Digests)
+	trees, done, err := OpenTrees(f.layerDirs(w.former.Base.Digests), f.uppers(b.serial).Path(w.former.upperID()), nextDirs)
+	if err != nil {
+		return Rebased{}, err
+	}
+	defer done()
+	if trees.Given, err = GivenIn(f.opt.State, b.serial, trees.Board); err != nil {
+		return Rebased{}, err
+	}
+	out, plan, err := planMove(ctx, trees, m)
+	if err != nil {
+		return out, f.orChanged(ctx, b, w.former, m, err)
+	}
+	m.Reports = willReport(trees, plan)
+	rec := b.record()
+	s := Slot{Image: w.version.Ref, Base: w.base, Boot: w.version.Boot}
+	if err := f.build(ctx, b, &rec, &s, func(to string) error { return fillMove(ctx, to, nextDirs, trees, plan, m, progress) }); err != nil {
+		return out, f.orChanged(ctx, b, w.former, m, err)
+	}
+	if err := f.orChanged(ctx, b, w.former, m, nil); err != nil {
+		return out, errors.Join(err, f.uppers(b.serial).Remove(context.WithoutCancel(ctx), s.upperID()))
+	}
+	rec.Move = &m
+	rec.Slots = append(rec.Slots, s)
+	rec.offerMove(s.N, w.former.N, f.opt.Now())
+	if former := rec.slot(w.former.N); down && former.State == SlotCurrent {
+		former.State = SlotParked
+	}
+	if err := f.store(b, rec); err != nil {
+		return out, errors.Join(err, f.uppers(b.serial).Remove(context.WithoutCancel(ctx), s.upperID()))
+	}
+	f.recorded(b, s)
+	b.mu.Lock()
+	b.looked = 0
+	b.mu.Unlock()
+	out.State, out.Reports = MoveTrial, m.Reports
+	return out, nil
+}
+
+// orChanged is err, or errChanged when the board wrote to what it had since the move began:
+// then err may come of that.
+func (f *Fleet) orChanged(ctx context.Context, b *board, former Slot, m Move, err error) error {
+	newest, lookErr := f.uppers(b.serial).Changed(ctx, former.upperID())
+	switch {
+	case lookErr != nil:
+		return errors.Join(err, lookErr)
+	case newest.After(m.Written):
+		return errChanged
+	}
+	return err
+}
+
+// fillMove fills a new upper by a plan, and compares it with the plan.
+func fillMove(ctx context.Context, to string, nextDirs []string, trees rebase.Trees, plan *rebase.Plan, m Move, progress func(upper.Size)) error {
+	boards := m.Conflicts == ConflictsBoard
+	_, err := upper.Build(ctx, to, upper.Delta{
+		Base: trees.Next, Was: trees.Was, Tree: trees.Board, Changes: plan.Changes(boards), Content: plan.Content(),
+	}, progress)
+	if err != nil {
+		return err
+	}
+	result, err := layered.OpenUpper(nextDirs, filepath.Dir(to))
+	if err != nil {
+		return err
+	}
+	defer result.Close()
+	return plan.Check(ctx, result, boards)
 }
 
 // OpenTrees opens the three trees of a rebase: the layers a board wrote over, with its

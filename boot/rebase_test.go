@@ -2,33 +2,55 @@ package boot_test
 
 import (
 	"errors"
+	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"rubus/boot"
+	"rubus/images"
 	"rubus/images/imageref"
+	"rubus/nfsexport"
 )
 
-// TestRebase carries a board over to a new version of its image, back, and over again.
+func two() boot.Order { return boot.Order{To: imageref.Ref{Name: "lab", Version: 2}} }
+
+func (l *lab) move() boot.Move {
+	l.Helper()
+	m := l.statusA().Move
+	if m == nil {
+		l.Fatal("the board has no move")
+	}
+	return *m
+}
+
+// settles lets the time pass after which a board's former root is quiet.
+func (l *lab) settles(x nfsexport.Export) {
+	l.Helper()
+	l.calls(x)
+	l.clock.add(6 * time.Minute)
+	l.fleet.LookAfter(l.Context())
+}
+
+// TestRebase carries a board that is down over to a new version of its image, back, and
+// over again. The image does not report boots: nothing goes back by itself.
 func TestRebase(t *testing.T) {
 	l := newLab(t)
 	x := l.boots(serialA, macA, addrA)
 	l.put(x, "mine", "precious")
 	must(t, os.Remove(filepath.Join(x.Dir, "boot/firmware/bootcode.bin")))
 	l.importImage("two")
-	two := imageref.Ref{Name: "lab"}
-	x.Activity.LastCall.Store(l.clock.now().UnixNano())
-	if _, err := l.fleet.Rebase(t.Context(), serialA, two, "", nil); !errors.Is(err, boot.ErrUp) {
-		t.Errorf("under a running board: %v", err)
-	}
 	must(t, l.fleet.Stop(t.Context(), serialA))
 	for round := range 2 {
-		out, err := l.fleet.Rebase(t.Context(), serialA, two, "", nil)
-		if err != nil || out.To.String() != "lab@2" || out.From.String() != "lab@1" || out.Kept != 2 || out.Clashed != 0 {
+		out, err := l.fleet.Rebase(t.Context(), serialA, two(), nil)
+		if err != nil || out.To.String() != "lab@2" || out.From.String() != "lab@1" || out.Kept != 2 || out.Clashed != 0 || out.State != boot.MoveTrial || out.Reports {
 			t.Fatalf("rebased: %+v, %v", out, err)
 		}
-		if _, err := l.fleet.Rebase(t.Context(), serialA, two, "", nil); !errors.Is(err, boot.ErrRefused) {
+		if _, err := l.fleet.Rebase(t.Context(), serialA, two(), nil); !errors.Is(err, boot.ErrRefused) {
 			t.Errorf("to where it is: %v", err)
 		}
 		old := x.ID
@@ -36,21 +58,29 @@ func TestRebase(t *testing.T) {
 		if l.golden(x) != "two" || l.read(x, "mine") != "precious" || has(x, "boot/firmware/bootcode.bin") || x.ID == old {
 			t.Errorf("round %d: golden %q, mine %q, export %s after %s", round, l.golden(x), l.read(x, "mine"), x.ID, old)
 		}
-		if st, _ := l.fleet.Board(serialA); st.Running.String() != "lab@2" {
-			t.Errorf("it runs %s", st.Running)
+		if st := l.statusA(); st.Running.String() != "lab@2" || st.Move.State != boot.MoveMade {
+			t.Errorf("it runs %s: %+v", st.Running, st.Move)
+		}
+		if round == 1 { // what it had is a snapshot by then
+			l.settles(x)
+			if m := l.move(); m.Former != 0 || m.Snapshot == 0 {
+				t.Errorf("what the board had is not set aside: %+v", m)
+			}
 		}
 		must(t, l.fleet.Stop(t.Context(), serialA))
-		// Undone: what it had is a snapshot.
-		all, err := l.fleet.Snapshots(serialA)
-		must(t, err)
-		last := all[len(all)-1]
-		if last.Note != boot.RebaseNote+"lab@2" {
-			t.Fatalf("the last snapshot is %+v", last)
+		for range 2 {
+			st, err := l.fleet.Undo(t.Context(), serialA, nil)
+			if err != nil || st != boot.MoveUndone {
+				t.Fatalf("undone: %s, %v", st, err)
+			}
 		}
-		must(t, l.fleet.Restore(t.Context(), serialA, last.N, nil))
 		x = l.boots(serialA, macA, addrA)
 		if l.golden(x) != "one" || l.read(x, "mine") != "precious" || has(x, "boot/firmware/bootcode.bin") {
 			t.Errorf("round %d, undone: golden %q, mine %q", round, l.golden(x), l.read(x, "mine"))
+		}
+		all := l.snapshots()
+		if !strings.HasSuffix(all[len(all)-1], "before the rebase to lab@2 was undone") {
+			t.Errorf("what was undone is none of %q", all)
 		}
 		must(t, l.fleet.Stop(t.Context(), serialA))
 	}
@@ -64,7 +94,7 @@ func TestRebaseConflict(t *testing.T) {
 		l.put(x, "etc/golden", "board")
 		l.importImage("two")
 		must(t, l.fleet.Stop(t.Context(), serialA))
-		_, err := l.fleet.Rebase(t.Context(), serialA, imageref.Ref{Name: "lab", Version: 2}, conflicts, nil)
+		_, err := l.fleet.Rebase(t.Context(), serialA, boot.Order{To: two().To, Conflicts: conflicts}, nil)
 		if conflicts == "" {
 			if !errors.Is(err, boot.ErrConflict) {
 				t.Errorf("with a conflict: %v", err)
@@ -78,5 +108,199 @@ func TestRebaseConflict(t *testing.T) {
 		if x := l.boots(serialA, macA, addrA); l.golden(x) != want {
 			t.Errorf("conflicts are the %s's: %q", conflicts, l.golden(x))
 		}
+	}
+}
+
+// upLab is a lab with a board that runs on lab@1, which reports its boots, has written,
+// and is to move to lab@2 at its next boot.
+func upLab(t *testing.T, more ...string) (l *lab, h *heard, x nfsexport.Export) {
+	t.Helper()
+	l, h, _ = setLab(t, true)
+	x = l.loads()
+	l.put(x, "mine", "first")
+	l.reports(x)
+	l.importImage("two", append([]string{"boot/firmware/kernel8.img", "kernel one"}, more...)...)
+	out, err := l.fleet.Rebase(t.Context(), serialA, two(), nil)
+	if err != nil || out.State != boot.MovePending || !out.Reports {
+		t.Fatalf("of a board that runs: %+v, %v", out, err)
+	}
+	return l, h, x
+}
+
+// A board that runs moves when its next boot begins, with what it wrote until then, and
+// is brought back in the same way.
+func TestRebaseAtNextBoot(t *testing.T) {
+	l, h, x := upLab(t)
+	l.put(x, "mine", "second")
+	l.restart()
+	if m := l.move(); m.State != boot.MovePending || l.golden(x) != "one" {
+		t.Errorf("after a restart of the daemon: %+v", m)
+	}
+	uses, err := boot.Uses(l.opt.State)
+	must(t, err)
+	if !slices.ContainsFunc(uses, func(u images.Use) bool { return u.Ref.String() == "lab@2" }) {
+		t.Error("the version that a board is to move to is in nobody's use")
+	}
+	for round := range 2 {
+		y := l.loads()
+		if l.golden(y) != "two" || l.read(y, "mine") != "second" || y.ID == x.ID || l.move().State != boot.MoveTrial {
+			t.Fatalf("round %d: booted %q with %q: %+v", round, l.golden(y), l.read(y, "mine"), l.move())
+		}
+		if got := l.fetch("kernel8.img"); got != kernelOf(release, "first") { // the board's own
+			t.Errorf("the kernel is %.20q", got)
+		}
+		l.reports(y)
+		if m := l.move(); m.State != boot.MoveGood || !strings.Contains(h.last("rebased").Text, "has moved to lab@2") {
+			t.Errorf("reported as good: %+v, told %q", m, h.last("rebased").Text)
+		}
+		l.put(y, "mine", "third")
+		if round == 1 {
+			l.settles(y)
+			if all := l.snapshots(); len(all) == 0 || !strings.HasSuffix(all[len(all)-1], boot.RebaseNote+"lab@2") {
+				t.Errorf("what the board had is none of %q", all)
+			}
+		}
+		// Back again, while it runs.
+		for range 2 {
+			if st, err := l.fleet.Undo(t.Context(), serialA, nil); err != nil || st != boot.MoveUndoing {
+				t.Fatalf("undone: %s, %v", st, err)
+			}
+		}
+		l.restart()
+		x = l.loads()
+		if l.golden(x) != "one" || l.read(x, "mine") != "second" || l.move().State != boot.MoveUndone {
+			t.Fatalf("round %d, undone: %q, %q, %+v", round, l.golden(x), l.read(x, "mine"), l.move())
+		}
+		l.reports(x)
+		l.settles(x)
+		if all := l.snapshots(); !strings.HasSuffix(all[len(all)-1], "before the rebase to lab@2 was undone") {
+			t.Errorf("what was undone is none of %q", all)
+		}
+		if round == 0 {
+			if _, err := l.fleet.Rebase(t.Context(), serialA, two(), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// A board whose boots on the new version are not good has what it had, and what it wrote
+// there is a snapshot.
+func TestRebaseGoesBack(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		boots int // on the new version
+		boot  func(*lab)
+		why   string
+	}{
+		{"not reported", 2, func(l *lab) { l.put(l.loads(), "mine", "of the trial") }, "2 boots on it were not reported"},
+		{"it does not find its root", 2, func(l *lab) {
+			l.clock.add(time.Minute)
+			l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA, Stage: "eeprom"})
+			l.fetch("start.elf")
+			l.fetch("kernel8.img")
+			l.fleet.Fetched(serialA, "kernel8.img")
+		}, "2 boots on it were not reported"},
+		{"its kernel is never read", 10, func(l *lab) { l.boots(serialA, macA, addrA) }, "10 boots on it began"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l, h, _ := upLab(t)
+			for i := range c.boots {
+				c.boot(l)
+				if m := l.move(); m.State != boot.MoveTrial {
+					t.Fatalf("boot %d of the trial: %+v", i, m)
+				}
+				if i == 0 {
+					l.restart()
+				}
+			}
+			wrote := l.move()
+			x := l.loads()
+			m := l.move()
+			if l.golden(x) != "one" || l.read(x, "mine") != "first" || m.State != boot.MoveBack || !strings.Contains(m.Why, c.why) {
+				t.Fatalf("on %q with %q: %+v after %+v", l.golden(x), l.read(x, "mine"), m, wrote)
+			}
+			if text := h.last("rebased").Text; !strings.Contains(text, "goes back from lab@2 to lab@1: "+c.why) {
+				t.Errorf("told %q", text)
+			}
+			l.reports(x)
+			l.settles(x)
+			all := l.snapshots()
+			kept := len(all) > 0 && strings.HasSuffix(all[len(all)-1], "of the trial of lab@2, which was not good")
+			if mounted := c.name != "it does not find its root"; kept != mounted {
+				t.Errorf("snapshots %q", all)
+			}
+			if x = l.loads(); l.golden(x) != "one" {
+				t.Error("the next boot is of the new version again")
+			}
+		})
+	}
+}
+
+// A board that cannot be moved when its boot begins has what it had, and is told of.
+func TestRebaseRefusedAtBoot(t *testing.T) {
+	for _, c := range []struct {
+		name, want, why string
+		more            []string
+		spoil           func(*lab, nfsexport.Export)
+		state           boot.MoveState
+	}{
+		{"a conflict that is new", "board", "changed the same files", nil, func(l *lab, x nfsexport.Export) { l.put(x, "etc/golden", "board") }, boot.MoveFailed},
+		{"boot files that do not do", "one", "its boot files", []string{"boot/firmware/config.txt", "kernel=vmlinuz\n"}, func(*lab, nfsexport.Export) {}, boot.MoveBack},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l, h, x := upLab(t, c.more...)
+			c.spoil(l, x)
+			y := l.loads()
+			m := l.move()
+			if y.ID != x.ID || l.golden(y) != c.want || l.read(y, "mine") != "first" || m.State != c.state || !strings.Contains(m.Why, c.why) {
+				t.Errorf("booted %q: %+v", l.golden(y), m)
+			}
+			if text := h.last("rebased").Text; !strings.Contains(text, c.why) {
+				t.Errorf("told %q", text)
+			}
+			if litter := l.litter(); len(litter) > 0 {
+				t.Errorf("left behind %q", litter)
+			}
+			l.reports(y)
+			l.restart()
+			if z := l.loads(); z.ID != x.ID || l.move().State != c.state {
+				t.Errorf("the next boot: %+v", l.move())
+			}
+		})
+	}
+}
+
+// Whoever asks for files in the name of a board that runs makes it lose nothing: what
+// it writes after the copy was made is carried over by its own boot.
+func TestRebaseOfABoardThatRunsOn(t *testing.T) {
+	l, _, x := upLab(t)
+	forge := func() string {
+		l.clock.add(time.Minute)
+		l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA, Stage: "eeprom"})
+		l.fetch("start.elf")
+		return l.statusA().Path
+	}
+	forge()
+	if m := l.move(); m.State != boot.MoveTrial {
+		t.Fatalf("a boot that begins: %+v", m)
+	}
+	if now, ok := l.exp.get(x.ID); !ok || now.State != nfsexport.Ready {
+		t.Fatal("the board's root is not served any more")
+	}
+	stale := fmt.Sprintf("/%s/%d", serialA, l.move().Slot)
+	l.put(x, "mine", "after the copy")
+	l.calls(x)
+	// A MOUNT of the copy is none of the board's.
+	if _, err := l.fleet.Mount(t.Context(), stale, netip.AddrPortFrom(addrA, 700)); !errors.Is(err, boot.ErrRefused) {
+		t.Errorf("the copy of what changed since is mounted: %v", err)
+	}
+	l.restart()
+	if _, err := l.fleet.Mount(t.Context(), stale, netip.AddrPortFrom(addrA, 700)); !errors.Is(err, boot.ErrRefused) {
+		t.Errorf("after a restart the copy of what changed since is mounted: %v", err)
+	}
+	l.fetch("start.elf") // of the same attempt
+	if y := l.loads(); l.golden(y) != "two" || l.read(y, "mine") != "after the copy" {
+		t.Errorf("booted %q with %q", l.golden(y), l.read(y, "mine"))
 	}
 }

@@ -23,6 +23,9 @@ import (
 // maxRecord bounds what is read of a device.json, in bytes.
 const maxRecord = 1 << 20
 
+// recordFile is the name of a board's record in its directory.
+const recordFile = "device.json"
+
 // SlotState says what a slot is to its board.
 type SlotState string
 
@@ -53,6 +56,9 @@ type Slot struct {
 	Made      time.Time    `json:"made"`
 	// Mounted is when the board last mounted the slot; zero: never.
 	Mounted time.Time `json:"mounted,omitzero"`
+	// Aside, when not "", is the note of the snapshot that the slot is to become, as soon
+	// as nothing stands on it: no boot takes it up again.
+	Aside string `json:"aside,omitempty"`
 	// Retired is when the slot stopped being the board's root.
 	Retired time.Time `json:"retired,omitzero"`
 	// Async and InsecurePorts are how the root was offered when the board
@@ -77,7 +83,9 @@ type Record struct {
 	LastSlot int  `json:"last_slot"`
 	// Replaces is the board whose state this was.
 	Replaces device.Serial `json:"replaces,omitzero"`
-	Slots    []Slot        `json:"slots"`
+	// Move is the board's last rebase; nil: none.
+	Move  *Move  `json:"move,omitempty"`
+	Slots []Slot `json:"slots"`
 }
 
 // slot is the slot with number n, or nil.
@@ -106,7 +114,7 @@ func (r *Record) persistent() []Slot {
 	var out []Slot
 	for i := len(r.Slots) - 1; i >= 0; i-- {
 		switch s := r.Slots[i]; {
-		case s.Ephemeral || s.State == SlotOld:
+		case s.Ephemeral || s.State == SlotOld || r.isLeft(&s):
 		case s.State == SlotCurrent:
 			out = slices.Insert(out, 0, s)
 		default:
@@ -119,10 +127,18 @@ func (r *Record) persistent() []Slot {
 func (r *Record) clone() Record {
 	c := *r
 	c.Slots = slices.Clone(r.Slots)
+	if r.Move != nil {
+		m := *r.Move
+		c.Move = &m
+	}
 	return c
 }
 
+// drop takes a slot out of the record.
 func (r *Record) drop(n int) {
+	if r.Move != nil {
+		r.Move.gone(n, 0)
+	}
 	r.Slots = slices.DeleteFunc(r.Slots, func(s Slot) bool { return s.N == n })
 }
 
@@ -132,7 +148,7 @@ type boardPaths struct{ state, serial string }
 func pathsOf(state string, s device.Serial) boardPaths { return boardPaths{state, s.String()} }
 
 func (p boardPaths) dir() string    { return filepath.Join(p.state, "devices", p.serial) }
-func (p boardPaths) record() string { return filepath.Join(p.dir(), "device.json") }
+func (p boardPaths) record() string { return filepath.Join(p.dir(), recordFile) }
 func (p boardPaths) roots() string  { return filepath.Join(p.state, "roots", p.serial) }
 func (p boardPaths) root(n int) string {
 	return filepath.Join(p.roots(), fmt.Sprint(n))
@@ -148,26 +164,34 @@ func exportPath(serial device.Serial, n int) string { return fmt.Sprintf("/%s/%d
 func loadRecord(state string, serial device.Serial) (Record, error) {
 	empty := Record{Version: recordVersion, Serial: serial}
 	path := pathsOf(state, serial).record()
-	fi, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	r, err := recordAt(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return empty, nil
+	case err != nil:
+		return empty, err
+	case r.Serial != serial:
+		return empty, fmt.Errorf("the board's record %q is that of board %q", path, r.Serial)
 	}
+	return r, nil
+}
+
+// recordAt reads one device.json.
+func recordAt(path string) (Record, error) {
+	fi, err := os.Stat(path)
 	if err != nil {
-		return empty, fmt.Errorf("reading the board's record: %w", err)
+		return Record{}, fmt.Errorf("reading the board's record: %w", err)
 	}
 	if fi.Size() > maxRecord {
-		return empty, fmt.Errorf("reading the board's record: %q is larger than %d bytes", path, maxRecord)
+		return Record{}, fmt.Errorf("reading the board's record: %q is larger than %d bytes", path, maxRecord)
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return empty, fmt.Errorf("reading the board's record: %w", err)
+		return Record{}, fmt.Errorf("reading the board's record: %w", err)
 	}
 	r, err := decodeRecord(b)
 	if err != nil {
-		return empty, fmt.Errorf("reading the board's record %q: %w", path, err)
-	}
-	if r.Serial != serial {
-		return empty, fmt.Errorf("the board's record %q is that of board %q", path, r.Serial)
+		return Record{}, fmt.Errorf("reading the board's record %q: %w", path, err)
 	}
 	return r, nil
 }
@@ -178,19 +202,21 @@ func saveRecord(state string, r *Record) error {
 }
 
 // writeRecord is saveRecord to the directory of another board.
-func writeRecord(p boardPaths, r *Record) error {
-	if err := os.MkdirAll(p.dir(), 0o700); err != nil {
+func writeRecord(p boardPaths, r *Record) error { return writeRecordIn(p.dir(), r) }
+
+func writeRecordIn(dir string, r *Record) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("writing the board's record: %w", err)
 	}
 	b, err := r.encode()
 	if err != nil {
 		return fmt.Errorf("writing the board's record: %w", err)
 	}
-	if err := renameio.WriteFile(p.record(), b, 0o600); err != nil {
+	if err := renameio.WriteFile(filepath.Join(dir, recordFile), b, 0o600); err != nil {
 		return fmt.Errorf("writing the board's record: %w", err)
 	}
 	// renameio syncs the file; the name is safe once the directory is.
-	return syncDirs(p.dir(), filepath.Dir(p.dir()))
+	return syncDirs(dir, filepath.Dir(dir))
 }
 
 func syncDirs(dirs ...string) error {
@@ -245,6 +271,9 @@ func Uses(state string) ([]images.Use, error) {
 				Ref: slot.Image, Layers: slices.Clone(slot.Base.Digests),
 				Who: fmt.Sprintf("board %s (%s root)", s, strings.ToLower(string(slot.State))),
 			})
+		}
+		if m := r.Move; m != nil && !m.IsOver() {
+			uses = append(uses, images.Use{Ref: m.To, Layers: slices.Clone(m.Layers), Who: fmt.Sprintf("board %s (to move to it)", s)})
 		}
 		snapshots, err := loadSnapshots(state, s)
 		if err != nil {

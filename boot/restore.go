@@ -30,8 +30,7 @@ func (f *Fleet) Restore(ctx context.Context, serial device.Serial, n int, progre
 	if err := f.mayReplace(ctx, b); err != nil {
 		return err
 	}
-	from := pathsOf(f.opt.State, serial).snapshot(n)
-	s, err := readSnapshot(from)
+	s, from, err := f.snapshotBase(serial, n)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("snapshot %d of board %s: %w", n, serial, ErrNotFound)
 	}
@@ -39,15 +38,7 @@ func (f *Fleet) Restore(ctx context.Context, serial device.Serial, n int, progre
 		return fmt.Errorf("snapshot %d of board %s: %w", n, serial, err)
 	}
 	dirs := f.layerDirs(s.Base.Digests)
-	base, err := overlay.BaseOf(s.Base.Digests, dirs)
-	if err == nil && s.SetAside {
-		// Its index names the very objects of its layers.
-		err = s.Base.Matches(base)
-	}
-	if err != nil {
-		return fmt.Errorf("snapshot %d of board %s, over %s: %w", n, serial, s.Image, err)
-	}
-	err = f.replaceWith(ctx, b, Slot{Image: s.Image, Base: base, Boot: s.Boot}, fmt.Sprintf("before snapshot %d was restored", n), func(to string) error {
+	err = f.replaceWith(ctx, b, Slot{Image: s.Image, Base: s.Base, Boot: s.Boot}, fmt.Sprintf("before snapshot %d was restored", n), func(to string) error {
 		_, err := upper.Copy(ctx, dirs, from, to, progress)
 		return err
 	})
@@ -88,7 +79,22 @@ const unrecorded = "unrecorded"
 // sets aside what it had. The caller holds work and has proved the board down.
 func (f *Fleet) replaceWith(ctx context.Context, b *board, s Slot, note string, fill func(to string) error) error {
 	rec := b.record()
-	if err := f.countUppers(b, &rec); err != nil {
+	if err := f.build(ctx, b, &rec, &s, fill); err != nil {
+		return err
+	}
+	if err := f.setAside(ctx, b, rec, note, &s); err != nil {
+		return err
+	}
+	if err := f.forgetBoots(b); err != nil {
+		f.log.Warn("the boot files that were kept of a board's former root stay", "serial", b.serial, "err", err)
+	}
+	return nil
+}
+
+// build makes the upper of a new slot, filled by fill, and counts it in rec, which does not
+// name it yet: until a record that is on disk does, a crash undoes it.
+func (f *Fleet) build(ctx context.Context, b *board, rec *Record, s *Slot, fill func(to string) error) error {
+	if err := f.countUppers(b, rec); err != nil {
 		return err
 	}
 	rec.LastSlot++
@@ -99,17 +105,16 @@ func (f *Fleet) replaceWith(ctx context.Context, b *board, s Slot, note string, 
 		}
 		return os.WriteFile(filepath.Join(filepath.Dir(to), unrecorded), nil, 0o600)
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		f.step(stepBuilt)
 	}
-	f.step(stepBuilt)
-	if err := f.setAside(ctx, b, rec, note, &s); err != nil {
-		return err
-	}
-	if err := f.forgetBoots(b); err != nil {
-		f.log.Warn("the boot files that were kept of a board's former root stay", "serial", b.serial, "err", err)
-	}
-	return nil
+	return err
+}
+
+// recorded takes note that the record on disk names a new slot. If it cannot, sweep does.
+func (f *Fleet) recorded(b *board, s Slot) {
+	f.step(stepRecorded)
+	_ = os.Remove(filepath.Join(f.uppers(b.serial).Path(s.upperID()), unrecorded))
 }
 
 // setAside makes snapshots of a board's uppers, which then has the slot next alone, or
@@ -138,22 +143,23 @@ func (f *Fleet) setAside(ctx context.Context, b *board, rec Record, note string,
 			}
 			continue
 		}
-		if err := f.mark(ctx, b, *s, note); err != nil {
+		if _, err := f.mark(ctx, b, *s, note); err != nil {
 			return err
 		}
 		keep = append(keep, id)
 	}
 	f.step(stepIntended)
-	rec.Slots = nil
+	rec.Slots, rec.Move = nil, nil
 	if next != nil {
 		rec.Slots = []Slot{*next}
 	}
 	if err := f.store(b, rec); err != nil {
 		return err
 	}
-	f.step(stepRecorded)
 	if next != nil {
-		_ = os.Remove(filepath.Join(f.uppers(b.serial).Path(next.upperID()), unrecorded)) // sweep does it, else
+		f.recorded(b, *next)
+	} else {
+		f.step(stepRecorded)
 	}
 	var errs []error
 	for _, id := range ids {
@@ -180,15 +186,15 @@ func slotNamed(slots []Slot, id overlay.UpperID) *Slot {
 	return nil
 }
 
-// mark writes into the directory of an upper what snapshot it is to become.
-func (f *Fleet) mark(ctx context.Context, b *board, s Slot, note string) error {
+// mark writes into the directory of an upper what snapshot it is to become, and numbers it.
+func (f *Fleet) mark(ctx context.Context, b *board, s Slot, note string) (int, error) {
 	u, err := f.uppers(b.serial).Usage(ctx, s.upperID())
 	if err != nil {
-		return err
+		return 0, err
 	}
 	n, err := f.nextSnapshot(b.serial)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	now := f.opt.Now().UTC()
 	snap := Snapshot{
@@ -196,9 +202,9 @@ func (f *Fleet) mark(ctx context.Context, b *board, s Slot, note string) error {
 		SetAside: true, Expires: now.Add(f.opt.KeepAside),
 	}
 	if err := writeSnapshot(f.uppers(b.serial).Path(s.upperID()), snap); err != nil {
-		return fmt.Errorf("marking upper %q: %w", s.upperID(), err)
+		return 0, fmt.Errorf("marking upper %q: %w", s.upperID(), err)
 	}
-	return nil
+	return n, nil
 }
 
 // keepMarked moves an upper that mark has marked to its place among the snapshots.

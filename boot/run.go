@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"rubus/config/device"
@@ -18,9 +19,13 @@ const tick = 5 * time.Second
 // proves boards down, gives up roots that are quiet, and lets go of boards
 // whose entry is gone. It unmounts nothing when it ends.
 func (f *Fleet) Run(ctx context.Context) error {
+	defer f.stopOnce.Do(func() { close(f.stopped) })
 	if f.Sweep(ctx) != nil {
 		return nil
 	}
+	var counts sync.WaitGroup
+	counts.Go(func() { f.quotas.Run(ctx) })
+	defer counts.Wait()
 	return f.lookAfter(ctx)
 }
 
@@ -80,7 +85,8 @@ func (f *Fleet) LookAfter(ctx context.Context) {
 		}
 		f.checkAddress(ctx, b, &e, now)
 		f.progress(b, &e)
-		f.retire(b, now)
+		f.judgeGood(b)
+		f.retire(ctx, b, now)
 		if f.isOrphan(b) && e.HasRoot && e.Up(now, f.opt.Limits) == UpNo {
 			f.letGo(ctx, b)
 		}
@@ -157,7 +163,7 @@ func (f *Fleet) retry(ctx context.Context, b *board) {
 
 // retire gives up roots that the board left, once they are quiet, and prepared
 // ones that no boot came for. An upper with persistent writes stays.
-func (f *Fleet) retire(b *board, now time.Time) {
+func (f *Fleet) retire(ctx context.Context, b *board, now time.Time) {
 	for _, s := range b.slots() {
 		if !f.isDue(b, s, now) {
 			continue
@@ -165,15 +171,22 @@ func (f *Fleet) retire(b *board, now time.Time) {
 		if !b.tryLock() {
 			return
 		}
-		f.retireSlot(b, s, now)
-		b.unlock()
+		f.retireSlot(ctx, b, s, now)
 	}
 }
 
-func (f *Fleet) retireSlot(b *board, s Slot, now time.Time) {
+// retireSlot gives a slot up if that is due, and lets go of work.
+func (f *Fleet) retireSlot(ctx context.Context, b *board, s Slot, now time.Time) {
+	defer b.unlock()
 	rec := b.record()
 	if cur := rec.slot(s.N); cur == nil || cur.State != s.State || !f.isDue(b, *cur, now) {
 		return // it changed meanwhile
+	}
+	if s.Aside != "" {
+		if err := f.keepAside(ctx, b, s); err != nil {
+			f.log.Warn("a board's earlier writes are not set aside yet", "serial", b.serial, "root", s.N, "err", err)
+		}
+		return
 	}
 	if s.State == SlotParked {
 		f.rest(b, s)
@@ -223,6 +236,9 @@ func (f *Fleet) rest(b *board, s Slot) {
 func (f *Fleet) isDue(b *board, s Slot, now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if s.Aside != "" && (!b.rec.Up || b.atRest[s.N]) {
+		return true
+	}
 	switch s.State {
 	case SlotOld, SlotParked:
 		if s.State == SlotParked && b.atRest[s.N] {

@@ -19,8 +19,9 @@ import (
 // chosen is what a boot attempt stands on besides its slot: which boot files it
 // is given, all of one moment. It does not change once it is made.
 type chosen struct {
-	// id is the boot's, for its kernel command line.
-	id string
+	// id is the boot's, for its kernel command line; slot numbers its root.
+	id   string
+	slot int
 	// files are kept; nil: those in the root, as they are.
 	files *bootset.Served
 	// err is why no files are given out.
@@ -44,7 +45,7 @@ func (f *Fleet) settle(b *board, dev *Device, slot Slot, asked string) *chosen {
 	if c := f.resume(b, dev, slot); c != nil {
 		return c
 	}
-	c := &chosen{id: newBootID()}
+	c := &chosen{id: newBootID(), slot: slot.N}
 	f.endAttempt(b)
 	root, err := f.rootFiles(b, dev, slot)
 	if err != nil {
@@ -104,20 +105,30 @@ func (f *Fleet) settle(b *board, dev *Device, slot Slot, asked string) *chosen {
 	return c
 }
 
-// resume goes on with the attempt that the board was in when an earlier daemon
-// ended, on the same files; nil: it was in none.
-func (f *Fleet) resume(b *board, dev *Device, slot Slot) *chosen {
+// isResumed says that the attempt which begins is the one that the board was in when an
+// earlier daemon ended.
+func (f *Fleet) isResumed(b *board) bool {
 	b.mu.Lock()
 	first := b.chosen == nil && b.ev.DHCP.IsZero()
 	b.mu.Unlock()
 	b.sets.mu.Lock()
 	defer b.sets.mu.Unlock()
-	store, h := f.setStore(b), &b.sets.history
-	a := h.Last
-	if !first || a.Key == "" || !a.Good.IsZero() || !a.Begun.Before(f.started) || f.opt.Now().Sub(a.Begun) > f.opt.Limits.Boot {
+	f.setStore(b)
+	a := b.sets.history.Last
+	return first && a.Key != "" && !a.Ended && a.Good.IsZero() && a.Begun.Before(f.started) && f.opt.Now().Sub(a.Begun) <= f.opt.Limits.Boot
+}
+
+// resume goes on with the attempt that the board was in when an earlier daemon
+// ended, on the same files; nil: it was in none.
+func (f *Fleet) resume(b *board, dev *Device, slot Slot) *chosen {
+	if !f.isResumed(b) {
 		return nil
 	}
-	c := &chosen{id: a.ID, lastGood: a.LastGood, why: "the daemon started anew in the middle of the boot"}
+	b.sets.mu.Lock()
+	defer b.sets.mu.Unlock()
+	store := f.setStore(b)
+	a := b.sets.history.Last
+	c := &chosen{id: a.ID, slot: a.Slot, lastGood: a.LastGood, why: "the daemon started anew in the middle of the boot"}
 	load, live := store.Current, f.liveFiles(dev, slot)
 	if a.LastGood {
 		load, live = store.LastGood, nil
@@ -174,7 +185,14 @@ func (f *Fleet) endAttempt(b *board) {
 	defer b.sets.mu.Unlock()
 	f.setStore(b)
 	last := b.sets.history.Last
-	if !b.sets.history.End() {
+	if last.ID == "" || last.Ended {
+		return
+	}
+	failed := b.sets.history.End()
+	if err := f.setStore(b).Remember(b.sets.history); err != nil {
+		f.log.Error("what a board's boots came to cannot be written down", "serial", b.serial, "err", err)
+	}
+	if !failed {
 		return
 	}
 	text := "the next boot began before this one was reported as good"
@@ -194,7 +212,7 @@ func (f *Fleet) begin(b *board, c *chosen, a bootset.Attempt, r bootset.Report) 
 
 // beginLocked writes the new attempt down and tells of it. sets.mu is held.
 func (f *Fleet) beginLocked(b *board, c *chosen, a bootset.Attempt, r bootset.Report) {
-	a.ID, a.Begun = c.id, f.opt.Now()
+	a.ID, a.Begun, a.Slot = c.id, f.opt.Now(), c.slot
 	b.sets.history.Last = a
 	b.sets.report = r
 	b.sets.why = c.why

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
 
 	"rubus/config/device"
 	"rubus/images/imageref"
@@ -65,13 +66,21 @@ func (p boardPaths) snapshot(n int) string {
 
 // loadSnapshots lists a board's snapshots, the oldest first. One that cannot be read is an error.
 func loadSnapshots(state string, serial device.Serial) ([]Snapshot, error) {
-	p := pathsOf(state, serial)
-	entries, err := os.ReadDir(p.snapshots())
+	out, err := listSnapshots(pathsOf(state, serial).snapshots())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listing the snapshots of board %s: %w", serial, err)
+	}
+	return out, nil
+}
+
+// listSnapshots is loadSnapshots for a directory.
+func listSnapshots(dir string) ([]Snapshot, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
 	}
 	var out []Snapshot
 	for _, e := range entries {
@@ -79,9 +88,9 @@ func loadSnapshots(state string, serial device.Serial) ([]Snapshot, error) {
 		if err != nil || n < 1 || strconv.Itoa(n) != e.Name() {
 			continue
 		}
-		s, err := readSnapshot(p.snapshot(n))
+		s, err := readSnapshot(filepath.Join(dir, e.Name()))
 		if err != nil {
-			return nil, fmt.Errorf("snapshot %d of board %s: %w", n, serial, err)
+			return nil, fmt.Errorf("snapshot %d: %v", n, err) //nolint:errorlint // none that is missing: it is broken
 		}
 		s.N = n
 		out = append(out, s)
@@ -252,7 +261,12 @@ func (f *Fleet) RemoveSnapshot(ctx context.Context, serial device.Serial, n int)
 
 func (f *Fleet) removeSnapshot(ctx context.Context, serial device.Serial, n int) error {
 	p := pathsOf(f.opt.State, serial)
-	err := os.Rename(p.snapshot(n), filepath.Join(p.snapshots(), ".trash-"+strconv.Itoa(n)))
+	release, err := lockSnapshots(p, unix.LOCK_EX)
+	if err != nil {
+		return err
+	}
+	defer release()
+	err = os.Rename(p.snapshot(n), filepath.Join(p.snapshots(), ".trash-"+strconv.Itoa(n)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("snapshot %d of board %s: %w", n, serial, ErrNotFound)
 	}

@@ -199,12 +199,12 @@ func TestStateKilledAtEveryStep(t *testing.T) {
 		"reset":   {func(l *lab) error { return l.fleet.Reset(l.Context(), serialA, false) }, "(none)", 3},
 		"restore": {func(l *lab) error { return l.fleet.Restore(l.Context(), serialA, 1, nil) }, "first", 4},
 		"rebase": {func(l *lab) error {
-			_, err := l.fleet.Rebase(l.Context(), serialA, imageref.Ref{Name: "lab", Version: 2}, "", nil)
+			_, err := l.fleet.Rebase(l.Context(), serialA, boot.Order{To: imageref.Ref{Name: "lab", Version: 2}}, nil)
 			if errors.Is(err, boot.ErrRefused) { // it is there
 				return nil
 			}
 			return err
-		}, "second", 4},
+		}, "second", 2},
 	} {
 		for kill := range c.steps + 1 {
 			t.Run(fmt.Sprintf("%s/%d", name, kill), func(t *testing.T) {

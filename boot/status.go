@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"rubus/boot/quota"
 	"rubus/config/device"
 	"rubus/images/imageref"
 	"rubus/nfsexport"
@@ -39,9 +40,14 @@ type Status struct {
 	Evidence         Evidence
 	// Calls, BytesRead and BytesWritten count NFS on the present root.
 	Calls, BytesRead, BytesWritten uint64
+	// Quota is what the present root has and may have; nil: it has no limit, or
+	// is not offered.
+	Quota *quota.Use
 	// Activity is what NFS sees of the present root, live; nil: no root.
 	Activity *nfsexport.Activity
 	Slots    []Slot
+	// Move is the board's last rebase; nil: none.
+	Move *Move
 	// Boot is the last boot and its files.
 	Boot BootStatus
 }
@@ -113,7 +119,7 @@ func (f *Fleet) fill(st *Status, b *board) {
 		}
 	}
 	b.mu.Unlock()
-	st.Evidence, st.Slots = e, rec.Slots
+	st.Evidence, st.Slots, st.Move = e, rec.Slots, rec.Move
 	st.Phase = e.Phase(now, f.opt.Limits)
 	st.Since, st.Up = e.Since(st.Phase), e.Up(now, f.opt.Limits)
 	if !rec.MAC.IsZero() {
@@ -124,6 +130,7 @@ func (f *Fleet) fill(st *Status, b *board) {
 	if rec.Address.IsValid() {
 		st.Address = rec.Address
 	}
+	st.Quota = f.quotaUse(cur)
 	shown := cur
 	if s := rec.slot(pinned); s != nil && (st.Phase == PhaseTFTP || cur == nil) {
 		shown = s

@@ -185,7 +185,7 @@ func TestSizeBound(t *testing.T) {
 func TestParseSize(t *testing.T) {
 	for in, want := range map[string]int64{
 		"0": 0, "1": 1, "1GiB": 1 << 30, "1.5 MiB": 3 << 19, "10kB": 10_000, "2TB": 2e12,
-		"": -1, "1K": -1, "-1": -1, "1e9": -1, "GiB": -1, "999999999999TiB": -1,
+		"1K": 1 << 10, "4G": 4 << 30, "": -1, "1k": -1, "1Gi": -1, "-1": -1, "1e9": -1, "GiB": -1, "999999999999TiB": -1,
 	} {
 		got, err := parseSize(in)
 		if err != nil {
@@ -362,4 +362,24 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The nearest quota counts, and "none" is one.
+func TestQuota(t *testing.T) {
+	data, err := os.ReadFile("testdata/devices/quota.good.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := mustParse(t, string(data))
+	want := map[string]string{
+		"00000001": "4GiB defaults", "00000002": "{size: 512GiB, files: 2000000} group big", "00000003": "none device", "00000004": "1MiB device",
+		"00000005": "{files: 64} group few",
+	}
+	got := map[string]string{}
+	for _, d := range s.Devices() {
+		got[d.Serial.String()] = d.Quota.String() + " " + d.Sources("quota")[0].Origin
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
 }

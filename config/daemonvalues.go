@@ -118,9 +118,9 @@ func (r *reader) size(n *yaml.Node, what string, def int64) int64 {
 	return v
 }
 
-var sizeForm = regexp.MustCompile(`^([0-9]{1,18}(?:\.[0-9]{1,6})?) ?(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB)?$`)
+var sizeForm = regexp.MustCompile(`^([0-9]{1,18}(?:\.[0-9]{1,6})?) ?(B|[KMGT](?:iB)?|kB|MB|GB|TB)?$`)
 
-// parseSize reads a number of bytes: 1GiB is 2^30, 1GB is 10^9.
+// parseSize reads a number of bytes: 1GiB and 1G are 2^30, 1GB is 10^9.
 func parseSize(s string) (int64, error) {
 	m := sizeForm.FindStringSubmatch(s)
 	if m == nil {
@@ -128,6 +128,7 @@ func parseSize(s string) (int64, error) {
 	}
 	unit := map[string]float64{
 		"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40,
+		"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40,
 		"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12,
 	}[m[2]]
 	f, err := strconv.ParseFloat(m[1], 64)
@@ -135,4 +136,14 @@ func parseSize(s string) (int64, error) {
 		return 0, fmt.Errorf("%q is too large", s)
 	}
 	return int64(f * unit), nil
+}
+
+// sizeText is what parseSize reads, in the largest unit that leaves a whole number.
+func sizeText(n int64) string {
+	for i, unit := range []string{"TiB", "GiB", "MiB", "KiB"} {
+		if b := int64(1) << (40 - 10*i); n >= b && n%b == 0 {
+			return strconv.FormatInt(n/b, 10) + unit
+		}
+	}
+	return strconv.FormatInt(n, 10)
 }

@@ -25,6 +25,7 @@ type options struct {
 	overlay setting[Overlay]
 	enabled setting[bool]
 	sync    setting[bool]
+	quota   setting[Quota]
 	cmdline []setting[string]
 	config  []setting[string]
 	identityOptions
@@ -55,7 +56,7 @@ type deviceFile struct {
 func topKeys() []string { return []string{"version", "unknown", "defaults", "groups", "devices"} }
 
 func optionKeys() []string {
-	return append([]string{"image", "overlay", "enabled", "sync", "cmdline", "config"}, identityKeys()...)
+	return append([]string{"image", "overlay", "enabled", "sync", "quota", "cmdline", "config"}, identityKeys()...)
 }
 
 func deviceKeys() []string {
@@ -145,6 +146,9 @@ func (r *reader) options(m map[string]*yaml.Node, what string, o *options) {
 	}
 	if n := m["sync"]; n != nil {
 		o.sync = setting[bool]{r.boolean(n, what+": sync", true), true, n.Line}
+	}
+	if n := m["quota"]; n != nil {
+		o.quota = setting[Quota]{r.quota(n, what+": quota"), true, n.Line}
 	}
 	if n := m["cmdline"]; n != nil {
 		o.cmdline = r.lines(n, what+": cmdline", checkCmdline)

@@ -168,8 +168,8 @@ func written(settings []Setting) (map[string]string, error) {
 			}
 		}
 		switch {
-		case key == "enabled" || key == "sync":
-			// A word in quotes would be no boolean.
+		case key == "enabled" || key == "sync" || key == "quota":
+			// A word in quotes would be no boolean, and no {size: 4GiB, files: 9000}.
 			out[key] = strings.TrimSpace(vs[0])
 		case len(texts) == 1:
 			out[key] = texts[0]

@@ -132,6 +132,7 @@ func (r *reader) device(f *deviceFile, e *entry) *Device {
 	if !r.sync && len(d.sources["sync"]) == 0 {
 		d.sources["sync"] = []Source{{Origin: "nfs.sync of rubus.yaml"}}
 	}
+	d.Quota = pick(r, &d, "quota", chain, Quota{}, func(o *options) setting[Quota] { return o.quota })
 	if len(d.sources["image"]) == 0 {
 		r.linef(e.line, "device %s has no image: write one here, in a group of it, or in the defaults", e.Serial)
 	}

@@ -93,6 +93,26 @@ const (
 	Ephemeral Overlay = "ephemeral"
 )
 
+// Quota is how much a board's root may take; 0 is no limit.
+type Quota struct {
+	// Bytes are those of the file system's blocks, Files are all inodes.
+	Bytes int64 `json:"bytes,omitempty"`
+	Files int64 `json:"files,omitempty"`
+}
+
+// String is what stands in devices.yaml.
+func (q Quota) String() string {
+	switch {
+	case q == Quota{}:
+		return "none"
+	case q.Files == 0:
+		return sizeText(q.Bytes)
+	case q.Bytes == 0:
+		return fmt.Sprintf("{files: %d}", q.Files)
+	}
+	return fmt.Sprintf("{size: %s, files: %d}", sizeText(q.Bytes), q.Files)
+}
+
 // Device is what the admin wants of one board, with groups and defaults
 // applied.
 type Device struct {
@@ -110,6 +130,8 @@ type Device struct {
 	Enabled bool
 	// Sync puts the board's metadata on disk before a call is answered.
 	Sync bool
+	// Quota bounds what the board writes; the zero Quota: nothing does.
+	Quota Quota
 	// Cmdline are words for cmdline.txt; an element may be several words.
 	Cmdline []string
 	// Config are lines for config.txt.

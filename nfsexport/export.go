@@ -55,6 +55,12 @@ type Export struct {
 	// file system decides how a call is brought to disk. "": the way that is
 	// right, and slow, on all of them.
 	Upper string
+	// Index is overlayfs' index of Upper: what tells the copies of golden files from
+	// golden files. It is needed to keep Quota; "": all changes count as new copies.
+	Index string
+	// Quota bounds what the board may have below Dir, and is where the server counts
+	// it. It is shared by all Exports of one ID; nil: nothing is counted.
+	Quota *Quota
 	// State says whether Dir is mounted.
 	State State
 	// Client is the one address that may use the export. The zero Addr: nobody.

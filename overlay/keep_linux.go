@@ -42,6 +42,9 @@ func (u Uppers) build(ctx context.Context, id UpperID, fill func(upper string) e
 			return err
 		}
 	}
+	if err := u.fresh(tmp); err != nil {
+		return err
+	}
 	if err := fill(filepath.Join(tmp, "upper")); err != nil {
 		return err
 	}

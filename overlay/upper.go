@@ -58,6 +58,16 @@ func (u UpperID) N() int {
 type Uppers struct {
 	Dir    string
 	Serial device.Serial
+	// Fresh, when not nil, is called with the directory of each upper that is made,
+	// before anything is in its upper and work directories.
+	Fresh func(dir string) error
+}
+
+func (u Uppers) fresh(dir string) error {
+	if u.Fresh == nil {
+		return nil
+	}
+	return u.Fresh(dir)
 }
 
 // UppersOf is where a board's uppers are below the devices directory.
@@ -127,6 +137,9 @@ func (u Uppers) create(id UpperID, topLayer string) error {
 		if err := os.Mkdir(filepath.Join(tmp, d), 0o700); err != nil {
 			return err
 		}
+	}
+	if err := u.fresh(tmp); err != nil {
+		return err
 	}
 	// The merged root shows the owner and mode of the upper's, not the layer's.
 	if err := copyAttributes(topLayer, filepath.Join(tmp, "upper")); err != nil {

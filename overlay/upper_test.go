@@ -260,6 +260,18 @@ func TestUsage(t *testing.T) {
 	if err != nil || got.Files != 4 || got.Bytes < 1<<20 || got.Bytes > 2<<20 {
 		t.Errorf("usage %+v, %v; want 4 files and a little over 1 MiB", got, err)
 	}
+	// What overlayfs keeps beside the upper takes space, too; links count once.
+	work := filepath.Join(spec.UpperDir, "work")
+	must(t, os.MkdirAll(filepath.Join(work, "index"), 0o755))
+	must(t, os.Link(filepath.Join(up, "d/big"), filepath.Join(work, "index/00fb")))
+	must(t, os.WriteFile(filepath.Join(work, "index/00fc"), make([]byte, 1<<20), 0o600))
+	all, err := Footprint(t.Context(), spec.UpperDir)
+	if err != nil || all.Files != got.Files+2 || all.Bytes < got.Bytes+1<<20 || all.Bytes > got.Bytes+2<<20 {
+		t.Errorf("footprint %+v, %v; usage %+v", all, err, got)
+	}
+	if _, err := Footprint(t.Context(), filepath.Join(spec.UpperDir, "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("footprint of nothing: %v", err)
+	}
 	if _, err := u.Usage(t.Context(), MakeUpperID(s.base.ID, 99)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("usage of a missing upper: %v", err)
 	}

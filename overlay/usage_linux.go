@@ -5,16 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // Usage is what an upper takes on disk.
 type Usage struct {
-	Bytes int64 // allocated, not apparent
+	Bytes int64 // allocated, not apparent, up to the ends of files
 	Files int64 // all entries, directories too; hard links count once
 }
 
@@ -56,11 +58,71 @@ func (u Uppers) Usage(ctx context.Context, id UpperID) (Usage, error) {
 	return w.usage, nil
 }
 
+// Changed is the time of the newest change in an upper, by the clock of its file system:
+// of content, attributes or names, by whatever way it came. It walks the tree as Usage does.
+func (u Uppers) Changed(ctx context.Context, id UpperID) (time.Time, error) {
+	w := walker{seen: make(map[uint64]bool)}
+	// What was written by a handle alone may show in the index and nowhere else.
+	for _, dir := range []string{"upper", "work/index"} {
+		d, err := os.Open(filepath.Join(u.Path(id), dir))
+		if errors.Is(err, fs.ErrNotExist) && dir != "upper" {
+			continue // it was never mounted
+		}
+		if err == nil {
+			err = w.walk(ctx, d)
+		}
+		if err != nil {
+			return time.Time{}, fmt.Errorf("looking for changes in upper %q of %s: %w", id, u.Serial, err)
+		}
+	}
+	return w.newest, nil
+}
+
+// Footprint counts an upper with its work directory, where overlayfs keeps what has
+// no other place: all that takes space for a board. dir is the upper's directory. It
+// is else as Usage; ErrMoved says that the board's changes were in its way.
+func Footprint(ctx context.Context, dir string) (Usage, error) {
+	w := walker{seen: make(map[uint64]bool)}
+	for _, sub := range []string{"upper", "work"} {
+		d, err := os.Open(filepath.Join(dir, sub))
+		if sub == "work" && errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		if err == nil {
+			err = w.walk(ctx, d)
+		}
+		if err != nil {
+			return Usage{}, fmt.Errorf("counting upper %q: %w", dir, err)
+		}
+	}
+	return w.usage, nil
+}
+
+// ErrMoved says that a directory was moved while a tree was counted.
+var ErrMoved = errors.New("a directory was moved while it was measured: try again")
+
+// takes is what an object takes: what xfs keeps ready behind the end of a file is not
+// counted.
+func takes(st *unix.Stat_t) int64 {
+	b := st.Blocks * 512
+	if st.Mode&unix.S_IFMT == unix.S_IFREG {
+		b = min(b, (st.Size+4095)&^4095)
+	}
+	return b
+}
+
 // walker goes through a tree with one open directory at a time, going up by
 // "..": neither fds nor paths grow with a depth that a board chose.
 type walker struct {
-	usage Usage
-	seen  map[uint64]bool // inodes with several links
+	usage  Usage
+	newest time.Time
+	seen   map[uint64]bool // inodes with several links
+}
+
+func (w *walker) see(st *unix.Stat_t) {
+	if t := time.Unix(st.Ctim.Unix()); t.After(w.newest) {
+		w.newest = t
+	}
 }
 
 // level is a directory above the open one: what is left to enter, and what
@@ -121,7 +183,7 @@ func openUp(dir *os.File, want level) (*os.File, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil || st.Dev != want.dev || st.Ino != want.ino {
 		unix.Close(fd)
-		return nil, errors.New("a directory was moved while it was measured: try again")
+		return nil, ErrMoved
 	}
 	return os.NewFile(uintptr(fd), ".."), nil
 }
@@ -132,6 +194,7 @@ func (w *walker) count(dir *os.File) (level, error) {
 	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
 		return level{}, err
 	}
+	w.see(&st)
 	here := level{dev: st.Dev, ino: st.Ino}
 	for {
 		names, err := dir.Readdirnames(1000)
@@ -140,6 +203,7 @@ func (w *walker) count(dir *os.File) (level, error) {
 			if unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
 				continue // gone meanwhile
 			}
+			w.see(&st)
 			isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
 			if !isDir && st.Nlink > 1 {
 				if w.seen[st.Ino] {
@@ -148,7 +212,7 @@ func (w *walker) count(dir *os.File) (level, error) {
 				w.seen[st.Ino] = true
 			}
 			w.usage.Files++
-			w.usage.Bytes += st.Blocks * 512
+			w.usage.Bytes += takes(&st)
 			if isDir {
 				here.pending = append(here.pending, name)
 			}

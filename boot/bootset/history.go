@@ -18,12 +18,16 @@ type Attempt struct {
 	Loaded bool `json:"loaded,omitempty"`
 	// Good is when the boot was reported; zero: it was not.
 	Good time.Time `json:"good,omitzero"`
+	// Slot numbers the root that the boot was given.
+	Slot int `json:"slot,omitempty"`
+	// Ended says that the attempt was judged: another boot began.
+	Ended bool `json:"ended,omitempty"`
 }
 
-// failed says that the attempt, which is over, counts as a failed boot: its
+// Failed says that the attempt, which is over, counts as a failed boot: its
 // kernel ran and did not come to the point where it is reported. One whose root
 // cannot report is neither good nor failed.
-func (a Attempt) failed() bool { return a.Loaded && a.Reports && a.Good.IsZero() }
+func (a Attempt) Failed() bool { return a.Loaded && a.Reports && a.Good.IsZero() }
 
 // History is what is remembered of a board's boots. It is a value, and what
 // follows from it is pure.
@@ -35,11 +39,15 @@ type History struct {
 	Failures  int    `json:"failures,omitempty"`
 }
 
-// End judges the last attempt, which is over because another begins. It says
+// End judges the last attempt, which is over because another begins, once. It says
 // whether it failed.
 func (h *History) End() bool {
 	a := h.Last
-	if !a.failed() {
+	if a.Ended {
+		return false
+	}
+	h.Last.Ended = true
+	if !a.Failed() {
 		return false
 	}
 	if a.LastGood || a.Key == "" {

@@ -40,6 +40,8 @@ const (
 	Good    Kind = "good"
 	// Failed: the next boot began before this one was reported.
 	Failed Kind = "failed"
+	// Rebased: what became of the board's move to another version, in Text.
+	Rebased Kind = "rebased"
 	// Stopped: an admin cut the board off.
 	Stopped Kind = "stopped"
 	// Console: a line of the board's console (netconsole).

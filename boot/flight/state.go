@@ -88,7 +88,7 @@ func (s *state) full(e Event, l Limits) bool {
 // vital says that an event is kept also when a boot has too many.
 func vital(k Kind) bool {
 	switch k {
-	case Prepared, Blocked, Mounted, Called, Running, Good, Failed, Stopped:
+	case Prepared, Blocked, Mounted, Called, Running, Good, Failed, Rebased, Stopped:
 		return true
 	}
 	return false

@@ -12,6 +12,8 @@ import (
 	"rubus/boot"
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/ui"
+	"rubus/config"
+	"rubus/config/device"
 	"rubus/images"
 )
 
@@ -37,6 +39,8 @@ type spaceBoard struct {
 	boot.Kept
 
 	Name string `json:"name,omitempty"`
+	// Quota is what each of its roots may have; nil: there is no limit.
+	Quota *config.Quota `json:"quota,omitempty"`
 }
 
 func newDfCmd(g *cli.Globals) *cobra.Command {
@@ -46,7 +50,8 @@ func newDfCmd(g *cli.Globals) *cobra.Command {
 		Long: `Show what takes the disk's space: each layer once, with the versions that share
 it, and of each board the roots and snapshots. What layers hold is counted as it
 was imported, without holes; what boards hold as it lies on the disk, and
-snapshots that share blocks with it (reflink) in full.`,
+snapshots that share blocks with it (reflink) in full. A quota is of each root
+of a board; snapshots do not count.`,
 		Args: cli.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			state, err := g.StateDir()
@@ -69,15 +74,16 @@ snapshots that share blocks with it (reflink) in full.`,
 			if err != nil {
 				return err
 			}
-			names := map[string]string{}
-			if conf, err := g.LoadConfig(); err == nil {
-				for _, d := range conf.Devices() {
-					names[d.Serial.String()] = d.Name
-				}
-			}
 			out.Boards = []spaceBoard{}
+			conf, _ := g.LoadConfig() // without it boards have no names
 			for _, k := range kept {
-				out.Boards = append(out.Boards, spaceBoard{k, names[k.Serial.String()]})
+				b := spaceBoard{Kept: k}
+				if d := deviceOf(conf, k.Serial); d != nil {
+					if b.Name = d.Name; d.Quota != (config.Quota{}) {
+						b.Quota = &d.Quota
+					}
+				}
+				out.Boards = append(out.Boards, b)
 			}
 			if g.JSON {
 				err = g.PrintJSON(out)
@@ -90,6 +96,13 @@ snapshots that share blocks with it (reflink) in full.`,
 			return err
 		},
 	}
+}
+
+func deviceOf(conf *config.Snapshot, serial device.Serial) *config.Device {
+	if conf == nil {
+		return nil
+	}
+	return conf.BySerial(serial)
 }
 
 // spaceOfLayers lists every layer once, the largest first.
@@ -126,12 +139,16 @@ func showSpace(g *cli.Globals, s space) {
 	for _, b := range s.Boards {
 		roots += b.RootBytes
 		snapshots += b.KeptBytes
+		quota := ""
+		if b.Quota != nil && b.Quota.Bytes > 0 {
+			quota = ui.Bytes(b.Quota.Bytes)
+		}
 		rows = append(rows, []string{
-			b.Serial.String(), ui.Dash(b.Name), ui.Bytes(b.RootBytes), strconv.FormatInt(b.RootFiles, 10), ui.Bytes(b.KeptBytes), strconv.Itoa(b.Snapshots),
+			b.Serial.String(), ui.Dash(b.Name), ui.Bytes(b.RootBytes), ui.Dash(quota), strconv.FormatInt(b.RootFiles, 10), ui.Bytes(b.KeptBytes), strconv.Itoa(b.Snapshots),
 		})
 	}
 	if len(rows) > 0 {
-		ui.Table(g.Stdout, []string{"BOARD", "NAME", "ROOTS", "FILES", "SNAPSHOTS", "N"}, rows, 1)
+		ui.Table(g.Stdout, []string{"BOARD", "NAME", "ROOTS", "QUOTA", "FILES", "SNAPSHOTS", "N"}, rows, 1)
 		fmt.Fprintln(g.Stdout)
 	}
 	fmt.Fprintf(g.Stdout, "layers %s, roots %s, snapshots %s; %s of %s free\n",

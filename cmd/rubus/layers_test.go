@@ -76,7 +76,8 @@ func house() map[string][]string {
 		"cmd/nfsbench": {"nfsexport", "nfsexport/handlefs", "nfsexport/mount3", "nfsexport/nfs3", "nfsexport/nfsload", "nfsexport/sunrpc", "nfsexport/unfsd", "nfsexport/xdr"},
 
 		// The only room where images, overlays and exports meet; it knows no RPC.
-		"boot":                 {"boot/bootfs", "boot/bootset", "boot/identity", "boot/rootfile", "config/device", "images", "images/imageref", "images/layered", "images/rebase", "images/treediff", "images/upper", "nfsexport", "overlay"},
+		"boot":                 {"boot/bootfs", "boot/bootset", "boot/identity", "boot/quota", "boot/rootfile", "config/device", "images", "images/imageref", "images/layered", "images/rebase", "images/treediff", "images/upper", "nfsexport", "overlay"},
+		"boot/backup":          {"boot", "config/device", "images", "images/archive", "images/imageref", "images/treesum", "images/upper", "overlay"},
 		"boot/bootfs":          {},
 		"boot/eeprom":          {},
 		"boot/flight":          {"config/device"},
@@ -85,6 +86,7 @@ func house() map[string][]string {
 		"boot/netconsole":      {},
 		"boot/netwatch":        {},
 		"boot/bootset":         {"boot/bootfs"},
+		"boot/quota":           {"nfsexport", "overlay", "overlay/projquota"},
 		"boot/dhcplink":        {"boot/netwatch", "config/device"},
 		"boot/dhcpserver":      {"boot/dhcplink", "boot/pidhcp", "config/device"},
 		"boot/dhcptest":        {"config/device"},
@@ -107,8 +109,10 @@ func house() map[string][]string {
 		"config/schema":    {},
 
 		"overlay":             {"config/device"},
+		"overlay/projquota":   {},
 		"overlay/overlaytest": {"config/device", "images/layered", "images/treesum", "overlay"},
 
+		"images/archive":        {"images/internal/onefs", "images/upper"},
 		"images":                {"images/imageref", "images/internal/onefs", "images/treesum"},
 		"images/imageref":       {},
 		"images/disk":           {},

@@ -33,3 +33,8 @@ func (d *scripted) Replace(_ context.Context, old, now device.Serial) error {
 func (d *scripted) Rebase(_ context.Context, s device.Serial, ref imageref.Ref, conflicts string, _ func(control.Progress)) (control.Rebased, error) {
 	return control.Rebased{To: ref, Kept: 1}, d.do("rebase", "rebase %s %s %q", s, ref, conflicts)
 }
+
+func (d *scripted) Undo(_ context.Context, s device.Serial, _ func(control.Progress)) (control.Move, error) {
+	ref := func(n int) imageref.Ref { return imageref.Ref{Name: "lab", Version: n} }
+	return control.Move{State: "undone", From: ref(1), To: ref(2)}, d.do("undo", "undo %s", s)
+}

@@ -56,10 +56,8 @@ func printStatus(g *cli.Globals, st control.Status, now time.Time) {
 		printBoards(g, st.Boards, now)
 	}
 	for _, b := range st.Boards {
-		for _, p := range []string{b.Problem, cli.BootText(b), b.Refusal} {
-			if p != "" {
-				fmt.Fprintf(g.Stdout, "\n%s: %s\n", b.Serial, p)
-			}
+		for _, p := range cli.Remarks(b) {
+			fmt.Fprintf(g.Stdout, "\n%s: %s\n", b.Serial, p)
 		}
 	}
 	if len(st.Unknown) > 0 {

@@ -50,7 +50,11 @@ func (c *copier) object(in int, name string, out int, newName, full string) erro
 		return err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		if err := setAttrsAt(in, name, out, newName, &st); err != nil {
+		x, err := onefs.XattrsAt(in, name, keepAttr)
+		if err != nil {
+			return err
+		}
+		if err := setAttrsAt(out, newName, &st, x); err != nil {
 			return err
 		}
 	}
@@ -160,7 +164,7 @@ func setTimes(fd int, st *unix.Stat_t) error {
 }
 
 // setAttrsAt is setAttrs for what must not be opened.
-func setAttrsAt(in int, name string, out int, newName string, st *unix.Stat_t) error {
+func setAttrsAt(out int, newName string, st *unix.Stat_t, xattrs map[string]string) error {
 	if err := unix.Fchownat(out, newName, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return fmt.Errorf("setting the owner: %w", err)
 	}
@@ -168,10 +172,6 @@ func setAttrsAt(in int, name string, out int, newName string, st *unix.Stat_t) e
 		if err := unix.Fchmodat(out, newName, st.Mode&0o7777, 0); err != nil {
 			return fmt.Errorf("setting the mode: %w", err)
 		}
-	}
-	xattrs, err := onefs.XattrsAt(in, name, keepAttr)
-	if err != nil {
-		return err
 	}
 	for _, k := range slices.Sorted(maps.Keys(xattrs)) {
 		if err := unix.Lsetxattr(onefs.ProcPath(out, newName), k, []byte(xattrs[k]), 0); err != nil {

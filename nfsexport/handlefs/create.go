@@ -81,14 +81,16 @@ func (o *op) unmask(fd int, kid *unix.Stat_t, mode uint32) unix.Errno {
 // file's times, as the kernel's server does; the client sets them after it.
 func (fs *FS) Create(c *nfs3.Call, dir []byte, name string, mode nfs3.CreateMode, s *nfs3.SetAttr, verf uint64, n *nfs3.New) nfs3.Status {
 	return fs.making(c, dir, name, n, func(o *op) nfs3.Status {
-		if o.room() != roomy {
+		sp, st := o.spendMaking()
+		if st != nfs3.OK {
 			if mode == nfs3.Unchecked { // an existing file may still be cut off
 				if _, e := handleOf(o.obj.fd, &o.name[0], &o.h); e == 0 {
 					return o.existing(mode, s, verf, n)
 				}
 			}
-			return nfs3.ErrNoSpc
+			return st
 		}
+		defer sp.end(o.obj)
 		fd := -1
 		e := o.as(func() (e unix.Errno) {
 			fd, e = openat(o.obj.fd, &o.name[0], unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, modeOf(s))
@@ -117,6 +119,7 @@ func (fs *FS) Create(c *nfs3.Call, dir []byte, name string, mode nfs3.CreateMode
 		if st != nfs3.OK {
 			return st
 		}
+		sp.made(obj, &kid)
 		return o.made(obj, &kid, s, n)
 	})
 }
@@ -156,9 +159,11 @@ func verifierTimes(verf uint64) nfs3.SetAttr {
 
 // make runs f, which makes o.name in o.obj, as the caller, and finishes the object.
 func (o *op) make(s *nfs3.SetAttr, mode uint32, n *nfs3.New, f func() unix.Errno) nfs3.Status {
-	if o.room() != roomy {
-		return nfs3.ErrNoSpc
+	sp, st := o.spendMaking()
+	if st != nfs3.OK {
+		return st
 	}
+	defer sp.end(o.obj)
 	if e := o.as(f); e != 0 {
 		return status(e)
 	}
@@ -167,6 +172,7 @@ func (o *op) make(s *nfs3.SetAttr, mode uint32, n *nfs3.New, f func() unix.Errno
 	if st != nfs3.OK {
 		return st
 	}
+	sp.made(obj, &kid)
 	if obj.typ != unix.S_IFLNK {
 		if e := o.unmask(obj.fd, &kid, mode); e != 0 {
 			o.fs.cache.release(obj)

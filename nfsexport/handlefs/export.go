@@ -32,6 +32,8 @@ type root struct {
 	id       nfsexport.ID
 	fd       int // the mount point: a real descriptor, open_by_handle_at needs one
 	sentinel int // see sync.go; -1: there is none
+	disk     int // on the file system below the overlay; -1: none
+	index    int // see inUpper; -1: none
 	mount    int32
 	dev      uint64
 	ino      uint64
@@ -77,7 +79,7 @@ func (fs *FS) Publish(x nfsexport.Export) error {
 	}
 	e := &export{Export: x, lost: new(atomic.Uint64), space: new(space), gate: newGate()}
 	if x.State == nfsexport.Ready {
-		r, err := openRoot(x.ID, x.Dir, x.Upper)
+		r, err := openRoot(x.ID, x.Dir, x.Upper, x.Index)
 		if err != nil {
 			return fmt.Errorf("publishing export %s: %w", x.ID, err)
 		}
@@ -155,12 +157,12 @@ func (fs *FS) RootHandle(id nfsexport.ID) ([]byte, error) {
 
 // openRoot opens dir and checks that it can be served: the root of an overlay
 // whose handles can be opened again.
-func openRoot(id nfsexport.ID, dir, upper string) (*root, error) {
+func openRoot(id nfsexport.ID, dir, upper, index string) (*root, error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("opening %q: %w", dir, err)
 	}
-	r := &root{id: id, fd: fd, sentinel: -1, drained: make(chan struct{}, 1), listings: make(chan struct{}, rootListings)}
+	r := &root{id: id, fd: fd, sentinel: -1, disk: -1, index: -1, drained: make(chan struct{}, 1), listings: make(chan struct{}, rootListings)}
 	if err := r.check(); err != nil {
 		r.close()
 		return nil, fmt.Errorf("%q cannot be served: %w", dir, err)
@@ -168,6 +170,7 @@ func openRoot(id nfsexport.ID, dir, upper string) (*root, error) {
 	if inOrder(upper) {
 		r.openSentinel()
 	}
+	r.openDisk(upper, index)
 	return r, nil
 }
 
@@ -215,8 +218,9 @@ func (r *root) check() error {
 func (r *root) same(s *root) bool { return r.mount == s.mount && r.dev == s.dev && r.ino == s.ino }
 
 func (r *root) close() {
-	if r.sentinel >= 0 {
-		unix.Close(r.sentinel)
+	for _, fd := range []int{r.sentinel, r.disk, r.index, r.fd} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
 	}
-	unix.Close(r.fd)
 }

@@ -62,6 +62,9 @@ const (
 	SpaceLow
 	// SpaceBack: free space is above it again.
 	SpaceBack
+	// QuotaFull: a call did not fit into the export's quota. It is told once a
+	// minute at most.
+	QuotaFull
 	// Foreign: an object was not on the export's mount and was not served.
 	Foreign
 	// CredentialsStuck: a thread could not take back the server's credentials

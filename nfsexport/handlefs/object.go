@@ -40,7 +40,8 @@ type object struct {
 	dirty atomic.Bool  // unstable data since the last sync
 	syncs group
 
-	acl atomic.Int32 // see perm.go
+	acl   atomic.Int32 // see perm.go
+	share share        // of the export's quota
 }
 
 func newObject(r *root, k *key, fd int, st *unix.Stat_t) *object {

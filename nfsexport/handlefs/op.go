@@ -223,7 +223,11 @@ func (o *op) keyOf(dir int, name *byte) unix.Errno {
 
 // child gives the object of o.name in dir, held, and its attributes.
 func (o *op) child(dir *object, st *unix.Stat_t) (*object, nfs3.Status) {
-	if e := o.keyOf(dir.fd, &o.name[0]); e != 0 {
+	return o.childNamed(dir, &o.name, st)
+}
+
+func (o *op) childNamed(dir *object, name *cname, st *unix.Stat_t) (*object, nfs3.Status) {
+	if e := o.keyOf(dir.fd, &name[0]); e != 0 {
 		return nil, status(e)
 	}
 	if obj := o.fs.cache.get(&o.k, o.exp.root); obj != nil {
@@ -233,7 +237,7 @@ func (o *op) child(dir *object, st *unix.Stat_t) (*object, nfs3.Status) {
 		o.fs.cache.dropObject(obj)
 		o.fs.cache.release(obj)
 	}
-	fd, e := openat(dir.fd, &o.name[0], unix.O_PATH|unix.O_NOFOLLOW, 0)
+	fd, e := openat(dir.fd, &name[0], unix.O_PATH|unix.O_NOFOLLOW, 0)
 	if e != 0 {
 		return nil, status(e)
 	}

@@ -46,12 +46,17 @@ func (fs *FS) unlink(c *nfs3.Call, dir []byte, name string, flags int, w *nfs3.W
 // else they would keep its space. The link count is not asked: an overlay may
 // show one that is too high.
 func (o *op) unlinkName(flags int) unix.Errno {
+	old := o.entry(o.obj, &o.name)
+	defer old.release()
 	known := o.keyOf(o.obj.fd, &o.name[0]) == 0
+	sp := o.watch(o.obj, &o.st)
+	defer sp.end(o.obj)
 	e := o.as(func() unix.Errno {
 		_, _, e := unix.Syscall(unix.SYS_UNLINKAT, uintptr(o.obj.fd), uintptr(unsafe.Pointer(&o.name[0])), uintptr(flags))
 		return e
 	})
 	if e == 0 && known {
+		old.removed()
 		o.fs.cache.drop(&o.k)
 	}
 	return e
@@ -85,7 +90,7 @@ func (fs *FS) Rename(c *nfs3.Call, from []byte, fromName string, to []byte, toNa
 	default:
 		if st = o.setName(&o.name, fromName); st == nfs3.OK {
 			if st = o.setName(&target, toName); st == nfs3.OK {
-				st = status(o.rename(dst, &target))
+				st = o.rename(dst, &dstStat, &target)
 			}
 		}
 	}
@@ -97,19 +102,36 @@ func (fs *FS) Rename(c *nfs3.Call, from []byte, fromName string, to []byte, toNa
 	return o.settle(st)
 }
 
-func (o *op) rename(dst *object, target *cname) unix.Errno {
+func (o *op) rename(dst *object, dstStat *unix.Stat_t, target *cname) nfs3.Status {
+	moved, old := o.entry(o.obj, &o.name), o.entry(dst, target)
+	defer moved.release()
+	defer old.release()
 	// What the target named loses that name, unless both are one file: then
 	// nothing happens (rename(2)), and dropping it costs a little only.
 	known := o.keyOf(dst.fd, &target[0]) == 0
+	sp, st := moved.spend()
+	if st != nfs3.OK {
+		return st
+	}
+	defer sp.end(moved.obj)
+	from, to := o.watch(o.obj, &o.st), o.watch(dst, dstStat)
+	defer from.end(o.obj)
+	defer to.end(dst)
 	e := o.as(func() unix.Errno {
 		_, _, e := unix.Syscall6(unix.SYS_RENAMEAT, uintptr(o.obj.fd), uintptr(unsafe.Pointer(&o.name[0])),
 			uintptr(dst.fd), uintptr(unsafe.Pointer(&target[0])), 0, 0)
 		return e
 	})
-	if e == 0 && known {
+	if e != 0 {
+		return status(e)
+	}
+	if old.obj != moved.obj {
+		old.removed()
+	}
+	if known {
 		o.fs.cache.drop(&o.k)
 	}
-	return e
+	return nfs3.OK
 }
 
 // lockBoth locks two directories for change, in an order that all callers share.
@@ -176,6 +198,13 @@ func (o *op) link(dst *object, st *unix.Stat_t) nfs3.Status {
 		}
 		return nfs3.ErrAcces
 	}
+	sp, s := o.spendOn(o.obj, &o.st, blockSize, 0)
+	if s != nfs3.OK {
+		return s
+	}
+	defer sp.end(o.obj)
+	to := o.watch(dst, st)
+	defer to.end(dst)
 	_, _, e := unix.Syscall6(unix.SYS_LINKAT, uintptr(o.obj.fd), uintptr(unsafe.Pointer(&empty)),
 		uintptr(dst.fd), uintptr(unsafe.Pointer(&o.name[0])), unix.AT_EMPTY_PATH, 0)
 	return status(e)

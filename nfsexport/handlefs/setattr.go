@@ -42,6 +42,11 @@ func shrinks(s *nfs3.SetAttr, st *unix.Stat_t) bool {
 // change makes the changes of s, in the order of the kernel's server: the size
 // first, then the rest.
 func (o *op) change(obj *object, st *unix.Stat_t, s nfs3.SetAttr) nfs3.Status {
+	sp, sts := o.spendSetAttr(obj, st, &s)
+	if sts != nfs3.OK {
+		return sts
+	}
+	defer sp.end(obj)
 	if s.SetSize {
 		if st := o.resize(obj, st, s.Size); st != nfs3.OK {
 			return st
@@ -88,6 +93,12 @@ func (o *op) change(obj *object, st *unix.Stat_t, s nfs3.SetAttr) nfs3.Status {
 	return status(e)
 }
 
+// cutsAll says that s leaves nothing of a file's data, and that its golden copy may
+// be opened with nothing of it: see resize.
+func cutsAll(obj *object, st *unix.Stat_t, s *nfs3.SetAttr) bool {
+	return s.SetSize && s.Size == 0 && obj.typ == unix.S_IFREG && obj.rw.Load() < 0 && st.Mode&(unix.S_ISUID|unix.S_ISGID) == 0
+}
+
 // resize cuts or extends a file. The owner may always do that, as with Write.
 // It is done as the caller so that others' set-id bits are cleared.
 func (o *op) resize(obj *object, st *unix.Stat_t, size uint64) nfs3.Status {
@@ -99,6 +110,14 @@ func (o *op) resize(obj *object, st *unix.Stat_t, size uint64) nfs3.Status {
 	}
 	if size > math.MaxInt64 {
 		return nfs3.ErrFBig
+	}
+	if cutsAll(obj, st, &nfs3.SetAttr{SetSize: true, Size: size}) {
+		// The data of a golden file is not copied up only to be cut off.
+		fd, e := o.fs.reopen(obj.fd, unix.O_WRONLY|unix.O_TRUNC)
+		if e == 0 {
+			unix.Close(fd)
+		}
+		return status(e)
 	}
 	fd, e := o.writer(obj)
 	if e != 0 {

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -41,7 +42,7 @@ func (o *op) room() level {
 		return level(s.level.Load())
 	}
 	var fsstat unix.Statfs_t
-	if unix.Fstatfs(o.exp.root.fd, &fsstat) != nil {
+	if o.exp.root.statfs(&fsstat) != 0 {
 		return level(s.level.Load())
 	}
 	free, l := fsstat.Bavail*uint64(fsstat.Bsize), roomy
@@ -61,7 +62,18 @@ func (o *op) room() level {
 	return l
 }
 
-// FSStat implements nfs3.FS. The reserve is not available to boards.
+// statfs asks the file system below the overlay. Where that has quotas of its own,
+// the overlay's answer would be the board's.
+func (r *root) statfs(st *unix.Statfs_t) unix.Errno {
+	if r.disk >= 0 {
+		return errnoOf(unix.Fstatfs(r.disk, st))
+	}
+	return errnoOf(unix.Fstatfs(r.fd, st))
+}
+
+// FSStat implements nfs3.FS. The reserve is not available to boards, and what its
+// quota leaves to a board is its disk. Where the kernel keeps the quota, it says so
+// itself.
 func (fs *FS) FSStat(c *nfs3.Call, fh []byte, s *nfs3.FSStat, a *nfs3.PostAttr) nfs3.Status {
 	o, st := fs.begin(c, fh)
 	if st != nfs3.OK {
@@ -78,6 +90,34 @@ func (fs *FS) FSStat(c *nfs3.Call, fh []byte, s *nfs3.FSStat, a *nfs3.PostAttr) 
 		Tbytes: f.Blocks * b, Fbytes: f.Bfree * b, Abytes: f.Bavail * b,
 		Tfiles: f.Files, Ffiles: f.Ffree, Afiles: f.Ffree,
 	}
-	s.Abytes -= min(s.Abytes, fs.opts.Reserve)
+	var disk unix.Statfs_t
+	if e := o.exp.root.statfs(&disk); e != 0 {
+		return status(e)
+	}
+	avail := disk.Bavail * uint64(disk.Bsize)
+	s.Abytes = min(s.Abytes, avail-min(avail, fs.opts.Reserve))
+	if q := o.quota(); q != nil {
+		left(s, q.Max(), q.Used())
+	}
 	return nfs3.OK
+}
+
+// left makes an answer about a disk one about what a quota leaves of it. What is used
+// of it, total without free, is what the board has.
+func left(s *nfs3.FSStat, most, used nfsexport.Space) {
+	if most.Bytes > 0 {
+		free := uint64(max(0, most.Bytes-used.Bytes))
+		s.Abytes = min(s.Abytes, free)
+		s.Fbytes = min(s.Fbytes, free)
+		s.Tbytes = min(s.Fbytes+uint64(max(0, used.Bytes)), s.Tbytes)
+	}
+	if most.Files > 0 {
+		free := uint64(max(0, most.Files-used.Files))
+		if s.Tfiles == 0 { // a file system that does not count them
+			s.Ffiles, s.Afiles, s.Tfiles = free, free, free+uint64(max(0, used.Files))
+		}
+		s.Afiles = min(s.Afiles, free)
+		s.Ffiles = min(s.Ffiles, free)
+		s.Tfiles = min(s.Ffiles+uint64(max(0, used.Files)), s.Tfiles)
+	}
 }

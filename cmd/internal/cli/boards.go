@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"rubus/cmd/internal/control"
@@ -55,6 +56,31 @@ func ImageText(b control.Board) string {
 	return fmt.Sprintf("%s (%s available)", b.Running, b.Available)
 }
 
+// QuotaText is what a board has of its quota.
+func QuotaText(q *control.Quota) string {
+	if q == nil {
+		return ""
+	}
+	var parts []string
+	if q.LimitBytes > 0 {
+		parts = append(parts, fmt.Sprintf("%s of %s", ui.Bytes(q.UsedBytes), ui.Bytes(q.LimitBytes)))
+	}
+	if q.LimitFiles > 0 {
+		parts = append(parts, fmt.Sprintf("%d of %s", q.UsedFiles, ui.Count(q.LimitFiles, "file")))
+	}
+	text := strings.Join(parts, ", ")
+	switch {
+	case q.Counting:
+		text += ", being counted"
+	case q.Way == "kernel":
+		text += " (project quota)"
+	}
+	if q.Full {
+		text += ": used up"
+	}
+	return text
+}
+
 // BootText is what is not as usual about a board's boot; "" when nothing is.
 func BootText(b control.Board) string {
 	switch {
@@ -65,4 +91,57 @@ func BootText(b control.Board) string {
 			ui.Count(int64(b.Boot.Failures), "boot"), b.Serial)
 	}
 	return ""
+}
+
+// MoveText is how far a board's rebase is, or what came of it; "" when it has none.
+func MoveText(m *control.Move) string {
+	if m == nil {
+		return ""
+	}
+	text := map[string]string{
+		"pending": fmt.Sprintf("it moves to %s when it boots next", m.To),
+		"trial":   fmt.Sprintf("it boots %s, which was not good yet; it had %s", m.To, m.From),
+		"good":    fmt.Sprintf("it moved from %s to %s, where its boot was good", m.From, m.To),
+		"moved":   fmt.Sprintf("it moved from %s to %s, which does not report its boots", m.From, m.To),
+		"back":    fmt.Sprintf("it went back from %s to %s", m.To, m.From),
+		"failed":  fmt.Sprintf("it was not moved from %s to %s", m.From, m.To),
+		"undoing": fmt.Sprintf("it goes back from %s to %s when it boots next", m.To, m.From),
+		"undone":  fmt.Sprintf("its rebase from %s to %s was undone", m.From, m.To),
+	}[m.State]
+	if text == "" {
+		text = fmt.Sprintf("its rebase to %s is %q", m.To, m.State)
+	}
+	if m.Failures > 0 && m.State == "trial" {
+		text += "; " + ui.Count(int64(m.Failures), "boot") + " failed"
+	}
+	if m.Why != "" {
+		text += ": " + m.Why
+	}
+	if m.Snapshot != 0 {
+		text += fmt.Sprintf(" (snapshot %d)", m.Snapshot)
+	}
+	return text
+}
+
+// isNews says that the status has to say how a rebase stands.
+func isNews(m *control.Move) bool {
+	return m != nil && !slices.Contains([]string{"good", "moved", "undone"}, m.State)
+}
+
+// Remarks are what the status says of a board beside its line.
+func Remarks(b control.Board) (out []string) {
+	move := ""
+	if isNews(b.Move) {
+		move = MoveText(b.Move)
+	}
+	full := ""
+	if b.Quota != nil && b.Quota.Full {
+		full = "quota: " + QuotaText(b.Quota)
+	}
+	for _, s := range []string{b.Problem, BootText(b), full, move, b.Refusal} {
+		if s != "" {
+			out = append(out, s)
+		}
+	}
+	return out
 }

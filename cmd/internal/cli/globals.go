@@ -94,6 +94,20 @@ func (g *Globals) StateDir() (string, error) {
 	return d.State, nil
 }
 
+// Reserve is the space that rubus.yaml keeps of the disk, below which the daemon lets
+// no board write; 0 without such a file.
+func (g *Globals) Reserve() int64 {
+	f, err := config.LoadFile(g.ConfigFile)
+	if err != nil {
+		return 0
+	}
+	d, err := config.ParseDaemon(f)
+	if err != nil {
+		return 0
+	}
+	return d.Reserve
+}
+
 // ControlSocket is where the daemon listens for the command.
 func (g *Globals) ControlSocket() string { return filepath.Join(g.RunDir, "control.sock") }
 

@@ -24,9 +24,12 @@ type States interface {
 	// while the board is up or may be.
 	Restore(ctx context.Context, serial device.Serial, n int, tell func(Progress)) error
 	RemoveSnapshot(ctx context.Context, serial device.Serial, n int) error
-	// Rebase carries what a board wrote over to another version. It is refused while the
-	// board is up or may be, and when there are conflicts and none is said to hold.
+	// Rebase carries what a board wrote over to another version: at once when it is down,
+	// else when its next boot begins. It is refused when there are conflicts and none is
+	// said to hold.
 	Rebase(ctx context.Context, serial device.Serial, image imageref.Ref, conflicts string, tell func(Progress)) (Rebased, error)
+	// Undo takes a board's last rebase back, at once or when its next boot begins.
+	Undo(ctx context.Context, serial device.Serial, tell func(Progress)) (Move, error)
 	// Replace gives what a board has to another. Both must be down.
 	Replace(ctx context.Context, old, now device.Serial) error
 }
@@ -50,6 +53,29 @@ type Rebased struct {
 	Kept      int          `json:"kept"`
 	Dropped   int          `json:"dropped"`
 	Conflicts int          `json:"conflicts"`
+	// State is trial when the board boots the new version next, and pending when that is
+	// worked out as its next boot begins.
+	State string `json:"state"`
+	// Reports says that the new version reports its boots: else nobody can tell whether
+	// one is good, and the board does not go back by itself.
+	Reports bool `json:"reports"`
+}
+
+// Move is the last rebase of a board.
+type Move struct {
+	// State is pending, trial, good, moved, back, failed, undoing or undone.
+	State string       `json:"state"`
+	Since time.Time    `json:"since"`
+	Why   string       `json:"why,omitempty"`
+	From  imageref.Ref `json:"from"`
+	To    imageref.Ref `json:"to"`
+	Batch int          `json:"batch,omitempty"`
+	// Reports says that the new version reports its boots, Failures how many of them failed.
+	Reports  bool `json:"reports"`
+	Failures int  `json:"failures,omitempty"`
+	// Snapshot is what was set aside: what the board had before, or, of a move that was
+	// taken back, what it wrote since.
+	Snapshot int `json:"snapshot,omitempty"`
 }
 
 // Progress is how far long work is; Total is 0 while nobody knows.
@@ -79,6 +105,9 @@ func (s *server) stateRoutes(m *http.ServeMux) {
 	}))
 	m.HandleFunc("POST /v1/boards/{serial}/rebase", s.job("rebase", func(ctx context.Context, serial device.Serial, b jobBody, tell func(Progress)) (any, error) {
 		return s.d.Rebase(ctx, serial, b.Image, b.Conflicts, tell)
+	}))
+	m.HandleFunc("POST /v1/boards/{serial}/undo-rebase", s.job("undo rebase", func(ctx context.Context, serial device.Serial, _ jobBody, tell func(Progress)) (any, error) {
+		return s.d.Undo(ctx, serial, tell)
 	}))
 	m.HandleFunc("POST /v1/boards/{serial}/replace", s.change("replace", s.replace))
 	m.HandleFunc("POST /v1/boards/{serial}/remove-snapshot", s.job("remove snapshot", func(ctx context.Context, serial device.Serial, b jobBody, _ func(Progress)) (any, error) {
@@ -216,4 +245,9 @@ func (c *Client) Replace(ctx context.Context, old, now device.Serial) error {
 // Rebase implements Daemon.
 func (c *Client) Rebase(ctx context.Context, serial device.Serial, image imageref.Ref, conflicts string, tell func(Progress)) (r Rebased, err error) {
 	return r, c.job(ctx, "boards/"+serial.String()+"/rebase", jobBody{Image: image, Conflicts: conflicts}, tell, &r)
+}
+
+// Undo implements Daemon.
+func (c *Client) Undo(ctx context.Context, serial device.Serial, tell func(Progress)) (m Move, err error) {
+	return m, c.job(ctx, "boards/"+serial.String()+"/undo-rebase", jobBody{}, tell, &m)
 }

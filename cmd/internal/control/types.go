@@ -68,6 +68,9 @@ type Board struct {
 	Calls        uint64 `json:"calls"`
 	BytesRead    uint64 `json:"bytes_read"`
 	BytesWritten uint64 `json:"bytes_written"`
+	// Quota is what its root may have, and has; nil: it has no limit, or is not
+	// offered.
+	Quota *Quota `json:"quota,omitempty"`
 	// NFS has the procedures that were called since the daemon started, the
 	// most called one first; only when one board is asked for.
 	NFS []Procedure `json:"nfs,omitempty"`
@@ -75,9 +78,25 @@ type Board struct {
 	RefusedCalls uint64 `json:"refused_calls,omitempty"`
 	// Boot is its last boot.
 	Boot Boot `json:"boot,omitzero"`
+	// Move is its last rebase.
+	Move *Move `json:"move,omitempty"`
 	// Problem is why it is not served, Refusal who was refused in its name.
 	Problem string `json:"problem,omitempty"`
 	Refusal string `json:"refusal,omitempty"`
+}
+
+// Quota is what a root has and may have; a limit of 0 is none.
+type Quota struct {
+	LimitBytes int64 `json:"limit_bytes,omitempty"`
+	LimitFiles int64 `json:"limit_files,omitempty"`
+	UsedBytes  int64 `json:"used_bytes"`
+	UsedFiles  int64 `json:"used_files"`
+	// Way is who counts: kernel (project quotas) or server.
+	Way string `json:"way"`
+	// Counting says that what was there before is being counted.
+	Counting bool `json:"counting,omitempty"`
+	// Full says that the board was refused something for want of room.
+	Full bool `json:"full,omitempty"`
 }
 
 // Boot is the last boot of a board as far as its boot files are concerned.

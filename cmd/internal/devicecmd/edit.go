@@ -134,8 +134,9 @@ func newSetCmd(g *cli.Globals) *cobra.Command {
 		Use:   "set SERIAL KEY=VALUE...",
 		Short: "Change keys of a device in devices.yaml",
 		Long: `Change keys of a device in devices.yaml: name, group, mac, address, image,
-overlay, enabled, sync, cmdline, config. KEY= takes a key away. The lists group,
-cmdline and config may be said several times. It holds from the next boot.`,
+overlay, enabled, sync, quota, cmdline, config. KEY= takes a key away. The lists
+group, cmdline and config may be said several times. A quota holds at once, all
+else from the next boot.`,
 		Example: `  rubus device set bench-01 image=lab@4 overlay=ephemeral
   rubus device set bench-01 group=room1,pi4 config=dtparam=audio=off
   rubus device set bench-01 address=`,
@@ -182,7 +183,7 @@ func completeSettings(g *cli.Globals) cobra.CompletionFunc {
 		var out []string
 		for _, k := range []string{
 			"name=", "group=", "mac=", "address=", "image=", "overlay=persistent", "overlay=ephemeral",
-			"enabled=true", "enabled=false", "sync=true", "sync=false", "cmdline=", "config=",
+			"enabled=true", "enabled=false", "sync=true", "sync=false", "quota=", "cmdline=", "config=",
 		} {
 			if strings.HasPrefix(k, begin) {
 				out = append(out, k)

@@ -137,6 +137,8 @@ func eventText(e flight.Event) string {
 		return "reported as good"
 	case flight.Failed:
 		return "failed: " + e.Text
+	case flight.Rebased:
+		return "rebase: " + e.Text
 	case flight.Stopped:
 		return "cut off by an admin"
 	case flight.Console:

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -233,7 +232,14 @@ func applyRebase(ctx context.Context, g *cli.Globals, all []rebasing, to imagere
 			continue
 		}
 		r.Done = &done
-		g.Notef("board %s boots %s next, with %s of its own", r.Serial, to, ui.Count(int64(done.Kept), "change"))
+		if done.State == "pending" {
+			g.Notef("board %s moves to %s when it boots next", r.Serial, to)
+		} else {
+			g.Notef("board %s boots %s next, with %s of its own", r.Serial, to, ui.Count(int64(done.Kept), "change"))
+		}
+		if !done.Reports {
+			g.Notef("board %s: warning: %s has no rubus-booted.service, so it will not go back by itself", r.Serial, to)
+		}
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d of %s were not moved", failed, ui.Count(int64(len(todo)), "board"))
@@ -241,51 +247,29 @@ func applyRebase(ctx context.Context, g *cli.Globals, all []rebasing, to imagere
 	return nil
 }
 
-// undoRebase restores what the last rebase of each board has set aside.
+// undoRebase takes the last rebase of each board back.
 func undoRebase(ctx context.Context, g *cli.Globals, boards []device.Serial, o rebaseFlags) error {
 	d := g.Daemon()
-	found := map[device.Serial]control.Snapshot{}
-	for _, serial := range boards {
-		all, err := d.Snapshots(ctx, serial)
-		if err != nil {
-			return err
-		}
-		for _, s := range all {
-			if strings.HasPrefix(s.Note, boot.RebaseNote) {
-				found[serial] = s
-			}
-		}
-		if s, ok := found[serial]; ok {
-			g.Notef("board %s: %s", serial, snapshotText(s))
-		} else {
-			g.Notef("board %s: no rebase of it can be undone", serial)
-		}
-	}
-	if len(found) == 0 {
-		return ui.Hint(errors.New("there is nothing to undo"), "what a rebase has set aside goes after 30 days")
-	}
-	if err := g.Confirm(fmt.Sprintf("bring this back on %s?", ui.Count(int64(len(found)), "board")), o.yes); err != nil {
+	if err := g.Confirm(fmt.Sprintf("undo the last rebase of %s?", ui.Count(int64(len(boards)), "board")), o.yes); err != nil {
 		return err
 	}
 	var errs []error
+	undone := map[device.Serial]control.Move{}
 	for _, serial := range boards {
-		s, ok := found[serial]
-		if !ok {
-			continue
-		}
 		if o.force {
 			if err := d.Stop(ctx, serial); err != nil {
 				return err
 			}
 		}
 		tell, end := telling(g, "copying")
-		err := d.Restore(ctx, serial, s.N, tell)
+		m, err := d.Undo(ctx, serial, tell)
 		end()
 		if err != nil {
 			errs = append(errs, fmt.Errorf("board %s: %w", serial, err))
 			continue
 		}
-		g.Notef("board %s boots %s next, as before", serial, s.Image)
+		undone[serial] = m
+		g.Notef("board %s: %s", serial, cli.MoveText(&m))
 	}
-	return errors.Join(append(errs, g.Answer(found))...)
+	return errors.Join(append(errs, g.Answer(undone))...)
 }

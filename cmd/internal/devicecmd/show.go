@@ -29,6 +29,7 @@ type deviceInfo struct {
 	Overlay config.Overlay `json:"overlay"`
 	Enabled bool           `json:"enabled"`
 	Sync    bool           `json:"sync"`
+	Quota   *config.Quota  `json:"quota,omitempty"`
 	Cmdline []string       `json:"cmdline,omitempty"`
 	Config  []string       `json:"config,omitempty"`
 	// What it says of the board's identity.
@@ -47,6 +48,9 @@ func infoOf(d *config.Device) deviceInfo {
 	i := deviceInfo{
 		Serial: d.Serial, Name: d.Name, Groups: d.Groups, MAC: d.MAC, Address: d.Address, Image: d.Image,
 		Overlay: d.Overlay, Enabled: d.Enabled, Sync: d.Sync, Cmdline: d.Cmdline, Config: d.Config,
+	}
+	if d.Quota != (config.Quota{}) {
+		i.Quota = &d.Quota
 	}
 	i.addIdentity(d)
 	return i
@@ -71,6 +75,10 @@ func (d deviceInfo) values() []value {
 	if d.Address.IsValid() {
 		address = d.Address.String()
 	}
+	quota := ""
+	if d.Quota != nil {
+		quota = d.Quota.String()
+	}
 	return append([]value{
 		{"serial", one(d.Serial.String())},
 		{"name", one(d.Name)},
@@ -81,6 +89,7 @@ func (d deviceInfo) values() []value {
 		{"overlay", one(string(d.Overlay))},
 		{"enabled", one(fmt.Sprint(d.Enabled))},
 		{"sync", one(fmt.Sprint(d.Sync))},
+		{"quota", one(quota)},
 		{"cmdline", d.Cmdline},
 		{"config", d.Config},
 	}, d.identityValues()...)
@@ -229,6 +238,7 @@ func printBoard(g *cli.Globals, b *control.Board, now time.Time) {
 	if b.Calls > 0 {
 		rows = append(rows, []string{"nfs", fmt.Sprintf("%s, %s read, %s written", ui.Count(int64(b.Calls), "call"), ui.Bytes(int64(b.BytesRead)), ui.Bytes(int64(b.BytesWritten)))})
 	}
+	rows = append(rows, []string{"quota", cli.QuotaText(b.Quota)})
 	if b.RefusedCalls > 0 {
 		rows = append(rows, []string{"", ui.Count(int64(b.RefusedCalls), "call") + " from a wrong address refused"})
 	}
@@ -239,7 +249,7 @@ func printBoard(g *cli.Globals, b *control.Board, now time.Time) {
 		}
 		rows = append(rows, []string{"kernel", text})
 	}
-	rows = append(rows, []string{"boot", cli.BootText(*b)})
+	rows = append(rows, []string{"boot", cli.BootText(*b)}, []string{"rebase", cli.MoveText(b.Move)})
 	for _, w := range b.Boot.Warnings {
 		rows = append(rows, []string{"warning", w})
 	}

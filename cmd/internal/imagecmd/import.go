@@ -107,7 +107,7 @@ type imported struct {
 }
 
 func importImage(g *cli.Globals, c *cobra.Command, s *images.Store, name, source string, o importer.Options, p oci.Options, ruled func() *rules.Plan) error {
-	o.Stdin = g.Stdin
+	o.Stdin, o.Reserve = g.Stdin, g.Reserve()
 	show := g.Progress()
 	o.Progress = func(e importer.Event) {
 		if e.Phase != importer.Done {

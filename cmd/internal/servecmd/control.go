@@ -194,9 +194,16 @@ func boardOf(s boot.Status) control.Board {
 		Overlay: string(config.Persistent), Enabled: s.Enabled, Listed: s.Listed, Path: s.Path,
 		Calls: s.Calls, BytesRead: s.BytesRead, BytesWritten: s.BytesWritten, Problem: s.Problem, Refusal: s.Refusal,
 	}
+	b.Move = moveOf(s.Move)
 	b.Boot = control.Boot{
 		ID: s.Boot.ID, LastGood: s.Boot.LastGood, Why: s.Boot.Why, Kernels: s.Boot.Kernels, Releases: s.Boot.Releases,
 		Reports: s.Boot.Reports, Good: s.Boot.Good, Failures: s.Boot.Failures, Warnings: s.Boot.Warnings,
+	}
+	if q := s.Quota; q != nil {
+		b.Quota = &control.Quota{
+			LimitBytes: q.Limit.Bytes, LimitFiles: q.Limit.Files, UsedBytes: q.Used.Bytes, UsedFiles: q.Used.Files,
+			Way: string(q.Way), Counting: !q.Known, Full: q.Full,
+		}
 	}
 	if s.Ephemeral {
 		b.Overlay = string(config.Ephemeral)

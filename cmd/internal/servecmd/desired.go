@@ -4,6 +4,7 @@ import (
 	"rubus/boot"
 	"rubus/config"
 	"rubus/config/device"
+	"rubus/nfsexport"
 )
 
 // desiredOf says to the fleet what a snapshot of the configuration wants.
@@ -28,6 +29,7 @@ func deviceOf(d *config.Device) *boot.Device {
 	return &boot.Device{
 		Serial: d.Serial, Name: d.Name, Image: d.Image, MAC: d.MAC, Address: d.Address,
 		Ephemeral: d.Overlay == config.Ephemeral, Enabled: d.Enabled, Async: !d.Sync,
+		Quota:   nfsexport.Space(d.Quota),
 		Cmdline: d.Cmdline, Config: d.Config, Identity: WishOf(d),
 	}
 }

@@ -147,6 +147,7 @@ func (f *flights) board(e boot.Event) {
 	kinds := map[string]flight.Kind{
 		"mount": flight.Mounted, "refused": flight.Refused, "stopped": flight.Stopped, "running": flight.Running, "good": flight.Good,
 		"failed": flight.Failed, "prepared": flight.Prepared, "blocked": flight.Blocked, "warned": flight.Warned,
+		"rebased": flight.Rebased,
 	}
 	kind, ok := kinds[e.Kind]
 	if !ok {

@@ -63,11 +63,36 @@ func (d *controlled) Rebase(ctx context.Context, serial device.Serial, image ima
 	default:
 		return control.Rebased{}, control.Errorf(control.KindInvalid, "conflicts %q: want board or image", conflicts)
 	}
-	r, err := d.fleet.Rebase(ctx, serial, image, boot.Conflicts(conflicts), telling(tell))
-	out := control.Rebased{From: r.From, To: r.To, Kept: r.Kept, Dropped: r.Dropped, Conflicts: r.Clashed}
+	r, err := d.fleet.Rebase(ctx, serial, boot.Order{To: image, Conflicts: boot.Conflicts(conflicts)}, telling(tell))
+	out := control.Rebased{
+		From: r.From, To: r.To, Kept: r.Kept, Dropped: r.Dropped, Conflicts: r.Clashed, State: string(r.State), Reports: r.Reports,
+	}
 	if errors.Is(err, boot.ErrConflict) {
 		return out, control.Errorf(control.KindRefused, "%v", err).
 			WithHint("\"rubus device rebase\" without --apply lists them; --conflicts board|image says which holds")
 	}
 	return out, controlError(err)
+}
+
+// Undo implements control.Daemon.
+func (d *controlled) Undo(ctx context.Context, serial device.Serial, tell func(control.Progress)) (control.Move, error) {
+	if _, err := d.fleet.Undo(ctx, serial, telling(tell)); err != nil {
+		return control.Move{}, controlError(err)
+	}
+	b, err := d.Board(ctx, serial)
+	if err != nil || b.Move == nil {
+		return control.Move{}, err
+	}
+	return *b.Move, nil
+}
+
+// moveOf is the last rebase of a board; nil: none.
+func moveOf(m *boot.Move) *control.Move {
+	if m == nil {
+		return nil
+	}
+	return &control.Move{
+		State: string(m.State), Since: m.Since, Why: m.Why, From: m.From, To: m.To, Batch: m.Batch,
+		Reports: m.Reports, Failures: m.Failures, Snapshot: m.Snapshot,
+	}
 }

@@ -3,17 +3,12 @@ package flow
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/vmware/go-nfs-client/nfs"
 	"golang.org/x/sys/unix"
-
-	"rubus/images"
-	"rubus/images/importer"
 )
 
 // A board that fills the disk is stopped at the reserve: rubus writes its own
@@ -21,17 +16,7 @@ import (
 func TestDiskReserve(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	disk := filepath.Join(s.dir, "disk")
-	f, err := os.Create(disk)
-	must(t, err)
-	must(t, f.Truncate(512<<20))
-	must(t, f.Close())
-	s.host.run(t, "mkfs.ext4", "-q", "-m", "0", disk)
-	s.host.run(t, "mount", "-o", "loop", disk, s.state)
-	store, err := images.Open(filepath.Join(s.state, "images"))
-	must(t, err)
-	_, _, err = importer.Import(t.Context(), store, "lab", tinyRoot(t, s.dir, "1"), importer.Options{Reserve: 1})
-	must(t, err)
+	s.smallDisk(512 << 20)
 	const reserve = 192 << 20
 	s.write("rubus.yaml", fmt.Sprintf("reserve: %d\n", reserve))
 	s.devices(deviceLines("serial: "+serialA, "serial: "+serialB))
@@ -50,11 +35,10 @@ func TestDiskReserve(t *testing.T) {
 		t.Fatalf("the board filled the disk and got %v, not NFS3ERR_NOSPC", full)
 	}
 	must(t, d.said(0, "level=WARN", "below the reserve"))
-	var st unix.Statfs_t
-	must(t, unix.Statfs(s.state, &st))
-	if free := int64(st.Bavail) * st.Bsize; free < reserve/2 {
+	if free := s.free(); free < reserve/2 {
 		t.Errorf("%d MB are left of a reserve of %d MB", free>>20, reserve>>20)
 	}
+	s.failedImport(4 << 20)
 
 	// It runs on, and can give back what it took.
 	must(t, a.has("etc/mine", "written by A"))

@@ -1,0 +1,373 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/boot"
+	"rubus/config/device"
+	"rubus/images"
+	"rubus/images/archive"
+	"rubus/images/upper"
+)
+
+// Options say what to back up.
+type Options struct {
+	// State is the state directory, Store its images.
+	State string
+	Store *images.Store
+	// Hold keeps what a board wrote as it is until release is called; an error of release
+	// says that it was not kept for so long.
+	Hold func(ctx context.Context, serial device.Serial) (release func() error, err error)
+	Head archive.Head
+	// Since, when not nil, reads the backup that this one goes on from.
+	Since *archive.Reader
+	// Boards are those wanted, in any order; nil: all there are.
+	Boards []device.Serial
+	// Config names files to be taken, by their name in the backup; one that is not there is left out.
+	Config map[string]string
+	// Whole takes what the state directory has beside boards and images, too.
+	Whole bool
+	// Images takes the versions and layers.
+	Images bool
+	// Progress, when not nil, is told how far a phase is.
+	Progress func(phase string, s upper.Size)
+	// Now is the clock; nil: time.Now.
+	Now func() time.Time
+}
+
+// Board is what was done about one board.
+type Board struct {
+	Serial device.Serial `json:"serial"`
+	Bytes  int64         `json:"bytes"`
+	Files  int64         `json:"files"`
+	// Snapshots counts them; those that were as in the backup before cost nothing.
+	Snapshots int `json:"snapshots"`
+	// Held is for how long the writes of the board were held.
+	Held time.Duration `json:"held_ns"`
+	// Failed is why there is nothing of it in the backup.
+	Failed string `json:"failed,omitempty"`
+}
+
+// Report is what a backup has.
+type Report struct {
+	ID     string  `json:"id"`
+	Since  string  `json:"since,omitempty"`
+	Boards []Board `json:"boards"`
+	// Bytes and Files are what is new since the backup before.
+	Bytes int64 `json:"bytes"`
+	Files int64 `json:"files"`
+}
+
+// Names of members.
+const (
+	boardsDir  = "boards/"
+	boardDoc   = "board.json"
+	failedDoc  = "failed.json"
+	configDir  = "config/"
+	stateTree  = "state"
+	imagesDoc  = "images.json"
+	layersTree = "layers/"
+)
+
+// notState are names in the state directory that a backup has otherwise, or that are this
+// machine's alone.
+func notState() []string { return []string{"devices", "images", "roots", "lock", "config"} }
+
+type failed struct {
+	Error string `json:"error"`
+}
+
+// Write writes a backup. Of a board that cannot be read the report says so, and the others
+// are written; an error is that of the stream, which is of no use then. Boards are
+// held one after the other, for as long as it takes to look at them and to copy what is new.
+func Write(ctx context.Context, out io.Writer, o Options) (Report, error) {
+	w := &writer{ctx: ctx, o: o, report: Report{ID: o.Head.ID, Boards: []Board{}}}
+	if w.o.Now == nil {
+		w.o.Now = time.Now
+	}
+	if w.o.Progress == nil {
+		w.o.Progress = func(string, upper.Size) {}
+	}
+	if o.Since != nil {
+		w.o.Head.Since = o.Since.Head.ID
+		w.report.Since = o.Since.Head.ID
+		w.since = &since{r: o.Since}
+	}
+	if err := w.run(out); err != nil {
+		return w.report, fmt.Errorf("writing a backup: %w", err)
+	}
+	return w.report, nil
+}
+
+type writer struct {
+	ctx    context.Context //nolint:containedctx // lives as long as one call
+	o      Options
+	tar    *archive.Writer
+	since  *since // nil: all is new
+	report Report
+}
+
+func (w *writer) run(out io.Writer) (err error) {
+	// No version may go, and no layer, while a board that stands on it is read.
+	release, err := w.o.Store.Hold(w.ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	serials := slices.Clone(w.o.Boards)
+	if serials == nil {
+		if serials, err = boot.Serials(w.o.State); err != nil {
+			return err
+		}
+	}
+	slices.SortFunc(serials, device.Serial.Compare)
+	if w.tar, err = archive.NewWriter(out, w.o.Head); err != nil {
+		return err
+	}
+	w.tar.Progress = func(s upper.Size) { w.o.Progress("writing", s) }
+	if w.o.Images {
+		if err := w.images(); err != nil {
+			return err
+		}
+	}
+	if err := w.config(); err != nil {
+		return err
+	}
+	if w.o.Whole {
+		if err := w.state(); err != nil {
+			return err
+		}
+	}
+	for _, s := range slices.Compact(serials) {
+		if err := w.board(s); err != nil {
+			return fmt.Errorf("board %s: %w", s, err)
+		}
+	}
+	size := w.tar.Size()
+	w.report.Bytes, w.report.Files = size.Bytes, size.Files
+	return w.tar.Close()
+}
+
+func (w *writer) config() error {
+	for _, name := range slices.Sorted(maps.Keys(w.o.Config)) {
+		b, err := os.ReadFile(w.o.Config[name])
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := w.tar.Bytes(configDir+name, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// state writes what the daemon keeps for itself: its key, leases, records of boots.
+func (w *writer) state() error {
+	old, err := w.old(stateTree, stateTree)
+	if err != nil {
+		return err
+	}
+	k, err := w.takePlain(boot.Part{Name: stateTree, ID: stateTree, Dir: w.o.State, Skip: notState()}, old)
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	return w.tar.Tree(w.ctx, stateTree, k)
+}
+
+// old is what the backup before has of a member that is no board's, or nothing.
+func (w *writer) old(name, id string) (archive.List, error) {
+	if w.since == nil {
+		return archive.List{}, nil
+	}
+	l, err := w.since.find(name)
+	if err != nil || l == nil || l.id != id {
+		return archive.List{}, err
+	}
+	return l.list, nil
+}
+
+// board writes one board; an error is that of the stream.
+func (w *writer) board(serial device.Serial) error {
+	report := Board{Serial: serial}
+	olds := map[string]*oldPart{}
+	var err error
+	if w.since != nil {
+		if olds, err = w.since.board(serial); err != nil {
+			return err
+		}
+	}
+	t, err := w.take(serial, olds, &report)
+	if err != nil {
+		if w.ctx.Err() != nil {
+			return w.ctx.Err()
+		}
+		report.Failed = err.Error()
+		w.report.Boards = append(w.report.Boards, report)
+		return w.tar.Document(boardsDir+serial.String()+"/"+failedDoc, failed{report.Failed})
+	}
+	defer t.close()
+	w.report.Boards = append(w.report.Boards, report)
+	prefix := boardsDir + serial.String() + "/"
+	if err := w.tar.Document(prefix+boardDoc, t.packed); err != nil {
+		return err
+	}
+	for _, p := range t.parts {
+		if p.taken == nil {
+			err = w.tar.Same(prefix+p.Name, p.ID)
+		} else {
+			err = w.tar.Tree(w.ctx, prefix+p.Name, p.taken)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// taken is one board as it was at one moment.
+type taken struct {
+	packed  boot.Packed
+	parts   []takenPart
+	release func() // of its snapshots
+}
+
+type takenPart struct {
+	boot.Part
+
+	taken *archive.Taken // nil: as in the backup before
+}
+
+func (t *taken) close() {
+	for _, p := range t.parts {
+		if p.taken != nil {
+			p.taken.Close()
+		}
+	}
+	t.release()
+}
+
+// take looks at a board while it is held, and at its snapshots, which never change.
+func (w *writer) take(serial device.Serial, olds map[string]*oldPart, report *Board) (t *taken, err error) {
+	t = &taken{}
+	if t.release, err = boot.KeepSnapshots(w.o.State, serial); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			t.close()
+		}
+	}()
+	release, err := w.o.Hold(w.ctx, serial)
+	if err != nil {
+		return t, err
+	}
+	began := time.Now()
+	parts, err := w.takeHeld(t, serial, olds)
+	report.Held = time.Since(began)
+	if rerr := release(); err == nil {
+		err = rerr
+	}
+	if err != nil {
+		return t, err
+	}
+	for _, p := range parts {
+		if err := w.takeSettled(t, p, olds[p.Name]); err != nil {
+			return t, err
+		}
+	}
+	report.Snapshots = len(t.packed.Snapshots)
+	for _, p := range t.parts {
+		if p.taken != nil {
+			report.Bytes += p.taken.Size().Bytes
+			report.Files += p.taken.Size().Files
+		}
+	}
+	return t, nil
+}
+
+// takeHeld takes what may change, and gives the parts that may not.
+func (w *writer) takeHeld(t *taken, serial device.Serial, olds map[string]*oldPart) (rest []boot.Part, err error) {
+	var parts []boot.Part
+	if t.packed, parts, err = boot.Pack(w.o.State, w.o.Store, serial); err != nil {
+		return nil, err
+	}
+	for _, p := range parts {
+		if p.Settled {
+			rest = append(rest, p)
+			continue
+		}
+		old := archive.List{}
+		if o := olds[p.Name]; o != nil {
+			old = o.list
+		}
+		var k *archive.Taken
+		if p.Layers == nil {
+			k, err = w.takePlain(p, old)
+		} else {
+			var tree *upper.Tree
+			if tree, err = upper.OpenTree(p.Layers, p.Dir); err == nil {
+				k, err = archive.Take(w.ctx, tree, p.ID, old, w.o.State, w.o.Now(), w.telling(serial))
+				tree.Close()
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", p.Name, err)
+		}
+		t.parts = append(t.parts, takenPart{p, k})
+	}
+	return rest, nil
+}
+
+func (w *writer) telling(serial device.Serial) func(upper.Size) {
+	return func(s upper.Size) { w.o.Progress(serial.String(), s) }
+}
+
+// takePlain takes a directory whose files the daemon replaces as it pleases: it is looked
+// at again when one went away in between.
+func (w *writer) takePlain(p boot.Part, old archive.List) (k *archive.Taken, err error) {
+	const tries = 5
+	for range tries {
+		var tree *upper.Tree
+		if tree, err = upper.OpenPlain(p.Dir, p.Skip...); err != nil {
+			return nil, err
+		}
+		k, err = archive.Take(w.ctx, tree, p.ID, old, w.o.State, w.o.Now(), nil)
+		tree.Close()
+		if err == nil || !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESTALE) {
+			return k, err
+		}
+	}
+	return nil, err
+}
+
+// takeSettled takes a part that never changes: it is read as it is written.
+func (w *writer) takeSettled(t *taken, p boot.Part, old *oldPart) error {
+	if old != nil && old.id == p.ID {
+		t.parts = append(t.parts, takenPart{p, nil})
+		return nil
+	}
+	tree, err := upper.OpenTree(p.Layers, p.Dir)
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.Name, err)
+	}
+	k, err := archive.TakeOpen(w.ctx, tree, p.ID, w.o.Now())
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.Name, err)
+	}
+	t.parts = append(t.parts, takenPart{p, k})
+	return nil
+}

@@ -1,0 +1,275 @@
+package boot_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/boot"
+	"rubus/boot/backup"
+	"rubus/config/device"
+	"rubus/images/archive"
+	"rubus/images/imageref"
+)
+
+// elsewhere is a lab on another file system, as a new machine has it.
+func elsewhere(t *testing.T) *lab {
+	t.Helper()
+	dir := t.TempDir()
+	must(t, unix.Mount("elsewhere", dir, "tmpfs", 0, "size=64m"))
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	return newLabIn(t, dir)
+}
+
+// backup is all of the lab as a stream that goes on from another; nil: from none.
+func (l *lab) backup(since []byte, with func(*backup.Options)) ([]byte, backup.Report) {
+	l.Helper()
+	o := backup.Options{
+		State: l.opt.State, Store: l.store, Head: archive.Head{ID: archive.NewID(), Made: l.clock.now()}, Whole: true, Images: true,
+		// All that was written is settled.
+		Now: func() time.Time { return time.Now().Add(time.Hour) },
+		Hold: func(ctx context.Context, s device.Serial) (func() error, error) {
+			release, err := l.fleet.Hold(ctx, s)
+			return func() error { release(); return nil }, err
+		},
+	}
+	if with != nil {
+		with(&o)
+	}
+	if since != nil {
+		r, err := archive.NewLister(bytes.NewReader(since))
+		must(l.T, err)
+		o.Since = r
+	}
+	var out bytes.Buffer
+	report, err := backup.Write(l.Context(), &out, o)
+	must(l.T, err)
+	return out.Bytes(), report
+}
+
+// readBackup reads a chain of backups.
+func (l *lab) readBackup(chain ...[]byte) (*backup.Staged, error) {
+	var in []io.Reader
+	for _, b := range chain {
+		in = append(in, bytes.NewReader(b))
+	}
+	return backup.Read(l.Context(), in, backup.ReadOptions{State: l.opt.State, Store: l.store})
+}
+
+// restoreBackup brings a board back as the command does.
+func (l *lab) restoreBackup(chain ...[]byte) (boot.TakenIn, error) {
+	s, err := l.readBackup(chain...)
+	if err != nil {
+		return boot.TakenIn{}, err
+	}
+	defer func() { must(l.T, s.Close()) }()
+	if _, err := s.Adopt(l.Context()); err != nil {
+		return boot.TakenIn{}, err
+	}
+	if _, err := s.BringState(); err != nil {
+		return boot.TakenIn{}, err
+	}
+	return s.Bring(l.Context(), serialA, func(ctx context.Context, serial device.Serial, stage string) (boot.TakenIn, error) {
+		dir, ok := backup.TakeInDir(l.opt.State, stage, serial)
+		if !ok {
+			return boot.TakenIn{}, fmt.Errorf("no stage: %q", stage)
+		}
+		return l.fleet.TakeIn(ctx, serial, dir)
+	})
+}
+
+// noStage wants no half of a restore on the disk.
+func (l *lab) noStage() {
+	l.Helper()
+	names, err := os.ReadDir(filepath.Join(l.opt.State, "devices"))
+	must(l.T, err)
+	for _, e := range names {
+		if e.Name()[0] == '.' {
+			l.Errorf("left behind: %q", e.Name())
+		}
+	}
+}
+
+// TestMovingHouse: a board that runs is backed up, changed, backed up again; on a new
+// machine, with another file system and without its image, it has all it had, twice.
+func TestMovingHouse(t *testing.T) {
+	l := newLab(t)
+	x := l.boots(serialA, macA, addrA)
+	l.put(x, "etc/golden", "first")
+	l.put(x, "mine", "first")
+	must(t, os.Link(filepath.Join(x.Dir, "mine"), filepath.Join(x.Dir, "also")))
+	_, err := l.fleet.Snapshot(t.Context(), serialA, "kept", nil)
+	must(t, err)
+	must(t, os.MkdirAll(filepath.Join(l.opt.State, "devices", serialA.String(), "identity"), 0o700))
+	must(t, os.WriteFile(filepath.Join(l.opt.State, "devices", serialA.String(), "identity/key"), []byte("secret"), 0o600))
+	must(t, os.WriteFile(filepath.Join(l.opt.State, "nfs.key"), []byte("handles"), 0o600))
+	held := l.exp.held
+	full, report := l.backup(nil, nil)
+	if l.exp.held != held+1 || l.exp.released != l.exp.held || len(report.Boards) != 1 || report.Boards[0].Snapshots != 1 || report.Boards[0].Failed != "" {
+		t.Errorf("held %d times, released %d: %+v", l.exp.held-held, l.exp.released, report)
+	}
+	nothing, _ := l.backup(full, nil)
+	if len(nothing) > 24<<10 || len(nothing) > len(full)/2 {
+		t.Errorf("a backup of what did not change has %d bytes, that of all %d", len(nothing), len(full))
+	}
+	l.put(x, "mine", "second")
+	must(t, os.Remove(filepath.Join(x.Dir, "boot/firmware/bootcode.bin")))
+	second, _ := l.backup(nothing, nil)
+
+	n := elsewhere(t)
+	if _, err := n.restoreBackup(second); err == nil || !strings.Contains(err.Error(), "goes on from another") {
+		t.Errorf("half a chain: %v", err)
+	}
+	for round := range 2 {
+		in, err := n.restoreBackup(full, nothing, second)
+		must(t, err)
+		if in.New != (round == 0) || in.Snapshots != 1-round {
+			t.Errorf("round %d: %+v", round, in)
+		}
+		n.noStage()
+		y := n.boots(serialA, macA, addrA)
+		if n.read(y, "mine") != "second" || n.golden(y) != "first" || has(y, "boot/firmware/bootcode.bin") || !has(y, "boot/firmware/start.elf") {
+			t.Errorf("round %d: mine %q, golden %q", round, n.read(y, "mine"), n.golden(y))
+		}
+		a, err := os.Stat(filepath.Join(y.Dir, "mine"))
+		must(t, err)
+		if b, err := os.Stat(filepath.Join(y.Dir, "also")); err != nil || !os.SameFile(a, b) {
+			t.Errorf("a hard link came apart (%v)", err)
+		}
+		if y.ID == x.ID {
+			t.Error("a handle of the old machine is good on the new one")
+		}
+		x = y
+		must(t, n.fleet.Stop(t.Context(), serialA))
+	}
+	for name, want := range map[string]string{"devices/" + serialA.String() + "/identity/key": "secret", "nfs.key": "handles"} {
+		if b, err := os.ReadFile(filepath.Join(n.opt.State, name)); err != nil || string(b) != want {
+			t.Errorf("%s is %q, %v", name, b, err)
+		}
+	}
+	// The other image of that name and number stays, and the board has its own.
+	if st, _ := n.fleet.Board(serialA); st.Running != (imageref.Ref{Name: "lab", Version: 2}) {
+		t.Errorf("it runs %s", st.Running)
+	}
+	must(t, n.fleet.Restore(t.Context(), serialA, 1, nil))
+	if y := n.boots(serialA, macA, addrA); n.read(y, "mine") != "first" || !has(y, "boot/firmware/bootcode.bin") {
+		t.Errorf("the snapshot of the old machine has %q", n.read(y, "mine"))
+	}
+}
+
+// TestRestoreOntoAnUpBoard: a board that is up keeps what it has; one that is down gets the
+// backup, and what it had is a snapshot.
+func TestRestoreOntoAnUpBoard(t *testing.T) {
+	l := newLab(t)
+	x := l.boots(serialA, macA, addrA)
+	l.put(x, "mine", "then")
+	full, _ := l.backup(nil, nil)
+	l.put(x, "mine", "now")
+	x.Activity.LastCall.Store(l.clock.now().UnixNano())
+	if _, err := l.restoreBackup(full); !errors.Is(err, boot.ErrUp) {
+		t.Errorf("restored under a running board: %v", err)
+	}
+	if l.noStage(); l.read(x, "mine") != "now" {
+		t.Errorf("a refused restore left %q", l.read(x, "mine"))
+	}
+	for range 2 {
+		must(t, l.fleet.Stop(t.Context(), serialA))
+		_, err := l.restoreBackup(full)
+		must(t, err)
+		if x = l.boots(serialA, macA, addrA); l.read(x, "mine") != "then" {
+			t.Errorf("it has %q", l.read(x, "mine"))
+		}
+	}
+	all := l.snapshots()
+	if len(all) != 2 || all[0] != "1 before a backup was restored" {
+		t.Fatalf("snapshots %q", all)
+	}
+	must(t, l.fleet.Stop(t.Context(), serialA))
+	must(t, l.fleet.Restore(t.Context(), serialA, 1, nil))
+	if x = l.boots(serialA, macA, addrA); l.read(x, "mine") != "now" {
+		t.Errorf("undone, it has %q", l.read(x, "mine"))
+	}
+}
+
+// TestRestoreKilledAtEveryStep: after a kill at any step the board has what it had, or
+// what the backup has; done again, all is there and nothing left over.
+func TestRestoreKilledAtEveryStep(t *testing.T) {
+	src := newLab(t)
+	x := src.boots(serialA, macA, addrA)
+	src.put(x, "mine", "of the backup")
+	_, err := src.fleet.Snapshot(t.Context(), serialA, "kept", nil)
+	must(t, err)
+	full, _ := src.backup(nil, nil)
+	for name, c := range map[string]struct {
+		before string
+		steps  int
+	}{"new board": {"(none)", 2}, "board with writes": {"of this machine", 5}} {
+		for kill := range c.steps + 1 {
+			t.Run(fmt.Sprintf("%s/%d", name, kill), func(t *testing.T) {
+				l := newLab(t)
+				if c.before != "(none)" {
+					l.put(l.boots(serialA, macA, addrA), "mine", c.before)
+					must(t, l.fleet.Stop(t.Context(), serialA))
+				}
+				n, last := 0, ""
+				l.opt.Step = func(step string) {
+					if n++; n > kill {
+						last = step
+						runtime.Goexit() // dead: nothing more is done to the disk
+					}
+				}
+				l.restart()
+				done := make(chan error, 1)
+				go func() {
+					defer close(done)
+					s, err := l.readBackup(full)
+					if err == nil {
+						_, err = s.Adopt(t.Context())
+					}
+					if err == nil {
+						_, err = s.Bring(t.Context(), serialA, func(ctx context.Context, serial device.Serial, stage string) (boot.TakenIn, error) {
+							dir, _ := backup.TakeInDir(l.opt.State, stage, serial)
+							return l.fleet.TakeIn(ctx, serial, dir)
+						})
+					}
+					done <- err
+				}()
+				if err, whole := <-done; err != nil || whole != (kill == c.steps) {
+					t.Fatalf("ended after %d steps, whole: %v, %v", n, whole, err)
+				}
+				l.opt.Step = nil
+				l.restart()
+				must(t, l.fleet.Sweep(t.Context()))
+				x := l.boots(serialA, macA, addrA)
+				got := l.read(x, "mine")
+				if got != c.before && got != "of the backup" || last == "" && got != "of the backup" {
+					t.Errorf("killed at %q: /mine is %q", last, got)
+				}
+				must(t, l.fleet.Stop(t.Context(), serialA))
+				_, err := l.restoreBackup(full)
+				must(t, err)
+				if x = l.boots(serialA, macA, addrA); l.read(x, "mine") != "of the backup" {
+					t.Errorf("killed at %q, done again: /mine is %q", last, l.read(x, "mine"))
+				}
+				if litter := l.litter(); len(litter) > 0 {
+					t.Errorf("killed at %q: left behind %q", last, litter)
+				}
+				all := l.snapshots()
+				if n := len(slices.DeleteFunc(all, func(s string) bool { return !strings.HasSuffix(s, " kept") })); n != 1 {
+					t.Errorf("killed at %q: the snapshot of the backup is there %d times", last, n)
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,275 @@
+package boot
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"rubus/images/imageref"
+)
+
+// MoveState is how far a board's move to another version is.
+type MoveState string
+
+// The states of a move. Pending, Trial and Undoing go on by themselves; the others are
+// what came of it.
+const (
+	// MovePending: it is worked out when the board's next boot begins.
+	MovePending MoveState = "pending"
+	// MoveTrial: the board boots the new version, and was not good there yet.
+	MoveTrial MoveState = "trial"
+	// MoveGood: a boot on the new version was reported as good.
+	MoveGood MoveState = "good"
+	// MoveMade: the board mounted the new version, which has no unit to report a boot.
+	MoveMade MoveState = "moved"
+	// MoveBack: the trial's boots failed, and the board boots what it had.
+	MoveBack MoveState = "back"
+	// MoveFailed: it could not be worked out; the board has what it had.
+	MoveFailed MoveState = "failed"
+	// MoveUndoing: what the board had is brought back when its next boot begins.
+	MoveUndoing MoveState = "undoing"
+	// MoveUndone: it was brought back, or the move was dropped before it was made.
+	MoveUndone MoveState = "undone"
+)
+
+// Move is a board's last rebase: to come, on trial, or what came of it. The new upper and
+// what the board had are both slots until it is settled which of them stays.
+type Move struct {
+	// Batch numbers the batch that the move belongs to.
+	Batch int       `json:"batch,omitempty"`
+	State MoveState `json:"state"`
+	// Since is when the state was entered, Why the reason when it is not the plan.
+	Since time.Time `json:"since"`
+	Why   string    `json:"why,omitempty"`
+	// From is the version that the board had, To that it moves to, of the layers in Layers.
+	From      imageref.Ref `json:"from"`
+	To        imageref.Ref `json:"to"`
+	Layers    []string     `json:"layers"`
+	Conflicts Conflicts    `json:"conflicts,omitempty"`
+	// Slot is the one that was made for the move, Former that with what the board had;
+	// 0: not there yet, or not any more.
+	Slot   int `json:"slot,omitempty"`
+	Former int `json:"former,omitempty"`
+	// Snapshot is the former slot after a good move, and the move's own after it was
+	// taken back; 0: none.
+	Snapshot int `json:"snapshot,omitempty"`
+	// Written is the newest change in the former upper when the new one was made of it.
+	Written time.Time `json:"written,omitzero"`
+	// Reports says that the new root has the unit that reports a boot.
+	Reports bool `json:"reports,omitempty"`
+	// Starts counts the boots that began on the new root, Failures those that failed.
+	Starts   int `json:"starts,omitempty"`
+	Failures int `json:"failures,omitempty"`
+}
+
+// IsOver says that nothing more happens to the board because of the move.
+func (m *Move) IsOver() bool {
+	return !slices.Contains([]MoveState{MovePending, MoveTrial, MoveUndoing}, m.State)
+}
+
+// enter changes the state.
+func (m *Move) enter(s MoveState, why string, now time.Time) {
+	m.State, m.Why, m.Since = s, why, now.UTC()
+}
+
+// isKept says that the board is to stand on the new slot, as far as is known.
+func (m *Move) isKept() bool {
+	return m.State == MoveTrial || m.State == MoveGood || m.State == MoveMade || m.State == MoveUndoing
+}
+
+// isTaken says that the board is to stand on what it had.
+func (m *Move) isTaken() bool { return m.State == MoveBack || m.State == MoveUndone }
+
+// dictated is the slot that a boot gets because of the board's move; nil: the usual rules hold.
+func (r *Record) dictated() *Slot {
+	m := r.Move
+	if m == nil || m.Slot == 0 || m.Former == 0 {
+		return nil
+	}
+	n := 0
+	switch {
+	case m.isKept():
+		n = m.Slot
+	case m.isTaken():
+		n = m.Former
+	}
+	return r.slot(n)
+}
+
+// isLeft says that a slot is neither what the board boots nor to be taken up again: it
+// is to be a snapshot.
+func (r *Record) isLeft(s *Slot) bool {
+	if s.Aside != "" {
+		return true
+	}
+	d := r.dictated()
+	return d != nil && d.N != s.N && !r.isOn(s) && (s.N == r.Move.Slot || s.N == r.Move.Former)
+}
+
+// mayReturn says that a board on trial may come back to slot n.
+func (r *Record) mayReturn(n int) bool {
+	return r.Move != nil && r.Move.State == MoveTrial && r.Move.Former == n
+}
+
+// isOffer says that the board has not mounted the slot that it is to try.
+func (r *Record) isOffer() bool {
+	s := r.slot(r.Move.Slot)
+	return r.Move.State == MoveTrial && s != nil && s.Mounted.IsZero()
+}
+
+// offerMove notes slot n, which is in the record, as what the board is to try.
+func (r *Record) offerMove(n, former int, now time.Time) {
+	r.Move.Slot, r.Move.Former = n, former
+	r.Move.enter(MoveTrial, "", now)
+}
+
+// mounted takes note that the board stands on slot n.
+func (r *Record) mounted(n int, now time.Time) {
+	m := r.Move
+	if m == nil {
+		return
+	}
+	switch {
+	case m.State == MoveTrial && n == m.Slot && !m.Reports:
+		r.settle(MoveMade, now)
+	case m.isTaken() && n == m.Former && m.Slot != 0:
+		r.leave()
+	}
+}
+
+// settle ends a trial: the board stays on the new slot, and all else that it wrote goes aside.
+func (r *Record) settle(st MoveState, now time.Time) {
+	r.Move.enter(st, "", now)
+	for _, s := range r.persistent() {
+		if s.N != r.Move.Slot {
+			r.setAsideLater(s.N, RebaseNote+r.Move.To.String())
+		}
+	}
+	r.setAsideLater(r.Move.Former, RebaseNote+r.Move.To.String())
+}
+
+// setAsideLater marks a slot to become a snapshot once nothing stands on it.
+func (r *Record) setAsideLater(n int, note string) {
+	s := r.slot(n)
+	if s == nil || r.isOn(s) || s.Aside != "" {
+		return
+	}
+	if s.Aside = note; s.State == SlotCurrent {
+		s.State = SlotParked // it was cut off
+	}
+}
+
+// isOn says that the board stands on a slot.
+func (r *Record) isOn(s *Slot) bool { return s.State == SlotCurrent && r.Up }
+
+// asideNote is the note of what a move that was taken back had written.
+func (m *Move) asideNote() string {
+	if m.State == MoveBack {
+		return fmt.Sprintf("of the trial of %s, which was not good", m.To)
+	}
+	return fmt.Sprintf("before the rebase to %s was undone", m.To)
+}
+
+// makeRoom readies the record for another move. It says whether the last one is over, as
+// far as the slots are concerned.
+func (r *Record) makeRoom() bool {
+	m := r.Move
+	switch {
+	case m == nil:
+		return true
+	case m.State == MoveTrial || m.State == MoveUndoing:
+		return false
+	case m.isTaken() && m.Slot != 0:
+		if r.isOn(r.slot(m.Slot)) {
+			return false
+		}
+		r.leave()
+	}
+	return true
+}
+
+// takeBack has the board boot what it had. A new slot that it never mounted goes when
+// that boot is planned.
+func (r *Record) takeBack(st MoveState, why string, now time.Time) {
+	r.Move.enter(st, why, now)
+	if s := r.slot(r.Move.Former); s != nil {
+		s.Aside = ""
+	}
+}
+
+// leave has the slot of a move that was taken back set aside, if the board is not on it.
+func (r *Record) leave() { r.setAsideLater(r.Move.Slot, r.Move.asideNote()) }
+
+// gone takes note that a slot is no more; snapshot is what became of it, 0: nothing.
+func (m *Move) gone(n, snapshot int) {
+	switch n {
+	case 0:
+	case m.Slot:
+		m.Slot = 0
+		if m.State == MoveTrial { // nobody came for it, or it was made of what changed since
+			m.State, m.Former = MovePending, 0
+		}
+		if m.isTaken() {
+			m.Snapshot = snapshot
+		}
+	case m.Former:
+		m.Former = 0
+		if !m.isTaken() {
+			m.Snapshot = snapshot
+		}
+	}
+}
+
+// judge says what the boot before comes to for the board's trial: was is the slot that it
+// was given, failed that its kernel ran and nothing was reported. tries is how many such boots
+// in a row are too many; 0: any number may fail. It says whether anything changed.
+func (r *Record) judge(was int, good, failed bool, tries int, now time.Time) bool {
+	m := r.Move
+	if m == nil || m.State != MoveTrial || m.Slot == 0 || was != m.Slot {
+		return false
+	}
+	switch {
+	case good:
+		r.settle(MoveGood, now)
+		return true
+	case failed:
+		m.Failures++
+	}
+	m.Starts++
+	switch {
+	case tries == 0 || !m.Reports:
+	case m.Failures >= tries:
+		r.takeBack(MoveBack, fmt.Sprintf("%d boots on it were not reported as good", m.Failures), now)
+	case m.Starts >= tries*startsPerTry:
+		r.takeBack(MoveBack, fmt.Sprintf("%d boots on it began, and none came to be good", m.Starts), now)
+	}
+	return true
+}
+
+// startsPerTry is how many boots may begin, for each one that may fail, until one that
+// never has its kernel whole counts too. One boot of a Pi 3 begins twice.
+const startsPerTry = 5
+
+// checkMove says what is contradictory in a record's move.
+func (r *Record) checkMove() error {
+	m := r.Move
+	if m == nil {
+		return nil
+	}
+	known := []MoveState{MovePending, MoveTrial, MoveGood, MoveMade, MoveBack, MoveFailed, MoveUndoing, MoveUndone}
+	if !slices.Contains(known, m.State) {
+		return fmt.Errorf("its move has the unknown state %q", m.State)
+	}
+	if m.To.Version == 0 {
+		return fmt.Errorf("its move is to no version of an image")
+	}
+	for _, n := range []int{m.Slot, m.Former} {
+		if n != 0 && r.slot(n) == nil {
+			return fmt.Errorf("its move speaks of slot %d, which is not there", n)
+		}
+	}
+	if m.Slot != 0 && m.Slot == m.Former {
+		return fmt.Errorf("its move is from slot %d to itself", m.Slot)
+	}
+	return nil
+}

@@ -1,0 +1,275 @@
+package boot
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/config/device"
+	"rubus/images/imageref"
+	"rubus/overlay"
+)
+
+// Packed is what a backup says of one board beside its trees.
+type Packed struct {
+	Serial device.Serial `json:"serial"`
+	// Record is device.json as far as it is of use elsewhere: the slots whose writes are kept.
+	Record json.RawMessage `json:"record"`
+	// Snapshots are what is kept of it.
+	Snapshots []Snapshot `json:"snapshots,omitempty"`
+}
+
+// Part is a tree of a board that a backup has: its Name is the same in each.
+type Part struct {
+	Name string
+	// ID tells it from others that had the name. Settled says that what has this ID never changes.
+	ID      string
+	Settled bool
+	// Dir holds the upper over Layers. Without layers it is a directory of plain files,
+	// without those in Skip.
+	Dir    string
+	Layers []string
+	Skip   []string
+	// Made is when the writes were begun, or the snapshot taken.
+	Made time.Time
+}
+
+// Names of the parts, and of what a board's directory has that is no file of its own.
+const (
+	rootPart     = "root-%d"
+	snapshotPart = "snapshot-%d"
+	filesPart    = "files"
+)
+
+// notFiles are the names in a board's directory that a backup has otherwise, or that are
+// of no use elsewhere: the boot files kept of boots of that root.
+func notFiles() []string { return []string{recordFile, "uppers", "snapshots", "boot"} }
+
+// Serials lists the boards that have something in the state directory.
+func Serials(state string) ([]device.Serial, error) { return recordedSerials(state) }
+
+// Pack says what is to be backed up of a board. Nobody may change the board
+// meanwhile: see Fleet.Hold. It changes nothing and needs no daemon.
+func Pack(state string, store Store, serial device.Serial) (Packed, []Part, error) {
+	out := Packed{Serial: serial}
+	rec, err := loadRecord(state, serial)
+	if err != nil {
+		return out, nil, err
+	}
+	f := &Fleet{opt: Options{State: state, Store: store}}
+	var parts []Part
+	var slots []Slot
+	for _, s := range rec.persistent() {
+		empty, err := f.upperEmpty(&board{serial: serial}, s)
+		if err != nil {
+			return out, nil, fmt.Errorf("board %s: %w", serial, err)
+		}
+		if empty {
+			continue
+		}
+		spec := f.spec(serial, s)
+		slots = append(slots, s)
+		parts = append(parts, Part{
+			Name: fmt.Sprintf(rootPart, s.N), ID: s.Export.String(), Dir: spec.UpperDir, Layers: spec.LayerDirs, Made: s.Made,
+		})
+	}
+	rec.Slots, rec.Up = slots, false
+	if out.Record, err = rec.encode(); err != nil {
+		return out, nil, err
+	}
+	if out.Snapshots, err = loadSnapshots(state, serial); err != nil {
+		return out, nil, err
+	}
+	p := pathsOf(state, serial)
+	for _, s := range out.Snapshots {
+		parts = append(parts, Part{
+			Name: fmt.Sprintf(snapshotPart, s.N), ID: fmt.Sprintf("%d %s %s", s.N, s.Base.ID, s.Made.Format(time.RFC3339Nano)), Settled: true,
+			Dir: p.snapshot(s.N), Layers: f.layerDirs(s.Base.Digests), Made: s.Made,
+		})
+	}
+	return out, append(parts, Part{Name: filesPart, ID: filesPart, Dir: p.dir(), Skip: notFiles()}), nil
+}
+
+// errReading says that a backup reads a board's snapshots.
+var errReading = errors.New("a backup reads them")
+
+// KeepSnapshots sees to it that no snapshot of a board goes until release is called, or
+// this process ends.
+func KeepSnapshots(state string, serial device.Serial) (release func(), err error) {
+	return lockSnapshots(pathsOf(state, serial), unix.LOCK_SH)
+}
+
+// lockSnapshots locks the directory of snapshots, if there is one; it does not wait.
+func lockSnapshots(p boardPaths, how int) (release func(), err error) {
+	d, err := os.Open(p.snapshots())
+	if errors.Is(err, fs.ErrNotExist) {
+		return func() {}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(d.Fd()), how|unix.LOCK_NB); err != nil {
+		d.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = errReading
+		}
+		return nil, fmt.Errorf("locking the snapshots of board %s: %w", p.serial, err)
+	}
+	return func() { d.Close() }, nil
+}
+
+// Hold keeps what a board wrote as it is, its root and its record, until release is called: the
+// changes of a board that runs wait, without an error. The error wraps ErrNotFound for a board
+// that was never seen.
+func (f *Fleet) Hold(ctx context.Context, serial device.Serial) (release func(), err error) {
+	b := f.known(serial)
+	if b == nil {
+		return nil, fmt.Errorf("board %s: %w", serial, ErrNotFound)
+	}
+	if err := b.lock(ctx); err != nil {
+		return nil, err
+	}
+	held := []func(){b.unlock}
+	release = func() {
+		for _, r := range slices.Backward(held) {
+			r()
+		}
+	}
+	if err := b.usable(); err != nil {
+		release()
+		return nil, err
+	}
+	rec := b.record()
+	for _, s := range rec.persistent() {
+		r, err := f.opt.Exporter.Hold(ctx, s.Export)
+		if err != nil {
+			release()
+			return nil, fmt.Errorf("holding the writes of board %s: %w", serial, err)
+		}
+		held = append(held, r)
+	}
+	return release, nil
+}
+
+// Find gives the version of this store that has the layers; wanted is what it was called
+// where the backup was made.
+type Find func(wanted imageref.Ref, digests []string) (imageref.Ref, error)
+
+// Bound is a board of a backup, bound to the layers of this machine. Its parts are put
+// below a directory as Place says, then Write makes that directory a board's.
+type Bound struct {
+	Serial    device.Serial
+	rec       Record
+	snapshots []Snapshot
+}
+
+// Bind binds a board of a backup, which is not trusted, to the layers that find and store
+// say. Its export ids are new: handles that a board holds are refused.
+func Bind(p Packed, store Store, find Find) (*Bound, error) {
+	rec, err := decodeRecord(p.Record)
+	if err != nil {
+		return nil, fmt.Errorf("the record of board %s in the backup: %w", p.Serial, err)
+	}
+	if rec.Serial != p.Serial || p.Serial.IsZero() {
+		return nil, fmt.Errorf("the record of board %q in the backup is that of %q", p.Serial, rec.Serial)
+	}
+	f := &Fleet{opt: Options{Store: store}}
+	bind := func(ref imageref.Ref, base overlay.Base) (imageref.Ref, overlay.Base, error) {
+		now, err := find(ref, base.Digests)
+		if err != nil {
+			return ref, base, err
+		}
+		b, err := overlay.BaseOf(base.Digests, f.layerDirs(base.Digests))
+		return now, b, err
+	}
+	out := &Bound{Serial: p.Serial, rec: rec}
+	out.rec.Up, out.rec.Address = false, netip.Addr{}
+	for i := range out.rec.Slots {
+		s := &out.rec.Slots[i]
+		if s.Image, s.Base, err = bind(s.Image, s.Base); err != nil {
+			return nil, fmt.Errorf("the root of board %s: %w", p.Serial, err)
+		}
+		s.State, s.Export, s.Ephemeral = SlotParked, newExportID(), false
+	}
+	seen := map[int]bool{}
+	for _, s := range p.Snapshots {
+		if s.N < 1 || seen[s.N] {
+			return nil, fmt.Errorf("board %s has a snapshot %d in the backup, or two of them", p.Serial, s.N)
+		}
+		seen[s.N] = true
+		if s.Image, s.Base, err = bind(s.Image, s.Base); err != nil {
+			return nil, fmt.Errorf("snapshot %d of board %s: %w", s.N, p.Serial, err)
+		}
+		s.SetAside = false // its index stayed behind
+		out.snapshots = append(out.snapshots, s)
+	}
+	return out, out.rec.check()
+}
+
+// Place is where a part goes below the board's new directory; ok is false for one that the
+// board does not have.
+func (b *Bound) Place(part string) (rel string, ok bool) {
+	for i := range b.rec.Slots {
+		if s := &b.rec.Slots[i]; part == fmt.Sprintf(rootPart, s.N) {
+			return filepath.Join("uppers", string(s.upperID()), "upper"), true
+		}
+	}
+	for _, s := range b.snapshots {
+		if part == fmt.Sprintf(snapshotPart, s.N) {
+			return filepath.Join("snapshots", fmt.Sprint(s.N), "upper"), true
+		}
+	}
+	return "", part == filesPart
+}
+
+// Parts are the names of the parts that the board must have.
+func (b *Bound) Parts() (out []string) {
+	for i := range b.rec.Slots {
+		out = append(out, fmt.Sprintf(rootPart, b.rec.Slots[i].N))
+	}
+	for _, s := range b.snapshots {
+		out = append(out, fmt.Sprintf(snapshotPart, s.N))
+	}
+	return append(out, filesPart)
+}
+
+// Summary says what the board will have.
+func (b *Bound) Summary() (image imageref.Ref, roots, snapshots int) {
+	if len(b.rec.Slots) > 0 {
+		image = b.rec.persistent()[0].Image
+	}
+	return image, len(b.rec.Slots), len(b.snapshots)
+}
+
+// Write makes the directory dir, where the parts are in their places, that of a board: it
+// may be renamed to devices/SERIAL.
+func (b *Bound) Write(dir string) error {
+	for i := range b.rec.Slots {
+		id := string(b.rec.Slots[i].upperID())
+		if err := os.MkdirAll(filepath.Join(dir, "uppers", id, "work"), 0o700); err != nil {
+			return err
+		}
+		if err := syncDirs(filepath.Join(dir, "uppers", id), filepath.Join(dir, "uppers")); err != nil {
+			return err
+		}
+	}
+	for _, s := range b.snapshots {
+		at := filepath.Join(dir, "snapshots", fmt.Sprint(s.N))
+		if err := writeSnapshot(at, s); err != nil {
+			return err
+		}
+		if err := syncDirs(filepath.Dir(at)); err != nil {
+			return err
+		}
+	}
+	return writeRecordIn(dir, &b.rec)
+}

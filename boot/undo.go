@@ -1,0 +1,131 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"rubus/config/device"
+	"rubus/images/upper"
+	"rubus/overlay"
+)
+
+// Undo takes a board's last rebase back: one that is to come is dropped, and of one that was
+// made the board boots what it had before, at once when it is down, else from its next boot
+// on. What it wrote since is set aside as a snapshot. Done again it does nothing. The error
+// wraps ErrNotFound when there is nothing to undo. It may block while it copies.
+func (f *Fleet) Undo(ctx context.Context, serial device.Serial, progress func(upper.Size)) (MoveState, error) {
+	b := f.known(serial)
+	if b == nil {
+		return "", fmt.Errorf("board %s: %w", serial, ErrNotFound)
+	}
+	if err := b.lock(ctx); err != nil {
+		return "", err
+	}
+	defer b.unlock()
+	if err := b.usable(); err != nil {
+		return "", err
+	}
+	if err := f.undo(ctx, b, progress); err != nil {
+		return "", fmt.Errorf("undoing the rebase of board %s: %w", serial, err)
+	}
+	m := b.record().Move
+	f.log.Info("rebase undone", "serial", serial, "to", m.To, "state", m.State)
+	return m.State, nil
+}
+
+func (f *Fleet) undo(ctx context.Context, b *board, progress func(upper.Size)) error {
+	rec := b.record()
+	m := rec.Move
+	switch {
+	case m == nil:
+		return fmt.Errorf("it was not moved: %w", ErrNotFound)
+	case m.State == MovePending:
+		rec.takeBack(MoveUndone, "", f.opt.Now())
+		return f.store(b, rec)
+	case m.IsOver() && m.State != MoveGood && m.State != MoveMade:
+		return nil
+	case m.Former == 0 && m.Snapshot == 0:
+		return fmt.Errorf("what it had before is not kept any more: %w", ErrNotFound)
+	case rec.isOffer():
+		rec.takeBack(MoveUndone, "", f.opt.Now())
+		rec.leave()
+		return f.store(b, rec)
+	case !f.isDown(ctx, b):
+		if m.State != MoveUndoing {
+			rec.Move.enter(MoveUndoing, "", f.opt.Now())
+		}
+		return f.store(b, rec)
+	}
+	if err := f.cutOff(b); err != nil {
+		return err
+	}
+	if err := f.bringBackWith(ctx, b, progress); err != nil {
+		return err
+	}
+	return f.keepAllAside(ctx, b)
+}
+
+// bringBack is what a move that is being undone asks for when a boot begins.
+func (f *Fleet) bringBack(ctx context.Context, b *board) error {
+	if err := f.bringBackWith(ctx, b, nil); err != nil {
+		return err
+	}
+	m := b.record().Move
+	f.log.Info("rebase undone", "serial", b.serial, "to", m.To, "state", m.State)
+	f.moved(b, fmt.Sprintf("the rebase to %s is undone: the board boots %s, as before", m.To, m.From))
+	return nil
+}
+
+// bringBackWith has the board boot what it had before its move: that is a slot still, or a
+// snapshot of which a new slot is made. The caller holds work.
+func (f *Fleet) bringBackWith(ctx context.Context, b *board, progress func(upper.Size)) error {
+	rec := b.record()
+	if rec.Move.Former != 0 {
+		rec.takeBack(MoveUndone, "", f.opt.Now())
+		rec.leave()
+		return f.store(b, rec)
+	}
+	n := rec.Move.Snapshot
+	s, from, err := f.snapshotBase(b.serial, n)
+	if err != nil {
+		return err
+	}
+	dirs := f.layerDirs(s.Base.Digests)
+	next := Slot{Image: s.Image, Base: s.Base, Boot: s.Boot}
+	err = f.build(ctx, b, &rec, &next, func(to string) error {
+		_, err := upper.Copy(ctx, dirs, from, to, progress)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	rec.Slots = append(rec.Slots, next)
+	rec.Move.Former, rec.Move.Snapshot = next.N, 0
+	rec.takeBack(MoveUndone, "", f.opt.Now())
+	rec.leave()
+	if err := f.store(b, rec); err != nil {
+		return errors.Join(err, f.uppers(b.serial).Remove(context.WithoutCancel(ctx), next.upperID()))
+	}
+	f.recorded(b, next)
+	return nil
+}
+
+// snapshotBase reads a snapshot of a board, with its base as it is now, and says where
+// its upper lies.
+func (f *Fleet) snapshotBase(serial device.Serial, n int) (s Snapshot, dir string, err error) {
+	dir = pathsOf(f.opt.State, serial).snapshot(n)
+	if s, err = readSnapshot(dir); err != nil {
+		return s, "", err
+	}
+	base, err := overlay.BaseOf(s.Base.Digests, f.layerDirs(s.Base.Digests))
+	if err == nil && s.SetAside {
+		// Its index names the very objects of its layers.
+		err = s.Base.Matches(base)
+	}
+	if err != nil {
+		return s, "", fmt.Errorf("over %s: %w", s.Image, err)
+	}
+	s.Base = base
+	return s, dir, nil
+}

@@ -1,0 +1,342 @@
+package handlefs
+
+import (
+	"encoding/hex"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/nfsexport"
+	"rubus/nfsexport/nfs3"
+)
+
+// How an export's quota is kept where the kernel keeps none. Before a call the room
+// that it may need is taken, or the call is refused; after it what it came to is
+// counted, by the blocks of the objects it changed, and the rest is given back. So
+// calls that run at the same time cannot pass the limit together, and what was
+// acknowledged has its room. Removing asks for none.
+//
+// Not counted are the directories above that a change copies up, and blocks that
+// hold nothing but a large file's own bookkeeping: little, and whoever counts on disk
+// (nfsexport.Quota.Counted) puts it right.
+
+// blockSize is what space is taken in: that of nearly every file system.
+const blockSize = 4096
+
+func roundUp(n int64) int64 { return (n + blockSize - 1) &^ (blockSize - 1) }
+
+// takes is the space of an object. What a file system keeps ready behind the end of
+// a file (xfs) is not the board's doing.
+func takes(st *unix.Stat_t) int64 {
+	b := st.Blocks * 512
+	if st.Mode&unix.S_IFMT == unix.S_IFREG {
+		b = min(b, roundUp(st.Size))
+	}
+	return b
+}
+
+// share is what is counted for an object: nothing as long as it is golden.
+type share struct {
+	mu sync.Mutex
+	// known is the number of the count on disk since which bytes is right, plus 1.
+	known uint64
+	bytes int64
+	// found is what it had when that was learnt, and not counted.
+	found int64
+	upper bool // it is the board's: in the upper
+	gone  bool // its last name is removed, and it counts no more
+}
+
+// learn makes the share right for before the call; share.mu is held. st is the
+// object as the call found it.
+func (o *op) learn(q *nfsexport.Quota, obj *object, st *unix.Stat_t) {
+	s := &obj.share
+	if known := uint64(q.Round()) + 1; s.known != known && !s.gone {
+		s.known, s.bytes = known, 0
+		if s.upper = s.upper || o.inUpper(&obj.key); s.upper {
+			s.bytes = takes(st)
+		}
+		s.found = s.bytes
+	}
+}
+
+// recount counts what an object that is the board's takes now; share.mu is held.
+func (s *share) recount(q *nfsexport.Quota, st *unix.Stat_t) {
+	if s.gone {
+		return
+	}
+	files := int64(0)
+	if !s.upper {
+		s.upper, files = true, 1
+	}
+	now := takes(st)
+	q.Add(now-s.bytes, files)
+	s.bytes = now
+}
+
+// The kernel's overlay handle (fs/overlayfs/overlayfs.h): three bytes to align, then
+// version, magic, length, flags, the type of the inner handle, a UUID and the handle.
+// The part behind the three bytes is, in hex, the name in the index of an object
+// that was copied up.
+const (
+	fhPad       = 3
+	fhLen       = fhPad + 2
+	fhFlags     = fhPad + 3
+	fhPathUpper = 1 << 2
+)
+
+// inUpper says whether an object is the board's own: made by it, or copied up.
+func (o *op) inUpper(k *key) bool {
+	fh := k.kernel()
+	if len(fh) <= fhFlags || fh[fhFlags]&fhPathUpper != 0 {
+		return true
+	}
+	var name [2*maxKernel + 1]byte
+	n := min(int(fh[fhLen]), len(fh)-fhPad)
+	name[hex.Encode(name[:], fh[fhPad:fhPad+n])] = 0
+	_, _, e := unix.Syscall(unix.SYS_FACCESSAT, uintptr(o.exp.root.index), uintptr(unsafe.Pointer(&name[0])), unix.F_OK)
+	return e == 0
+}
+
+// openDisk opens what tells of the file system below the overlay and of what was
+// copied up; without them their answers are those of the overlay, and "nothing".
+func (r *root) openDisk(upper, index string) {
+	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC
+	if fd, err := unix.Open(filepath.Clean(upper), flags, 0); upper != "" && err == nil {
+		r.disk = fd
+	}
+	if fd, err := unix.Open(filepath.Clean(index), flags, 0); index != "" && err == nil {
+		r.index = fd
+	}
+}
+
+// quota is the export's quota when there is one to be kept here, else nil.
+func (o *op) quota() *nfsexport.Quota {
+	if q := o.exp.Quota; q.Counts() {
+		return q
+	}
+	return nil
+}
+
+// spending is the room taken for a call. The zero one is that of a call that is not
+// counted.
+type spending struct {
+	o            *op
+	q            *nfsexport.Quota
+	bytes, files int64
+}
+
+// spend takes the room that a call may need.
+func (o *op) spend(q *nfsexport.Quota, bytes, files int64) (spending, nfs3.Status) {
+	if q == nil {
+		return spending{}, nfs3.OK
+	}
+	if !q.Take(bytes, files) {
+		if q.Tell(o.now()) {
+			o.fs.event(QuotaFull, slog.LevelWarn, "the board's quota is used up: what needs more is refused", o.exp.ID, nil)
+		}
+		return spending{}, nfs3.ErrDQuot
+	}
+	return spending{o, q, bytes, files}, nfs3.OK
+}
+
+// end counts what the call made of objs, and gives back what was taken.
+func (s *spending) end(objs ...*object) {
+	if s.q == nil {
+		return
+	}
+	for _, obj := range objs {
+		s.count(obj)
+	}
+	s.q.Add(-s.bytes, -s.files)
+}
+
+// watch is for a call that changes obj and asks for no room; end must follow.
+func (o *op) watch(obj *object, st *unix.Stat_t) spending {
+	q := o.quota()
+	if q == nil {
+		return spending{}
+	}
+	obj.share.mu.Lock()
+	o.learn(q, obj, st)
+	obj.share.mu.Unlock()
+	return spending{o: o, q: q}
+}
+
+// spendOn takes the room for a call that changes obj, found as st, and needs so much
+// besides: a golden object is copied up.
+func (o *op) spendOn(obj *object, st *unix.Stat_t, bytes, files int64) (spending, nfs3.Status) {
+	q := o.quota()
+	if q == nil {
+		return spending{}, nfs3.OK
+	}
+	obj.share.mu.Lock()
+	o.learn(q, obj, st)
+	if !obj.share.upper && !obj.share.gone {
+		bytes, files = bytes+takes(st), files+1
+	}
+	obj.share.mu.Unlock()
+	return o.spend(q, bytes, files)
+}
+
+// count counts what obj takes now.
+func (s *spending) count(obj *object) {
+	obj.share.mu.Lock()
+	defer obj.share.mu.Unlock()
+	var st unix.Stat_t
+	if fstat(obj.fd, &st) == 0 && (obj.share.upper || s.o.inUpper(&obj.key)) {
+		obj.share.recount(s.q, &st)
+	}
+}
+
+// made counts an object that the call has made.
+func (s *spending) made(obj *object, st *unix.Stat_t) {
+	if s.q == nil {
+		return
+	}
+	obj.share.mu.Lock()
+	defer obj.share.mu.Unlock()
+	if obj.share.known != 0 { // another call was here already, and found it there
+		s.q.Add(obj.share.found, 1)
+		return
+	}
+	obj.share.known = uint64(s.q.Round()) + 1
+	obj.share.recount(s.q, st)
+}
+
+// spendMaking takes the room for a new object in the call's directory.
+func (o *op) spendMaking() (spending, nfs3.Status) {
+	if o.room() != roomy {
+		return spending{}, nfs3.ErrNoSpc
+	}
+	return o.spendOn(o.obj, &o.st, blockSize, 1)
+}
+
+// spendSetAttr takes the room for a change of attributes.
+func (o *op) spendSetAttr(obj *object, st *unix.Stat_t, s *nfs3.SetAttr) (spending, nfs3.Status) {
+	if o.quota() != nil && cutsAll(obj, st, s) {
+		cut := *st
+		cut.Size, cut.Blocks = 0, 0 // what is copied up of a golden file: its name
+		obj.share.mu.Lock()
+		o.learn(o.quota(), obj, st)
+		upper := obj.share.upper
+		obj.share.mu.Unlock()
+		if !upper {
+			st = &cut
+		}
+	}
+	return o.spendOn(obj, st, 0, 0)
+}
+
+// spendWrite takes the room for a write to the call's object. A golden file is copied
+// up here, by one call while those beside it wait: each would take room for it.
+func (o *op) spendWrite(off uint64, n int) (spending, nfs3.Status) {
+	q := o.quota()
+	if q == nil {
+		return spending{}, nfs3.OK
+	}
+	st, s := o.st, nfs3.OK
+	obj := o.obj
+	obj.share.mu.Lock()
+	o.learn(q, obj, &st)
+	if !obj.share.upper && !obj.share.gone {
+		s = o.lift(q, &st)
+	}
+	obj.share.mu.Unlock()
+	if s != nfs3.OK {
+		return spending{}, s
+	}
+	need := o.growth(&st, int64(off), int64(n))
+	return o.spend(q, need, 0)
+}
+
+// lift copies the call's golden file up; share.mu is held.
+func (o *op) lift(q *nfsexport.Quota, st *unix.Stat_t) nfs3.Status {
+	sp, s := o.spend(q, takes(st), 1)
+	if s != nfs3.OK {
+		return s
+	}
+	_, e := o.writer(o.obj)
+	if e == 0 {
+		e = fstat(o.obj.fd, st)
+	}
+	if e == 0 {
+		o.obj.share.recount(q, st)
+	}
+	sp.end()
+	return status(e)
+}
+
+// growth is the space that a write to a file of the board's own may take at most.
+func (o *op) growth(st *unix.Stat_t, off, n int64) int64 {
+	end := off + n
+	if end <= roundUp(st.Size) && st.Blocks*512 >= st.Size {
+		return 0 // no holes, and not past the last block
+	}
+	if end <= st.Size { // a hole somewhere: not here?
+		if fd, e := o.reader(o.obj); e == 0 {
+			if hole, err := unix.Seek(fd, off, unix.SEEK_HOLE); err == nil && hole >= end {
+				return 0
+			}
+		}
+	}
+	return roundUp(end) - off&^(blockSize-1)
+}
+
+// entry is a name that a call takes away or gives to another object, with what it
+// names; it is zero when that is not counted.
+type entry struct {
+	o   *op
+	q   *nfsexport.Quota
+	obj *object // held
+	st  unix.Stat_t
+}
+
+// entry looks at what a name stands for. o.k is its key after it.
+func (o *op) entry(dir *object, name *cname) (n entry) {
+	q := o.quota()
+	if q == nil {
+		return entry{}
+	}
+	obj, s := o.childNamed(dir, name, &n.st)
+	if s != nfs3.OK {
+		return entry{}
+	}
+	n.o, n.q, n.obj = o, q, obj
+	obj.share.mu.Lock()
+	o.learn(q, obj, &n.st)
+	obj.share.mu.Unlock()
+	return n
+}
+
+func (n *entry) release() {
+	if n.obj != nil {
+		n.o.fs.cache.release(n.obj)
+		n.obj = nil
+	}
+}
+
+// removed counts the object out when that was its last name.
+func (n *entry) removed() {
+	if n.q == nil || n.st.Nlink > 1 && !n.obj.isDir() {
+		return
+	}
+	s := &n.obj.share
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.upper && !s.gone {
+		n.q.Add(-s.bytes, -1)
+	}
+	s.gone = true
+}
+
+// spend takes the room to give the object another name: a golden one is copied up.
+func (n *entry) spend() (spending, nfs3.Status) {
+	if n.q == nil {
+		return spending{}, nfs3.OK
+	}
+	return n.o.spendOn(n.obj, &n.st, 0, 0)
+}
