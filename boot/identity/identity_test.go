@@ -1,6 +1,7 @@
 package identity_test
 
 import (
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -128,6 +130,11 @@ func TestIdentity(t *testing.T) {
 		t.Errorf("machine id %q", got)
 	}
 	a.is("etc/machine-id", 0o444, 0)
+	if a.read("etc/ssh/ssh_host_rsa_key") != "(none)" {
+		t.Error("an rsa key that nobody wants")
+	}
+	a.write("root/etc/ssh/sshd_config", "#HostKey /etc/ssh/ssh_host_rsa_key\nhostkey /etc/ssh/ssh_host_rsa_key\n", 0o644)
+	a.seed()
 	for _, kind := range []string{"rsa", "ecdsa", "ed25519"} {
 		name := "etc/ssh/ssh_host_" + kind + "_key"
 		a.is(name, 0o600, 0)
@@ -183,6 +190,7 @@ func TestAdoption(t *testing.T) {
 	b.write("upper/etc/machine-id", id+"\n", 0o444)
 	b.write("upper/etc/hostname", "own\n", 0o644)
 	b.write("upper/etc/ssh/ssh_host_rsa_key", "no key", 0o600)
+	b.write("root/etc/ssh/sshd_config", "HostKey /etc/ssh/ssh_host_rsa_key\n", 0o644)
 	b.seed()
 	pub, err := os.ReadFile(key + ".pub")
 	must(t, err)
@@ -264,13 +272,27 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+// publicKeys are n public keys, each as a line without a comment.
+func publicKeys(t *testing.T, n int) (out []string) {
+	t.Helper()
+	for range n {
+		public, _, err := ed25519.GenerateKey(nil)
+		must(t, err)
+		k, err := ssh.NewPublicKey(public)
+		must(t, err)
+		out = append(out, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(k))))
+	}
+	return out
+}
+
 func TestAuthorizedKeys(t *testing.T) {
+	keys := publicKeys(t, 10)
 	b := newBox(t)
-	b.write("lab.pub", "# the lab's\nssh-ed25519 AAAA1 lab\n\nssh-ed25519 AAAA2 lab2\n", 0o644)
+	b.write("lab.pub", "# the lab's\n"+keys[1]+" lab\n\n"+keys[2]+" lab2\n", 0o644)
 	file := filepath.Join(b.dir, "lab.pub")
-	b.wish.Keys = map[string][]identity.Key{"root": {{File: file}}, "pi": {{Line: "ssh-rsa AAAA3 pi"}}, "ghost": {{Line: "x"}}, "odd": {{Line: "x"}}}
+	b.wish.Keys = map[string][]identity.Key{"root": {{File: file}}, "pi": {{Line: keys[3] + " pi"}}, "ghost": {{Line: keys[0]}}, "odd": {{Line: keys[0]}}}
 	res := b.seed()
-	if got := b.read("root/.ssh/authorized_keys"); got != "ssh-ed25519 AAAA1 lab\nssh-ed25519 AAAA2 lab2\n" {
+	if got := b.read("root/.ssh/authorized_keys"); got != keys[1]+" lab\n"+keys[2]+" lab2\n" {
 		t.Errorf("%q", got)
 	}
 	b.is("home/pi/.ssh", fs.ModeDir|0o700, 1000)
@@ -279,21 +301,29 @@ func TestAuthorizedKeys(t *testing.T) {
 		t.Errorf("problems %q", res.Problems)
 	}
 	// The board's own keys stay, those that are given no more go.
-	b.write("root/root/.ssh/authorized_keys", b.read("root/.ssh/authorized_keys")+"ssh-rsa AAAA9 own\n", 0o666)
-	b.write("lab.pub", "ssh-ed25519 AAAA2 lab2\nssh-ed25519 AAAA4 lab4\n", 0o644)
+	b.write("root/root/.ssh/authorized_keys", b.read("root/.ssh/authorized_keys")+keys[9]+" own\n", 0o666)
+	b.write("lab.pub", keys[2]+" lab2\n"+keys[4]+" lab4\n", 0o644)
 	delete(b.wish.Keys, "pi")
 	b.seed()
-	if got := b.read("root/.ssh/authorized_keys"); got != "ssh-ed25519 AAAA2 lab2\nssh-rsa AAAA9 own\nssh-ed25519 AAAA4 lab4\n" {
+	if got := b.read("root/.ssh/authorized_keys"); got != keys[2]+" lab2\n"+keys[9]+" own\n"+keys[4]+" lab4\n" {
 		t.Errorf("%q", got)
 	}
 	b.is("root/.ssh/authorized_keys", 0o600, 0)
 	if got := b.read("home/pi/.ssh/authorized_keys"); got != "" {
 		t.Errorf("pi's %q", got)
 	}
+	// A private key that was named by mistake is given to nobody.
+	b.write("lab.pub", "-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n", 0o644)
+	if res := b.seed(); len(res.Problems) != 4 || !strings.Contains(res.Problems[2], "lab.pub: line 1 is no public key") || strings.Contains(b.read("root/.ssh/authorized_keys"), "PRIVATE") {
+		t.Errorf("problems %q, %q", res.Problems, b.read("root/.ssh/authorized_keys"))
+	}
+	if err := b.wish.CheckReferences(); err == nil || !strings.Contains(err.Error(), "line 2 is no public key") {
+		t.Errorf("the check says %v", err)
+	}
 	// A user of the board may not lead root elsewhere.
 	c := newBox(t)
 	must(t, os.Symlink(filepath.Join(c.dir, "root/root"), filepath.Join(c.dir, "root/home/pi/.ssh")))
-	c.wish.Keys = map[string][]identity.Key{"pi": {{Line: "ssh-rsa AAAA3 pi"}}}
+	c.wish.Keys = map[string][]identity.Key{"pi": {{Line: keys[3] + " pi"}}}
 	if res := c.seed(); len(res.Problems) != 1 || c.read("root/authorized_keys") != "(none)" {
 		t.Errorf("problems %q, %q", res.Problems, c.read("root/authorized_keys"))
 	}
@@ -398,5 +428,30 @@ func TestNothingSecretIsTold(t *testing.T) {
 		if strings.Contains(string(text), bad) {
 			t.Errorf("%q is in %s", bad, text)
 		}
+	}
+}
+
+// The first boot of a board makes and writes all; any other only looks.
+func BenchmarkSeed(b *testing.B) {
+	for _, again := range []bool{false, true} {
+		name := map[bool]string{false: "first", true: "again"}[again]
+		b.Run(name, func(b *testing.B) {
+			dir := b.TempDir()
+			for i := range b.N {
+				root := filepath.Join(dir, strconv.Itoa(i))
+				if again {
+					root = filepath.Join(dir, "one")
+				}
+				for _, d := range []string{"root/etc/ssh", "upper", "state"} {
+					if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
+						b.Fatal(err)
+					}
+				}
+				s := identity.Seed{Store: identity.Store{Dir: root + "/state/identity"}, Wish: &identity.Wish{}, Root: root + "/root", Upper: root + "/upper"}
+				if _, err := s.Do(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

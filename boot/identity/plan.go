@@ -189,12 +189,10 @@ func (p *planner) keys() (keys []*hostKey, err error) {
 		}
 		return keys, nil
 	}
-	for _, kind := range kinds() {
-		var had *hostKey
-		if data, _, err := p.upper.Read(keyPath(kind), 64<<10); err == nil {
-			if k, err := parseHostKey(data); err == nil && k.kind == kind {
-				had = k
-			}
+	for _, kind := range []string{kindEd25519, kindECDSA, kindRSA} {
+		had := p.ownKey(kind)
+		if kind == kindRSA && had == nil && !p.wantsRSA() && !p.Store.has(kind) {
+			continue
 		}
 		k, err := p.Store.hostKey(kind, had)
 		if err != nil {
@@ -203,6 +201,30 @@ func (p *planner) keys() (keys []*hostKey, err error) {
 		keys = append(keys, k)
 	}
 	return keys, nil
+}
+
+// ownKey is a host key that the board has written; nil: none.
+func (p *planner) ownKey(kind string) *hostKey {
+	data, _, err := p.upper.Read(keyPath(kind), 64<<10)
+	if err != nil {
+		return nil
+	}
+	if k, err := parseHostKey(data); err == nil && k.kind == kind {
+		return k
+	}
+	return nil
+}
+
+// wantsRSA says whether sshd is told to have an rsa key.
+func (p *planner) wantsRSA() bool {
+	text, _, _ := p.root.Read("/etc/ssh/sshd_config", maxFile) // none: it is not told
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		if len(f) > 1 && strings.EqualFold(f[0], "HostKey") && f[1] == keyPath(kindRSA) {
+			return true
+		}
+	}
+	return false
 }
 
 // users are the keys of those who may log in.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 )
 
@@ -73,7 +74,8 @@ func (w *Wish) CheckReferences() error {
 	for _, keys := range w.Keys {
 		for _, k := range keys {
 			if k.File != "" {
-				check(k.File, false)
+				_, bad := keyLines([]Key{k})
+				errs = append(errs, bad...)
 			}
 		}
 	}
@@ -97,10 +99,18 @@ func keyLines(keys []Key) (lines []string, errs []error) {
 			}
 			text = string(data)
 		}
+		n := 0
 		for line := range strings.Lines(text) {
-			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-				lines = append(lines, line)
+			n++
+			if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
+				continue
 			}
+			// Someone may have named a private key.
+			if _, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line)); err != nil {
+				errs = append(errs, fmt.Errorf("%s: line %d is no public key", k.File, n))
+				continue
+			}
+			lines = append(lines, line)
 		}
 	}
 	return lines, errs

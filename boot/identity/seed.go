@@ -85,6 +85,7 @@ func (s Seed) Do() (Result, error) {
 	if err := s.save(before, given); err != nil {
 		return Result{}, err
 	}
+	saved := given.clone()
 	tell := func(path string, changed bool, err error) {
 		if err != nil {
 			out.Problems = append(out.Problems, err.Error())
@@ -111,7 +112,7 @@ func (s Seed) Do() (Result, error) {
 		}
 		tell(t.Path, changed, err)
 	}
-	return out, s.save(Given{}, given)
+	return out, s.save(saved, given)
 }
 
 // save writes down what the board has been given, unless it is as before.

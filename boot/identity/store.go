@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/google/renameio/v2"
@@ -99,6 +100,12 @@ func newMachineID() string {
 	return hex.EncodeToString(b[:])
 }
 
+// has says whether the board has a key of a kind.
+func (s Store) has(kind string) bool {
+	_, err := os.Lstat(filepath.Join(s.Dir, filepath.Base(keyPath(kind))))
+	return err == nil
+}
+
 // hostKey is the board's key of a kind; when it has none yet it keeps had, or else gets
 // a new one. had may be nil.
 func (s Store) hostKey(kind string, had *hostKey) (*hostKey, error) {
@@ -135,6 +142,11 @@ type Given struct {
 	// Lines are, by user, the digests of the lines of authorized_keys that the board
 	// was ever given: those that are given no more are taken out again.
 	Lines map[string][]string `json:"lines,omitempty"`
+}
+
+func (g Given) clone() Given {
+	g.Files = slices.Clone(g.Files)
+	return g
 }
 
 // GivenFile is a file that the board was given, now or earlier.
