@@ -215,8 +215,8 @@ type Use struct {
 	Used  nfsexport.Space `json:"used"`
 	// Known says that Used is right: else it is being counted.
 	Known bool `json:"known"`
-	// Full says that the board was refused something for want of room, and that
-	// there is little room since.
+	// Full says that the board was refused something for want of room, and that there
+	// is little room since; where the kernel counts, that there is hardly any room.
 	Full bool `json:"full"`
 }
 
@@ -237,8 +237,8 @@ func (k *Keeper) Use(id nfsexport.ID) (Use, bool) {
 	return u, true
 }
 
-// tight says that less than a thousandth of a limit is left.
-func tight(limit, used int64) bool { return limit > 0 && used >= limit-limit/1000 }
+// tight says that less than a hundredth of a limit is left.
+func tight(limit, used int64) bool { return limit > 0 && used > limit-limit/100 }
 
 // Times of the counts on disk.
 const (
