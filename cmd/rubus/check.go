@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rubus/boot/quota"
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/servecmd"
 	"rubus/cmd/internal/ui"
@@ -25,6 +26,8 @@ type checked struct {
 	Problems config.Problems `json:"problems"`
 	Warnings []string        `json:"warnings"`
 	Devices  int             `json:"devices"`
+	// Quotas says who keeps the boards' quotas, kernel or server; absent: none has one.
+	Quotas quota.Way `json:"quotas,omitempty"`
 }
 
 func newCheckCmd(g *cli.Globals) *cobra.Command {
@@ -103,6 +106,9 @@ func check(g *cli.Globals, p config.Paths, installed bool) error {
 		out.Devices = len(s.Devices())
 		if installed {
 			out.Warnings = append(missingImages(g, s), badReferences(s)...)
+			if withQuota(s) > 0 {
+				out.Quotas = quotaWay(stateOf(g, s))
+			}
 		}
 	}
 	if g.JSON {
@@ -129,6 +135,12 @@ func check(g *cli.Globals, p config.Paths, installed bool) error {
 		return nil
 	}
 	fmt.Fprintf(g.Stdout, "%s: valid, %s\n", p.Devices, ui.Count(int64(out.Devices), "device"))
+	switch out.Quotas {
+	case quota.Kernel:
+		g.Notef("note: the kernel keeps the boards' quotas (project quotas)")
+	case quota.Server:
+		g.Notef("note: rubus itself keeps the boards' quotas; \"rubus doctor\" says how the kernel could")
+	}
 	return nil
 }
 
@@ -166,15 +178,18 @@ func badReferences(s *config.Snapshot) (out []string) {
 	return out
 }
 
+func stateOf(g *cli.Globals, s *config.Snapshot) string {
+	if g.State != "" {
+		return g.State
+	}
+	return s.Daemon().State
+}
+
 // missingImages says which devices wait for an image. It looks without a word
 // about why it cannot: who may not read the store can still check the files.
 func missingImages(g *cli.Globals, s *config.Snapshot) []string {
 	out := []string{}
-	state := s.Daemon().State
-	if g.State != "" {
-		state = g.State
-	}
-	dir := filepath.Join(state, "images")
+	dir := filepath.Join(stateOf(g, s), "images")
 	if _, err := os.Stat(dir); err != nil {
 		return out
 	}

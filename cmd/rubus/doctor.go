@@ -18,6 +18,7 @@ import (
 
 	"rubus/boot/fakepi"
 	"rubus/boot/fakepi/nic"
+	"rubus/boot/quota"
 	"rubus/cmd/internal/buildinfo"
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/doctor"
@@ -87,6 +88,7 @@ func examine(ctx context.Context, g *cli.Globals, wait time.Duration, rulesOnly 
 		return printRules(g, report.Firewall)
 	}
 	findings = append(findings, examineHost(ctx, g, d, wanted, report.Firewall)...)
+	findings = append(findings, examineQuotas(d.State, conf))
 	findings = append(findings, examineImages(d.State, conf)...)
 	if d.DHCP.Mode == config.DHCPServer {
 		var at []netip.Prefix
@@ -192,6 +194,38 @@ func examineHost(ctx context.Context, g *cli.Globals, d config.Daemon, wanted []
 		built = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	}
 	return append(out, doctor.Clock(time.Now(), built))
+}
+
+// withQuota counts the devices that have one.
+func withQuota(conf *config.Snapshot) (n int) {
+	for _, d := range conf.Devices() {
+		if d.Quota != (config.Quota{}) {
+			n++
+		}
+	}
+	if u := conf.Unknown(); u.Policy == config.UnknownBoot && u.Device.Quota != (config.Quota{}) {
+		n++
+	}
+	return n
+}
+
+// quotaWay says who keeps the quotas of boards; before there is a state directory,
+// what it would be made in.
+func quotaWay(state string) quota.Way {
+	way, err := quota.WayOf(state)
+	for errors.Is(err, fs.ErrNotExist) && state != "/" {
+		state = filepath.Dir(state)
+		way, err = quota.WayOf(state)
+	}
+	return way
+}
+
+func examineQuotas(state string, conf *config.Snapshot) doctor.Finding {
+	n := 0
+	if conf != nil {
+		n = withQuota(conf)
+	}
+	return doctor.Quotas(state, n, quotaWay(state) == quota.Kernel)
 }
 
 // examineImages looks at each image that devices.yaml asks for, or at all that

@@ -22,7 +22,7 @@ func house() map[string][]string {
 		// The command is the tree of verbs; nobody imports it. Its rooms do not import
 		// each other: what verbs share is in cmd/internal/cli.
 		"cmd/rubus": {
-			"boot", "boot/eeprom", "boot/fakepi", "boot/fakepi/nic", "boot/pidhcp", "boot/sdcard",
+			"boot", "boot/eeprom", "boot/fakepi", "boot/fakepi/nic", "boot/pidhcp", "boot/quota", "boot/sdcard",
 			"cmd/internal/buildinfo", "cmd/internal/cli", "cmd/internal/control", "cmd/internal/devicecmd", "cmd/internal/doctor", "cmd/internal/imagecmd", "cmd/internal/ports", "cmd/internal/servecmd", "cmd/internal/simulatecmd", "cmd/internal/ui",
 			"config", "config/device", "config/schema",
 			"images",
