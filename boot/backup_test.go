@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -271,5 +272,39 @@ func TestRestoreKilledAtEveryStep(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestCopiedState: a plain copy of the state directory loses nothing and mounts nothing
+// half: the board says what is wrong, and a backup of the copy brings it back.
+func TestCopiedState(t *testing.T) {
+	l := newLab(t)
+	x := l.boots(serialA, macA, addrA)
+	l.put(x, "mine", "precious")
+	l.put(x, "etc/golden", "copied up")
+	must(t, l.fleet.Stop(t.Context(), serialA))
+	n := elsewhere(t)
+	out, err := exec.Command("cp", "-a", filepath.Join(l.opt.State, "devices"), n.opt.State).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	must(t, os.RemoveAll(filepath.Join(n.opt.State, "images")))
+	if out, err := exec.Command("cp", "-a", filepath.Join(l.opt.State, "images"), n.opt.State).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	n.restart()
+	n.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA, Stage: "eeprom"})
+	if _, err := n.file(serialA.String()+"/start.elf", addrA); err == nil || !strings.Contains(err.Error(), "is another directory than it was") {
+		t.Fatalf("a copied board boots: %v", err)
+	}
+	full, report := n.backup(nil, nil)
+	if len(report.Boards) != 1 || report.Boards[0].Failed != "" {
+		t.Fatalf("%+v", report)
+	}
+	if _, err := n.restoreBackup(full); err != nil {
+		t.Fatal(err)
+	}
+	if y := n.boots(serialA, macA, addrA); n.read(y, "mine") != "precious" || n.golden(y) != "copied up" {
+		t.Errorf("it has %q and %q", n.read(y, "mine"), n.golden(y))
 	}
 }

@@ -174,15 +174,48 @@ func New(opt Options) *Fleet {
 // when all have been tried; a board that fails stays Preparing, says why in its
 // status, and is tried again by Run. Call it before the NFS port opens.
 func (f *Fleet) Start(ctx context.Context) error {
-	if err := finishReplaces(f.opt.State); err != nil {
-		return err
-	}
-	serials, err := recordedSerials(f.opt.State)
+	up, err := f.load()
 	if err != nil {
 		return err
 	}
-	var up []*board
 	defer f.doubt()
+	for _, b := range up {
+		for _, slot := range b.slots() {
+			if err := f.publish(b, slot, nfsexport.Preparing); err != nil {
+				return fmt.Errorf("publishing the root of board %s: %w", b.serial, err)
+			}
+		}
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(8)
+	for _, b := range up {
+		g.Go(func() error {
+			if err := f.restore(gctx, b); err != nil {
+				b.setProblem(err.Error())
+				f.log.Error("a board's root is not ready; its calls wait and it is tried again", "serial", b.serial, "err", err)
+			}
+			return gctx.Err()
+		})
+	}
+	return g.Wait()
+}
+
+// Load is Start without any root: for a process that changes what boards have while
+// there is no daemon. A board that was up then is up, as far as anybody knows.
+func (f *Fleet) Load() error {
+	_, err := f.load()
+	return err
+}
+
+// load reads the records of all boards, and gives those that were up.
+func (f *Fleet) load() (up []*board, err error) {
+	if err := finishReplaces(f.opt.State); err != nil {
+		return nil, err
+	}
+	serials, err := recordedSerials(f.opt.State)
+	if err != nil {
+		return nil, err
+	}
 	for _, s := range serials {
 		rec, err := loadRecord(f.opt.State, s)
 		b := f.board(s)
@@ -204,25 +237,7 @@ func (f *Fleet) Start(ctx context.Context) error {
 			up = append(up, b)
 		}
 	}
-	for _, b := range up {
-		for _, slot := range b.slots() {
-			if err := f.publish(b, slot, nfsexport.Preparing); err != nil {
-				return fmt.Errorf("publishing the root of board %s: %w", b.serial, err)
-			}
-		}
-	}
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(8)
-	for _, b := range up {
-		g.Go(func() error {
-			if err := f.restore(gctx, b); err != nil {
-				b.setProblem(err.Error())
-				f.log.Error("a board's root is not ready; its calls wait and it is tried again", "serial", b.serial, "err", err)
-			}
-			return gctx.Err()
-		})
-	}
-	return g.Wait()
+	return up, nil
 }
 
 // doubt tells the exporter whether a record cannot be read: which exports that

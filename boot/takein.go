@@ -57,6 +57,10 @@ func (f *Fleet) TakeIn(ctx context.Context, serial device.Serial, dir string) (T
 	if err != nil {
 		return in, err
 	}
+	// What was put there beside the daemon is not known to it, and not thrown away.
+	if found, err := loadRecord(f.opt.State, serial); err != nil || found.LastSlot != b.record().LastSlot {
+		return in, errors.Join(err, fmt.Errorf("taking board %s in: its directory was changed beside the daemon: restart that first: %w", serial, ErrRefused))
+	}
 	if has && !f.hasNothing(b) {
 		if len(rec.Slots) > 0 {
 			if err := f.mayReplace(ctx, b); err != nil {

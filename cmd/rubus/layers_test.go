@@ -23,10 +23,17 @@ func house() map[string][]string {
 		// each other: what verbs share is in cmd/internal/cli.
 		"cmd/rubus": {
 			"boot", "boot/eeprom", "boot/fakepi", "boot/fakepi/nic", "boot/pidhcp", "boot/quota", "boot/sdcard",
-			"cmd/internal/buildinfo", "cmd/internal/cli", "cmd/internal/control", "cmd/internal/devicecmd", "cmd/internal/doctor", "cmd/internal/imagecmd", "cmd/internal/ports", "cmd/internal/servecmd", "cmd/internal/simulatecmd", "cmd/internal/ui",
+			"cmd/internal/backupcmd", "cmd/internal/buildinfo", "cmd/internal/cli", "cmd/internal/control", "cmd/internal/devicecmd", "cmd/internal/doctor", "cmd/internal/imagecmd", "cmd/internal/ports", "cmd/internal/servecmd", "cmd/internal/simulatecmd", "cmd/internal/ui",
 			"config", "config/device", "config/schema",
 			"images",
 			"overlay",
+		},
+		"cmd/internal/backupcmd": {
+			"boot", "boot/backup",
+			"cmd/internal/buildinfo", "cmd/internal/cli", "cmd/internal/control", "cmd/internal/progress", "cmd/internal/ui",
+			"config/device",
+			"images/archive", "images/imageref", "images/upper",
+			"nfsexport",
 		},
 		"cmd/internal/cli": {"cmd/internal/control", "cmd/internal/progress", "cmd/internal/ui", "config", "config/device", "images", "images/imageref"},
 		"cmd/internal/devicecmd": {
@@ -42,7 +49,7 @@ func house() map[string][]string {
 			"images", "images/editor", "images/imageref", "images/importer", "images/layered", "images/oci", "images/rules", "images/sysdiff",
 		},
 		"cmd/internal/servecmd": {
-			"boot", "boot/bootfs", "boot/dhcpserver", "boot/flight", "boot/identity", "boot/neigh", "boot/netconsole", "boot/netwatch", "boot/pidhcp", "boot/proxydhcp", "boot/tftp",
+			"boot", "boot/backup", "boot/bootfs", "boot/dhcpserver", "boot/flight", "boot/identity", "boot/neigh", "boot/netconsole", "boot/netwatch", "boot/pidhcp", "boot/proxydhcp", "boot/tftp",
 			"cmd/internal/buildinfo", "cmd/internal/cli", "cmd/internal/control", "cmd/internal/lograte", "cmd/internal/ports", "cmd/internal/ui",
 			"config", "config/boardtext", "config/device",
 			"images", "images/imageref", "images/upper",
@@ -51,7 +58,7 @@ func house() map[string][]string {
 		},
 		"cmd/internal/simulatecmd": {
 			"boot", "boot/bootfs", "boot/fakepi", "boot/fakepi/child", "boot/fakepi/emulator", "boot/fakepi/nic",
-			"cmd/internal/cli", "cmd/internal/simnet", "cmd/internal/ui",
+			"cmd/internal/capture", "cmd/internal/cli", "cmd/internal/simnet", "cmd/internal/ui",
 			"config", "config/device",
 			"images", "images/imageref", "images/layered",
 			"overlay",
@@ -64,6 +71,7 @@ func house() map[string][]string {
 		"cmd/rubus/e2e/writer":  {},
 		"cmd/internal/control":  {"boot/flight", "config/device", "images/imageref"},
 		"cmd/internal/doctor":   {"boot/bootset", "boot/fakepi", "cmd/internal/ports"},
+		"cmd/internal/capture":  {},
 		"cmd/internal/lograte":  {},
 		"cmd/internal/ports":    {},
 		"cmd/internal/progress": {},
@@ -74,6 +82,9 @@ func house() map[string][]string {
 
 		// Measures the NFS server beside others.
 		"cmd/nfsbench": {"nfsexport", "nfsexport/handlefs", "nfsexport/mount3", "nfsexport/nfs3", "nfsexport/nfsload", "nfsexport/sunrpc", "nfsexport/unfsd", "nfsexport/xdr"},
+
+		// Has many boards boot at once.
+		"cmd/stormbench": {"boot/fakepi", "boot/fakepi/child", "boot/fakepi/nic", "cmd/internal/capture", "config/device", "nfsexport/nfsreplay"},
 
 		// The only room where images, overlays and exports meet; it knows no RPC.
 		"boot":                 {"boot/bootfs", "boot/bootset", "boot/identity", "boot/quota", "boot/rootfile", "config/device", "images", "images/imageref", "images/layered", "images/rebase", "images/treediff", "images/upper", "nfsexport", "overlay"},
@@ -134,16 +145,17 @@ func house() map[string][]string {
 		"images/sysdiff":        {"images/dpkg", "images/layered", "images/treediff"},
 
 		// Nothing here knows of boards.
-		"nfsexport":          {},
-		"nfsexport/handlefs": {"nfsexport", "nfsexport/nfs3"},
-		"nfsexport/mount3":   {"nfsexport/sunrpc", "nfsexport/xdr"},
-		"nfsexport/nfs3":     {"nfsexport/sunrpc", "nfsexport/xdr"},
-		"nfsexport/nfsload":  {"nfsexport/mount3", "nfsexport/nfs3", "nfsexport/sunrpc", "nfsexport/xdr"},
-		"nfsexport/nfstest":  {"nfsexport/nfs3"},
-		"nfsexport/portmap":  {"nfsexport/sunrpc", "nfsexport/xdr"},
-		"nfsexport/sunrpc":   {"nfsexport/xdr"},
-		"nfsexport/unfsd":    {"nfsexport", "nfsexport/mount3", "nfsexport/nfs3", "nfsexport/portmap", "nfsexport/sunrpc"},
-		"nfsexport/xdr":      {},
+		"nfsexport":           {},
+		"nfsexport/handlefs":  {"nfsexport", "nfsexport/nfs3"},
+		"nfsexport/mount3":    {"nfsexport/sunrpc", "nfsexport/xdr"},
+		"nfsexport/nfs3":      {"nfsexport/sunrpc", "nfsexport/xdr"},
+		"nfsexport/nfsload":   {"nfsexport/mount3", "nfsexport/nfs3", "nfsexport/sunrpc", "nfsexport/xdr"},
+		"nfsexport/nfsreplay": {"nfsexport/mount3", "nfsexport/nfs3", "nfsexport/sunrpc", "nfsexport/xdr"},
+		"nfsexport/nfstest":   {"nfsexport/nfs3"},
+		"nfsexport/portmap":   {"nfsexport/sunrpc", "nfsexport/xdr"},
+		"nfsexport/sunrpc":    {"nfsexport/xdr"},
+		"nfsexport/unfsd":     {"nfsexport", "nfsexport/mount3", "nfsexport/nfs3", "nfsexport/portmap", "nfsexport/sunrpc"},
+		"nfsexport/xdr":       {},
 	}
 }
 

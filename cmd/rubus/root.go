@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rubus/cmd/internal/backupcmd"
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/devicecmd"
 	"rubus/cmd/internal/imagecmd"
@@ -53,7 +54,8 @@ devices.yaml names.`,
 		root.AddCommand(cmds...)
 	}
 	add("", newVersionCmd(g))
-	add(groupServer, servecmd.New(g), newCheckCmd(g), newReloadCmd(g), newStatusCmd(g), newLeasesCmd(g), newDfCmd(g), newDoctorCmd(g))
+	add(groupServer, servecmd.New(g), newCheckCmd(g), newReloadCmd(g), newStatusCmd(g), newLeasesCmd(g), newDfCmd(g), newDoctorCmd(g),
+		backupcmd.NewBackup(g), backupcmd.NewRestore(g))
 	add(groupBoards, devicecmd.New(g), imagecmd.New(g), simulatecmd.New(g), newSDCardCmd(g))
 	return root
 }

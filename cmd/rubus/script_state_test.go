@@ -38,3 +38,11 @@ func (d *scripted) Undo(_ context.Context, s device.Serial, _ func(control.Progr
 	ref := func(n int) imageref.Ref { return imageref.Ref{Name: "lab", Version: n} }
 	return control.Move{State: "undone", From: ref(1), To: ref(2)}, d.do("undo", "undo %s", s)
 }
+
+func (d *scripted) Hold(_ context.Context, s device.Serial) (func() error, error) {
+	return func() error { return nil }, d.do("hold", "hold %s", s)
+}
+
+func (d *scripted) TakeIn(_ context.Context, s device.Serial, _ string) (control.TakenIn, error) {
+	return control.TakenIn{New: true}, d.do("take in", "take in %s", s)
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -141,6 +142,34 @@ func TestSameTreeElsewhere(t *testing.T) {
 			}
 			o.Unmount(now)
 			before = filepath.Join(got.UpperDir, "upper")
+		}
+	}
+}
+
+// TestForeignLayers: an upper whose index alone tells of names is not read over copies of its
+// layers, where nobody can tell which names they are.
+func TestForeignLayers(t *testing.T) {
+	s := overlaytest.New(t)
+	o := elsewhere(t, s)
+	for name, write := range map[string]func(overlay.Spec, overlay.Root) overlay.Root{
+		"another name": func(_ overlay.Spec, r overlay.Root) overlay.Root {
+			must(t, os.WriteFile(filepath.Join(r.Target, "d1/hard"), []byte("x"), 0o644))
+			return r
+		},
+		"by handle": func(spec overlay.Spec, r overlay.Root) overlay.Root { return s.WriteByHandle(spec, r, "d2/g2", "x") },
+		"": func(_ overlay.Spec, r overlay.Root) overlay.Root {
+			must(t, os.WriteFile(filepath.Join(r.Target, "d2/g3"), []byte("x"), 0o644))
+			return r
+		},
+	} {
+		spec := s.NewUpper()
+		s.Unmount(write(spec, s.Mount(spec)))
+		tree, err := upper.OpenTree(o.Layers, spec.UpperDir)
+		if err == nil {
+			tree.Close()
+		}
+		if errors.Is(err, upper.ErrForeign) != (name != "") {
+			t.Errorf("%q: %v", name, err)
 		}
 	}
 }

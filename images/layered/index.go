@@ -83,10 +83,18 @@ func (v *View) readIndex(work string) error {
 		if err != nil {
 			continue
 		}
-		if h, ok := parseOrigin(b); ok {
-			if id, ok := v.golden(h); ok {
-				v.copies[id] = e.Name
-			}
+		h, ok := parseOrigin(b)
+		if !ok {
+			continue
+		}
+		if id, ok := v.golden(h); ok {
+			v.copies[id] = e.Name
+			continue
+		}
+		v.lost++
+		var st unix.Stat_t
+		if unix.Fstatat(fd, e.Name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Nlink == 1 {
+			v.lone++
 		}
 	}
 	if len(v.copies) == 0 {
@@ -103,6 +111,11 @@ func (v *View) readIndex(work string) error {
 	}
 	return nil
 }
+
+// Lost counts the entries of the index of which nobody can tell what they stand for, since
+// the layers are copies of those that the upper was written over. lone are those
+// that have no name in the upper.
+func (v *View) Lost() (all, lone int) { return v.lost, v.lone }
 
 // touch notes the directories of a layer below which there is a name of a copy.
 func (v *View) touch(root int, p string) (bool, error) {

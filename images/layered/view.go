@@ -32,6 +32,8 @@ type View struct {
 	// touched are golden directories below which a name shows another file than
 	// the layer has: a copy.
 	touched map[ID]bool
+	lost    int // entries of the index that stand for nothing in the layers
+	lone    int // those of them that have no other name
 }
 
 // Open opens a stack of layers, the bottom one first.

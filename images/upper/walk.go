@@ -68,6 +68,10 @@ func OpenTree(layers []string, from string) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := native(layers, v); err != nil {
+		v.Close()
+		return nil, fmt.Errorf("opening an upper: %w", err)
+	}
 	src, err := onefs.OpenRoot(path.Join(from, "upper"))
 	if err != nil {
 		v.Close()

@@ -94,6 +94,16 @@ func (f *fake) Reload(_ context.Context, yes bool) (Reloaded, error) {
 	return Reloaded{Devices: 3}, f.err
 }
 
+func (f *fake) Hold(_ context.Context, s device.Serial) (func() error, error) {
+	f.note("hold %s", s)
+	return func() error { f.note("release %s", s); return nil }, f.err
+}
+
+func (f *fake) TakeIn(_ context.Context, s device.Serial, stage string) (TakenIn, error) {
+	f.note("take in %s %s", s, stage)
+	return TakenIn{New: true, Snapshots: 2}, f.err
+}
+
 // syncBuffer is a log that the server may still write while the test reads.
 type syncBuffer struct {
 	mu sync.Mutex

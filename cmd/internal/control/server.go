@@ -97,6 +97,7 @@ func (s *server) routes() http.Handler {
 	}))
 	m.HandleFunc("POST /v1/did", s.did)
 	s.stateRoutes(m)
+	s.moverRoutes(m)
 	return m
 }
 

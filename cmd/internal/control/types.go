@@ -35,6 +35,7 @@ type Daemon interface {
 	// Log gives a recorded boot of a board: 0 the latest, -1 the one before it.
 	Log(ctx context.Context, serial device.Serial, n int) (BootLog, error)
 	States
+	Movers
 	// Reload reads the configuration anew. yes lets devices be dropped in numbers.
 	Reload(ctx context.Context, yes bool) (Reloaded, error)
 }

@@ -38,6 +38,7 @@ type simulateFlags struct {
 	interactive, keep  bool
 	consoleLog         string
 	serverLog          string
+	capture            string
 	timeout            time.Duration
 
 	revision, eeprom, prefix string
@@ -77,6 +78,8 @@ func (f *simulateFlags) check() ([]fakepi.Board, error) {
 			"name its bridge or interface with --interface, or use --standalone")
 	case !f.standalone && !f.dryRun && (f.image != "" || f.serverLog != ""):
 		return nil, ui.Usagef("--image and --server-log go with --standalone: a running server decides by its devices.yaml")
+	case f.capture != "" && (f.dryRun || f.boards > 1):
+		return nil, ui.Usagef("--capture is for one board on a network")
 	case f.interactive && len(f.exec) > 0:
 		return nil, ui.Usagef("use either --exec or --interactive")
 	case !f.qemu && f.consoleLog != "":

@@ -12,6 +12,7 @@ import (
 
 	"rubus/boot/fakepi"
 	"rubus/boot/fakepi/nic"
+	"rubus/cmd/internal/capture"
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/simnet"
 	"rubus/cmd/internal/ui"
@@ -65,6 +66,7 @@ or a command failed. 2: the command line was wrong. Needs root.`,
 	fs.BoolVar(&f.keep, "keep", false, "leave the board running until Ctrl-C or until it powers off (implies --qemu)")
 	fs.StringVar(&f.consoleLog, "console-log", "", "write what the board prints to `file`")
 	fs.StringVar(&f.serverLog, "server-log", "", "with --standalone: write the server's log to `file`")
+	fs.StringVar(&f.capture, "capture", "", "write the packets of the network to `file`, as Wireshark reads it (pcap)")
 	fs.DurationVar(&f.timeout, "timeout", 0, "give up after this long (default 2m, with --qemu or --boards 10m)")
 	c.ValidArgsFunction = cobra.NoFileCompletions
 	for flag, offer := range map[string]cobra.CompletionFunc{
@@ -87,7 +89,7 @@ func simulate(ctx context.Context, g *cli.Globals, f simulateFlags) error {
 		return ui.Hint(errors.New("simulating a board needs root: it sends raw Ethernet frames"), "run it with sudo")
 	}
 	// A log that cannot be written is better known now than after a boot.
-	for _, name := range []string{f.consoleLog, f.serverLog} {
+	for _, name := range []string{f.consoleLog, f.serverLog, f.capture} {
 		log, err := openLog(name)
 		if err != nil {
 			return err
@@ -119,7 +121,7 @@ type simulation struct {
 
 // run boots the board. --timeout is for all that happens by itself, not for
 // what waits for a person.
-func (s *simulation) run(ctx context.Context) error {
+func (s *simulation) run(ctx context.Context) (err error) {
 	iface := s.f.iface
 	if s.f.standalone {
 		alone, err := startStandalone(ctx, s.g, s.f, []fakepi.Board{s.board})
@@ -130,6 +132,13 @@ func (s *simulation) run(ctx context.Context) error {
 		ctx = alone.ctx
 		iface = alone.bridge
 		defer func() { s.report.serverLog = alone.tail() }()
+	}
+	if s.f.capture != "" {
+		c, err := capture.Start(iface, s.f.capture)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, c.Stop()) }()
 	}
 	timed, cancel := context.WithTimeoutCause(ctx, s.f.timeout, &timeoutError{s.f.timeout})
 	defer cancel()

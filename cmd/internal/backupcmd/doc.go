@@ -1,0 +1,2 @@
+// Package backupcmd is "rubus backup" and "rubus restore".
+package backupcmd

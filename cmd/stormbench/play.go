@@ -1,0 +1,210 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/boot/fakepi"
+	"rubus/boot/fakepi/nic"
+	"rubus/config/device"
+	"rubus/nfsexport/nfsreplay"
+)
+
+// patience stretches the firmware's waiting times: a hundred boards on a machine that
+// plays them all are slow for reasons that are not the server's.
+const patience = 4
+
+// booted is how a board's boot went.
+type booted struct {
+	Error string `json:",omitempty"`
+	// Firmware is the time from power-on to the kernel, and NFS that of its calls.
+	Firmware, NFS time.Duration
+	Bytes         int64
+	Files         int
+	Retries       int
+	Replay        nfsreplay.Result
+}
+
+// serial and mac are those of board n.
+func identity(n int) (device.Serial, device.MAC, error) {
+	s, err := device.SerialFromUint32(0x57000000 + uint32(n))
+	return s, device.MAC{2, 0x57, 0, 0, byte(n >> 8), byte(n)}, err
+}
+
+// play has the boards: it does what it is told on standard input and says what came of
+// it on standard output.
+func play(ctx context.Context, model, recording string) error {
+	rec, err := readRecording(recording)
+	if err != nil {
+		return err
+	}
+	in, out := json.NewDecoder(bufio.NewReader(os.Stdin)), json.NewEncoder(os.Stdout)
+	var word string
+	if err := in.Decode(&word); err != nil {
+		return err
+	}
+	if b, err := exec.Command("sh", "-ec", `ip link set lo up; ip link set "$1" up
+for v in rp_filter=0 arp_ignore=1 arp_announce=2; do
+	for d in all default "$1"; do echo "${v#*=}" >"/proc/sys/net/ipv4/conf/$d/${v%=*}"; done
+done
+echo 1 >"/proc/sys/net/ipv6/conf/all/disable_ipv6" || true`, "sh", boardsCard).CombinedOutput(); err != nil {
+		return fmt.Errorf("the boards' network: %w: %s", err, b)
+	}
+	for {
+		var o order
+		if err := in.Decode(&o); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		boards := make([]*board, o.Boards)
+		for i := range boards {
+			if boards[i], err = newBoard(model, o.First+i, rec); err != nil {
+				return err
+			}
+		}
+		if err := out.Encode("ready"); err != nil {
+			return err
+		}
+		if err := in.Decode(&word); err != nil {
+			return err
+		}
+		results := make([]booted, len(boards))
+		var all sync.WaitGroup
+		for i, b := range boards {
+			all.Go(func() {
+				if err := b.boot(ctx, &results[i]); err != nil {
+					results[i].Error = err.Error()
+				}
+			})
+		}
+		all.Wait()
+		for _, b := range boards {
+			b.link.Close()
+			if err := ip("link", "del", b.card); err != nil {
+				return err
+			}
+		}
+		if err := out.Encode(results); err != nil {
+			return err
+		}
+	}
+}
+
+// board is a board with a card of its own on the cable.
+type board struct {
+	pi   fakepi.Board
+	card string
+	link nic.Link
+	rec  *nfsreplay.Recording
+}
+
+func newBoard(model string, n int, rec *nfsreplay.Recording) (*board, error) {
+	serial, mac, err := identity(n)
+	if err != nil {
+		return nil, err
+	}
+	b := &board{card: fmt.Sprintf("b%d", n), rec: rec}
+	if b.pi, err = fakepi.NewBoard(model, serial, mac); err != nil {
+		return nil, err
+	}
+	for _, args := range [][]string{
+		{"link", "add", "link", boardsCard, "name", b.card, "address", mac.String(), "type", "macvlan", "mode", "bridge"},
+		{"link", "set", b.card, "up"},
+	} {
+		if err := ip(args...); err != nil {
+			return nil, err
+		}
+	}
+	b.link, err = nic.OpenRaw(b.card)
+	return b, err
+}
+
+// boot plays the firmware, and then the recorded calls from the address that the
+// board was given.
+func (b *board) boot(ctx context.Context, out *booted) error {
+	begin := time.Now()
+	res, err := fakepi.Run(ctx, b.pi, fakepi.Options{Link: b.link, Patience: patience, Discard: true})
+	out.Firmware = time.Since(begin)
+	out.Files, out.Bytes = res.Files, res.Bytes
+	for _, e := range res.Events {
+		out.Retries += e.Retries
+	}
+	if err != nil {
+		return err
+	}
+	server, path, err := nfsroot(res.Cmdline)
+	if err != nil {
+		return err
+	}
+	if err := ip("addr", "add", res.Address.String(), "dev", b.card); err != nil {
+		return err
+	}
+	begin = time.Now()
+	root, err := b.mount(ctx, res.Address.Addr(), server, path)
+	if err != nil {
+		return err
+	}
+	conn, err := b.dial(ctx, res.Address.Addr(), server, 2049)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	r, err := b.rec.Replay(ctx, conn, root)
+	out.NFS = time.Since(begin)
+	if err != nil {
+		return fmt.Errorf("replaying the recorded boot: %w", err)
+	}
+	out.Replay = *r
+	return nil
+}
+
+func (b *board) mount(ctx context.Context, own netip.Addr, server, path string) ([]byte, error) {
+	conn, err := b.dial(ctx, own, server, 20048)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	return nfsreplay.Mount(conn, path)
+}
+
+// dial connects over the board's own card, from a port below 1024.
+func (b *board) dial(ctx context.Context, own netip.Addr, server string, port int) (net.Conn, error) {
+	d := net.Dialer{
+		Timeout:   30 * time.Second,
+		LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(own, uint16(700+port%256))),
+		Control: func(_, _ string, raw syscall.RawConn) error {
+			var err error
+			cerr := raw.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), b.card) })
+			return errors.Join(cerr, err)
+		},
+	}
+	return d.DialContext(ctx, "tcp4", fmt.Sprintf("%s:%d", server, port))
+}
+
+// nfsroot finds server and path in a kernel's command line.
+func nfsroot(cmdline string) (server, path string, err error) {
+	for _, w := range strings.Fields(cmdline) {
+		if v, ok := strings.CutPrefix(w, "nfsroot="); ok {
+			v, _, _ = strings.Cut(v, ",")
+			if server, path, ok = strings.Cut(v, ":"); ok {
+				return server, path, nil
+			}
+		}
+	}
+	return "", "", fmt.Errorf("no nfsroot=SERVER:PATH in %q", cmdline)
+}

@@ -1,0 +1,381 @@
+package nfsreplay
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/nfsexport"
+	"rubus/nfsexport/handlefs"
+	"rubus/nfsexport/mount3"
+	"rubus/nfsexport/nfs3"
+	"rubus/nfsexport/nfstest"
+	"rubus/nfsexport/unfsd"
+	"rubus/nfsexport/xdr"
+)
+
+func TestMain(m *testing.M) {
+	unix.Umask(0) // the server's
+	os.Exit(m.Run())
+}
+
+// exports are two roots, made alike, behind our server.
+type exports struct {
+	t     *testing.T
+	roots [2]*nfstest.Overlay
+	fs    *handlefs.FS
+}
+
+// Mount implements mount3.Mounter: "/0" and "/1".
+func (e *exports) Mount(_ context.Context, path string, _ netip.AddrPort) ([]byte, mount3.Status) {
+	h, err := e.fs.RootHandle(nfsexport.ID(path[1]))
+	if err != nil {
+		return nil, mount3.ErrNoEnt
+	}
+	return h, mount3.OK
+}
+
+func newExports(t *testing.T) *exports {
+	t.Helper()
+	e := &exports{t: t}
+	var err error
+	if e.fs, err = handlefs.New(handlefs.Options{Key: [32]byte{1}}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.fs.Close() })
+	for i := range e.roots {
+		e.roots[i] = nfstest.NewOverlay(t, t.TempDir(), func(lower string) {
+			for k := range 40 {
+				name := filepath.Join(lower, "list", fmt.Sprintf("entry-%02d", k))
+				_ = os.MkdirAll(filepath.Dir(name), 0o755)
+				if err := os.WriteFile(name, []byte(strings.Repeat("x", k)), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+		x := nfsexport.Export{
+			ID: nfsexport.ID('0' + i), Name: fmt.Sprint(i), Path: fmt.Sprintf("/%d", i), Dir: e.roots[i].Root, Upper: e.roots[i].Upper,
+			State: nfsexport.Ready, Client: netip.MustParseAddr("127.0.0.1"), InsecurePorts: true, Activity: new(nfsexport.Activity),
+		}
+		if err := e.fs.Publish(x); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := unfsd.New(unfsd.Config{Store: e.fs, Mounter: e, NoPortmap: true})
+	if err := b.Listen(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- b.Serve(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return e
+}
+
+func dial(t *testing.T, port int) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func (e *exports) mount(i int) []byte {
+	e.t.Helper()
+	c := dial(e.t, 20048)
+	defer c.Close()
+	h, err := Mount(c, fmt.Sprintf("/%d", i))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return h
+}
+
+// client is a client whose packets are kept, as a capture has them.
+type client struct {
+	t        *testing.T
+	conn     net.Conn
+	frames   [][]byte
+	up, down uint32
+	xid      uint32
+}
+
+// packet keeps bytes of the connection, in packets of at most 700.
+func (c *client) packet(up bool, b []byte) {
+	for len(b) > 0 {
+		n := min(len(b), 700)
+		f := make([]byte, 14+40, 14+40+n)
+		be := binary.BigEndian
+		be.PutUint16(f[12:], 0x0800)
+		f[14], f[23] = 0x45, 6
+		be.PutUint16(f[16:], uint16(40+n))
+		copy(f[26:], []byte{10, 0, 0, 1, 10, 0, 0, 1})
+		t := f[34:]
+		t[12] = 5 << 4
+		// Sequence numbers wrap round on the way.
+		const upISN, downISN = 1<<32 - 300, 1<<32 - 5000
+		if up {
+			be.PutUint16(t, 800)
+			be.PutUint16(t[2:], 2049)
+			be.PutUint32(t[4:], upISN+c.up)
+			be.PutUint32(t[8:], downISN+c.down)
+			c.up += uint32(n)
+		} else {
+			be.PutUint16(t, 2049)
+			be.PutUint16(t[2:], 800)
+			be.PutUint32(t[4:], downISN+c.down)
+			be.PutUint32(t[8:], upISN+c.up)
+			c.down += uint32(n)
+		}
+		c.frames = append(c.frames, append(f, b[:n]...))
+		b = b[n:]
+	}
+}
+
+// send makes a call, and receive takes the next answer.
+func (c *client) send(proc uint32, args ...any) {
+	c.t.Helper()
+	c.xid++
+	var w xdr.Writer
+	header(&w, c.xid, nfs3.Number, nfs3.Version, proc, Cred{UID: 0, Groups: []uint32{7}})
+	for _, a := range args {
+		switch a := a.(type) {
+		case []byte:
+			w.Opaque(a)
+		case string:
+			w.String(a)
+		case int:
+			w.Uint32(uint32(a))
+		case uint64:
+			w.Uint64(a)
+		default:
+			c.t.Fatalf("%T", a)
+		}
+	}
+	w.PutUint32(0, 1<<31|uint32(w.Len()-4))
+	c.packet(true, w.Buf)
+	if _, err := c.conn.Write(w.Buf); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *client) receive() (uint32, xdr.Reader) {
+	c.t.Helper()
+	var mark [4]byte
+	if _, err := io.ReadFull(c.conn, mark[:]); err != nil {
+		c.t.Fatal(err)
+	}
+	b := make([]byte, binary.BigEndian.Uint32(mark[:])&^(1<<31))
+	if _, err := io.ReadFull(c.conn, b); err != nil {
+		c.t.Fatal(err)
+	}
+	c.packet(false, append(mark[:], b...))
+	d := xdr.NewReader(b[24:])
+	return d.Uint32(), d
+}
+
+// do makes a call and wants a status.
+func (c *client) do(status, proc uint32, args ...any) xdr.Reader {
+	c.t.Helper()
+	c.send(proc, args...)
+	got, d := c.receive()
+	if got != status {
+		c.t.Fatalf("procedure %d: status %d", proc, got)
+	}
+	return d
+}
+
+// made takes the handle of a new object.
+func made(d xdr.Reader) []byte {
+	d.Bool()
+	return bytes.Clone(d.Opaque(64))
+}
+
+// work does of each kind something, on a root as newExports makes it.
+func (c *client) work(root []byte) {
+	none := []any{0, 0, 0, 0, 0, 0} // no attribute is set
+	with := func(a ...any) []any { return append(a, none...) }
+	c.do(0, nfs3.ProcFSInfo, root)
+	d := c.do(0, nfs3.ProcLookup, root, "list")
+	list := bytes.Clone(d.Opaque(64))
+	c.do(2, nfs3.ProcLookup, root, "not there")
+	// A listing in several parts, whose handles are used.
+	var cookie, verf uint64
+	var entries [][]byte
+	for eof := false; !eof; {
+		d = c.do(0, nfs3.ProcReadDirPlus, list, cookie, verf, 512, 2048)
+		verf = verifier(d)
+		for _, e := range results(nfs3.ProcReadDirPlus, nil, &d) {
+			if cookie = e.cookie; e.handle != nil {
+				entries = append(entries, bytes.Clone(e.handle))
+			}
+		}
+		eof = d.Bool()
+	}
+	// Two at once.
+	c.send(nfs3.ProcRead, entries[3], uint64(0), 4096)
+	c.send(nfs3.ProcRead, entries[39], uint64(0), 4096)
+	c.receive()
+	c.receive()
+	c.do(0, nfs3.ProcReadDir, list, uint64(0), uint64(0), 4096)
+	file := made(c.do(0, nfs3.ProcCreate, with(root, "new", 1)...))
+	c.do(0, nfs3.ProcWrite, file, uint64(100), 3000, 2, make([]byte, 3000))
+	c.do(0, nfs3.ProcCommit, file, uint64(0), 0)
+	dir := made(c.do(0, nfs3.ProcMkdir, with(root, "dir")...))
+	c.do(0, nfs3.ProcRename, root, "new", dir, "newer")
+	c.do(0, nfs3.ProcLink, file, dir, "linked")
+	c.do(0, nfs3.ProcSymlink, append(with(dir, "link"), "newer")...)
+	c.do(0, nfs3.ProcRemove, list, "entry-07")
+	c.do(0, nfs3.ProcGetAttr, file)
+}
+
+func recordingOf(t *testing.T, frames [][]byte) *Recording {
+	t.Helper()
+	var r Recorder
+	for _, f := range frames {
+		if err := r.Frame(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rec, err := r.Recording()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rec
+}
+
+// listing is what lies below a directory, with contents.
+func listing(t *testing.T, dir string) string {
+	t.Helper()
+	var out strings.Builder
+	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&out, "%s %v", strings.TrimPrefix(name, dir), d.Type())
+		if d.Type().IsRegular() {
+			b, err := os.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(&out, " %q", b)
+		}
+		out.WriteByte('\n')
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// TestReplay records what a client does to one root, from packets that come late, twice
+// and in another order, and does it again to another root: both are the same then.
+func TestReplay(t *testing.T) {
+	e := newExports(t)
+	c := &client{t: t, conn: dial(t, 2049)}
+	c.work(e.mount(0))
+	plain := recordingOf(t, c.frames)
+	// The network: neighbours change places, each fifth packet comes twice.
+	var frames [][]byte
+	rng := rand.New(rand.NewPCG(1, 2))
+	for i := 0; i < len(c.frames); i++ {
+		f := c.frames[i]
+		if bytes.Equal(f[34:38], c.frames[min(i+1, len(c.frames)-1)][34:38]) && i > 0 && i+1 < len(c.frames) && rng.IntN(2) == 0 {
+			frames = append(frames, c.frames[i+1])
+			i++
+		}
+		if frames = append(frames, f); rng.IntN(5) == 0 {
+			frames = append(frames, f)
+		}
+	}
+	rec := recordingOf(t, frames)
+	if a, b := fmt.Sprint(plain.Calls), fmt.Sprint(rec.Calls); a != b {
+		t.Errorf("another recording of packets out of order:\n%s\n%s", a, b)
+	}
+	var file bytes.Buffer
+	if err := rec.Write(&file); err != nil {
+		t.Fatal(err)
+	}
+	rec, err := Read(&file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inFlight := false
+	for i, call := range rec.Calls {
+		inFlight = inFlight || i > 0 && call.Proc == nfs3.ProcRead && len(call.Await) == 0
+		if len(call.Await) > 2 {
+			t.Errorf("call %d waits for %v", i, call.Await)
+		}
+	}
+	if !inFlight {
+		t.Error("no two calls are in flight at once")
+	}
+	res, err := rec.Replay(t.Context(), dial(t, 2049), e.mount(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Differ != 0 || res.Calls != len(rec.Calls)+res.Extra {
+		t.Errorf("%+v of %d", res, len(rec.Calls))
+	}
+	if a, b := listing(t, e.roots[0].Root), listing(t, e.roots[1].Root); a != b {
+		t.Errorf("the roots differ:\n%s\n%s", a, b)
+	}
+	// Once more over the same root: what is there already is told.
+	if res, err = rec.Replay(t.Context(), dial(t, 2049), e.mount(1)); err != nil || res.Differ == 0 || !strings.Contains(res.First[0], "status 17, recorded 0") {
+		t.Errorf("%+v, %v", res, err)
+	}
+}
+
+func TestReadRefuses(t *testing.T) {
+	good := func() *Recording {
+		return &Recording{
+			Nodes: []Node{{-1, ""}, {0, "a"}}, Creds: []Cred{{}},
+			Calls: []Call{{Proc: nfs3.ProcLookup, File2: -1, From: -1, Made: []int{1}}, {Await: []int{0}, Proc: nfs3.ProcGetAttr, File: 1, File2: -1, From: -1}},
+		}
+	}
+	if err := good().check(); err != nil {
+		t.Fatal(err)
+	}
+	for name, spoil := range map[string]func(*Recording){
+		"a file":       func(r *Recording) { r.Calls[1].File = 2 },
+		"a parent":     func(r *Recording) { r.Nodes[1].Parent = 7 },
+		"a credential": func(r *Recording) { r.Calls[0].Cred = 1 },
+		"the future":   func(r *Recording) { r.Calls[1].Await[0] = 1 },
+		"a procedure":  func(r *Recording) { r.Calls[1].Proc = nfs3.Procs },
+		"what is made": func(r *Recording) { r.Calls[0].Made[0] = -1 },
+		"a cookie":     func(r *Recording) { r.Calls[1].From = 1 },
+	} {
+		r := good()
+		spoil(r)
+		var b bytes.Buffer
+		if err := r.Write(&b); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Read(&b); err == nil {
+			t.Errorf("%s that is not there was taken", name)
+		}
+	}
+	if _, err := Read(strings.NewReader("no recording")); err == nil {
+		t.Error("text was taken")
+	}
+}
