@@ -308,3 +308,29 @@ func TestCopiedState(t *testing.T) {
 		t.Errorf("it has %q and %q", n.read(y, "mine"), n.golden(y))
 	}
 }
+
+// TestBackupOfABoardOnTrial: a board that tries another version has, on another machine, what
+// it tries, and what it had before as a snapshot.
+func TestBackupOfABoardOnTrial(t *testing.T) {
+	l, _, x := upLab(t)
+	l.put(x, "mine", "second")
+	y := l.loads()
+	l.put(y, "mine", "third")
+	full, _ := l.backup(nil, nil)
+	n := elsewhere(t)
+	for range 2 {
+		_, err := n.restoreBackup(full)
+		must(t, err)
+		must(t, n.fleet.Sweep(t.Context()))
+		n.fleet.LookAfter(t.Context())
+		z := n.boots(serialA, macA, addrA)
+		if n.golden(z) != "two" || n.read(z, "mine") != "third" {
+			t.Errorf("it has %q and %q", n.golden(z), n.read(z, "mine"))
+		}
+		must(t, n.fleet.Stop(t.Context(), serialA))
+	}
+	all := n.snapshots()
+	if len(all) < 2 || !strings.Contains(strings.Join(all, ", "), boot.RebaseNote+"lab@2") {
+		t.Errorf("what it had is none of %q", all)
+	}
+}

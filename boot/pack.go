@@ -68,7 +68,7 @@ func Pack(state string, store Store, serial device.Serial) (Packed, []Part, erro
 	f := &Fleet{opt: Options{State: state, Store: store}}
 	var parts []Part
 	var slots []Slot
-	for _, s := range rec.persistent() {
+	for _, s := range rec.kept() {
 		empty, err := f.upperEmpty(&board{serial: serial}, s)
 		if err != nil {
 			return out, nil, fmt.Errorf("board %s: %w", serial, err)
@@ -82,7 +82,7 @@ func Pack(state string, store Store, serial device.Serial) (Packed, []Part, erro
 			Name: fmt.Sprintf(rootPart, s.N), ID: s.Export.String(), Dir: spec.UpperDir, Layers: spec.LayerDirs, Made: s.Made,
 		})
 	}
-	rec.Slots, rec.Up = slots, false
+	rec.Slots, rec.Move, rec.Up = slots, nil, false
 	if out.Record, err = rec.encode(); err != nil {
 		return out, nil, err
 	}
@@ -97,6 +97,23 @@ func Pack(state string, store Store, serial device.Serial) (Packed, []Part, erro
 		})
 	}
 	return out, append(parts, Part{Name: filesPart, ID: filesPart, Dir: p.dir(), Skip: notFiles()}), nil
+}
+
+// kept lists the slots whose writes are kept: those that the board may boot with first, then
+// those that are to become snapshots. A move of the board to another version is
+// over: it has what it boots with now.
+func (r *Record) kept() []Slot {
+	out := r.persistent()
+	for _, s := range r.Slots {
+		if s.Ephemeral || s.State == SlotOld || !r.isLeft(&s) {
+			continue
+		}
+		if s.Aside == "" {
+			s.Aside = RebaseNote + r.Move.To.String()
+		}
+		out = append(out, s)
+	}
+	return out
 }
 
 // errReading says that a backup reads a board's snapshots.
@@ -192,7 +209,7 @@ func Bind(p Packed, store Store, find Find) (*Bound, error) {
 		return now, b, err
 	}
 	out := &Bound{Serial: p.Serial, rec: rec}
-	out.rec.Up, out.rec.Address = false, netip.Addr{}
+	out.rec.Up, out.rec.Address, out.rec.Move = false, netip.Addr{}, nil
 	for i := range out.rec.Slots {
 		s := &out.rec.Slots[i]
 		if s.Image, s.Base, err = bind(s.Image, s.Base); err != nil {
@@ -244,10 +261,10 @@ func (b *Bound) Parts() (out []string) {
 
 // Summary says what the board will have.
 func (b *Bound) Summary() (image imageref.Ref, roots, snapshots int) {
-	if len(b.rec.Slots) > 0 {
-		image = b.rec.persistent()[0].Image
+	if own := b.rec.persistent(); len(own) > 0 {
+		image, roots = own[0].Image, len(own)
 	}
-	return image, len(b.rec.Slots), len(b.snapshots)
+	return image, roots, len(b.snapshots) + len(b.rec.Slots) - roots
 }
 
 // Write makes the directory dir, where the parts are in their places, that of a board: it

@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/boot/quota"
 	"rubus/config/device"
+	"rubus/images/upper"
 	"rubus/overlay"
 )
 
@@ -139,11 +142,15 @@ func (f *Fleet) merge(ctx context.Context, b *board, rec Record, dir string, in 
 	if err := f.takeFiles(b, dir, in); err != nil {
 		return err
 	}
-	// Its other roots, parked ones, become snapshots.
+	// Its other roots become snapshots.
 	u := overlay.Uppers{Dir: filepath.Join(dir, "uppers"), Serial: b.serial}
-	slots := rec.persistent()
-	for _, s := range slots[min(1, len(slots)):] {
-		snap := Snapshot{Made: s.Made.UTC(), Note: "another root, in the backup", Image: s.Image, Base: s.Base, Boot: s.Boot, Expires: f.opt.Now().UTC().Add(f.opt.KeepAside)}
+	slots := rec.kept()
+	root := len(rec.persistent()) > 0
+	if root {
+		slots = slots[1:]
+	}
+	for _, s := range slots {
+		snap := Snapshot{Made: s.Made.UTC(), Note: cmp.Or(s.Aside, "another root, in the backup"), Image: s.Image, Base: s.Base, Boot: s.Boot, Expires: f.opt.Now().UTC().Add(f.opt.KeepAside)}
 		from := u.Path(s.upperID())
 		if err := writeSnapshot(from, snap); err != nil {
 			return err
@@ -162,14 +169,27 @@ func (f *Fleet) merge(ctx context.Context, b *board, rec Record, dir string, in 
 		}
 	}
 	f.step(stepCopied)
-	if len(slots) == 0 {
+	if !root {
 		return nil
 	}
-	s := slots[0]
-	from := filepath.Join(u.Path(s.upperID()), "upper")
+	s := rec.persistent()[0]
 	return f.replaceWith(ctx, b, Slot{Image: s.Image, Base: s.Base, Boot: s.Boot}, "before a backup was restored", func(to string) error {
-		return unix.Rename(from, to) // over the empty one
+		return f.fillFrom(ctx, u.Path(s.upperID()), s, to)
 	})
+}
+
+// fillFrom makes the new and empty upper to what another is, which is moved where it can be.
+func (f *Fleet) fillFrom(ctx context.Context, from string, s Slot, to string) error {
+	way, err := quota.WayOf(to)
+	if err != nil {
+		return err
+	}
+	if way != quota.Kernel {
+		return unix.Rename(filepath.Join(from, "upper"), to) // over the empty one
+	}
+	// What is moved keeps its project, and would be counted nowhere.
+	_, err = upper.Copy(ctx, f.layerDirs(s.Base.Digests), from, to, nil)
+	return err
 }
 
 // takeSnapshotIn gives a board a snapshot that it has not.

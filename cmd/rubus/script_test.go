@@ -105,7 +105,6 @@ type world struct {
 	BootLog control.BootLog
 	// Snapshots are those of every board.
 	Snapshots []control.Snapshot
-	Batches   []control.Batch
 }
 
 func startScripted(ts *testscript.TestScript, neg bool, args []string) {

@@ -25,8 +25,7 @@ import (
 
 // fake is a daemon that answers what the test sets and notes what was asked.
 type fake struct {
-	States  // the verbs that state_test.go asks for
-	Rebases // and those of batch_test.go
+	States // the verbs that state_test.go asks for
 
 	status Status
 	err    error
