@@ -51,6 +51,10 @@ func (o *op) post(st *unix.Stat_t, a *nfs3.PostAttr) {
 
 // postNow fills a with the object's attributes of this moment.
 func (o *op) postNow(obj *object, a *nfs3.PostAttr) {
+	if o.counted == obj {
+		o.post(&o.after, a)
+		return
+	}
 	var st unix.Stat_t
 	if fstat(obj.fd, &st) == 0 {
 		o.post(&st, a)

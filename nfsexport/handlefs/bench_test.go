@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -133,6 +134,26 @@ func BenchmarkWrite4k(b *testing.B) {
 				w.Write(&w.call, f, 0, data, how, &wcc)
 			}
 		})
+	}
+}
+
+// BenchmarkWriteWithin is BenchmarkWrite4k and more, with a quota and without.
+func BenchmarkWriteWithin(b *testing.B) {
+	for _, size := range []int{4 << 10, 128 << 10} {
+		for name, limit := range map[string]int64{"quota": 1 << 40, "none": 0} {
+			b.Run(fmt.Sprintf("%dk/%s", size>>10, name), func(b *testing.B) {
+				w, _ := newQuotaWorld(b, b.TempDir(), nfsexport.Space{Bytes: limit}, nil)
+				f := w.create(b, &w.call, "f", 0o644)
+				data := make([]byte, size)
+				var wcc nfs3.Wcc
+				var off uint64
+				defer cpu(b)()
+				for b.Loop() {
+					w.Write(&w.call, f, off%(64<<20), data, nfs3.Unstable, &wcc)
+					off += uint64(size)
+				}
+			})
+		}
 	}
 }
 

@@ -23,6 +23,11 @@ type op struct {
 	h    kernelHandle
 	k    key
 
+	// counted was looked at for the export's quota after the call's work; it is then
+	// as after says.
+	counted *object
+	after   unix.Stat_t
+
 	large bool // holds a large listing, see claim
 	// changing: the call went in by the export's gate.
 	changing bool
@@ -54,7 +59,7 @@ func (o *op) end() {
 		o.unclaim()
 		o.exp.root.leave()
 	}
-	o.c, o.exp, o.obj = nil, nil, nil
+	o.c, o.exp, o.obj, o.counted = nil, nil, nil, nil
 	fs.ops.Put(o)
 }
 

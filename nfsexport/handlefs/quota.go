@@ -186,9 +186,14 @@ func (o *op) spendOn(obj *object, st *unix.Stat_t, bytes, files int64) (spending
 func (s *spending) count(obj *object) {
 	obj.share.mu.Lock()
 	defer obj.share.mu.Unlock()
-	var st unix.Stat_t
-	if fstat(obj.fd, &st) == 0 && (obj.share.upper || s.o.inUpper(&obj.key)) {
-		obj.share.recount(s.q, &st)
+	st := &s.o.after
+	s.o.counted = nil
+	if fstat(obj.fd, st) != 0 {
+		return
+	}
+	s.o.counted = obj
+	if obj.share.upper || s.o.inUpper(&obj.key) {
+		obj.share.recount(s.q, st)
 	}
 }
 

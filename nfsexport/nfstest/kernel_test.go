@@ -45,6 +45,7 @@ type server struct {
 	peer  netip.Addr // who may call
 	log   *slog.Logger
 	cache string // the file of the duplicate requests
+	quota nfsexport.Quota
 	stop  func()
 }
 
@@ -52,7 +53,7 @@ type server struct {
 func (s *server) export() nfsexport.Export {
 	return nfsexport.Export{
 		ID: 0x5b1545100badcafe, Name: "5b154510", Path: exportPath, Dir: s.ov.Root, Upper: s.ov.Upper, State: nfsexport.Ready,
-		Client: s.peer, Activity: new(nfsexport.Activity),
+		Client: s.peer, Activity: new(nfsexport.Activity), Quota: &s.quota, Index: s.ov.Work + "/index",
 	}
 }
 
