@@ -35,10 +35,15 @@ func copyDir(b *builder, src *source, count bool) error {
 	if count {
 		// Ends with the import's context, which finish waits for.
 		b.group.Go(func() error {
-			if n, err := countBytes(b.ctx, src.dir); err == nil {
-				b.meter.total.Store(n)
+			n, err := countBytes(b.ctx, src.dir)
+			if err != nil {
+				return nil // the import ended
 			}
-			return nil
+			b.meter.total.Store(n)
+			if b.space.shares(src.dir) {
+				return nil
+			}
+			return b.space.expect(n)
 		})
 	}
 	top, err := onefs.OpenDir(c.root, "")

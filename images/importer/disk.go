@@ -39,6 +39,9 @@ func readDisk(b *builder, image io.ReaderAt, size int64, partition int) error {
 		return fmt.Errorf("the boot partition: %w", err)
 	}
 	b.meter.total.Store(root.ext4.Used())
+	if err := b.space.expect(root.ext4.Used()); err != nil {
+		return err
+	}
 	c := &diskCopy{b: b, fs: root.ext4, mount: mount, seen: make(map[uint32]bool), known: make(map[uint32]*node)}
 	if err := c.root(); err != nil {
 		return fmt.Errorf("%v: %w", root, err)

@@ -237,6 +237,16 @@ func TestBombs(t *testing.T) {
 	}
 	checkNothingLeft(t, s)
 
+	// What is seen not to fit is not begun.
+	large := filepath.Join(t.TempDir(), "large")
+	if err := errors.Join(os.Mkdir(large, 0o755), os.WriteFile(filepath.Join(large, "f"), bytes.Repeat([]byte("x"), 60<<20), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	tarball := filepath.Join(t.TempDir(), "large.tar")
+	if err := os.WriteFile(tarball, tarOf(t, reg("etc/x", strings.Repeat("x", 60<<20))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
 	mnt := t.TempDir()
 	inMountNS(t, func() {
 		if err := unix.Mount("tmpfs", mnt, "tmpfs", 0, "size=80m"); err != nil {
@@ -254,6 +264,14 @@ func TestBombs(t *testing.T) {
 			t.Errorf("into the reserve: %v", err)
 		}
 		checkNothingLeft(t, s)
+		for _, source := range []string{large, tarball} {
+			o := importer.Options{Reserve: reserve, Progress: func(importer.Event) {}}
+			_, _, err := importer.Import(t.Context(), s, "lab", source, o)
+			if !errors.Is(err, importer.ErrNoSpace) || source == tarball && !strings.Contains(err.Error(), "it has about 60 MiB") {
+				t.Errorf("%s: %v", source, err)
+			}
+			checkNothingLeft(t, s)
+		}
 		// Nothing is left, so a small one fits.
 		if _, _, err := importer.Import(t.Context(), s, "lab", "-", importer.Options{Stdin: bytes.NewReader(tarOf(t, reg("etc/x", "x"))), Reserve: reserve}); err != nil {
 			t.Errorf("after a refused one: %v", err)

@@ -77,6 +77,27 @@ func (s *space) check() error {
 	return nil
 }
 
+// expect says before the disk is full that content of n bytes will not fit. A quarter
+// of it may take nothing: zeros are not written, and a source has overhead.
+func (s *space) expect(n int64) error {
+	st, err := s.statfs()
+	if err != nil {
+		return err
+	}
+	room := max(0, int64(st.Bavail)*st.Bsize-s.reserve) + s.written.Load()
+	if n-n/4 > room {
+		return fmt.Errorf("%w: it has about %s, and %s are free where the store is, of which %s stay free: remove what isn't needed (\"rubus image gc\")",
+			ErrNoSpace, mib(n), mib(int64(st.Bavail)*st.Bsize), mib(s.reserve))
+	}
+	return nil
+}
+
+// shares says whether what is copied from root to the store may share its blocks.
+func (s *space) shares(root int) bool {
+	var from, to unix.Stat_t
+	return unix.Fstat(root, &from) == nil && unix.Fstat(s.fd, &to) == nil && from.Dev == to.Dev
+}
+
 // take asks for n more bytes of content on the disk.
 func (s *space) take(n int64) error {
 	after := s.written.Add(n)

@@ -50,6 +50,10 @@ func readLayer(b *builder, src *source) error {
 }
 
 func readArchive(b *builder, src *source, hides *whiteouts) error {
+	// What is packed is more when it is unpacked.
+	if err := b.space.expect(src.total); err != nil {
+		return err
+	}
 	in := &counting{r: src.stream}
 	t := &tarReader{b: b, in: in, tar: tar.NewReader(in), src: src, hides: hides}
 	b.meter.total.Store(src.total)
