@@ -22,6 +22,17 @@ type Place struct {
 	Layers []string
 }
 
+// IsEmpty says whether the board wrote nothing there: what it was given of its identity
+// does not count.
+func (p Place) IsEmpty() (bool, error) {
+	dir, name := filepath.Split(p.UpperDir)
+	empty, err := overlay.Uppers{Dir: dir}.IsEmpty(overlay.UpperID(name))
+	if err == nil && !empty {
+		return onlySeeded(p.UpperDir)
+	}
+	return empty, err
+}
+
 // Places lists where a board's writes lie, as device.json says it: the current
 // root first, then the newest. It changes nothing and needs no daemon.
 func Places(state string, store Store, serial device.Serial) ([]Place, error) {
@@ -40,9 +51,6 @@ func Places(state string, store Store, serial device.Serial) ([]Place, error) {
 	}
 	return out, nil
 }
-
-// Recorded lists the boards that the state directory knows, by serial. It needs no daemon.
-func Recorded(state string) ([]device.Serial, error) { return recordedSerials(state) }
 
 // RecordedAddress is the address that a board booted from last; the zero Addr when there
 // is none. It needs no daemon.

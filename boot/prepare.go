@@ -179,7 +179,7 @@ func (f *Fleet) upperEmpty(b *board, s Slot) (bool, error) {
 		return true, nil
 	}
 	if err == nil && !empty {
-		return f.onlySeeded(b, s)
+		return onlySeeded(f.uppers(b.serial).Path(s.upperID()))
 	}
 	return empty, err
 }

@@ -91,7 +91,7 @@ func (f *Fleet) seedHeld(ctx context.Context, b *board, dev *Device, s Slot, add
 		Golden: func(path string) (identity.Golden, error) { return goldenAt(spec.LayerDirs, path) },
 	}.Do()
 	if isEmpty && err == nil {
-		err = f.markSeeded(b, s)
+		err = markSeeded(spec.UpperDir)
 	}
 	return res, err
 }
@@ -155,9 +155,8 @@ func goldenAt(layers []string, path string) (g identity.Golden, err error) {
 	return g, err
 }
 
-// upperDigest is a digest of an upper with its index.
-func (f *Fleet) upperDigest(b *board, s Slot) (string, error) {
-	dir := f.uppers(b.serial).Path(s.upperID())
+// upperDigest is a digest of an upper with its index. dir is the upper's directory.
+func upperDigest(dir string) (string, error) {
 	own, err := rootfile.Digest(filepath.Join(dir, "upper"), maxSeeded)
 	if err != nil {
 		return "", err
@@ -170,10 +169,10 @@ func (f *Fleet) upperDigest(b *board, s Slot) (string, error) {
 }
 
 // markSeeded says of an upper that all it holds is the server's.
-func (f *Fleet) markSeeded(b *board, s Slot) error {
-	d, err := f.upperDigest(b, s)
+func markSeeded(dir string) error {
+	d, err := upperDigest(dir)
 	if err == nil {
-		err = renameio.WriteFile(filepath.Join(f.uppers(b.serial).Path(s.upperID()), seeded), []byte(d), 0o600)
+		err = renameio.WriteFile(filepath.Join(dir, seeded), []byte(d), 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("noting what the server wrote: %w", err)
@@ -182,15 +181,15 @@ func (f *Fleet) markSeeded(b *board, s Slot) error {
 }
 
 // onlySeeded says whether an upper holds what the server put there, and nothing else.
-func (f *Fleet) onlySeeded(b *board, s Slot) (bool, error) {
-	was, err := os.ReadFile(filepath.Join(f.uppers(b.serial).Path(s.upperID()), seeded))
+func onlySeeded(dir string) (bool, error) {
+	was, err := os.ReadFile(filepath.Join(dir, seeded))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("looking into upper: %w", err)
 	}
-	now, err := f.upperDigest(b, s)
+	now, err := upperDigest(dir)
 	if errors.Is(err, rootfile.ErrMany) {
 		return false, nil
 	}

@@ -218,3 +218,48 @@ func (l *lab) neverBelow(dir string, texts ...string) {
 		l.Fatal(err)
 	}
 }
+
+// A new version that has host names and ids of its own is no conflict with a board's
+// identity, and a snapshot that is restored has the identity of today.
+func TestIdentityOverRebaseAndRestore(t *testing.T) {
+	l := newLab(t)
+	secret := secretFile(t, "s3cret")
+	token := identity.File{Path: "/etc/app/token", From: secret, Secret: true, Mode: 0o600}
+	l.wishes(token)
+	x := l.boots(serialA, macA, addrA)
+	is := l.identityOf(x)
+	l.write(x, "mine")
+	snap, err := l.fleet.Snapshot(l.Context(), serialA, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Another one from now on: the snapshot has the former.
+	if err := os.WriteFile(secret, []byte("n3w"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.importImage("second", "etc/hostname", "image\n", "etc/machine-id", "00000000000000000000000000000001\n", "etc/app/token", "of the image", "etc/hosts", "127.0.0.1 other\n")
+	l.goesDown()
+	out, err := l.fleet.Rebase(l.Context(), serialA, two(), nil)
+	if err != nil || out.Clashed > 0 {
+		t.Fatalf("%+v %v", out, err)
+	}
+	check := func(what, golden string) {
+		t.Helper()
+		x := l.boots(serialA, macA, addrA)
+		if l.golden(x) != golden || l.content(x, "mine") != "mine" {
+			t.Errorf("%s it stands on %q, with %q", what, l.golden(x), l.content(x, "mine"))
+		}
+		if got := l.identityOf(x); got != is {
+			t.Errorf("%s the identity is %q, not %q", what, got, is)
+		}
+		if got := l.content(x, "etc/app/token"); got != "n3w" {
+			t.Errorf("%s the secret is %q", what, got)
+		}
+	}
+	check("rebased", "second")
+	l.goesDown()
+	if err := l.fleet.Restore(l.Context(), serialA, snap.N, nil); err != nil {
+		t.Fatal(err)
+	}
+	check("restored", "one")
+}

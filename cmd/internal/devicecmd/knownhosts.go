@@ -52,7 +52,7 @@ reset, gets another image or other hardware, so the lines do too.`,
 				boards = append(boards, s)
 			}
 			if len(args) == 0 {
-				if boards, err = boot.Recorded(state); err != nil {
+				if boards, err = boot.Serials(state); err != nil {
 					return ui.Hint(err, "boards' files belong to root: try sudo")
 				}
 			}

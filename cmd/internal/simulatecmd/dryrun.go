@@ -22,7 +22,6 @@ import (
 	"rubus/images"
 	"rubus/images/imageref"
 	"rubus/images/layered"
-	"rubus/overlay"
 )
 
 // maxBootFile bounds a boot file of a dry run, in bytes.
@@ -226,7 +225,7 @@ func (d *dryBoard) fromWrites(state string, store *images.Store, serial device.S
 		if p.Ephemeral {
 			continue
 		}
-		empty, err := overlay.Uppers{Dir: filepath.Dir(p.UpperDir)}.IsEmpty(overlay.UpperID(filepath.Base(p.UpperDir)))
+		empty, err := p.IsEmpty()
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return false, err
 		}
