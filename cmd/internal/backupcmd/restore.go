@@ -68,7 +68,8 @@ is brought back whole or not at all. One that has writes here must be down
 it. The boards must boot anew: no file handle is carried over.
 
 The layers that boards stand on must be here, or in the backup (--images).
-devices.yaml and rubus.yaml are put back where there are none, or with --config.`,
+devices.yaml and rubus.yaml are put back where there are none, or with
+--with-config.`,
 		Example: `  rubus restore /mnt/nas/rubus --dry-run
   rubus restore /mnt/nas/rubus --device bench-01
   rubus restore full.tar monday.tar tuesday.tar`,
@@ -84,7 +85,7 @@ devices.yaml and rubus.yaml are put back where there are none, or with --config.
 	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "say what would be done")
 	c.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask")
 	c.Flags().BoolVar(&f.force, "force", false, "cut boards off that are up")
-	c.Flags().BoolVar(&f.config, "config", false, "put devices.yaml and rubus.yaml in the place of those here")
+	c.Flags().BoolVar(&f.config, "with-config", false, "put devices.yaml and rubus.yaml in the place of those here")
 	c.Flags().BoolVar(&f.noSnapshots, "no-snapshots", false, "leave out what was kept of boards")
 	_ = c.RegisterFlagCompletionFunc("device", g.CompleteSerial)
 	return c
@@ -254,7 +255,7 @@ func (f *restoreFlags) files(g *cli.Globals, p *place, s *backup.Staged, out *re
 		case bytes.Equal(have, want):
 			continue
 		case !f.config:
-			g.Notef("%s is another than in the backup, and stays (--config)", path)
+			g.Notef("%s is another than in the backup, and stays (--with-config)", path)
 			continue
 		default:
 			if err := renameio.WriteFile(path+".before-restore", have, 0o644); err != nil {

@@ -1,13 +1,13 @@
 package control
 
 import (
-	"bufio"
 	"context"
+	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"io"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"rubus/config/device"
@@ -35,8 +35,42 @@ type TakenIn struct {
 // holdFor is for how long a board is held at most: its programs wait meanwhile.
 const holdFor = 15 * time.Minute
 
+// holds are the boards that callers hold, by what they were told to release them with.
+type holds struct {
+	mu  sync.Mutex
+	now map[string]context.CancelFunc
+}
+
+// end ends a hold, unless it ended by itself.
+func (h *holds) end(token string) (held bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	cancel, held := h.now[token]
+	if held {
+		delete(h.now, token)
+		cancel()
+	}
+	return held
+}
+
+// held is what a caller is told.
+type held struct {
+	Token string `json:"token"`
+}
+
 func (s *server) moverRoutes(m *http.ServeMux) {
 	m.HandleFunc("POST /v1/boards/{serial}/hold", s.hold)
+	m.HandleFunc("POST /v1/release", s.read(func(_ context.Context, r *http.Request) (any, error) {
+		var b held
+		if err := readBody(r, &b); err != nil {
+			return nil, err
+		}
+		if !s.holds.end(b.Token) {
+			return nil, Errorf(KindBusy, "the daemon let the board go on before it was copied").
+				WithHint("it holds a board for 15 minutes at most")
+		}
+		return struct{}{}, nil
+	}))
 	m.HandleFunc("POST /v1/boards/{serial}/take-in", s.change("take in", func(ctx context.Context, r *http.Request) (any, error) {
 		var b struct {
 			Stage string `json:"stage"`
@@ -50,7 +84,7 @@ func (s *server) moverRoutes(m *http.ServeMux) {
 	}))
 }
 
-// hold holds a board for as long as its caller keeps the connection, or holdFor.
+// hold holds a board until it is released, its caller closes the connection, or for holdFor.
 func (s *server) hold(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), holdFor)
 	defer cancel()
@@ -66,59 +100,59 @@ func (s *server) hold(w http.ResponseWriter, r *http.Request) {
 		reply(w, nil, err)
 		return
 	}
+	h := held{Token: rand.Text()}
+	s.holds.mu.Lock()
+	s.holds.now[h.Token] = cancel
+	s.holds.mu.Unlock()
 	defer func() {
-		level := slog.LevelInfo
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			level = slog.LevelWarn
+		// From here on it counts as let go: who releases it now is told so.
+		level := slog.LevelWarn
+		if !s.holds.end(h.Token) {
+			level = slog.LevelInfo
 		}
 		attrs := append([]any{"verb", "hold"}, callerOf(r.Context()).attrs()...)
 		s.log.Log(context.WithoutCancel(ctx), level, LogMessage, append(attrs, "serial", serial, "for", time.Since(began), "err", release())...)
 	}()
-	_ = json.NewEncoder(w).Encode(line{Answer: json.RawMessage("{}")})
+	if b, err := json.Marshal(h); err == nil {
+		_ = json.NewEncoder(w).Encode(line{Answer: b})
+	}
 	_ = http.NewResponseController(w).Flush()
 	<-ctx.Done()
 }
 
 // Hold implements Daemon.
 func (c *Client) Hold(ctx context.Context, serial device.Serial) (release func() error, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	resp, err := c.send(ctx, http.MethodPost, "boards/"+serial.String()+"/hold", nil)
+	life, cancel := context.WithCancel(ctx)
+	resp, err := c.send(life, http.MethodPost, "boards/"+serial.String()+"/hold", nil)
 	if err != nil {
 		cancel()
 		return nil, err
 	}
-	fail := func(err error) (func() error, error) {
+	end := func() {
 		cancel()
 		resp.Body.Close()
-		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
+		defer end()
 		e := &Error{}
 		if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(e); err != nil || e.Message == "" {
-			return fail(Errorf(KindInternal, "the daemon answered %s", resp.Status).WithHint("is it of another version? see \"rubus version\" and \"rubus status\""))
+			return nil, Errorf(KindInternal, "the daemon answered %s", resp.Status).WithHint("is it of another version? see \"rubus version\" and \"rubus status\"")
 		}
-		return fail(e)
+		return nil, e
 	}
-	in := bufio.NewReader(resp.Body)
-	if _, err := in.ReadSlice('\n'); err != nil {
-		return fail(Errorf(KindInternal, "the daemon ended before it held board %s", serial))
+	var l line
+	var h held
+	err = json.NewDecoder(resp.Body).Decode(&l)
+	if err == nil {
+		err = json.Unmarshal(l.Answer, &h)
 	}
-	// The daemon says nothing more: what ends the answer before release is its end.
-	ended := make(chan struct{})
-	go func() {
-		_, _ = in.ReadByte()
-		close(ended)
-	}()
+	if err != nil {
+		end()
+		return nil, Errorf(KindInternal, "the daemon ended before it held board %s", serial)
+	}
 	return func() error {
-		defer resp.Body.Close()
-		defer cancel()
-		select {
-		case <-ended:
-			return Errorf(KindBusy, "the daemon let board %s go on before it was copied", serial).
-				WithHint("it holds a board for 15 minutes at most, and not when it ends")
-		default:
-			return nil
-		}
+		defer end()
+		return c.do(ctx, http.MethodPost, "release", h, nil)
 	}, nil
 }
 

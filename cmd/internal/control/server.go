@@ -24,13 +24,14 @@ type server struct {
 	log *slog.Logger
 	// stopping ends a change that is under way when the daemon ends.
 	stopping context.Context //nolint:containedctx // it is the life of Serve, not of a call
+	holds    holds
 }
 
 // Serve answers requests on ln until ctx ends, then closes ln and waits up to
 // 5 seconds for requests under way. A change is not given up when its caller
 // goes away, only when ctx ends. Every change is logged with its caller's uid.
 func Serve(ctx context.Context, ln net.Listener, d Daemon, log *slog.Logger) error {
-	s := &server{d: d, log: log, stopping: ctx}
+	s := &server{d: d, log: log, stopping: ctx, holds: holds{now: map[string]context.CancelFunc{}}}
 	h := &http.Server{
 		Handler:           s.routes(),
 		ConnContext:       withCaller,
