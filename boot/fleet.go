@@ -161,7 +161,7 @@ func New(opt Options) *Fleet {
 	}
 	return &Fleet{
 		opt: opt, log: opt.Logger, started: opt.Now(),
-		quotas: quota.New(quota.Options{State: opt.State, Logger: opt.Logger, Now: opt.Now}),
+		quotas: quota.New(quota.Options{Logger: opt.Logger, Now: opt.Now, Hold: opt.Exporter.Hold}),
 		boards: map[device.Serial]*board{}, byPath: map[string]slotKey{}, byID: map[nfsexport.ID]slotKey{},
 		unknown: newSightings(opt.MaxUnknown),
 		stopped: make(chan struct{}), carrying: make(chan struct{}, atOnce),

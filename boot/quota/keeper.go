@@ -36,11 +36,12 @@ func WayOf(dir string) (Way, error) {
 
 // Options are what a Keeper is made of.
 type Options struct {
-	// State is the state directory, which need not be there yet.
-	State  string
 	Logger *slog.Logger
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
+	// Hold makes the calls that change a root's files wait until release is called;
+	// nil: they cannot be made to. It is asked for a root whose count failed.
+	Hold func(context.Context, nfsexport.ID) (release func(), err error)
 	// Count counts an upper; nil: overlay.Footprint.
 	Count func(ctx context.Context, dir string) (overlay.Usage, error)
 }
@@ -61,6 +62,7 @@ type Keeper struct {
 
 // root is one root that is offered.
 type root struct {
+	id      nfsexport.ID
 	quota   *nfsexport.Quota
 	dir     string
 	project projquota.Project // 0: the server counts
@@ -70,6 +72,7 @@ type root struct {
 	counting bool
 	counted  bool // since there is a limit
 	exact    bool
+	failed   bool
 	last     time.Time
 	took     time.Duration
 	mark     nfsexport.Mark
@@ -154,7 +157,7 @@ func (k *Keeper) Open(id nfsexport.ID, dir string) *nfsexport.Quota {
 	defer k.mu.Unlock()
 	r := k.roots[id]
 	if r == nil || r.dir != dir {
-		r = &root{quota: new(nfsexport.Quota), dir: dir, project: k.projectOf(dir)}
+		r = &root{id: id, quota: new(nfsexport.Quota), dir: dir, project: k.projectOf(dir)}
 		k.roots[id] = r
 	}
 	return r.quota
@@ -309,13 +312,18 @@ func (k *Keeper) due() (out []*root) {
 
 func (k *Keeper) count(ctx context.Context, r *root) {
 	begin := k.opt.Now()
+	if r.failed && k.opt.Hold != nil { // by a board that moves its directories all the time
+		if release, err := k.opt.Hold(ctx, r.id); err == nil {
+			defer release()
+		}
+	}
 	m := r.quota.Mark()
 	u, err := k.opt.Count(ctx, r.dir)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	r.counting, r.last = false, k.opt.Now()
 	r.took = r.last.Sub(begin)
-	if err != nil {
+	if r.failed = err != nil; r.failed {
 		if ctx.Err() == nil && !errors.Is(err, overlay.ErrMoved) {
 			k.opt.Logger.Warn("what a board has cannot be counted; its quota is kept by what it wrote since the start", "upper", r.dir, "err", err)
 		}

@@ -18,11 +18,16 @@ type site struct {
 	moved bool
 	meant func() // what a board does during a count
 	n     int
+	held  int
 }
 
 func newSite() *site {
 	s := &site{now: time.Unix(1e9, 0)}
-	s.Keeper = New(Options{Now: func() time.Time { return s.now }, Count: func(context.Context, string) (overlay.Usage, error) {
+	hold := func(context.Context, nfsexport.ID) (func(), error) {
+		s.held++
+		return func() { s.held += 100 }, nil
+	}
+	s.Keeper = New(Options{Hold: hold, Now: func() time.Time { return s.now }, Count: func(context.Context, string) (overlay.Usage, error) {
 		s.n++
 		s.now = s.now.Add(s.took)
 		if s.meant != nil {
@@ -125,8 +130,8 @@ func TestCountDue(t *testing.T) {
 		t.Errorf("%d counts", n)
 	}
 	s.moved = false
-	if n := s.after(t, often); n != 1 {
-		t.Errorf("%d counts after one that failed", n)
+	if n := s.after(t, often); n != 1 || s.held != 101 {
+		t.Errorf("%d counts after one that failed, held: %d", n, s.held)
 	}
 	// A limit that is taken away and comes back: nobody has counted meanwhile.
 	set(nfsexport.Space{})

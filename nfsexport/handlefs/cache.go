@@ -72,6 +72,9 @@ func (c *cache) insert(obj *object) *object {
 	if old != nil { // of an earlier mount of the same export
 		s.remove(old)
 	}
+	if left, ok := obj.root.shares.Load(obj.key); ok {
+		obj.share = left.(*share)
+	}
 	obj.slot = len(s.ring)
 	s.ring = append(s.ring, obj)
 	s.m[obj.key] = obj

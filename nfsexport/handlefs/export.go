@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -40,6 +41,7 @@ type root struct {
 	key      key
 	commits  group
 	lost     *atomic.Uint64 // failed syncs, for the write verifier
+	shares   sync.Map       // of objects that left the cache with calls at work on them; by key
 	listings chan struct{}  // held by calls that hold a large listing
 
 	// calls counts the calls inside; retired is added once the root is on its

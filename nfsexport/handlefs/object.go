@@ -41,11 +41,14 @@ type object struct {
 	syncs group
 
 	acl   atomic.Int32 // see perm.go
-	share share        // of the export's quota
+	share *share       // of the export's quota; its own, or that of its predecessor
+	own   share
+	left  atomic.Bool // root.shares has it
 }
 
 func newObject(r *root, k *key, fd int, st *unix.Stat_t) *object {
 	obj := &object{root: r, key: *k, fd: fd, typ: st.Mode & unix.S_IFMT, ino: st.Ino}
+	obj.share = &obj.own
 	obj.ro.Store(-1)
 	obj.rw.Store(-1)
 	obj.refs.Store(2) // the cache's and the caller's
@@ -110,6 +113,9 @@ func (o *op) openIO(obj *object, slot *atomic.Int32, flags int) (int, unix.Errno
 
 // close closes the descriptors. No one holds obj any more.
 func (obj *object) close() {
+	if obj.left.Load() {
+		obj.root.shares.CompareAndDelete(obj.key, obj.share)
+	}
 	if fd := int(obj.ro.Load()); fd >= 0 {
 		unix.Close(fd)
 	}

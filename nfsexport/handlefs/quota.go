@@ -53,7 +53,7 @@ type share struct {
 // learn makes the share right for before the call; share.mu is held. st is the
 // object as the call found it.
 func (o *op) learn(q *nfsexport.Quota, obj *object, st *unix.Stat_t) {
-	s := &obj.share
+	s := obj.share
 	if known := uint64(q.Round()) + 1; s.known != known && !s.gone {
 		s.known, s.bytes = known, 0
 		if s.upper = s.upper || o.inUpper(&obj.key); s.upper {
@@ -324,12 +324,25 @@ func (n *entry) release() {
 	}
 }
 
+// leaves is for an object that leaves the cache and has names left: calls may be at
+// work on it, and the next object of the same handle has the same share.
+func (n *entry) leaves() {
+	if n.q != nil {
+		n.obj.root.shares.Store(n.obj.key, n.obj.share)
+		n.obj.left.Store(true)
+	}
+}
+
 // removed counts the object out when that was its last name.
 func (n *entry) removed() {
-	if n.q == nil || n.st.Nlink > 1 && !n.obj.isDir() {
+	if n.q == nil {
 		return
 	}
-	s := &n.obj.share
+	if n.st.Nlink > 1 && !n.obj.isDir() {
+		n.leaves()
+		return
+	}
+	s := n.obj.share
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.upper && !s.gone {

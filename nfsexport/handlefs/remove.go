@@ -127,6 +127,8 @@ func (o *op) rename(dst *object, dstStat *unix.Stat_t, target *cname) nfs3.Statu
 	}
 	if old.obj != moved.obj {
 		old.removed()
+	} else {
+		old.leaves()
 	}
 	if known {
 		o.fs.cache.drop(&o.k)
