@@ -60,7 +60,7 @@ func TestUpgradeOfTheRecord(t *testing.T) {
 	l.restart()
 	for _, old := range []nfsexport.Export{a, b} {
 		x, ok := l.exp.get(old.ID)
-		x.Activity = old.Activity // counts of a process
+		x.Activity, x.Quota = old.Activity, old.Quota // counts of a process
 		if !ok || x != old {
 			t.Errorf("after the upgrade %s is %+v; it was %+v", old.Name, x, old)
 		}
