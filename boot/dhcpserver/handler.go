@@ -16,9 +16,10 @@ import (
 	"rubus/config/device"
 )
 
-// maxProbes bounds the addresses that are asked for at once. Further clients ask
-// again by themselves.
-const maxProbes = 32
+// maxProbes bounds the addresses that are asked for at once: as many as there are
+// boards in a rack that all get power at the same moment. Further clients ask again by
+// themselves, but firmware only after seconds, and then all at the same moment again.
+const maxProbes = 512
 
 // handler is the server without its sockets: frames in, frames out. It
 // implements dhcplink.Handler.

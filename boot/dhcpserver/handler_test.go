@@ -271,6 +271,26 @@ func TestConflict(t *testing.T) {
 	}
 }
 
+// A rack gets power: while addresses are looked for on the link, as many boards as there
+// are ask, and no one has to ask again.
+func TestRackGetsPower(t *testing.T) {
+	const boards = 230
+	b := newBench(t, "", func(s *Server) { s.Pool.Last = netip.MustParseAddr("10.0.0.250") })
+	var looks []func() error
+	b.handler.spawn = func(f func() error) { looks = append(looks, f) }
+	for i := range boards {
+		b.say(message(t, device.MAC{2, 9, 9, 0, 0, byte(i)}, dhcpv4.MessageTypeDiscover))
+	}
+	for _, look := range looks {
+		if err := look(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(b.out.frames); n != boards {
+		t.Errorf("%d of %d boards were offered an address", n, boards)
+	}
+}
+
 func TestBadServer(t *testing.T) {
 	good := func() Server {
 		return Server{
