@@ -62,13 +62,13 @@ func measure(ctx context.Context, o *options, start func(context.Context, *optio
 	}
 	defer s.stop()
 	// The first boot finds nothing in memory: it is not counted.
-	if _, err := s.storm(ctx, l, order{boards - 1, 1}); err != nil {
+	if _, err := s.storm(ctx, l, order{First: boards - 1, Boards: 1}); err != nil {
 		return nil, err
 	}
 	var lone time.Duration
 	first := 0
 	for _, n := range o.boards {
-		r, err := s.storm(ctx, l, order{first, n})
+		r, err := s.storm(ctx, l, order{First: first, Boards: n})
 		if err != nil {
 			return nil, err
 		}
@@ -125,4 +125,35 @@ func (s *service) storm(ctx context.Context, l *lan, o order) (r storm, err erro
 	r.boards, r.median, r.slowest, r.firmware, r.nfs = len(times), times[middle], times[len(times)-1], firmware[middle], nfs[middle]
 	r.cpu = (r.after.cpu - before.cpu) / time.Duration(len(times))
 	return r, nil
+}
+
+// prepare has boards ask for their first file, and prints what rubus has taken then.
+func prepare(ctx context.Context, o *options) error {
+	if err := os.MkdirAll(o.dir+"/run", 0o700); err != nil {
+		return err
+	}
+	l, err := newLAN(o.model, o.recording)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	s, err := startRubus(ctx, o, o.prepare)
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	idle, err := s.used()
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	r, err := s.storm(ctx, l, order{Boards: o.prepare, Ask: true})
+	if err != nil {
+		return err
+	}
+	fmt.Println("| boards with a root | s | CPU ms each | RSS MB before | RSS MB | fds | threads |")
+	fmt.Println("|--:|--:|--:|--:|--:|--:|--:|")
+	fmt.Printf("| %d | %.1f | %.2f | %d | %d | %d | %d |\n", o.prepare, time.Since(begin).Seconds(), float64(r.cpu.Microseconds())/1000,
+		idle.rss>>20, r.after.rss>>20, r.after.fds, r.after.threads)
+	return nil
 }

@@ -35,14 +35,18 @@ type lan struct {
 	out *bufio.Reader
 }
 
-// order is what boards are told: how many power on, from which number on.
-type order struct{ First, Boards int }
+// order is what boards are told: how many power on, from which number on. With Ask they
+// go no further than their first file, for which the server makes their roots.
+type order struct {
+	First, Boards int
+	Ask           bool
+}
 
 // newLAN makes the network and starts the process that has the boards.
 func newLAN(model, recording string) (_ *lan, err error) {
 	cmd := exec.Command("/proc/self/exe", "play", model, recording)
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Setpgid: true}
 	l := &lan{}
 	if l.in, err = cmd.StdinPipe(); err != nil {
 		return nil, err

@@ -24,6 +24,8 @@ scripts/bench, in namespaces of its own; DIR is on the images' file system.
   --state DIR        a state directory with the image "lab"
   --golden DIR       the root that image was made from, for the other servers
   --ganesha TOOLS    what scripts/peer-tools ganesha prints; without: rubus alone
+  --prepare N        instead: so many boards ask for their first file alone, for which
+                     rubus makes their roots
   --boards N,...     boards at once (1,100); each time new ones
   --model MODEL      which board (4b)
   --sync             rubus brings metadata to disk before it answers, as is usual;
@@ -34,6 +36,7 @@ scripts/bench, in namespaces of its own; DIR is on the images' file system.
 type options struct {
 	dir, recording, rubus, state, golden, ganesha, model string
 	boards                                               []int
+	prepare                                              int
 	sync                                                 bool
 }
 
@@ -64,6 +67,7 @@ func run(ctx context.Context, args []string) error {
 	fs.StringVar(&o.ganesha, "ganesha", "", "")
 	fs.StringVar(&o.model, "model", "4b", "")
 	fs.StringVar(&boards, "boards", "1,100", "")
+	fs.IntVar(&o.prepare, "prepare", 0, "")
 	fs.BoolVar(&o.sync, "sync", false, "")
 	switch err := fs.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
@@ -78,6 +82,12 @@ func run(ctx context.Context, args []string) error {
 			return fmt.Errorf("--boards %q: want numbers from 1 to %d", boards, mostBoards)
 		}
 		o.boards = append(o.boards, n)
+	}
+	if o.prepare < 0 || o.prepare > mostBoards {
+		return fmt.Errorf("--prepare %d: want at most %d", o.prepare, mostBoards)
+	}
+	if o.prepare > 0 {
+		return prepare(ctx, &o)
 	}
 	return compare(ctx, &o)
 }

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -57,12 +58,16 @@ func play(ctx context.Context, model, recording string) error {
 	if err := in.Decode(&word); err != nil {
 		return err
 	}
-	if b, err := exec.Command("sh", "-ec", `ip link set lo up; ip link set "$1" up
+	if b, err := exec.Command("sh", "-ec", `mount --make-rprivate /; mount -t sysfs sysfs /sys
+ip link set lo up; ip link set "$1" up
 for v in rp_filter=0 arp_ignore=1 arp_announce=2; do
 	for d in all default "$1"; do echo "${v#*=}" >"/proc/sys/net/ipv4/conf/$d/${v%=*}"; done
 done
 echo 1 >"/proc/sys/net/ipv6/conf/all/disable_ipv6" || true`, "sh", boardsCard).CombinedOutput(); err != nil {
 		return fmt.Errorf("the boards' network: %w: %s", err, b)
+	}
+	if err := ownReceiver(boardsCard); err != nil {
+		return err
 	}
 	for {
 		var o order
@@ -70,6 +75,18 @@ echo 1 >"/proc/sys/net/ipv6/conf/all/disable_ipv6" || true`, "sh", boardsCard).C
 			return nil
 		} else if err != nil {
 			return err
+		}
+		if o.Ask {
+			if err := out.Encode("ready"); err != nil {
+				return err
+			}
+			if err := in.Decode(&word); err != nil {
+				return err
+			}
+			if err := out.Encode(askAll(ctx, model, o)); err != nil {
+				return err
+			}
+			continue
 		}
 		boards := make([]*board, o.Boards)
 		for i := range boards {
@@ -103,6 +120,89 @@ echo 1 >"/proc/sys/net/ipv6/conf/all/disable_ipv6" || true`, "sh", boardsCard).C
 			return err
 		}
 	}
+}
+
+// ownReceiver gives a card a thread of the kernel's that takes in what comes, as a cable
+// and the board at its end do: else who sends is charged for that.
+func ownReceiver(card string) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	// A veth has NAPI when it has GRO ("ethtool -K CARD gro on").
+	value := [2]uint32{unix.ETHTOOL_SGRO, 1}
+	request := struct { // struct ifreq
+		name  [unix.IFNAMSIZ]byte
+		value unsafe.Pointer
+		_     [16]byte
+	}{value: unsafe.Pointer(&value)}
+	copy(request.name[:], card)
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); errno != 0 {
+		return fmt.Errorf("switching GRO on for %s: %w", card, errno)
+	}
+	if err := os.WriteFile("/sys/class/net/"+card+"/threaded", []byte("1"), 0); err != nil {
+		return fmt.Errorf("giving %s a thread of its own: %w", card, err)
+	}
+	return nil
+}
+
+// askers is how many boards ask at once.
+const askers = 100
+
+// askAll has boards ask for their first file, one behind the other on each of a number
+// of cards.
+func askAll(ctx context.Context, model string, o order) []booted {
+	results := make([]booted, o.Boards)
+	next := make(chan int)
+	var all sync.WaitGroup
+	for range min(askers, o.Boards) {
+		all.Go(func() {
+			for i := range next {
+				begin := time.Now()
+				if err := ask(ctx, model, o.First+i); err != nil {
+					results[i].Error = err.Error()
+				}
+				results[i].Firmware = time.Since(begin)
+			}
+		})
+	}
+	for i := range o.Boards {
+		next <- i
+	}
+	close(next)
+	all.Wait()
+	return results
+}
+
+// ask plays a board up to its first file.
+func ask(ctx context.Context, model string, n int) error {
+	serial, mac, err := identity(n)
+	if err != nil {
+		return err
+	}
+	pi, err := fakepi.NewBoard(model, serial, mac)
+	if err != nil {
+		return err
+	}
+	link, err := nic.OpenRaw(boardsCard)
+	if err != nil {
+		return err
+	}
+	defer link.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	asked := false
+	_, err = fakepi.Run(ctx, pi, fakepi.Options{Link: link, Patience: patience, Discard: true, Observe: func(e fakepi.Event) {
+		if (e.Kind == fakepi.KindRead || e.Kind == fakepi.KindProbe) && e.Outcome != fakepi.Failed {
+			asked = true
+			cancel()
+		}
+	}})
+	if asked {
+		return nil
+	}
+	return err
 }
 
 // board is a board with a card of its own on the cable.
