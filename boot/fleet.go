@@ -88,6 +88,9 @@ type Options struct {
 	// KeepAside is how long writes that were set aside, by a reset for one, are
 	// kept; 0: 30 days.
 	KeepAside time.Duration
+	// Reserve is the space in bytes that snapshots and what is restored of them leave
+	// free of the state directory's file system; 0: none.
+	Reserve int64
 	// Step, when not nil, is called within changes of a board's state, where a crash
 	// must do no harm.
 	Step func(string)

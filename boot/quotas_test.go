@@ -1,6 +1,7 @@
 package boot_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -64,5 +65,32 @@ func TestQuota(t *testing.T) {
 	set(serialA, nfsexport.Space{})
 	if !x.Quota.Take(3<<20, 0) {
 		t.Error("no quota any more, and it is refused")
+	}
+}
+
+// What copies a board's writes leaves the reserve free, and nothing behind when it
+// cannot.
+func TestCopiesLeaveTheReserve(t *testing.T) {
+	l := newLab(t)
+	x := l.boots(serialA, macA, addrA)
+	l.put(x, "mine", "first")
+	if _, err := l.fleet.Snapshot(t.Context(), serialA, "", nil); err != nil {
+		t.Fatal(err)
+	}
+	l.opt.Reserve = 1 << 60
+	l.restart()
+	if _, err := l.fleet.Snapshot(t.Context(), serialA, "", nil); !errors.Is(err, boot.ErrNoSpace) {
+		t.Errorf("a snapshot without room: %v", err)
+	}
+	must(t, l.fleet.Stop(t.Context(), serialA))
+	if err := l.fleet.Restore(t.Context(), serialA, 1, nil); !errors.Is(err, boot.ErrNoSpace) {
+		t.Errorf("a restore without room: %v", err)
+	}
+	if got := l.litter(); len(got) > 0 || len(l.snapshots()) != 1 {
+		t.Errorf("left: %q, snapshots %q", got, l.snapshots())
+	}
+	// It boots all the same, and has what it had.
+	if got := l.read(l.boots(serialA, macA, addrA), "mine"); got != "first" {
+		t.Errorf("the board has %q", got)
 	}
 }

@@ -37,6 +37,9 @@ func (f *Fleet) Restore(ctx context.Context, serial device.Serial, n int, progre
 	if err != nil {
 		return fmt.Errorf("snapshot %d of board %s: %w", n, serial, err)
 	}
+	if err := f.fits(s.Bytes); err != nil {
+		return fmt.Errorf("restoring snapshot %d of board %s: %w", n, serial, err)
+	}
 	dirs := f.layerDirs(s.Base.Digests)
 	err = f.replaceWith(ctx, b, Slot{Image: s.Image, Base: s.Base, Boot: s.Boot}, fmt.Sprintf("before snapshot %d was restored", n), func(to string) error {
 		_, err := upper.Copy(ctx, dirs, from, to, progress)

@@ -178,6 +178,13 @@ func (f *Fleet) Snapshot(ctx context.Context, serial device.Serial, note string,
 	if err != nil {
 		return Snapshot{}, err
 	}
+	u, err := f.uppers(serial).Usage(ctx, slot.upperID())
+	if err != nil {
+		return Snapshot{}, err
+	}
+	if err := f.fits(u.Bytes); err != nil {
+		return Snapshot{}, fmt.Errorf("taking a snapshot of board %s: %w", serial, err)
+	}
 	s := Snapshot{Made: f.opt.Now().UTC(), Note: note, Image: slot.Image, Base: slot.Base, Boot: slot.Boot}
 	if s.N, err = f.nextSnapshot(serial); err != nil {
 		return Snapshot{}, err

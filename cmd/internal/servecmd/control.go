@@ -181,6 +181,9 @@ func controlError(err error) error {
 	case errors.Is(err, boot.ErrUp):
 		return control.Errorf(control.KindRefused, "%v", err).
 			WithHint("shut the board down and wait half a minute, or cut it off with --force")
+	case errors.Is(err, boot.ErrNoSpace):
+		return control.Errorf(control.KindRefused, "%v", err).
+			WithHint("\"rubus df\" shows what takes the space, \"rubus image gc\" and \"rubus device snapshots SERIAL --remove N\" make some")
 	case errors.Is(err, context.DeadlineExceeded):
 		return control.Errorf(control.KindBusy, "%v", err)
 	}

@@ -86,7 +86,7 @@ func newServer(g *cli.Globals, conf *reloader, log *slog.Logger) (*server, error
 	limits.Quiet = s.cfg.Quiet
 	s.fleet = boot.New(boot.Options{
 		State: s.state, Store: s.store, Exporter: s.exports, Neighbours: s.neigh, Logger: log,
-		NFSPort: s.cfg.NFS.Port, InsecurePorts: s.cfg.NFS.InsecurePorts,
+		Reserve: s.cfg.Reserve, NFSPort: s.cfg.NFS.Port, InsecurePorts: s.cfg.NFS.InsecurePorts,
 		TrustFirst: s.cfg.DHCP.Mode == config.DHCPOff, Limits: limits, Observe: s.flights.board,
 		WarnOnly: !s.cfg.Boot.Refuse, FallbackAfter: s.cfg.Boot.FallbackAfter,
 		Prefixes: s.cfg.TFTP.Prefixes, Pi5Start: boot.Pi5Start(s.cfg.TFTP.Pi5Start),

@@ -1,0 +1,29 @@
+package boot
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrNoSpace says that something would take the space which is kept for rubus' own
+// records and for boards that boot.
+var ErrNoSpace = errors.New("not enough space")
+
+// fits says whether a copy of so many bytes leaves Options.Reserve free. Where copies
+// share their blocks (xfs, btrfs) it takes next to nothing.
+func (f *Fleet) fits(bytes int64) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(f.opt.State, &st); err != nil {
+		return fmt.Errorf("asking for the free space of %q: %w", f.opt.State, err)
+	}
+	if st.Type == unix.XFS_SUPER_MAGIC || st.Type == unix.BTRFS_SUPER_MAGIC {
+		bytes = 0
+	}
+	free := int64(st.Bavail) * st.Bsize
+	if f.opt.Reserve == 0 || bytes <= free-f.opt.Reserve {
+		return nil
+	}
+	return fmt.Errorf("%w: the copy takes %d MiB, and %d MiB are free where the state directory is, of which %d MiB stay free", ErrNoSpace, bytes>>20, free>>20, f.opt.Reserve>>20)
+}
