@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,8 @@ import (
 
 	"rubus/boot/quota"
 	"rubus/nfsexport"
+	"rubus/nfsexport/handlefs"
+	"rubus/nfsexport/nfs3"
 	"rubus/overlay/projquota"
 )
 
@@ -134,6 +137,7 @@ func TestProjectQuotasHere(t *testing.T) {
 	if err := unix.Statfs(x.Dir, &st); err != nil || int64(st.Blocks)*st.Bsize != limit.Bytes {
 		t.Errorf("the board's disk has %d bytes, %v", int64(st.Blocks)*st.Bsize, err)
 	}
+	overNFS(t, x, limit.Bytes)
 	if err := fill(y, "a", 40); err != nil {
 		t.Errorf("another board: %v", err)
 	}
@@ -208,5 +212,48 @@ func TestProjectQuotasHere(t *testing.T) {
 	l.fleet.CountQuotas(t.Context())
 	if s, _ := l.fleet.Board(serialA); s.Quota == nil || s.Quota.Way != quota.Server || !x.Quota.Counts() {
 		t.Errorf("an upper without a project: %+v", s.Quota)
+	}
+}
+
+// overNFS shows what a board whose quota is used up is told.
+func overNFS(t *testing.T, x nfsexport.Export, limit int64) {
+	t.Helper()
+	// The reserve is of the disk, and not of what the quota leaves.
+	fs, err := handlefs.New(handlefs.Options{Key: [32]byte{1}, Reserve: 32 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fs.Close()
+	if err := fs.Publish(x); err != nil {
+		t.Fatal(err)
+	}
+	root, err := fs.RootHandle(x.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := &nfs3.Call{Peer: netip.AddrPortFrom(addrA, 700)}
+	var s nfs3.FSStat
+	var a nfs3.PostAttr
+	if st := fs.FSStat(call, root, &s, &a); st != nfs3.OK || int64(s.Tbytes) != limit || s.Abytes > 64<<10 {
+		t.Errorf("FSSTAT: %s %+v", st, s)
+	}
+	var h []byte
+	var b nfs3.PostAttr
+	if st := fs.Lookup(call, root, "a", &h, &a, &b); st != nfs3.OK {
+		t.Fatalf("LOOKUP: %s", st)
+	}
+	var w nfs3.Wcc
+	st := nfs3.OK
+	for off := a.Size; st == nfs3.OK && off < a.Size+4<<20; off += 1 << 20 { // the first blocks may go in
+		_, _, st = fs.Write(call, h, off, make([]byte, 1<<20), nfs3.Unstable, &w)
+	}
+	if st != nfs3.ErrDQuot && st != nfs3.ErrNoSpc {
+		t.Errorf("WRITE: %s", st)
+	}
+	if _, _, st := fs.Write(call, h, 0, make([]byte, 1<<20), nfs3.FileSync, &w); st != nfs3.OK {
+		t.Errorf("WRITE in place: %s", st)
+	}
+	if st := fs.SetAttr(call, h, &nfs3.SetAttr{SetSize: true, Size: 8 << 20}, nil, &w); st != nfs3.OK {
+		t.Errorf("SETATTR that cuts: %s", st)
 	}
 }
