@@ -147,11 +147,14 @@ func (fs *FS) OpenFiles() int { return int(fs.cache.fds.Load()) }
 
 // event tells the log and the observer what happened.
 func (fs *FS) event(kind EventKind, level slog.Level, msg string, id nfsexport.ID, err error) {
-	if err != nil {
-		fs.opts.Logger.Log(context.Background(), level, msg, "export", id, "err", err)
-	} else {
-		fs.opts.Logger.Log(context.Background(), level, msg, "export", id)
+	args := []any{"export", id}
+	if e := (*fs.table.Load())[id]; e != nil {
+		args = append(args, "name", e.Name)
 	}
+	if err != nil {
+		args = append(args, "err", err)
+	}
+	fs.opts.Logger.Log(context.Background(), level, msg, args...)
 	if fs.opts.Observe != nil {
 		fs.opts.Observe(Event{Kind: kind, Export: id, Err: err})
 	}

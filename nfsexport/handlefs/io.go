@@ -97,11 +97,13 @@ func (fs *FS) Write(c *nfs3.Call, fh []byte, off uint64, data []byte, how nfs3.S
 	if o.room() != roomy && o.grows(off, len(data)) {
 		return 0, how, nfs3.ErrNoSpc
 	}
-	sp, st := o.spendWrite(off, len(data))
-	if st != nfs3.OK {
-		return 0, how, st
+	if q := o.quota(); q != nil {
+		sp, st := o.spendWrite(q, off, len(data))
+		if st != nfs3.OK {
+			return 0, how, st
+		}
+		defer sp.end(o.obj)
 	}
-	defer sp.end(o.obj)
 	fd, e := o.writer(o.obj)
 	if e != 0 {
 		return 0, how, status(e)
