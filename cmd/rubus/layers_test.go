@@ -146,7 +146,8 @@ func house() map[string][]string {
 
 		// Nothing here knows of boards.
 		"nfsexport":           {},
-		"nfsexport/handlefs":  {"nfsexport", "nfsexport/nfs3"},
+		"nfsexport/attrcache": {},
+		"nfsexport/handlefs":  {"nfsexport", "nfsexport/attrcache", "nfsexport/nfs3"},
 		"nfsexport/mount3":    {"nfsexport/sunrpc", "nfsexport/xdr"},
 		"nfsexport/nfs3":      {"nfsexport/sunrpc", "nfsexport/xdr"},
 		"nfsexport/nfsload":   {"nfsexport/mount3", "nfsexport/nfs3", "nfsexport/sunrpc", "nfsexport/xdr"},

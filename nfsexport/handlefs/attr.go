@@ -49,26 +49,6 @@ func (o *op) post(st *unix.Stat_t, a *nfs3.PostAttr) {
 	o.attr(st, &a.Attr)
 }
 
-// postNow fills a with the object's attributes of this moment.
-func (o *op) postNow(obj *object, a *nfs3.PostAttr) {
-	if o.counted == obj {
-		o.post(&o.after, a)
-		return
-	}
-	var st unix.Stat_t
-	if fstat(obj.fd, &st) == 0 {
-		o.post(&st, a)
-	}
-}
-
 func pre(st *unix.Stat_t, a *nfs3.PreAttr) {
 	*a = nfs3.PreAttr{OK: true, Size: uint64(st.Size), Mtime: wireTime(st.Mtim), Ctime: wireTime(st.Ctim)}
-}
-
-// preNow fills a with the object's attributes of this moment.
-func preNow(obj *object, a *nfs3.PreAttr) {
-	var st unix.Stat_t
-	if fstat(obj.fd, &st) == 0 {
-		pre(&st, a)
-	}
 }

@@ -18,7 +18,8 @@ func (fs *FS) making(c *nfs3.Call, dir []byte, name string, n *nfs3.New, f func(
 	}
 	defer o.end()
 	o.obj.dir.Lock()
-	preNow(o.obj, &n.Dir.Before)
+	o.preNow(o.obj, &n.Dir.Before)
+	o.alters()
 	switch {
 	case !o.obj.isDir():
 		st = nfs3.ErrNotDir

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/nfsexport"
+	"rubus/nfsexport/attrcache"
 )
 
 // ErrNotPublished: the FS knows no export of that ID.
@@ -43,6 +44,8 @@ type root struct {
 	lost     *atomic.Uint64 // failed syncs, for the write verifier
 	shares   sync.Map       // of objects that left the cache with calls at work on them; by key
 	listings chan struct{}  // held by calls that hold a large listing
+	tree     attrcache.Tree // the changes that calls make
+	flags    int64          // of the mount, as statfs(2) has them
 
 	// calls counts the calls inside; retired is added once the root is on its
 	// way out, so that the last one out can tell.
@@ -184,6 +187,7 @@ func (r *root) check() error {
 	if fsstat.Type != unix.OVERLAYFS_SUPER_MAGIC {
 		return errors.New("it is not on an overlay (is the root mounted?)")
 	}
+	r.flags = fsstat.Flags
 	var sx unix.Statx_t
 	if err := unix.Statx(r.fd, "", unix.AT_EMPTY_PATH, unix.STATX_INO, &sx); err != nil {
 		return fmt.Errorf("statx: %w", err)

@@ -31,6 +31,10 @@ type Options struct {
 	// RLIMIT_NOFILE, 16,384 at most (for the other shares see package unfsd). Calls that run at the same time may hold
 	// two or three more each, and every export holds two.
 	MaxFDs int
+	// AttrAge is for how long attributes are remembered beside changes that this FS
+	// makes, of which it knows: so long after somebody else changed a mounted root,
+	// clients may still be told what was. 0: 100 ms; negative: nothing is remembered.
+	AttrAge time.Duration
 	// Reserve is how many bytes of the file system below the overlays are kept
 	// for the server's own state: below it boards' calls that need space are
 	// answered NFS3ERR_NOSPC. 0: nothing is kept.
@@ -91,10 +95,13 @@ type FS struct {
 	ops    sync.Pool
 
 	stampTime func() time.Time // stampTime, but in tests
+	began     time.Time        // what attributes' ages are counted from
 
 	mu    sync.Mutex // held by those who change the table
 	table atomic.Pointer[map[nfsexport.ID]*export]
 	doubt atomic.Bool // see Doubt
+
+	closed atomic.Bool
 }
 
 var _ nfs3.FS = (*FS)(nil)
@@ -108,6 +115,9 @@ func New(opts Options) (*FS, error) {
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now
+	}
+	if opts.AttrAge == 0 {
+		opts.AttrAge = attrAge
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
@@ -123,7 +133,7 @@ func New(opts Options) (*FS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening /proc/self/fd (is /proc mounted?): %w", err)
 	}
-	fs := &FS{opts: opts, proc: proc, stampTime: stampTime}
+	fs := &FS{opts: opts, proc: proc, stampTime: stampTime, began: opts.Now()}
 	fs.sealer.init(opts.Key)
 	fs.cache.init(opts.MaxFDs)
 	fs.snaps.init()
@@ -133,8 +143,11 @@ func New(opts Options) (*FS, error) {
 	return fs, nil
 }
 
-// Close withdraws all exports. The FS must not be used after it.
+// Close withdraws all exports. The FS must not be used after it, but for Close.
 func (fs *FS) Close() error {
+	if fs.closed.Swap(true) {
+		return nil
+	}
 	var errs []error
 	for id := range *fs.table.Load() {
 		errs = append(errs, fs.Withdraw(id))

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"rubus/nfsexport"
+	"rubus/nfsexport/attrcache"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -67,7 +68,8 @@ func (g *gate) open() { g.inside.Add(-shut) }
 
 // Hold makes the calls that change files of an export wait, without an error for
 // their programs, until release is called; reading goes on. When it returns no such
-// call is running: what the export shows does not change. It blocks for as long as
+// call is running: what the export shows does not change, but by who holds it, and
+// that is seen at once. It blocks for as long as
 // a call that is under way takes. An export that is not published has no calls.
 func (fs *FS) Hold(ctx context.Context, id nfsexport.ID) (release func(), err error) {
 	e := (*fs.table.Load())[id]
@@ -77,9 +79,14 @@ func (fs *FS) Hold(ctx context.Context, id nfsexport.ID) (release func(), err er
 	if err := e.gate.hold(ctx); err != nil {
 		return nil, fmt.Errorf("holding the changes of export %s: %w", id, err)
 	}
+	var change attrcache.Change // nothing is remembered while somebody else may change files
+	if e.root != nil {
+		change = e.root.tree.Change()
+	}
 	var done atomic.Bool
 	return func() {
 		if done.CompareAndSwap(false, true) {
+			change.End()
 			e.gate.open()
 		}
 	}, nil

@@ -44,18 +44,13 @@ func (fs *FS) Read(c *nfs3.Call, fh []byte, off uint64, buf []byte, a *nfs3.Post
 	if e != 0 {
 		return 0, false, status(e)
 	}
-	for n < len(buf) {
-		m, err := unix.Pread(fd, buf[n:], int64(off)+int64(n))
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil && n == 0 {
-			return 0, false, status(errnoOf(err))
-		}
-		if m <= 0 {
-			break
-		}
-		n += m
+	moves := o.access(o.obj)
+	n, e = pread(fd, buf, int64(off))
+	if moves {
+		o.accessed(o.obj)
+	}
+	if e != 0 {
+		return 0, false, status(e)
 	}
 	eof = off+uint64(n) >= uint64(o.st.Size)
 	if n < len(buf) && !eof { // cut off while it was read
@@ -64,6 +59,24 @@ func (fs *FS) Read(c *nfs3.Call, fh []byte, off uint64, buf []byte, a *nfs3.Post
 	}
 	o.exp.Activity.BytesRead.Add(uint64(n))
 	return n, eof, nfs3.OK
+}
+
+// pread reads as much as there is.
+func pread(fd int, buf []byte, off int64) (n int, e unix.Errno) {
+	for n < len(buf) {
+		m, err := unix.Pread(fd, buf[n:], off+int64(n))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil && n == 0 {
+			return 0, errnoOf(err)
+		}
+		if m <= 0 {
+			break
+		}
+		n += m
+	}
+	return n, 0
 }
 
 func (o *op) noteInit(off uint64) {
@@ -108,6 +121,7 @@ func (fs *FS) Write(c *nfs3.Call, fh []byte, off uint64, data []byte, how nfs3.S
 	if e != 0 {
 		return 0, how, status(e)
 	}
+	o.altersFile(o.obj)
 	o.obj.dirty.Store(true)
 	if n, e = o.pwrite(fd, data, int64(off)); e != 0 {
 		return 0, how, status(e)
@@ -189,5 +203,6 @@ func (fs *FS) Commit(c *nfs3.Call, fh []byte, _ uint64, _ uint32, w *nfs3.Wcc) n
 	if st := wantFile(o.obj); st != nfs3.OK {
 		return st
 	}
+	o.altersFile(o.obj)
 	return o.flush(false)
 }

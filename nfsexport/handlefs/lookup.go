@@ -65,6 +65,7 @@ func (fs *FS) ReadLink(c *nfs3.Call, fh []byte, text *[]byte, a *nfs3.PostAttr) 
 		return nfs3.ErrInval
 	}
 	var buf [nfs3.MaxPath]byte
+	o.altersFile(o.obj) // it may move the time of the last access
 	n, _, e := unix.Syscall6(unix.SYS_READLINKAT, uintptr(o.obj.fd), uintptr(unsafe.Pointer(&empty)),
 		uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)), 0, 0)
 	if e != 0 {

@@ -11,10 +11,12 @@ import (
 	"rubus/nfsexport/nfs3"
 )
 
-// What names stand for is remembered, and what anybody does to them is seen at
-// once: here what is done to the mounted root beside the server, as the host may.
+// What names stand for is remembered, and what anybody does to them is seen as soon
+// as attributes are: here what is done to the mounted root beside the server, as the
+// host may.
 func TestNamesOfOthers(t *testing.T) {
-	w := newWorld(t, t.TempDir(), Options{}, true, func(lower string) {
+	now := time.Now()
+	w := newWorld(t, t.TempDir(), Options{Now: func() time.Time { return now }}, true, func(lower string) {
 		os.Mkdir(lower+"/d", 0o755)
 		for i := range 20 {
 			write(t, fmt.Sprintf("%s/d/f%d", lower, i), "golden")
@@ -25,6 +27,7 @@ func TestNamesOfOthers(t *testing.T) {
 	// seen wants LOOKUP and READDIRPLUS to say what there is.
 	seen := func(when string) {
 		t.Helper()
+		now = now.Add(attrAge)
 		entries := map[string]listed{}
 		for _, e := range w.all(t, d, 7, true) {
 			entries[e.name] = e

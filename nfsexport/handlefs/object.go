@@ -43,7 +43,9 @@ type object struct {
 	acl   atomic.Int32 // see perm.go
 	share *share       // of the export's quota; its own, or that of its predecessor
 	own   share
-	left  atomic.Bool // root.shares has it
+	left  atomic.Bool           // root.shares has it
+	attrs atomic.Pointer[attrs] // see attrs.go
+	still atomic.Uint64         // see atime.go
 }
 
 func newObject(r *root, k *key, fd int, st *unix.Stat_t) *object {
@@ -85,10 +87,14 @@ func (o *op) reader(obj *object) (int, unix.Errno) {
 }
 
 // writer gives a descriptor to write to. obj is a regular file. Opening it
-// copies a lower file up.
+// copies a lower file up, which is a change of its own unless the call makes one.
 func (o *op) writer(obj *object) (int, unix.Errno) {
 	if fd := obj.rw.Load(); fd >= 0 {
 		return int(fd), 0
+	}
+	if !o.alter.Running() {
+		o.alters()
+		defer o.altered()
 	}
 	return o.openIO(obj, &obj.rw, unix.O_RDWR)
 }

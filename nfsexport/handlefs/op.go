@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/nfsexport"
+	"rubus/nfsexport/attrcache"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -22,6 +23,9 @@ type op struct {
 	name cname
 	h    kernelHandle
 	k    key
+
+	time  time.Time        // when the call came
+	alter attrcache.Change // that the call makes now
 
 	// counted was looked at for the export's quota after the call's work; it is then
 	// as after says.
@@ -37,7 +41,9 @@ type op struct {
 // is no op. The MAC is checked before anything else is told or done.
 func (fs *FS) begin(c *nfs3.Call, fh []byte) (*op, nfs3.Status) {
 	o := fs.ops.Get().(*op)
-	o.c = c
+	if o.c, o.time = c, c.Time; o.time.IsZero() {
+		o.time = fs.opts.Now()
+	}
 	st := o.enter(fh)
 	if st == nfs3.OK {
 		return o, st
@@ -48,6 +54,7 @@ func (fs *FS) begin(c *nfs3.Call, fh []byte) (*op, nfs3.Status) {
 
 func (o *op) end() {
 	fs := o.fs
+	o.altered()
 	if o.changing {
 		o.exp.gate.leave()
 		o.changing = false
@@ -107,7 +114,7 @@ func (o *op) enter(fh []byte) nfs3.Status {
 // stat reads the attributes of the call's object. What has no name left is gone:
 // its descriptors must not keep its space.
 func (o *op) stat() nfs3.Status {
-	if e := fstat(o.obj.fd, &o.st); e != 0 {
+	if e := o.attributes(o.obj, &o.st); e != 0 {
 		return status(e)
 	}
 	if o.st.Nlink == 0 {
@@ -140,12 +147,7 @@ func (o *op) admit() nfs3.Status {
 }
 
 // now is the time, to within how long the call has taken.
-func (o *op) now() time.Time {
-	if o.c.Time.IsZero() {
-		return o.fs.opts.Now()
-	}
-	return o.c.Time
-}
+func (o *op) now() time.Time { return o.time }
 
 // rebound asks whether the caller is the export's board on another address.
 func (o *op) rebound() bool {
@@ -205,7 +207,7 @@ func (o *op) another(fh []byte, obj **object, st *unix.Stat_t) nfs3.Status {
 		return nfs3.ErrXDev
 	}
 	if *obj = o.fs.cache.get(&o.k, o.exp.root); *obj != nil {
-		return status(fstat((*obj).fd, st))
+		return status(o.attributes(*obj, st))
 	}
 	var s nfs3.Status
 	*obj, s = o.openKey(st)
@@ -236,7 +238,7 @@ func (o *op) childNamed(dir *object, name *cname, st *unix.Stat_t) (*object, nfs
 		return nil, status(e)
 	}
 	if obj := o.fs.cache.get(&o.k, o.exp.root); obj != nil {
-		if e := fstat(obj.fd, st); e == 0 && st.Nlink > 0 {
+		if e := o.attributes(obj, st); e == 0 && st.Nlink > 0 {
 			return obj, nfs3.OK
 		}
 		o.fs.cache.dropObject(obj)
@@ -260,7 +262,7 @@ func (o *op) named(dir *object, dst *unix.Stat_t, name string, st *unix.Stat_t) 
 			return nil, nfs3.ErrNoEnt
 		}
 		if obj := o.fs.cache.get(&e.key, o.exp.root); obj != nil {
-			if e := fstat(obj.fd, st); e == 0 && st.Nlink > 0 {
+			if e := o.attributes(obj, st); e == 0 && st.Nlink > 0 {
 				return obj, nfs3.OK
 			}
 			o.fs.cache.release(obj)

@@ -81,14 +81,24 @@ func (o *op) list(s *snapshot, cookie uint64, plus bool, add func(*nfs3.Entry) b
 	for i := sort.Search(len(s.ents), func(i int) bool { return s.ents[i].cookie > cookie }); i < len(s.ents); i++ {
 		d := &s.ents[i]
 		n := s.name(d)
-		var known *atomic.Pointer[wireHandle]
-		if plus {
-			name.set(n)
-			if s.handles != nil {
-				known = &s.handles[i]
+		var at *atomic.Pointer[known]
+		if plus && s.known != nil {
+			at = &s.known[i]
+			if k := at.Load(); k != nil && o.holds(&k.reading, k.attr.FileID) {
+				l.entry = nfs3.Entry{
+					FileID: k.attr.FileID, Name: n, Cookie: d.cookie,
+					Attr: nfs3.PostAttr{OK: true, Attr: k.attr}, Handle: k.b[:k.n],
+				}
+				if !add(&l.entry) {
+					return false
+				}
+				continue
 			}
 		}
-		if !o.emit(l, &name, nfs3.Entry{FileID: d.ino, Name: n, Cookie: d.cookie}, known, plus, add) {
+		if plus {
+			name.set(n)
+		}
+		if !o.emit(l, &name, nfs3.Entry{FileID: d.ino, Name: n, Cookie: d.cookie}, at, plus, add) {
 			return false
 		}
 	}
@@ -96,16 +106,20 @@ func (o *op) list(s *snapshot, cookie uint64, plus bool, add func(*nfs3.Entry) b
 }
 
 // emit gives one entry to add, with plus also with attributes and handle. What
-// is not there any more is passed over. Where known is not nil, the handle is
-// taken from there, or kept there.
-func (o *op) emit(l *lister, name *cname, ent nfs3.Entry, known *atomic.Pointer[wireHandle], plus bool, add func(*nfs3.Entry) bool) bool {
+// is not there any more is passed over. Where at is not nil, the handle is
+// taken from there, and what came to be known is kept there.
+func (o *op) emit(l *lister, name *cname, ent nfs3.Entry, at *atomic.Pointer[known], plus bool, add func(*nfs3.Entry) bool) bool {
 	l.entry = ent
 	if !plus {
 		return add(&l.entry)
 	}
 	var h *wireHandle
-	if known != nil {
-		h = known.Load()
+	var r reading
+	if at != nil {
+		if k := at.Load(); k != nil {
+			h = &k.wireHandle
+		}
+		r = o.reads(ent.FileID, nil)
 	}
 	var e unix.Errno
 	if h == nil {
@@ -119,16 +133,14 @@ func (o *op) emit(l *lister, name *cname, ent nfs3.Entry, known *atomic.Pointer[
 		return true
 	case e == 0 && l.st.Dev == o.exp.root.dev:
 		o.post(&l.st, &l.entry.Attr)
+		r.ok = r.ok && l.st.Ino == ent.FileID // else the listing has it otherwise
 		l.entry.FileID = l.st.Ino
 		if h == nil {
 			h = &l.handle
-			if known != nil {
-				h = new(wireHandle)
-			}
 			h.n = o.fs.sealer.seal(&o.k, &h.b)
-			if known != nil {
-				known.Store(h)
-			}
+		}
+		if at != nil {
+			at.Store(&known{*h, r, l.entry.Attr.Attr})
 		}
 		l.entry.Handle = h.b[:h.n]
 	}

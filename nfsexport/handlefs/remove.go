@@ -25,7 +25,8 @@ func (fs *FS) unlink(c *nfs3.Call, dir []byte, name string, flags int, w *nfs3.W
 	}
 	defer o.end()
 	o.obj.dir.Lock()
-	preNow(o.obj, &w.Before)
+	o.preNow(o.obj, &w.Before)
+	o.alters()
 	switch {
 	case !o.obj.isDir():
 		st = nfs3.ErrNotDir
@@ -77,8 +78,9 @@ func (fs *FS) Rename(c *nfs3.Call, from []byte, fromName string, to []byte, toNa
 	}
 	defer fs.cache.release(dst)
 	unlock := lockBoth(o.obj, dst)
-	preNow(o.obj, &wFrom.Before)
-	preNow(dst, &wTo.Before)
+	o.preNow(o.obj, &wFrom.Before)
+	o.preNow(dst, &wTo.Before)
+	o.alters()
 	var target cname
 	switch {
 	case !o.obj.isDir() || !dst.isDir():
@@ -171,7 +173,8 @@ func (fs *FS) Link(c *nfs3.Call, fh, dir []byte, name string, a *nfs3.PostAttr, 
 	}
 	defer fs.cache.release(dst)
 	dst.dir.Lock()
-	preNow(dst, &w.Before)
+	o.preNow(dst, &w.Before)
+	o.alters()
 	switch {
 	case !dst.isDir():
 		st = nfs3.ErrNotDir

@@ -20,7 +20,8 @@ func (fs *FS) SetAttr(c *nfs3.Call, fh []byte, s *nfs3.SetAttr, guard *nfs3.Time
 	}
 	defer o.end()
 	o.obj.dir.Lock()
-	preNow(o.obj, &w.Before)
+	o.preNow(o.obj, &w.Before)
+	o.alters()
 	if guard != nil && (!w.Before.OK || *guard != w.Before.Ctime) {
 		st = nfs3.ErrNotSync
 	} else if l := o.room(); l == scarce && !shrinks(s, &o.st) || l == low && s.SetSize && s.Size > uint64(o.st.Size) {

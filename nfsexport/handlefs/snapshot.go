@@ -17,8 +17,8 @@ import (
 )
 
 // snapshot is a directory read whole, or the part of a large one that follows a
-// cookie: names in the order of their cookies. It never changes, but that handles
-// are added.
+// cookie: names in the order of their cookies. It never changes, but that what
+// is known of its entries is.
 type snapshot struct {
 	names  string
 	ents   []dirent
@@ -29,10 +29,18 @@ type snapshot struct {
 
 	changes uint64 // object.changes when it was read
 	at      stamp
-	// settled: it holds for as long as the stamp stays, and with it the handles of
-	// its entries, which are kept as they become known.
+	// settled: it holds for as long as the stamp stays, and with it what is known of
+	// its entries, which is kept.
 	settled bool
-	handles []atomic.Pointer[wireHandle]
+	known   []atomic.Pointer[known]
+}
+
+// known is what is known of an entry: its handle, and the attributes for as long as
+// they hold. It never changes.
+type known struct {
+	wireHandle
+	reading
+	attr nfs3.Attr
 }
 
 // wireHandle is a handle with its MAC.
@@ -50,15 +58,15 @@ type dirent struct {
 
 func (s *snapshot) name(d *dirent) string { return s.names[d.off:][:d.n] }
 
-// direntSize is the memory of one dirent, knownSize that of a handle that is kept.
+// direntSize is the memory of one dirent, knownSize that of what is known of it.
 const (
 	direntSize = 24
-	knownSize  = 8 + 80
+	knownSize  = 8 + 224
 )
 
 // bytes is what s takes at most, its object included.
 func (s *snapshot) bytes() int {
-	return 1024 + len(s.names) + direntSize*cap(s.ents) + knownSize*cap(s.handles)
+	return 1024 + len(s.names) + direntSize*cap(s.ents) + knownSize*cap(s.known)
 }
 
 // fits says whether s is what obj holds now, and knows what follows cookie.
@@ -72,7 +80,7 @@ func (s *snapshot) fits(obj *object, st *unix.Stat_t, cookie uint64) bool {
 // unseen. The directory is locked for reading.
 func (fs *FS) snapshot(o *op, cookie uint64) (*snapshot, unix.Errno) {
 	var st unix.Stat_t
-	if e := fstat(o.obj.fd, &st); e != 0 {
+	if e := o.attributes(o.obj, &st); e != 0 {
 		return nil, e
 	}
 	if s := o.obj.snap.Load(); s != nil && (cookie != 0 || s.settled) && s.fits(o.obj, &st, cookie) {
@@ -80,6 +88,8 @@ func (fs *FS) snapshot(o *op, cookie uint64) (*snapshot, unix.Errno) {
 	}
 	s := &snapshot{changes: o.obj.changes.Load(), at: stampOf(&st)}
 	s.settled = s.at.settled(fs.stampTime())
+	o.altersFile(o.obj) // it may move the time of the last access
+	defer o.altered()
 	return s, s.read(o, cookie)
 }
 
@@ -156,7 +166,7 @@ func (s *snapshot) read(o *op, cookie uint64) unix.Errno {
 	s.names = names.String()
 	s.order()
 	if s.settled && !o.large && !s.more && s.after == 0 {
-		s.handles = make([]atomic.Pointer[wireHandle], len(s.ents))
+		s.known = make([]atomic.Pointer[known], len(s.ents))
 	}
 	return 0
 }

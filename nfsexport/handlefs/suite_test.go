@@ -2,6 +2,7 @@ package handlefs
 
 import (
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,17 +19,17 @@ func TestSuite(t *testing.T) {
 	for _, tt := range []struct {
 		name, base string
 		async      bool
-		maxFDs     int
+		opts       Options
 		quota      int64
 	}{
-		{"ext4", newImage(t, "ext4", t.TempDir(), 400).dir, false, 0, 0},
-		{"ext4 with a quota", newImage(t, "ext4", t.TempDir(), 400).dir, true, 0, 300 << 20},
-		{"xfs", newImage(t, "xfs", t.TempDir(), 400).dir, false, 0, 0},
-		{"btrfs", newImage(t, "btrfs", t.TempDir(), 400).dir, true, 0, 0},
-		{"tmpfs with ten descriptors and a quota", tmpfs, true, 10, 300 << 20},
+		{"ext4", newImage(t, "ext4", t.TempDir(), 400).dir, false, Options{}, 0},
+		{"ext4 with a quota", newImage(t, "ext4", t.TempDir(), 400).dir, true, Options{}, 300 << 20},
+		{"xfs, and attributes do not age", newImage(t, "xfs", t.TempDir(), 400).dir, false, Options{AttrAge: time.Hour}, 0},
+		{"btrfs, and no attributes are remembered", newImage(t, "btrfs", t.TempDir(), 400).dir, true, Options{AttrAge: -1}, 0},
+		{"tmpfs with ten descriptors and a quota", tmpfs, true, Options{MaxFDs: 10}, 300 << 20},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t, tt.base, Options{MaxFDs: tt.maxFDs}, tt.async, nfstest.Golden(t))
+			w := newWorld(t, tt.base, tt.opts, tt.async, nfstest.Golden(t))
 			w.exp.Quota, w.exp.Index = new(nfsexport.Quota), w.ov.Work+"/index"
 			w.exp.Quota.Limit(nfsexport.Space{Bytes: tt.quota})
 			w.Withdraw(w.exp.ID)

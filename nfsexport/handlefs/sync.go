@@ -74,6 +74,7 @@ func fdatasync(fd int) unix.Errno {
 // settle brings what the call changed to disk unless the export is Async. A
 // call that failed changed nothing worth waiting for.
 func (o *op) settle(st nfs3.Status) nfs3.Status {
+	o.altered()
 	if st != nfs3.OK || o.exp.Async {
 		return st
 	}

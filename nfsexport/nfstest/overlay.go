@@ -43,6 +43,8 @@ func Main(m *testing.M) {
 // Overlay is an overlay mounted as a board's root is.
 type Overlay struct {
 	Lower, Upper, Work, Root string
+	// More is appended to the options of the next Mount, ",redirect_dir=on".
+	More string
 }
 
 // NewOverlay mounts an overlay over an empty lower in base, until the test ends.
@@ -69,7 +71,7 @@ func NewOverlay(t testing.TB, base string, fill func(lower string)) *Overlay {
 // Mount mounts the overlay again after Unmount.
 func (o *Overlay) Mount(t testing.TB) {
 	t.Helper()
-	opts := "lowerdir=" + o.Lower + ",upperdir=" + o.Upper + ",workdir=" + o.Work + ",nfs_export=on,index=on"
+	opts := "lowerdir=" + o.Lower + ",upperdir=" + o.Upper + ",workdir=" + o.Work + ",nfs_export=on,index=on" + o.More
 	if err := unix.Mount("overlay", o.Root, "overlay", unix.MS_NOSUID|unix.MS_NODEV, opts); err != nil {
 		t.Fatalf("mounting an overlay (root is needed): %v", err)
 	}

@@ -1,0 +1,583 @@
+package handlefs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/nfsexport/nfs3"
+)
+
+// What the server remembers is held against what the kernel says: calls are made at
+// random, and after each every answer about every file is compared with lstat(2). What
+// is remembered does not age here, so that each change has to be known to the server.
+
+// truth compares a world with its mounted root.
+type truth struct {
+	*world
+	t    *testing.T
+	rng  *rand.Rand
+	used bool // the space that files use changes with calls only
+	fine bool // the kernel's stamps tell any two changes apart that were looked at
+	seen map[string]bool
+}
+
+// universe are the names that may be there, in three levels.
+func universe() []string { return []string{"a", "b", "c", "dir", "sub"} }
+
+func newTruth(t *testing.T, base string, seed uint64, used bool) *truth {
+	x := &truth{t: t, rng: rand.New(rand.NewPCG(seed, 0)), used: used, seen: map[string]bool{}}
+	x.world = newWorld(t, base, Options{AttrAge: time.Hour}, true, func(lower string) {
+		for _, d := range []string{"dir/sub/dir", "dir/c", "sub/sub"} {
+			must(t, os.MkdirAll(filepath.Join(lower, d), 0o777))
+		}
+		for i, f := range []string{"a", "dir/a", "dir/sub/a", "dir/sub/dir/a", "sub/sub/b"} {
+			write(t, filepath.Join(lower, f), strings.Repeat("golden", 1000*(1+i)))
+			old := time.Now().Add(-time.Hour)
+			must(t, os.Chtimes(filepath.Join(lower, f), old, old))
+			must(t, os.Link(filepath.Join(lower, f), filepath.Join(lower, filepath.Dir(f), "c2")))
+		}
+		must(t, os.Symlink("a", filepath.Join(lower, "b")))
+		must(t, os.Rename(filepath.Join(lower, "c2"), filepath.Join(lower, "sub/c"))) // a link of a, elsewhere
+		must(t, os.Chmod(filepath.Join(lower, "sub"), 0o777))
+	})
+	must(t, x.Withdraw(x.exp.ID))
+	x.ov.Unmount(t)
+	x.ov.More = ",redirect_dir=on"
+	x.ov.Mount(t)
+	x.publish(t)
+	x.fine = x.stamps()
+	x.settle()
+	return x
+}
+
+// stamps says whether the kernel gives each change of a directory another time when
+// it was asked for between them (from Linux 6.13 on), however short a while that was.
+func (x *truth) stamps() bool {
+	seen := map[stamp]bool{}
+	for i := range 20 {
+		must(x.t, os.Mkdir(filepath.Join(x.ov.Root, "stamps"), 0o700))
+		seen[stampOf(x.stat(x.t, "."))] = true
+		must(x.t, os.Remove(filepath.Join(x.ov.Root, "stamps")))
+		seen[stampOf(x.stat(x.t, "."))] = true
+		if len(seen) != 2*i+2 {
+			return false
+		}
+	}
+	return true
+}
+
+// settle makes all directories settled: what names and listings say is remembered.
+func (x *truth) settle() {
+	if x.fine {
+		x.FS.stampTime = func() time.Time { return time.Now().Add(time.Hour) }
+		return
+	}
+	for was := stampTime(); stampTime().Sub(was) <= settleTime; {
+		unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// real gives the attributes that the kernel has of a path, and whether it is there.
+func (x *truth) real(path string) (a nfs3.Attr, there bool) {
+	var st unix.Stat_t
+	if err := unix.Lstat(filepath.Join(x.ov.Root, path), &st); err != nil {
+		if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) {
+			x.t.Fatal(err)
+		}
+		return a, false
+	}
+	o := op{exp: &export{Export: x.exp}}
+	o.attr(&st, &a)
+	return a, true
+}
+
+// same wants an answer to be what the kernel says.
+func (x *truth) same(what, path string, got nfs3.PostAttr) {
+	x.t.Helper()
+	want, there := x.real(path)
+	if !x.used {
+		got.Used = want.Used
+	}
+	if !there || !got.OK || got.Attr != want {
+		x.t.Fatalf("%s: %s is\n%+v (%v), it was said\n%+v", what, path, want, there, got)
+	}
+}
+
+// check asks for everything, and compares.
+func (x *truth) check(what string) {
+	x.t.Helper()
+	now := map[string]bool{}
+	x.list(what, x.root, ".")
+	x.tree(what, x.root, ".", func(h []byte) { now[string(h)] = true })
+	for h := range x.seen {
+		var a nfs3.Attr
+		st := x.GetAttr(&x.call, []byte(h), &a)
+		if now[h] {
+			continue // compared already
+		}
+		// An overlay may count too many links of what is gone: then it is there
+		// for the kernel, too.
+		if st == nfs3.ErrStale || st == nfs3.OK && a == x.uncached([]byte(h)) {
+			continue
+		}
+		x.t.Fatalf("%s: the handle of what is gone answers %v, %+v", what, st, a)
+	}
+	maps.Copy(x.seen, now)
+}
+
+// uncached is what a server that remembers nothing says.
+func (x *truth) uncached(h []byte) (a nfs3.Attr) {
+	fs := newFS(x.t, Options{AttrAge: -1})
+	must(x.t, fs.Publish(x.exp))
+	fs.GetAttr(&x.call, h, &a)
+	must(x.t, fs.Close())
+	return a
+}
+
+// list compares READDIRPLUS of every directory.
+func (x *truth) list(what string, dir []byte, path string) {
+	x.t.Helper()
+	for _, e := range x.all(x.t, dir, 3, true) {
+		if isDots(e.name) {
+			continue
+		}
+		p := filepath.Join(path, e.name)
+		x.same(what+": READDIRPLUS", p, e.attr)
+		if e.attr.Type == nfs3.TypeDir {
+			x.list(what, e.handle, p)
+		}
+	}
+}
+
+// tree compares LOOKUP, GETATTR and ACCESS, and tells found of all that is there.
+func (x *truth) tree(what string, dir []byte, path string, found func(h []byte)) {
+	x.t.Helper()
+	for _, n := range append(universe(), "c2", "never") {
+		p := filepath.Join(path, n)
+		var h []byte
+		var a, da nfs3.PostAttr
+		st := x.Lookup(&x.call, dir, n, &h, &a, &da)
+		x.same(what+": directory of LOOKUP", path, da)
+		if _, there := x.real(p); !there {
+			if st != nfs3.ErrNoEnt {
+				x.t.Fatalf("%s: %s is not there, LOOKUP says %v", what, p, st)
+			}
+			continue
+		}
+		if st != nfs3.OK {
+			x.t.Fatalf("%s: LOOKUP of %s says %v", what, p, st)
+		}
+		x.same(what+": LOOKUP", p, a)
+		found(h)
+		get := nfs3.PostAttr{OK: true}
+		if st := x.GetAttr(&x.call, h, &get.Attr); st != nfs3.OK {
+			x.t.Fatalf("%s: GETATTR of %s says %v", what, p, st)
+		}
+		x.same(what+": GETATTR", p, get)
+		var acc nfs3.PostAttr
+		user := x.as(1000, 1000)
+		bits, st := x.Access(user, h, accessRead, &acc)
+		x.same(what+": ACCESS", p, acc)
+		if want := a.Mode&0o4 != 0 && a.UID != 1000 && a.GID != 1000; a.UID != 1000 && a.GID != 1000 && (bits != 0) != want {
+			x.t.Fatalf("%s: ACCESS of %s gives %#x, %v, its mode is %o", what, p, bits, st, a.Mode)
+		}
+		if a.Type == nfs3.TypeDir {
+			x.tree(what, h, p, found)
+		}
+	}
+}
+
+// pick gives a handle and path of something that is there: a directory, or anything.
+func (x *truth) pick(dirOnly bool) (h []byte, path string) {
+	for range 4 {
+		var isDir bool
+		if h, path, isDir = x.walk(dirOnly); dirOnly || !isDir {
+			break
+		}
+	}
+	return h, path
+}
+
+func (x *truth) walk(dirOnly bool) (h []byte, path string, isDir bool) {
+	h, path = x.root, "."
+	for range x.rng.IntN(4) {
+		n := universe()[x.rng.IntN(len(universe()))]
+		var next []byte
+		var a, da nfs3.PostAttr
+		if x.Lookup(&x.call, h, n, &next, &a, &da) != nfs3.OK {
+			continue
+		}
+		if a.Type != nfs3.TypeDir {
+			if dirOnly {
+				continue
+			}
+			return next, filepath.Join(path, n), false
+		}
+		h, path = next, filepath.Join(path, n)
+	}
+	return h, path, true
+}
+
+// step makes one call at random, and compares what it says of what it did.
+func (x *truth) step() (what string) {
+	x.t.Helper()
+	call := &x.call
+	if x.rng.IntN(4) == 0 {
+		call = x.as(1000, 1000)
+	}
+	dir, dp := x.pick(true)
+	name := universe()[x.rng.IntN(len(universe()))]
+	h, hp := x.pick(false)
+	before, _ := x.real(dp)
+	hBefore, _ := x.real(hp)
+	wcc := func(what, path string, before nfs3.Attr, w *nfs3.Wcc) {
+		x.t.Helper()
+		if w.Before.OK && (w.Before != nfs3.PreAttr{OK: true, Size: before.Size, Mtime: before.Mtime, Ctime: before.Ctime}) {
+			x.t.Fatalf("%s: before it %s was %+v, it was said %+v", what, path, before, w.Before)
+		}
+		if w.After.OK {
+			x.same(what+": after it", path, w.After)
+		}
+	}
+	set := nfs3.SetAttr{SetMode: true, Mode: []uint32{0o644, 0o600, 0o755, 0o4755}[x.rng.IntN(4)]}
+	var n nfs3.New
+	var w nfs3.Wcc
+	switch k := x.rng.IntN(20); k {
+	case 0, 1, 2:
+		mode := []nfs3.CreateMode{nfs3.Unchecked, nfs3.Guarded, nfs3.Exclusive}[k]
+		s := &set
+		if mode == nfs3.Exclusive {
+			s = nil
+		} else if x.rng.IntN(2) == 0 {
+			s.SetSize, s.Size = true, uint64(x.rng.IntN(3))*5000
+		}
+		st := x.Create(call, dir, name, mode, s, x.rng.Uint64(), &n)
+		what = fmt.Sprintf("CREATE %d %s/%s: %v", mode, dp, name, st)
+	case 3:
+		set.Mode |= 0o111
+		what = fmt.Sprintf("MKDIR %s/%s: %v", dp, name, x.Mkdir(call, dir, name, &set, &n))
+	case 4:
+		what = fmt.Sprintf("SYMLINK %s/%s: %v", dp, name, x.Symlink(call, dir, name, "text", &set, &n))
+	case 5:
+		what = fmt.Sprintf("MKNOD %s/%s: %v", dp, name, x.Mknod(call, dir, name, nfs3.TypeFifo, 0, 0, &set, &n))
+	case 6:
+		what = fmt.Sprintf("REMOVE %s/%s: %v", dp, name, x.Remove(call, dir, name, &w))
+		wcc(what, dp, before, &w)
+	case 7:
+		what = fmt.Sprintf("RMDIR %s/%s: %v", dp, name, x.Rmdir(call, dir, name, &w))
+		wcc(what, dp, before, &w)
+	case 8, 9, 10:
+		to, tp := x.pick(true)
+		toName := universe()[x.rng.IntN(len(universe()))]
+		toBefore, _ := x.real(tp)
+		var w2 nfs3.Wcc
+		st := x.Rename(call, dir, name, to, toName, &w, &w2)
+		what = fmt.Sprintf("RENAME %s/%s %s/%s: %v", dp, name, tp, toName, st)
+		if _, there := x.real(dp); there { // else it lies elsewhere now
+			wcc(what, dp, before, &w)
+		}
+		if _, there := x.real(tp); there {
+			wcc(what, tp, toBefore, &w2)
+		}
+	case 11:
+		var a nfs3.PostAttr
+		what = fmt.Sprintf("LINK %s %s/%s: %v", hp, dp, name, x.Link(call, h, dir, name, &a, &w))
+		x.same(what, hp, a)
+		wcc(what, dp, before, &w)
+	case 12, 13:
+		s := x.setting()
+		what = fmt.Sprintf("SETATTR %s %+v: %v", hp, s, x.SetAttr(call, h, &s, nil, &w))
+		wcc(what, hp, hBefore, &w)
+	case 14, 15:
+		how := nfs3.Stable(x.rng.IntN(3))
+		_, _, st := x.Write(call, h, uint64(x.rng.IntN(20000)), make([]byte, 1+x.rng.IntN(6000)), how, &w)
+		what = fmt.Sprintf("WRITE %s: %v", hp, st)
+		wcc(what, hp, hBefore, &w)
+	case 16:
+		if x.rng.IntN(2) == 0 {
+			what = fmt.Sprintf("COMMIT %s: %v", hp, x.Commit(call, h, 0, 0, &w))
+			wcc(what, hp, hBefore, &w)
+			break
+		}
+		var text []byte
+		var a nfs3.PostAttr
+		what = fmt.Sprintf("READLINK %s: %v", hp, x.ReadLink(call, h, &text, &a))
+	default:
+		var a nfs3.PostAttr
+		_, _, st := x.Read(call, h, 0, make([]byte, 4096), &a)
+		what = fmt.Sprintf("READ %s: %v", hp, st)
+	}
+	if n.Attr.OK {
+		x.same(what+": what it made", filepath.Join(dp, name), n.Attr)
+	}
+	if n.Dir.After.OK {
+		wcc(what, dp, before, &n.Dir)
+	}
+	return what
+}
+
+// setting is what a SETATTR sets.
+func (x *truth) setting() (s nfs3.SetAttr) {
+	switch x.rng.IntN(6) {
+	case 0:
+		s.SetMode, s.Mode = true, []uint32{0o777, 0o700, 0o644, 0o4711}[x.rng.IntN(4)]
+	case 1:
+		s.SetUID, s.UID = true, uint32(1000*x.rng.IntN(2))
+	case 2:
+		s.SetSize, s.Size = true, uint64(x.rng.IntN(12000))
+	case 3:
+		s.SetAtime, s.SetMtime = nfs3.SetToServer, nfs3.SetToServer
+	case 4: // of long ago: the next read moves it
+		s.SetAtime, s.Atime = nfs3.SetToClient, nfs3.Time{Sec: uint32(x.rng.IntN(1e9))}
+	default:
+		s.SetAtime, s.Atime = nfs3.SetToClient, nfs3.Time{Sec: uint32(time.Now().Unix()) + 1000}
+		s.SetMtime, s.Mtime = nfs3.SetToClient, nfs3.Time{Sec: uint32(x.rng.IntN(1e9))}
+	}
+	return s
+}
+
+// restart serves the same mount, or the same overlay mounted again, by a new server.
+func (x *truth) restart(remount bool) {
+	x.t.Helper()
+	must(x.t, x.FS.Close())
+	if remount {
+		x.ov.Unmount(x.t)
+		x.ov.Mount(x.t)
+	}
+	x.FS = newFS(x.t, Options{AttrAge: time.Hour})
+	x.publish(x.t)
+}
+
+func TestAttrsAreTrue(t *testing.T) {
+	for _, fsType := range []string{"tmpfs", "ext4", "xfs"} {
+		t.Run(fsType, func(t *testing.T) {
+			for seed := range uint64(2) {
+				base := diskOf(t, fsType)
+				x := newTruth(t, base, seed, fsType == "tmpfs")
+				var told []string
+				t.Cleanup(func() {
+					if t.Failed() {
+						t.Log("seed", seed, "\n", strings.Join(told[max(0, len(told)-40):], "\n"))
+					}
+				})
+				x.check("at the start")
+				steps := 300
+				if !x.fine {
+					steps = 30
+				}
+				for i := range steps {
+					what := x.step()
+					told = append(told, what)
+					x.check(what)
+					x.settle()
+					if i%50 == 49 {
+						x.restart(i%100 == 99)
+						told = append(told, "restart")
+						x.check("restart")
+					}
+				}
+			}
+		})
+	}
+}
+
+// diskOf mounts a new file system.
+func diskOf(t *testing.T, fsType string) string {
+	if fsType != "tmpfs" {
+		return newImage(t, fsType, t.TempDir(), 400).dir
+	}
+	dir := t.TempDir()
+	must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, ""))
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	return dir
+}
+
+// Calls of many clients' threads at once: whenever they rest, all that is remembered
+// is true.
+func TestAttrsOfManyCalls(t *testing.T) {
+	x := newTruth(t, diskOf(t, "tmpfs"), 1, true)
+	for round := range 40 {
+		var all sync.WaitGroup
+		for i := range 4 {
+			all.Go(func() {
+				rng := rand.New(rand.NewPCG(uint64(round), uint64(i)))
+				call := x.as(0, 0)
+				x.crowd(call, rng)
+			})
+		}
+		all.Wait()
+		x.check(fmt.Sprintf("round %d", round))
+	}
+}
+
+// crowd makes calls, and looks at nothing that they say.
+func (x *truth) crowd(call *nfs3.Call, rng *rand.Rand) {
+	name := func() string { return universe()[rng.IntN(len(universe()))] }
+	at := func() []byte {
+		h := x.root
+		for range rng.IntN(3) {
+			var next []byte
+			var a, da nfs3.PostAttr
+			if x.Lookup(call, h, name(), &next, &a, &da) == nfs3.OK {
+				h = next
+			}
+		}
+		return h
+	}
+	for range 60 {
+		var n nfs3.New
+		var w, w2 nfs3.Wcc
+		var a nfs3.PostAttr
+		var verf uint64
+		set := nfs3.SetAttr{SetMode: true, Mode: 0o755}
+		switch h, in := at(), at(); rng.IntN(10) {
+		case 0:
+			x.Create(call, in, name(), nfs3.Guarded, &set, 0, &n)
+		case 1:
+			x.Mkdir(call, in, name(), &set, &n)
+		case 2:
+			x.Remove(call, in, name(), &w)
+		case 3:
+			x.Rename(call, in, name(), at(), name(), &w, &w2)
+		case 4:
+			x.Link(call, h, in, name(), &a, &w)
+		case 5:
+			x.SetAttr(call, h, &nfs3.SetAttr{SetMode: true, Mode: 0o700 + uint32(rng.IntN(64))}, nil, &w)
+		case 6, 7:
+			x.Write(call, h, uint64(rng.IntN(9000)), bytes.Repeat([]byte{1}, 1+rng.IntN(3000)), nfs3.Unstable, &w)
+		case 8:
+			x.Read(call, h, 0, make([]byte, 100), &a)
+		default:
+			x.ReadDir(call, in, 0, &verf, true, func(*nfs3.Entry) bool { return true }, &a)
+		}
+	}
+}
+
+// Attributes age, so that what the host does to a mounted root is seen.
+func TestAttrsAge(t *testing.T) {
+	now := time.Now()
+	w := newWorld(t, t.TempDir(), Options{Now: func() time.Time { return now }}, true, func(lower string) {
+		write(t, lower+"/f", "golden")
+	})
+	f := w.lookup(t, "f")
+	mode := func() uint32 {
+		var a nfs3.Attr
+		if st := w.GetAttr(&w.call, f, &a); st != nfs3.OK {
+			t.Fatal(st)
+		}
+		return a.Mode
+	}
+	want := []uint32{0o644, 0o644, 0o600}
+	var got []uint32
+	got = append(got, mode())
+	must(t, os.Chmod(w.ov.Root+"/f", 0o600))
+	now = now.Add(attrAge - 1)
+	got = append(got, mode())
+	now = now.Add(1)
+	got = append(got, mode())
+	if !slices.Equal(got, want) {
+		t.Errorf("modes were %o, want %o", got, want)
+	}
+}
+
+// Who holds an export's changes may change files beside the server: that is seen at
+// once, while it is held and after.
+func TestAttrsHeld(t *testing.T) {
+	w := newWorld(t, t.TempDir(), Options{AttrAge: time.Hour}, true, func(lower string) {
+		write(t, lower+"/f", "golden")
+	})
+	f := w.lookup(t, "f")
+	is := func(when string, want uint32) {
+		t.Helper()
+		var a nfs3.Attr
+		if st := w.GetAttr(&w.call, f, &a); st != nfs3.OK || a.Mode != want {
+			t.Errorf("%s: status %v, mode %o, want %o", when, st, a.Mode, want)
+		}
+	}
+	is("before", 0o644)
+	release, err := w.Hold(t.Context(), w.exp.ID)
+	must(t, err)
+	is("held", 0o644)
+	must(t, os.Chmod(w.ov.Root+"/f", 0o600))
+	is("held and changed", 0o600)
+	must(t, os.Chmod(w.ov.Root+"/f", 0o640))
+	release()
+	is("released", 0o640)
+}
+
+// Reading moves a file's time when the kernel says so: in the tick in which the file
+// was made, and by either of the other times.
+func TestAtimes(t *testing.T) {
+	now := uint32(time.Now().Unix())
+	set := func(atime, mtime uint32) *nfs3.SetAttr {
+		return &nfs3.SetAttr{
+			SetAtime: nfs3.SetToClient, Atime: nfs3.Time{Sec: atime},
+			SetMtime: nfs3.SetToClient, Mtime: nfs3.Time{Sec: mtime},
+		}
+	}
+	x := newTruth(t, diskOf(t, "tmpfs"), 1, true)
+	read := func(name string, f []byte) {
+		t.Helper()
+		var a nfs3.PostAttr
+		if _, _, st := x.Read(&x.call, f, 0, make([]byte, 4), &a); st != nfs3.OK {
+			t.Fatal(st)
+		}
+		got := nfs3.PostAttr{OK: true}
+		if st := x.GetAttr(&x.call, f, &got.Attr); st != nfs3.OK {
+			t.Fatal(st)
+		}
+		x.same("READ", name, got)
+	}
+	put := func(f []byte) {
+		t.Helper()
+		var w nfs3.Wcc
+		if _, _, st := x.Write(&x.call, f, 0, []byte("data"), nfs3.Unstable, &w); st != nfs3.OK {
+			t.Fatal(st)
+		}
+	}
+	for i, s := range []*nfs3.SetAttr{nil, set(now-1000, now-2000), set(now+1000, now+2000), set(now+2000, now+1000), nil} {
+		name := fmt.Sprintf("new%d", i)
+		f := x.create(t, &x.call, name, 0o644)
+		put(f)
+		if s != nil {
+			var w nfs3.Wcc
+			if st := x.SetAttr(&x.call, f, s, nil, &w); st != nfs3.OK {
+				t.Fatal(st)
+			}
+		}
+		for range 3 {
+			read(name, f)
+			for was := stampTime(); stampTime().Equal(was); {
+				unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil)
+			}
+		}
+	}
+	// A golden file's does not move, until it is written to.
+	f := x.lookup(t, "dir/a")
+	read("dir/a", f)
+	read("dir/a", f)
+	if x.object(t, f).still.Load() == 0 {
+		t.Error("it was not seen that the time of a golden file stays")
+	}
+	put(f)
+	read("dir/a", f)
+}
