@@ -132,6 +132,7 @@ type Fleet struct {
 	byPath  map[string]slotKey       // export path -> slot
 	byID    map[nfsexport.ID]slotKey // export id -> slot
 	unknown *sightings
+	batches *batches
 
 	// stopped is closed when Run ends; carrying has a token for each upper that is made
 	// for a boot.
@@ -166,7 +167,7 @@ func New(opt Options) *Fleet {
 		opt: opt, log: opt.Logger, started: opt.Now(),
 		quotas: quota.New(quota.Options{Logger: opt.Logger, Now: opt.Now, Hold: opt.Exporter.Hold}),
 		boards: map[device.Serial]*board{}, byPath: map[string]slotKey{}, byID: map[nfsexport.ID]slotKey{},
-		unknown: newSightings(opt.MaxUnknown),
+		unknown: newSightings(opt.MaxUnknown), batches: newBatches(opt.State),
 		stopped: make(chan struct{}), carrying: make(chan struct{}, atOnce),
 	}
 }
@@ -177,6 +178,9 @@ func New(opt Options) *Fleet {
 // when all have been tried; a board that fails stays Preparing, says why in its
 // status, and is tried again by Run. Call it before the NFS port opens.
 func (f *Fleet) Start(ctx context.Context) error {
+	if err := f.batches.load(); err != nil {
+		f.log.Error("batches of boards that move cannot be read; their boards are left as they are", "err", err)
+	}
 	up, err := f.load()
 	if err != nil {
 		return err

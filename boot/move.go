@@ -239,11 +239,18 @@ func (r *Record) judge(was int, good, failed bool, tries int, now time.Time) boo
 	switch {
 	case tries == 0 || !m.Reports:
 	case m.Failures >= tries:
-		r.takeBack(MoveBack, fmt.Sprintf("%d boots on it were not reported as good", m.Failures), now)
+		r.takeBack(MoveBack, fmt.Sprintf("it booted there %s and was not reported as good", times(m.Failures)), now)
 	case m.Starts >= tries*startsPerTry:
-		r.takeBack(MoveBack, fmt.Sprintf("%d boots on it began, and none came to be good", m.Starts), now)
+		r.takeBack(MoveBack, fmt.Sprintf("it began to boot there %s and was never good", times(m.Starts)), now)
 	}
 	return true
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }
 
 // startsPerTry is how many boots may begin, for each one that may fail, until one that

@@ -21,6 +21,9 @@ const RebaseNote = "before a rebase to "
 // ErrConflict: the board and the new version changed the same files.
 var ErrConflict = errors.New("the board and the new version changed the same files")
 
+// ErrOnIt: the board stands on the version that it is to move to. It wraps ErrRefused.
+var ErrOnIt = fmt.Errorf("it stands on that already: %w", ErrRefused)
+
 // Conflicts says what becomes of what both changed.
 type Conflicts string
 
@@ -67,13 +70,11 @@ func (f *Fleet) Rebase(ctx context.Context, serial device.Serial, o Order, progr
 		return Rebased{}, err
 	}
 	defer b.unlock()
-	down := true
-	if err := f.mayReplace(ctx, b); errors.Is(err, ErrUp) {
-		down = false
-	} else if err != nil {
+	if err := f.mayCarry(b); err != nil {
 		return Rebased{}, err
 	}
-	out, err := f.order(ctx, b, o, down && !o.Later, progress)
+	now := !o.Later && f.isDown(ctx, b)
+	out, err := f.order(ctx, b, o, now, progress)
 	if err != nil {
 		return Rebased{}, fmt.Errorf("rebasing board %s: %w", serial, err)
 	}
@@ -119,7 +120,8 @@ func (f *Fleet) order(ctx context.Context, b *board, o Order, now bool, progress
 	if err != nil {
 		return out, err
 	}
-	out.State, out.Reports = MovePending, willReport(trees, plan)
+	m.Reports = willReport(trees, plan)
+	out.State, out.Reports = MovePending, m.Reports
 	rec.Move = &m
 	return out, f.store(b, rec)
 }
@@ -143,7 +145,7 @@ func (f *Fleet) aim(b *board, to imageref.Ref) (w target, err error) {
 		return w, err
 	}
 	if w.base.ID == w.former.Base.ID {
-		return w, fmt.Errorf("it stands on %s already: %w", w.version.Ref, ErrRefused)
+		return w, fmt.Errorf("%s: %w", w.version.Ref, ErrOnIt)
 	}
 	return w, nil
 }

@@ -193,15 +193,15 @@ func TestRebaseGoesBack(t *testing.T) {
 		boot  func(*lab)
 		why   string
 	}{
-		{"not reported", 2, func(l *lab) { l.put(l.loads(), "mine", "of the trial") }, "2 boots on it were not reported"},
+		{"not reported", 2, func(l *lab) { l.put(l.loads(), "mine", "of the trial") }, "it booted there 2 times and was not reported"},
 		{"it does not find its root", 2, func(l *lab) {
 			l.clock.add(time.Minute)
 			l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA, Stage: "eeprom"})
 			l.fetch("start.elf")
 			l.fetch("kernel8.img")
 			l.fleet.Fetched(serialA, "kernel8.img")
-		}, "2 boots on it were not reported"},
-		{"its kernel is never read", 10, func(l *lab) { l.boots(serialA, macA, addrA) }, "10 boots on it began"},
+		}, "it booted there 2 times and was not reported"},
+		{"its kernel is never read", 10, func(l *lab) { l.boots(serialA, macA, addrA) }, "it began to boot there 10 times"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l, h, _ := upLab(t)

@@ -54,14 +54,22 @@ func (f *Fleet) Restore(ctx context.Context, serial device.Serial, n int, progre
 
 // mayReplace says whether the writes of a board may be exchanged now. The caller holds work.
 func (f *Fleet) mayReplace(ctx context.Context, b *board) error {
+	if err := f.mayCarry(b); err != nil {
+		return err
+	}
+	if !f.isDown(ctx, b) {
+		return fmt.Errorf("board %s: %w, or nobody can tell", b.serial, ErrUp)
+	}
+	return nil
+}
+
+// mayCarry says whether a board has writes of its own that are kept.
+func (f *Fleet) mayCarry(b *board) error {
 	if err := b.usable(); err != nil {
 		return err
 	}
 	if dev := f.wanted(b.serial); dev != nil && dev.Ephemeral {
 		return fmt.Errorf("board %s is ephemeral: each of its boots starts from its image: %w", b.serial, ErrRefused)
-	}
-	if !f.isDown(ctx, b) {
-		return fmt.Errorf("board %s: %w, or nobody can tell", b.serial, ErrUp)
 	}
 	return nil
 }

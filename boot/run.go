@@ -49,12 +49,16 @@ func (f *Fleet) lookAfter(ctx context.Context) error {
 	t := time.NewTicker(tick)
 	var expired time.Time
 	defer t.Stop()
+	var wait sync.WaitGroup
+	defer wait.Wait()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
 			f.LookAfter(ctx)
+			// It reads trees: the boards are looked after meanwhile.
+			wait.Go(func() { f.Advance(ctx) })
 			if now := f.opt.Now(); now.Sub(expired) >= time.Hour {
 				expired = now
 				f.Expire(ctx)

@@ -49,7 +49,7 @@ func house() map[string][]string {
 			"images", "images/editor", "images/imageref", "images/importer", "images/layered", "images/oci", "images/rules", "images/sysdiff",
 		},
 		"cmd/internal/servecmd": {
-			"boot", "boot/backup", "boot/bootfs", "boot/dhcpserver", "boot/flight", "boot/identity", "boot/neigh", "boot/netconsole", "boot/netwatch", "boot/pidhcp", "boot/proxydhcp", "boot/tftp",
+			"boot", "boot/backup", "boot/batch", "boot/bootfs", "boot/dhcpserver", "boot/flight", "boot/identity", "boot/neigh", "boot/netconsole", "boot/netwatch", "boot/pidhcp", "boot/proxydhcp", "boot/tftp",
 			"cmd/internal/buildinfo", "cmd/internal/cli", "cmd/internal/control", "cmd/internal/lograte", "cmd/internal/ports", "cmd/internal/ui",
 			"config", "config/boardtext", "config/device",
 			"images", "images/imageref", "images/upper",
@@ -87,8 +87,9 @@ func house() map[string][]string {
 		"cmd/stormbench": {"boot/fakepi", "boot/fakepi/child", "boot/fakepi/nic", "cmd/internal/capture", "config/device", "nfsexport/nfsreplay"},
 
 		// The only room where images, overlays and exports meet; it knows no RPC.
-		"boot":                 {"boot/bootfs", "boot/bootset", "boot/identity", "boot/quota", "boot/rootfile", "config/device", "images", "images/imageref", "images/layered", "images/rebase", "images/treediff", "images/upper", "nfsexport", "overlay"},
+		"boot":                 {"boot/batch", "boot/bootfs", "boot/bootset", "boot/identity", "boot/quota", "boot/rootfile", "config/device", "images", "images/imageref", "images/layered", "images/rebase", "images/treediff", "images/upper", "nfsexport", "overlay"},
 		"boot/backup":          {"boot", "config/device", "images", "images/archive", "images/imageref", "images/treesum", "images/upper", "overlay"},
+		"boot/batch":           {"config/device", "images/imageref"},
 		"boot/bootfs":          {},
 		"boot/eeprom":          {},
 		"boot/flight":          {"config/device"},

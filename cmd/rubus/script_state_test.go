@@ -30,10 +30,6 @@ func (d *scripted) Replace(_ context.Context, old, now device.Serial) error {
 	return d.do("replace", "replace %s %s", old, now)
 }
 
-func (d *scripted) Rebase(_ context.Context, s device.Serial, ref imageref.Ref, conflicts string, _ func(control.Progress)) (control.Rebased, error) {
-	return control.Rebased{To: ref, Kept: 1}, d.do("rebase", "rebase %s %s %q", s, ref, conflicts)
-}
-
 func (d *scripted) Undo(_ context.Context, s device.Serial, _ func(control.Progress)) (control.Move, error) {
 	ref := func(n int) imageref.Ref { return imageref.Ref{Name: "lab", Version: n} }
 	return control.Move{State: "undone", From: ref(1), To: ref(2)}, d.do("undo", "undo %s", s)
@@ -45,4 +41,26 @@ func (d *scripted) Hold(_ context.Context, s device.Serial) (func() error, error
 
 func (d *scripted) TakeIn(_ context.Context, s device.Serial, _ string) (control.TakenIn, error) {
 	return control.TakenIn{New: true}, d.do("take in", "take in %s", s)
+}
+
+func (d *scripted) Rebase(_ context.Context, o control.Rebase, _ func(control.Progress)) (control.Batch, error) {
+	b := control.Batch{N: 3, To: o.Image, Conflicts: o.Conflicts, First: o.First, State: "released"}
+	for i, s := range o.Boards {
+		m := control.Member{Serial: s, State: "pending"}
+		if o.First > 0 && i >= o.First {
+			m.State, b.State = "waiting", "canaries"
+		}
+		b.Members = append(b.Members, m)
+	}
+	return b, d.do("rebase", "rebase %v %s %q first %d", o.Boards, o.Image, o.Conflicts, o.First)
+}
+
+func (d *scripted) Batches(context.Context) ([]control.Batch, error) { return d.world.Batches, nil }
+
+func (d *scripted) UndoBatch(_ context.Context, n int, _ func(control.Progress)) (control.Batch, error) {
+	return d.world.Batches[0], d.do("undo", "undo batch %d", n)
+}
+
+func (d *scripted) ReleaseBatch(_ context.Context, n int) (control.Batch, error) {
+	return d.world.Batches[0], d.do("release", "release batch %d", n)
 }

@@ -105,6 +105,7 @@ type world struct {
 	BootLog control.BootLog
 	// Snapshots are those of every board.
 	Snapshots []control.Snapshot
+	Batches   []control.Batch
 }
 
 func startScripted(ts *testscript.TestScript, neg bool, args []string) {

@@ -25,7 +25,8 @@ import (
 
 // fake is a daemon that answers what the test sets and notes what was asked.
 type fake struct {
-	States // the verbs that state_test.go asks for
+	States  // the verbs that state_test.go asks for
+	Rebases // and those of batch_test.go
 
 	status Status
 	err    error

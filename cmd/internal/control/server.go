@@ -15,8 +15,9 @@ import (
 	"rubus/config/device"
 )
 
-// maxBody bounds what is read of a request, in bytes: the largest is a deed.
-const maxBody = 4 << 10
+// maxBody bounds what is read of a request, in bytes: the largest is a rebase of
+// thousands of boards.
+const maxBody = 64 << 10
 
 // server answers requests; see Serve.
 type server struct {
@@ -99,6 +100,7 @@ func (s *server) routes() http.Handler {
 	m.HandleFunc("POST /v1/did", s.did)
 	s.stateRoutes(m)
 	s.moverRoutes(m)
+	s.batchRoutes(m)
 	return m
 }
 

@@ -24,10 +24,6 @@ type States interface {
 	// while the board is up or may be.
 	Restore(ctx context.Context, serial device.Serial, n int, tell func(Progress)) error
 	RemoveSnapshot(ctx context.Context, serial device.Serial, n int) error
-	// Rebase carries what a board wrote over to another version: at once when it is down,
-	// else when its next boot begins. It is refused when there are conflicts and none is
-	// said to hold.
-	Rebase(ctx context.Context, serial device.Serial, image imageref.Ref, conflicts string, tell func(Progress)) (Rebased, error)
 	// Undo takes a board's last rebase back, at once or when its next boot begins.
 	Undo(ctx context.Context, serial device.Serial, tell func(Progress)) (Move, error)
 	// Replace gives what a board has to another. Both must be down.
@@ -44,21 +40,6 @@ type Snapshot struct {
 	Files int64        `json:"files"`
 	// Expires is when it is removed; zero: never.
 	Expires time.Time `json:"expires,omitzero"`
-}
-
-// Rebased is what a rebase did.
-type Rebased struct {
-	From      imageref.Ref `json:"from"`
-	To        imageref.Ref `json:"to"`
-	Kept      int          `json:"kept"`
-	Dropped   int          `json:"dropped"`
-	Conflicts int          `json:"conflicts"`
-	// State is trial when the board boots the new version next, and pending when that is
-	// worked out as its next boot begins.
-	State string `json:"state"`
-	// Reports says that the new version reports its boots: else nobody can tell whether
-	// one is good, and the board does not go back by itself.
-	Reports bool `json:"reports"`
 }
 
 // Move is the last rebase of a board.
@@ -103,9 +84,6 @@ func (s *server) stateRoutes(m *http.ServeMux) {
 	m.HandleFunc("POST /v1/boards/{serial}/restore", s.job("restore", func(ctx context.Context, serial device.Serial, b jobBody, tell func(Progress)) (any, error) {
 		return struct{}{}, s.d.Restore(ctx, serial, b.N, tell)
 	}))
-	m.HandleFunc("POST /v1/boards/{serial}/rebase", s.job("rebase", func(ctx context.Context, serial device.Serial, b jobBody, tell func(Progress)) (any, error) {
-		return s.d.Rebase(ctx, serial, b.Image, b.Conflicts, tell)
-	}))
 	m.HandleFunc("POST /v1/boards/{serial}/undo-rebase", s.job("undo rebase", func(ctx context.Context, serial device.Serial, _ jobBody, tell func(Progress)) (any, error) {
 		return s.d.Undo(ctx, serial, tell)
 	}))
@@ -135,14 +113,24 @@ func (s *server) replace(ctx context.Context, r *http.Request) (any, error) {
 type jobBody struct {
 	N    int    `json:"n,omitempty"`
 	Note string `json:"note,omitempty"`
-	// Image and Conflicts are a rebase's.
-	Image     imageref.Ref `json:"image,omitzero"`
-	Conflicts string       `json:"conflicts,omitempty"`
 }
 
 // job is a handler of long work on one board, which is logged as a change and answers
 // with lines of JSON, how far it is and then the answer.
 func (s *server) job(name string, do func(context.Context, device.Serial, jobBody, func(Progress)) (any, error)) http.HandlerFunc {
+	return s.long(name, func(ctx context.Context, r *http.Request, tell func(Progress)) (any, error) {
+		var b jobBody
+		if err := readBody(r, &b); err != nil {
+			return nil, err
+		}
+		return s.board(func(ctx context.Context, serial device.Serial) (any, error) {
+			return do(ctx, serial, b, tell)
+		})(ctx, r)
+	})
+}
+
+// long is a handler of long work, as job is.
+func (s *server) long(name string, do func(context.Context, *http.Request, func(Progress)) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/x-ndjson")
 		out, flush := json.NewEncoder(w), http.NewResponseController(w)
@@ -152,13 +140,7 @@ func (s *server) job(name string, do func(context.Context, device.Serial, jobBod
 			_ = flush.Flush()
 		}
 		s.change(name, func(ctx context.Context, r *http.Request) (any, error) {
-			var b jobBody
-			if err := readBody(r, &b); err != nil {
-				return nil, err
-			}
-			return s.board(func(ctx context.Context, serial device.Serial) (any, error) {
-				return do(ctx, serial, b, tell)
-			})(ctx, r)
+			return do(ctx, r, tell)
 		}).ServeHTTP(&lastLine{ResponseWriter: w}, r)
 	}
 }
@@ -186,7 +168,7 @@ func (l *lastLine) Write(b []byte) (int, error) {
 }
 
 // job asks for long work and reads how far it is until it ends.
-func (c *Client) job(ctx context.Context, path string, body jobBody, tell func(Progress), answer any) error {
+func (c *Client) job(ctx context.Context, path string, body any, tell func(Progress), answer any) error {
 	resp, err := c.send(ctx, http.MethodPost, path, body)
 	if err != nil {
 		return err
@@ -240,11 +222,6 @@ func (c *Client) RemoveSnapshot(ctx context.Context, serial device.Serial, n int
 // Replace implements Daemon.
 func (c *Client) Replace(ctx context.Context, old, now device.Serial) error {
 	return c.do(ctx, http.MethodPost, "boards/"+old.String()+"/replace", map[string]device.Serial{"by": now}, nil)
-}
-
-// Rebase implements Daemon.
-func (c *Client) Rebase(ctx context.Context, serial device.Serial, image imageref.Ref, conflicts string, tell func(Progress)) (r Rebased, err error) {
-	return r, c.job(ctx, "boards/"+serial.String()+"/rebase", jobBody{Image: image, Conflicts: conflicts}, tell, &r)
 }
 
 // Undo implements Daemon.

@@ -36,6 +36,7 @@ type Daemon interface {
 	Log(ctx context.Context, serial device.Serial, n int) (BootLog, error)
 	States
 	Movers
+	Rebases
 	// Reload reads the configuration anew. yes lets devices be dropped in numbers.
 	Reload(ctx context.Context, yes bool) (Reloaded, error)
 }

@@ -27,18 +27,21 @@ type rebasing struct {
 	*rebase.Plan
 	// Skipped is why nothing is to be done.
 	Skipped string `json:"skipped,omitempty"`
-	// Done is what was done, with --apply.
-	Done *control.Rebased `json:"done,omitempty"`
-	// Error is why it was not.
-	Error string `json:"error,omitempty"`
+}
+
+// applied is what --apply prints with --json.
+type applied struct {
+	Plans []rebasing     `json:"plans"`
+	Batch *control.Batch `json:"batch"` // null: there was nothing to do
 }
 
 type rebaseFlags struct {
 	group                   string
 	all, apply, undo, files bool
 	yes, force              bool
+	status, release         bool
 	conflicts               string
-	first                   int
+	first, batch            int
 }
 
 func newRebaseCmd(g *cli.Globals) *cobra.Command {
@@ -51,15 +54,26 @@ it only says what would become of each change: kept, dropped (the new version
 has the same) or a conflict (both changed it). Of a package the newer version
 holds, with all its files.
 
-With --apply a board boots the new version next, with its writes; what it had is
-set aside as a snapshot for 30 days, and --undo brings it back. A board that is
-up, or may be, is left alone; --force cuts it off first.`,
+With --apply a board that is down boots the new version next, with its writes;
+one that is up does when it boots next, with what it has written by then. When
+boots of the new version are not reported as good the board goes back to what
+it had by itself, and the rest of the batch stays where it is. A version that
+has no rubus-booted.service reports nothing: then no board goes back by itself.
+
+With --first N the first N boards move, and the rest when those had a good
+boot; --release does not wait for that. --status shows how far all that is.
+--undo takes boards, or with --batch those of a batch, back to what they had.`,
 		Example: `  rubus device rebase bench-01 lab@4
   rubus device rebase --group room1 lab --apply --first 2
   rubus device rebase --group room1 lab --apply --conflicts board
+  rubus device rebase --status
+  rubus device rebase --batch 3 --undo
   rubus device rebase bench-01 --undo`,
 		ValidArgsFunction: g.CompleteDevices,
 		RunE: func(c *cobra.Command, args []string) error {
+			if o.status || o.release || o.batch != 0 {
+				return onBatch(c.Context(), g, args, o)
+			}
 			boards, image, err := rebaseArgs(g, c, args, o)
 			if err != nil {
 				return err
@@ -76,7 +90,10 @@ up, or may be, is left alone; --force cuts it off first.`,
 	f.BoolVar(&o.apply, "apply", false, "do it")
 	f.BoolVar(&o.undo, "undo", false, "bring back what the boards had before their last rebase")
 	f.StringVar(&o.conflicts, "conflicts", "", "whose holds where both changed: `board|image`")
-	f.IntVar(&o.first, "first", 0, "apply to the first `N` boards only, to see them boot")
+	f.IntVar(&o.first, "first", 0, "move the first `N` boards, and the rest when those had a good boot")
+	f.BoolVar(&o.status, "status", false, "show batches of boards that move, or with --batch one of them")
+	f.IntVar(&o.batch, "batch", 0, "the batch number `N` that --status, --undo or --release is about")
+	f.BoolVar(&o.release, "release", false, "with --batch: move the rest without waiting for the first")
 	f.BoolVar(&o.files, "files", false, "list every file, those of packages and those dropped too")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	f.BoolVar(&o.force, "force", false, "cut boards off that are up")
@@ -190,61 +207,9 @@ func rebaseBoards(ctx context.Context, g *cli.Globals, boards []device.Serial, r
 		showPlans(g, all, o)
 	}
 	if o.apply {
-		err = applyRebase(ctx, g, all, to.Ref, o)
+		return applyRebase(ctx, g, all, to.Ref, o)
 	}
-	if g.JSON {
-		return errors.Join(g.PrintJSON(all), err)
-	}
-	return err
-}
-
-// applyRebase carries out what was planned, board after board; one that fails does not
-// stop the others.
-func applyRebase(ctx context.Context, g *cli.Globals, all []rebasing, to imageref.Ref, o rebaseFlags) error {
-	var todo []*rebasing
-	for i := range all {
-		if all[i].Skipped == "" && (o.first == 0 || len(todo) < o.first) {
-			todo = append(todo, &all[i])
-		}
-	}
-	if len(todo) == 0 {
-		g.Notef("there is nothing to do")
-		return nil
-	}
-	if err := g.Confirm(fmt.Sprintf("move %s to %s?", ui.Count(int64(len(todo)), "board"), to), o.yes); err != nil {
-		return err
-	}
-	d := g.Daemon()
-	failed := 0
-	for _, r := range todo {
-		if o.force {
-			if err := d.Stop(ctx, r.Serial); err != nil {
-				return err
-			}
-		}
-		tell, end := telling(g, "copying")
-		done, err := d.Rebase(ctx, r.Serial, to, o.conflicts, tell)
-		end()
-		if err != nil {
-			failed++
-			r.Error = err.Error()
-			ui.Report(g.Stderr, fmt.Errorf("board %s: %w", r.Serial, err))
-			continue
-		}
-		r.Done = &done
-		if done.State == "pending" {
-			g.Notef("board %s moves to %s when it boots next", r.Serial, to)
-		} else {
-			g.Notef("board %s boots %s next, with %s of its own", r.Serial, to, ui.Count(int64(done.Kept), "change"))
-		}
-		if !done.Reports {
-			g.Notef("board %s: warning: %s has no rubus-booted.service, so it will not go back by itself", r.Serial, to)
-		}
-	}
-	if failed > 0 {
-		return fmt.Errorf("%d of %s were not moved", failed, ui.Count(int64(len(todo)), "board"))
-	}
-	return nil
+	return g.Answer(all)
 }
 
 // undoRebase takes the last rebase of each board back.

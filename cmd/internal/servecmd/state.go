@@ -2,12 +2,10 @@ package servecmd
 
 import (
 	"context"
-	"errors"
 
 	"rubus/boot"
 	"rubus/cmd/internal/control"
 	"rubus/config/device"
-	"rubus/images/imageref"
 	"rubus/images/upper"
 )
 
@@ -54,24 +52,6 @@ func telling(tell func(control.Progress)) func(upper.Size) {
 // Replace implements control.Daemon.
 func (d *controlled) Replace(ctx context.Context, old, now device.Serial) error {
 	return controlError(d.fleet.Replace(ctx, old, now))
-}
-
-// Rebase implements control.Daemon.
-func (d *controlled) Rebase(ctx context.Context, serial device.Serial, image imageref.Ref, conflicts string, tell func(control.Progress)) (control.Rebased, error) {
-	switch boot.Conflicts(conflicts) {
-	case "", boot.ConflictsBoard, boot.ConflictsImage:
-	default:
-		return control.Rebased{}, control.Errorf(control.KindInvalid, "conflicts %q: want board or image", conflicts)
-	}
-	r, err := d.fleet.Rebase(ctx, serial, boot.Order{To: image, Conflicts: boot.Conflicts(conflicts)}, telling(tell))
-	out := control.Rebased{
-		From: r.From, To: r.To, Kept: r.Kept, Dropped: r.Dropped, Conflicts: r.Clashed, State: string(r.State), Reports: r.Reports,
-	}
-	if errors.Is(err, boot.ErrConflict) {
-		return out, control.Errorf(control.KindRefused, "%v", err).
-			WithHint("\"rubus device rebase\" without --apply lists them; --conflicts board|image says which holds")
-	}
-	return out, controlError(err)
 }
 
 // Undo implements control.Daemon.

@@ -1,0 +1,232 @@
+package boot_test
+
+import (
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"rubus/boot"
+	"rubus/boot/batch"
+	"rubus/config/device"
+	"rubus/images/imageref"
+	"rubus/nfsexport"
+)
+
+// pairLab is a lab with two boards that report their boots, run and have written; lab@2 is there.
+func pairLab(t *testing.T) (l *lab, at map[device.Serial]pair) {
+	t.Helper()
+	l = newLab(t)
+	l.opt.FallbackAfter = 1
+	l.want.Devices[serialB] = &boot.Device{Serial: serialB, Image: imageref.Ref{Name: "lab"}, Enabled: true}
+	l.importImage("two", "boot/firmware/kernel8.img", "kernel one")
+	for _, d := range l.want.Devices {
+		d.Image.Version = 1
+	}
+	l.restart()
+	at = map[device.Serial]pair{}
+	for s, p := range map[device.Serial]pair{serialA: {mac: macA}, serialB: {mac: macB}} {
+		x := l.boots(s, p.mac, addressOf(s))
+		put(t, x.Dir, unit, "")
+		put(t, x.Dir, "mine", "precious")
+		at[s] = p
+		l.comesUp(at, s, true)
+	}
+	return l, at
+}
+
+type pair struct {
+	mac device.MAC
+	x   nfsexport.Export
+}
+
+// comesUp boots a board; good says whether it reports that.
+func (l *lab) comesUp(at map[device.Serial]pair, s device.Serial, good bool) string {
+	l.Helper()
+	p := at[s]
+	p.x = l.boots(s, p.mac, addressOf(s))
+	at[s] = p
+	l.fleet.Fetched(s, "kernel8.img")
+	if got := l.read(p.x, "mine"); got != "precious" {
+		l.Fatalf("/mine of %s is %q", s, got)
+	}
+	if good {
+		st, _ := l.fleet.Board(s)
+		put(l.T, p.x.Dir, "var/lib/rubus/booted", st.Boot.ID+"\n")
+		l.calls(p.x)
+		l.fleet.LookAfter(l.Context())
+		l.fleet.Advance(l.Context())
+	}
+	return l.golden(p.x)
+}
+
+func addressOf(s device.Serial) netip.Addr {
+	if s == serialA {
+		return addrA
+	}
+	return addrB
+}
+
+// batchLine is a batch in a line.
+func (l *lab) batchLine() string {
+	l.Helper()
+	all := l.fleet.Batches()
+	if len(all) == 0 {
+		return ""
+	}
+	b := all[len(all)-1]
+	var states []string
+	for _, m := range b.Members {
+		states = append(states, m.State)
+	}
+	return fmt.Sprintf("%d %s: %s", b.N, b.State, strings.Join(states, " "))
+}
+
+func (l *lab) wantBatch(want string) {
+	l.Helper()
+	if got := l.batchLine(); got != want {
+		l.Errorf("the batch is %q, want %q", got, want)
+	}
+}
+
+func canary() boot.BatchOrder {
+	return boot.BatchOrder{Boards: []device.Serial{serialA, serialB}, To: two().To, First: 1}
+}
+
+// TestBatch moves a canary and, when that is good, the other; then both back.
+func TestBatch(t *testing.T) {
+	l, at := pairLab(t)
+	b, err := l.fleet.RebaseAll(t.Context(), canary(), nil)
+	if err != nil || b.N != 1 || b.State != batch.Canaries {
+		t.Fatalf("%+v, %v", b, err)
+	}
+	l.wantBatch("1 canaries: pending waiting")
+	if got := l.comesUp(at, serialB, true); got != "one" {
+		t.Errorf("the board that waits boots %q", got)
+	}
+	l.restart()
+	l.wantBatch("1 canaries: pending waiting")
+	if got := l.comesUp(at, serialA, false); got != "two" {
+		t.Errorf("the canary boots %q", got)
+	}
+	l.fleet.Advance(t.Context())
+	l.wantBatch("1 canaries: trial waiting")
+	st, _ := l.fleet.Board(serialA)
+	put(t, at[serialA].x.Dir, "var/lib/rubus/booted", st.Boot.ID+"\n")
+	l.calls(at[serialA].x)
+	l.fleet.LookAfter(t.Context())
+	l.restart() // killed before the rest is released
+	l.fleet.Advance(t.Context())
+	l.wantBatch("1 released: good pending")
+	l.fleet.Advance(t.Context())
+	if got := l.comesUp(at, serialB, true); got != "two" {
+		t.Errorf("released, the other boots %q", got)
+	}
+	l.wantBatch("1 done: good good")
+	for range 2 {
+		if b, err = l.fleet.UndoAll(t.Context(), 1, nil); err != nil || b.State != batch.Undone {
+			t.Fatalf("%+v, %v", b, err)
+		}
+		l.wantBatch("1 undone: undoing undoing")
+	}
+	for s := range at {
+		if got := l.comesUp(at, s, true); got != "one" {
+			t.Errorf("undone, %s boots %q", s, got)
+		}
+	}
+	l.wantBatch("1 undone: undone undone")
+	if b, err = l.fleet.RebaseAll(t.Context(), canary(), nil); err != nil || b.N != 2 {
+		t.Errorf("again: %+v, %v", b, err)
+	}
+	if _, err := l.fleet.UndoAll(t.Context(), 2, nil); err != nil {
+		t.Error(err)
+	}
+	l.wantBatch("2 undone: undone dropped")
+}
+
+// TestBatchStops: a canary that goes back keeps the rest where they are.
+func TestBatchStops(t *testing.T) {
+	l, at := pairLab(t)
+	if _, err := l.fleet.RebaseAll(t.Context(), canary(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := l.comesUp(at, serialA, false); got != "two" {
+		t.Errorf("the canary boots %q", got)
+	}
+	if got := l.comesUp(at, serialA, true); got != "one" {
+		t.Errorf("not good, and it boots %q", got)
+	}
+	l.wantBatch("1 stopped: back dropped")
+	if b := l.fleet.Batches()[0]; !strings.Contains(b.Why, "went back: it booted there once and was not reported as good") {
+		t.Errorf("why: %q", b.Why)
+	}
+	if got := l.comesUp(at, serialB, true); got != "one" {
+		t.Errorf("the rest boots %q", got)
+	}
+	// All at once: the first that goes back stops what is still to come.
+	o := canary()
+	o.First = 0
+	if _, err := l.fleet.RebaseAll(t.Context(), o, nil); err != nil {
+		t.Fatal(err)
+	}
+	l.wantBatch("2 released: pending pending")
+	l.comesUp(at, serialA, false)
+	l.comesUp(at, serialA, true)
+	l.wantBatch("2 stopped: back undone")
+	if got := l.comesUp(at, serialB, true); got != "one" {
+		t.Errorf("recalled, and it boots %q", got)
+	}
+}
+
+// A batch whose canaries cannot report is released by hand.
+func TestBatchReleasedByHand(t *testing.T) {
+	l, at := pairLab(t)
+	if _, err := l.fleet.RebaseAll(t.Context(), canary(), nil); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := l.fleet.ReleaseAll(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		l.wantBatch("1 released: pending pending")
+	}
+	if got := l.comesUp(at, serialB, true); got != "two" {
+		t.Errorf("it boots %q", got)
+	}
+}
+
+// A daemon that is killed while it moves boards is followed by one that goes on.
+func TestBatchKilled(t *testing.T) {
+	l, at := pairLab(t)
+	for s := range at {
+		must(t, l.fleet.Stop(t.Context(), s))
+	}
+	l.opt.Step = func(string) { runtime.Goexit() }
+	l.restart()
+	o := canary()
+	o.First = 0
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = l.fleet.RebaseAll(t.Context(), o, nil)
+	}()
+	<-done
+	l.opt.Step = nil
+	l.restart()
+	must(t, l.fleet.Sweep(t.Context()))
+	l.fleet.Advance(t.Context())
+	l.wantBatch("1 released: pending pending")
+	for s := range at {
+		if got := l.comesUp(at, s, true); got != "two" {
+			t.Errorf("%s boots %q", s, got)
+		}
+	}
+	l.wantBatch("1 done: good good")
+	l.clock.add(time.Second)
+	if got, err := filepath.Glob(filepath.Join(l.opt.State, "batches", "*")); err != nil || len(got) != 1 {
+		t.Errorf("%q, %v", got, err)
+	}
+}
