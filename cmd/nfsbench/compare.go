@@ -56,6 +56,7 @@ func compare(ctx context.Context, o *options) error {
 		return printJSON(os.Stdout, all)
 	}
 	printTable(os.Stdout, all)
+	printGoals(os.Stdout, all)
 	return nil
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,39 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
+}
+
+func TestGoals(t *testing.T) {
+	half := func(cpu float64, p99 time.Duration, mb float64) []figure {
+		return []figure{{CPU: cpu, P99: p99, MBPerSec: mb}}
+	}
+	all := figures{
+		"GETATTR":    {"rubus": half(1, 10, 0), "ganesha": half(10, 11, 0)},
+		"WRITE-128K": {"rubus": half(61, 30, 100), "ganesha": half(100, 10, 100)},
+		"READ-1M":    {"rubus": half(13, 10, 200), "ganesha": half(100, 20, 100), "sendfile": half(10, 10, 100)},
+		"LOOKUP":     {"rubus": half(1, 10, 0)},
+	}
+	var b strings.Builder
+	printGoals(&b, all)
+	var got []string
+	for line := range strings.Lines(b.String()) {
+		got = append(got, strings.Join(strings.Fields(line), " "))
+	}
+	want := []string{
+		"| GETATTR | CPU of ganesha's | 0.10 | 0.10 | met |",
+		"| WRITE-128K | CPU of ganesha's | 0.50 | 0.61 | missed |",
+		"| READ-1M | CPU of sendfile's | 1.20 | 1.30 | missed |",
+		"| READ-1M | ganesha's MB/s of ours | 1.00 | 0.50 | met |",
+		"| GETATTR | p99 of ganesha's | 1.00 | 0.91 | met |",
+		"| READ-1M | p99 of ganesha's | 1.00 | 0.50 | met |",
+		"| WRITE-128K | p99 of ganesha's | 1.00 | 3.00 | missed |",
+		"4 of 7 goals met.",
+	}
+	if got = slices.DeleteFunc(got, func(l string) bool {
+		return l == "" || strings.HasPrefix(l, "|---") || strings.HasPrefix(l, "| goal")
+	}); !slices.Equal(got, want) {
+		t.Errorf("goals are\n%s", strings.Join(got, "\n"))
+	}
 }
 
 // Every operation is answered by our server, and measured. How fast is for

@@ -39,6 +39,7 @@ func serve(dir, cache, profileDir string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	unix.Umask(0)
+	unfsd.Spread()
 	opts := handlefs.Options{Seed: uint64(time.Now().UnixNano()), Reserve: 64 << 20}
 	_, _ = rand.Read(opts.Key[:])
 	fs, err := handlefs.New(opts)

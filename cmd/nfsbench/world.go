@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -93,12 +94,26 @@ func newWorld(dir string, conns int) (w *world, err error) {
 		if err := os.Mkdir(filepath.Join(w.root, madeDir(i)), 0o755); err != nil {
 			return w, err
 		}
-		if err := os.WriteFile(filepath.Join(w.root, madeDir(i), "written"), data[:writtenFile], 0o644); err != nil {
+		if err := writeAsNFS(filepath.Join(w.root, madeDir(i), "written"), data[:writtenFile]); err != nil {
 			return w, err
 		}
 	}
 	unix.Sync() // what is written now is the server's
 	return w, nil
+}
+
+// writeAsNFS makes a file as an NFS client's writes make it. The kernel keeps it in
+// memory in pieces of the size in which it was written, and goes through all blocks of
+// a piece at each later write to it.
+func writeAsNFS(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	for off := 0; off < len(data) && err == nil; off += 128 * kib {
+		_, err = f.Write(data[off : off+128*kib])
+	}
+	return errors.Join(err, f.Close())
 }
 
 // close unmounts and removes it all.
