@@ -263,3 +263,55 @@ func TestIdentityOverRebaseAndRestore(t *testing.T) {
 	}
 	check("restored", "one")
 }
+
+// A board may have made of its root what it likes: it boots, with what can be given to
+// it, and nothing outside of its root is touched.
+func TestIdentityInHostileRoot(t *testing.T) {
+	l := newLab(t)
+	l.wishes(identity.File{Path: "/boot/note", Content: "ours", Mode: 0o644})
+	x := l.boots(serialA, macA, addrA)
+	outside := t.TempDir()
+	for name, text := range map[string]string{"hostname": "the host's", "machine-id": "the host's"} {
+		if err := os.WriteFile(filepath.Join(outside, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.RemoveAll(filepath.Join(x.Dir, "etc")), os.Symlink(outside, filepath.Join(x.Dir, "etc"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(x.Dir, "boot/note")); err != nil {
+		t.Fatal(err)
+	}
+	l.goesDown()
+	x = l.boots(serialA, macA, addrA)
+	if got := l.content(x, "boot/note"); got != "ours" {
+		t.Errorf("what could be given is %q", got)
+	}
+	list, err := os.ReadDir(outside)
+	if err != nil || len(list) != 2 {
+		t.Errorf("outside there is %v: %v", list, err)
+	}
+	for _, e := range list {
+		if b, err := os.ReadFile(filepath.Join(outside, e.Name())); err != nil || string(b) != "the host's" {
+			t.Errorf("outside %s holds %q: %v", e.Name(), b, err)
+		}
+	}
+}
+
+// A board that no entry names is a host of its own, too.
+func TestIdentityOfUnknown(t *testing.T) {
+	l := newLab(t)
+	next := *l.want
+	next.Devices = map[device.Serial]*boot.Device{}
+	next.Unknown = boot.UnknownBoot
+	next.UnknownDevice = boot.Device{Image: l.want.Devices[serialA].Image, Enabled: true, Identity: &identity.Wish{}}
+	l.want = &next
+	l.fleet.Apply(l.want)
+	a, b := l.boots(serialA, macA, addrA), l.boots(serialB, macB, addrB)
+	if got := l.content(a, "etc/hostname"); got != "rpi-"+serialA.String()+"\n" {
+		t.Errorf("host name %q", got)
+	}
+	if got := l.identityOf(b); got == l.identityOf(a) || strings.Contains(got, "(none)") {
+		t.Errorf("identities %q and %q", got, l.identityOf(a))
+	}
+}

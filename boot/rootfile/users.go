@@ -69,10 +69,18 @@ func (r *Root) account(file, name string, n int) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	for line := range strings.Lines(string(text)) {
-		if f := strings.Split(strings.TrimSuffix(line, "\n"), ":"); f[0] == name && len(f) == n {
-			return f, nil
-		}
+	if f := lineOf(string(text), name, n); f != nil {
+		return f, nil
 	}
 	return nil, fmt.Errorf("%q is not in the board's %s", name, file)
+}
+
+// lineOf is the first line of n fields whose first is name; nil: none.
+func lineOf(text, name string, n int) []string {
+	for line := range strings.Lines(text) {
+		if f := strings.Split(strings.TrimSuffix(line, "\n"), ":"); f[0] == name && len(f) == n {
+			return f
+		}
+	}
+	return nil
 }
