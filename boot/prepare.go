@@ -223,7 +223,9 @@ func (f *Fleet) mount(ctx context.Context, b *board, s Slot) error {
 	if err := os.MkdirAll(p.roots(), 0o700); err != nil {
 		return fmt.Errorf("making the mount point: %w", err)
 	}
+	restore := f.quotas.Lift(spec.UpperDir)
 	root, err := overlay.Mount(ctx, spec)
+	restore()
 	if err != nil {
 		return fmt.Errorf("mounting the root of board %s: %w", b.serial, err)
 	}
@@ -237,6 +239,9 @@ func (f *Fleet) mount(ctx context.Context, b *board, s Slot) error {
 // publish offers a slot over NFS, or changes how it is offered.
 func (f *Fleet) publish(b *board, s Slot, state nfsexport.State) error {
 	e := f.export(b, s, state)
+	if state == nfsexport.Ready { // the server may make a file of its own there
+		defer f.quotas.Lift(e.Upper)()
+	}
 	if err := f.opt.Exporter.Publish(e); err != nil {
 		return fmt.Errorf("exporting the root of board %s: %w", b.serial, err)
 	}

@@ -113,8 +113,8 @@ func TestProjectQuotasHere(t *testing.T) {
 	for _, err := range []error{
 		os.Rename(in("etc"), in("etc2")), os.Rename(in("etc2"), in("etc")),
 		os.Remove(in("etc/golden")), os.WriteFile(in("etc/golden"), []byte("mine"), 0o644),
+		os.RemoveAll(in("etc")), os.Mkdir(in("etc"), 0o755),
 		os.Rename(in("sbin/init"), in("etc/init")), os.Link(in("etc/init"), in("sbin/init")),
-		os.RemoveAll(in("boot/firmware")), os.Mkdir(in("boot/firmware"), 0o755),
 		os.Symlink("x", in("etc/link")), os.Rename(in("etc/link"), in("boot/link")),
 	} {
 		if err != nil {
@@ -162,6 +162,21 @@ func TestProjectQuotasHere(t *testing.T) {
 		t.Errorf("after a restart: %+v", u)
 	}
 	refused("more than that", fill(x, "e", 50))
+
+	// Mounted anew, overlayfs' work directory is another, and of the same project.
+	if err := l.fleet.Stop(t.Context(), serialA); err != nil {
+		t.Fatal(err)
+	}
+	x = l.boots(serialA, macA, addrA)
+	for _, err := range []error{
+		os.Remove(in("e")),
+		os.Rename(in("boot"), in("boot2")), os.Rename(in("boot2"), in("boot")), os.WriteFile(in("etc/golden"), []byte("again"), 0o644),
+		os.Mkdir(in("boot/firmware/cmdline.txt"), 0o755), os.Remove(in("boot/firmware/config.txt")),
+	} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
 
 	// A reset takes no quota along, and a project that has nothing is used again.
 	project := func(x nfsexport.Export) projquota.Project {
@@ -252,6 +267,22 @@ func overNFS(t *testing.T, x nfsexport.Export, limit int64) {
 	}
 	if _, _, st := fs.Write(call, h, 0, make([]byte, 1<<20), nfs3.FileSync, &w); st != nfs3.OK {
 		t.Errorf("WRITE in place: %s", st)
+	}
+	for st := nfs3.OK; st == nfs3.OK; { // to the last block
+		if st = fs.GetAttr(call, h, &a.Attr); st == nfs3.OK {
+			_, _, st = fs.Write(call, h, a.Size, make([]byte, 4096), nfs3.Unstable, &w)
+		}
+	}
+	dir := root
+	for _, name := range []string{"boot", "firmware"} {
+		var sub []byte
+		if st := fs.Lookup(call, dir, name, &sub, &a, &b); st != nfs3.OK {
+			t.Fatalf("LOOKUP: %s", st)
+		}
+		dir = sub
+	}
+	if st := fs.Remove(call, dir, "cmdline.txt", &w); st != nfs3.OK {
+		t.Errorf("REMOVE of a golden file: %s", st)
 	}
 	if st := fs.SetAttr(call, h, &nfs3.SetAttr{SetSize: true, Size: 8 << 20}, nil, &w); st != nfs3.OK {
 		t.Errorf("SETATTR that cuts: %s", st)

@@ -85,6 +85,7 @@ func (f *Fleet) seedHeld(ctx context.Context, b *board, dev *Device, s Slot, add
 		return identity.Result{}, err
 	}
 	spec := f.spec(b.serial, s)
+	defer f.quotas.Lift(spec.UpperDir)()
 	res, err := identity.Seed{
 		Store: IdentityStore(f.opt.State, b.serial), Wish: f.wishOf(b, dev, s, addr),
 		Root: spec.Target, Upper: filepath.Join(spec.UpperDir, "upper"),

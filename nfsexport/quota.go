@@ -20,6 +20,8 @@ type Quota struct {
 	full    atomic.Bool
 	refused atomic.Uint64
 
+	relief atomic.Pointer[func(do func())]
+
 	mu   sync.Mutex
 	told time.Time
 }
@@ -93,6 +95,23 @@ func (q *Quota) Add(bytes, files int64) {
 	if q.full.Load() && q.roomy() {
 		q.full.Store(false)
 	}
+}
+
+// OnFull says how a call that takes something away gets the little that it may need
+// where the kernel keeps the quota: f runs do while there is a little more.
+func (q *Quota) OnFull(f func(do func())) { q.relief.Store(&f) }
+
+// Relieve runs do with a little more than the quota; false: there is no way, and it
+// was not run.
+func (q *Quota) Relieve(do func()) bool {
+	if q == nil {
+		return false
+	}
+	f := q.relief.Load()
+	if f != nil {
+		(*f)(do)
+	}
+	return f != nil
 }
 
 // tellAgain is how long the log says nothing more of a quota that is full.
