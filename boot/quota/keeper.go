@@ -50,10 +50,10 @@ type Keeper struct {
 	opt  Options
 	wake chan struct{}
 
-	fresh sync.Mutex // held while a project is chosen and taken
+	fresh sync.Mutex        // held while a project is chosen and taken
+	next  projquota.Project // where to look for a free one; guarded by fresh
 
 	mu    sync.Mutex
-	next  projquota.Project // where to look for a free one
 	roots map[nfsexport.ID]*root
 }
 

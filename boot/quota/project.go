@@ -108,11 +108,13 @@ func (k *Keeper) Lift(dir string) (restore func()) {
 	}
 }
 
-// What a call may take that takes away: a directory and its entry in the index, on a
-// file system with large blocks, and so many directories above.
+// What a call may take that takes away: a directory and its entry in the index, and
+// so many directories above; xfs wants room for all that might be needed. A board that writes meanwhile may take it, each time: in
+// all it gets no more than a part of its limit.
 const (
-	reliefBytes = 256 << 10
-	reliefFiles = 16
+	reliefBytes = 1 << 20
+	reliefFiles = 64
+	reliefPart  = 16
 )
 
 // relieve runs do while a root's project may have a little more than its limit.
@@ -120,6 +122,11 @@ func (k *Keeper) relieve(r *root, do func()) {
 	r.relief.Lock()
 	defer r.relief.Unlock()
 	used, limit, err := projquota.Used(r.dir, r.project)
+	over := func(used, limit, least int64) bool { return limit > 0 && used > limit+max(limit/reliefPart, least) }
+	if err == nil && (over(used.Bytes, limit.Bytes, 8<<20) || over(used.Files, limit.Files, 1024)) {
+		do()
+		return
+	}
 	if err == nil {
 		more := limit
 		if limit.Bytes > 0 {
@@ -132,8 +139,11 @@ func (k *Keeper) relieve(r *root, do func()) {
 	}
 	do()
 	if err == nil {
-		k.mu.Lock() // what it may have now
-		err = projquota.Limit(r.dir, r.project, projquota.Space(r.limit))
+		k.mu.Lock()
+		if r.set { // what it may have now
+			limit = projquota.Space(r.limit)
+		}
+		err = projquota.Limit(r.dir, r.project, limit)
 		k.mu.Unlock()
 	}
 	if err != nil {
