@@ -176,6 +176,7 @@ func TestSettingsLines(t *testing.T) {
 		"ramfsfile":                     {"ramfsfile=a", pi3b, func(s Settings) bool { return s.Initramfs[0] == "a" && s.FollowKernel }},
 		"ramfsaddr":                     {"ramfsfile=a\nramfsaddr=0x800000", pi3b, func(s Settings) bool { return !s.FollowKernel }},
 		"no initramfs for own kernel":   {"auto_initramfs=1\nkernel=x", pi3b, func(s Settings) bool { return s.Initramfses("x") == nil }},
+		"no initramfs after all":        {"auto_initramfs=1\n[all]\nauto_initramfs=0", pi4b, func(s Settings) bool { return s.Initramfses("kernel8.img") == nil }},
 		"upstream_kernel and os_prefix": {"os_prefix=a/\nupstream_kernel=1", pi3b, func(s Settings) bool { return s.OSPrefix == "a/" }},
 		"no device tree":                {"device_tree=", pi3b, func(s Settings) bool { return s.DeviceTrees(pi3b) == nil }},
 		"own device tree":               {"device_tree=my.dtb", pi3b, func(s Settings) bool { return s.DeviceTrees(pi3b)[0] == "my.dtb" }},

@@ -57,7 +57,7 @@ func house() map[string][]string {
 			"overlay",
 		},
 		"cmd/internal/simulatecmd": {
-			"boot", "boot/bootfs", "boot/fakepi", "boot/fakepi/child", "boot/fakepi/emulator", "boot/fakepi/nic",
+			"boot", "boot/bootfs", "boot/bootset", "boot/fakepi", "boot/fakepi/child", "boot/fakepi/emulator", "boot/fakepi/nic",
 			"cmd/internal/capture", "cmd/internal/cli", "cmd/internal/simnet", "cmd/internal/ui",
 			"config", "config/device",
 			"images", "images/imageref", "images/layered",

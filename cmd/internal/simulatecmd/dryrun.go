@@ -52,6 +52,7 @@ type dryReport struct {
 	Files  int            `json:"files"`
 	Bytes  int64          `json:"bytes"`
 	Blocks int64          `json:"blocks"`
+	Saving *saving        `json:"saving,omitempty"`
 	Events []fakepi.Event `json:"events,omitempty"`
 }
 
@@ -101,6 +102,9 @@ func dryRun(ctx context.Context, g *cli.Globals, f simulateFlags, b fakepi.Board
 	}
 	res, err := fakepi.Run(ctx, b, opt)
 	r.take(res, err)
+	if err == nil {
+		r.Saving = d.savings(ctx, b, opt, res)
+	}
 	return r.finish(g, b, err)
 }
 
@@ -152,6 +156,10 @@ func (r *dryReport) finish(g *cli.Globals, b fakepi.Board, err error) error {
 		fmt.Fprintf(w, "%-11s %s\n", "cmdline", strings.ReplaceAll(r.Cmdline, dryServer, "SERVER"))
 	}
 	fmt.Fprintf(w, "%-11s %d files, %s bytes, %s round trips\n", "TFTP", r.Files, thousands(r.Bytes), thousands(r.Blocks))
+	if s := r.Saving; s != nil {
+		fmt.Fprintf(w, "%-11s config: [%q]: this kernel needs no initramfs;\n%-11s %s bytes and %s round trips less\n", "could do",
+			s.ConfigLine, "", thousands(s.Bytes), thousands(s.Blocks))
+	}
 	for _, p := range r.Problems {
 		fmt.Fprintf(w, "%-11s %s\n", "problem", p)
 	}
