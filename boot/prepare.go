@@ -20,6 +20,9 @@ import (
 // root is mounted and published. It is idempotent; calls for one board run one
 // after the other. It may block on mounts. asked is the file that is asked for.
 func (f *Fleet) prepare(ctx context.Context, b *board, dev *Device, asked string) (Slot, *chosen, error) {
+	if f.mayLeave(b) {
+		b.makeWay()
+	}
 	if err := b.lock(ctx); err != nil {
 		return Slot{}, nil, err
 	}

@@ -108,6 +108,9 @@ func (f *Fleet) handOver(ctx context.Context, a, b *board) error {
 	rec := a.record()
 	rec.Serial, rec.Replaces = b.serial, a.serial
 	rec.MAC, rec.Address = device.MAC{}, netip.Addr{}
+	if rec.Move != nil {
+		rec.Move.Batch = 0 // that was the other's
+	}
 	for i := range rec.Slots {
 		rec.Slots[i].State, rec.Slots[i].Export = SlotParked, newExportID()
 	}

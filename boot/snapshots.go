@@ -161,7 +161,8 @@ func (f *Fleet) Snapshots(serial device.Serial) ([]Snapshot, error) {
 
 // Snapshot copies what a board wrote, as it is now. The writes of a board that runs
 // are held meanwhile, without an error; the copy is what a power cut now would
-// leave. It blocks while it copies.
+// leave. It blocks while it copies. A board that begins to boot does not wait for that: the
+// copy is given up, with ErrBoots.
 func (f *Fleet) Snapshot(ctx context.Context, serial device.Serial, note string, progress func(upper.Size)) (Snapshot, error) {
 	b := f.known(serial)
 	if b == nil {
@@ -189,7 +190,12 @@ func (f *Fleet) Snapshot(ctx context.Context, serial device.Serial, note string,
 	if s.N, err = f.nextSnapshot(serial); err != nil {
 		return Snapshot{}, err
 	}
-	if err := f.takeSnapshot(ctx, b, slot, &s, progress); err != nil {
+	ctx, done := b.givesWay(ctx)
+	err = f.takeSnapshot(ctx, b, slot, &s, progress)
+	if done(); err != nil {
+		if errors.Is(context.Cause(ctx), ErrBoots) {
+			err = ErrBoots
+		}
 		return Snapshot{}, fmt.Errorf("taking a snapshot of board %s: %w", serial, err)
 	}
 	f.log.Info("snapshot taken", "serial", serial, "snapshot", s.N, "bytes", s.Bytes, "files", s.Files)

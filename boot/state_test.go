@@ -8,11 +8,13 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"rubus/boot"
 	"rubus/images/imageref"
+	"rubus/images/upper"
 	"rubus/nfsexport"
 )
 
@@ -121,6 +123,43 @@ func TestSnapshotAndRestore(t *testing.T) {
 	}
 	if s, err := l.fleet.Snapshot(t.Context(), serialA, "", nil); err != nil || s.N != 6 {
 		t.Errorf("the next snapshot is %d (%v)", s.N, err)
+	}
+}
+
+// TestSnapshotGivesWay: a board that boots does not wait for a copy of what it wrote.
+func TestSnapshotGivesWay(t *testing.T) {
+	l := newLab(t)
+	x := l.boots(serialA, macA, addrA)
+	for i := range 3000 {
+		l.put(x, fmt.Sprint("file", i), "mine")
+	}
+	l.clock.add(time.Minute)
+	booted := make(chan error, 1)
+	var once sync.Once
+	_, err := l.fleet.Snapshot(t.Context(), serialA, "", func(upper.Size) {
+		once.Do(func() {
+			l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA, Stage: "eeprom"})
+			go func() {
+				_, err := l.file(serialA.String()+"/start.elf", addrA)
+				booted <- err
+			}()
+			for l.statusA().Phase != boot.PhaseTFTP {
+				runtime.Gosched()
+			}
+		})
+		runtime.Gosched()
+	})
+	if !errors.Is(err, boot.ErrBoots) {
+		t.Errorf("a copy that a boot comes into: %v", err)
+	}
+	if err := <-booted; err != nil {
+		t.Errorf("the boot: %v", err)
+	}
+	if all, litter := l.snapshots(), l.litter(); len(all) > 0 || len(litter) > 0 || l.exp.held != l.exp.released {
+		t.Errorf("snapshots %q, left behind %q, held %d times, released %d times", all, litter, l.exp.held, l.exp.released)
+	}
+	if _, err := l.fleet.Snapshot(t.Context(), serialA, "", nil); err != nil {
+		t.Errorf("and again: %v", err)
 	}
 }
 

@@ -184,6 +184,8 @@ func controlError(err error) error {
 	case errors.Is(err, boot.ErrNoSpace):
 		return control.Errorf(control.KindRefused, "%v", err).
 			WithHint("\"rubus df\" shows what takes the space, \"rubus image gc\" and \"rubus device snapshots SERIAL --remove N\" make some")
+	case errors.Is(err, boot.ErrBoots):
+		return control.Errorf(control.KindBusy, "%v", err).WithHint("try again when the board runs")
 	case errors.Is(err, context.DeadlineExceeded):
 		return control.Errorf(control.KindBusy, "%v", err)
 	}

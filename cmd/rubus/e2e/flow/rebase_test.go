@@ -1,0 +1,214 @@
+package flow
+
+import (
+	"crypto/md5" //nolint:gosec // it is what packages are checked with
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"rubus/boot"
+	"rubus/cmd/internal/control"
+)
+
+// pack builds a Debian package with a file that says its version, one that only this
+// version has, and a configuration file that is the same in all. It gives the package's
+// entry in the index of a repository, in whose directory it lies.
+func pack(t *testing.T, repo, name, version, depends string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for file, text := range map[string]string{
+		"usr/share/" + name + "/version":         version + "\n",
+		"usr/share/" + name + "/only-" + version: "nobody else has it\n",
+		"etc/" + name + ".conf":                  name + " as it is delivered\n",
+		"DEBIAN/conffiles":                       "/etc/" + name + ".conf\n",
+	} {
+		must(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, file)), 0o755))
+		must(t, os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644))
+	}
+	about := fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: all\nMaintainer: Nobody <nobody@example.org>\nDescription: a test\n", name, version)
+	if depends != "" {
+		about += "Depends: " + depends + "\n"
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "DEBIAN/control"), []byte(about), 0o644))
+	deb := name + "_" + version + "_all.deb"
+	script := `cd "$1"; find usr -type f | xargs md5sum >DEBIAN/md5sums; chmod 755 . DEBIAN; exec dpkg-deb --root-owner-group -b . "$2"`
+	if out, err := exec.CommandContext(t.Context(), "sh", "-ec", script, "pack", dir, filepath.Join(repo, deb)).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	data, err := os.ReadFile(filepath.Join(repo, deb))
+	must(t, err)
+	return fmt.Sprintf("%sFilename: ./%s\nSize: %d\nSHA256: %x\n\n", about, deb, len(data), sha256.Sum256(data))
+}
+
+// usePackages gives the site the image "pkg" over the golden one, with the packages tool and
+// mine, and a repository on its own disk.
+func (s *site) usePackages() {
+	s.t.Helper()
+	dir := filepath.Join(s.dir, "recipe")
+	repo := filepath.Join(dir, "repo")
+	must(s.t, os.MkdirAll(repo, 0o755))
+	index := pack(s.t, repo, "extra", "1", "tool (>= 1)")
+	for _, name := range []string{"tool", "mine", "shared"} {
+		for _, version := range []string{"1", "2", "3"} {
+			index += pack(s.t, repo, name, version, "")
+		}
+	}
+	for name, text := range map[string]string{
+		"repo/Packages": index,
+		"local.list":    "deb [trusted=yes] file:/opt/repo ./\n",
+		"recipe.yaml": `from: lab
+steps:
+  - copy: {from: repo, to: /opt/repo}
+  - copy: {from: local.list, to: /etc/apt/local.list}
+  - run: dpkg -i /opt/repo/tool_1_all.deb /opt/repo/mine_1_all.deb
+`,
+	} {
+		must(s.t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
+	}
+	s.build(filepath.Join(dir, "recipe.yaml"))
+}
+
+// build makes the next version of "pkg", whose tag moves to it.
+func (s *site) build(recipe string) {
+	s.t.Helper()
+	script := `. "$0/lib.sh"; register_arm64; exec "$@"`
+	cmd := exec.CommandContext(s.t.Context(), "bash", "-c", script, shared.scripts, shared.plain, "image", "build", "pkg", recipe, "--tag")
+	if out := s.command(cmd); out.code != 0 {
+		s.t.Fatalf("the image is not built: %s%s", out.stdout, out.stderr)
+	}
+}
+
+// damaged lists the files of packages, in a root, that are not what their packages brought.
+func damaged(t *testing.T, root string) (bad []string) {
+	t.Helper()
+	lists, err := filepath.Glob(filepath.Join(root, "var/lib/dpkg/info/*.md5sums"))
+	must(t, err)
+	for _, list := range lists {
+		text, err := os.ReadFile(list)
+		must(t, err)
+		for line := range strings.Lines(string(text)) {
+			sum, name, ok := strings.Cut(strings.TrimSpace(line), "  ")
+			if !ok {
+				t.Fatalf("a line of %s: %q", list, line)
+			}
+			if fileSum(filepath.Join(root, name)) != sum {
+				bad = append(bad, name)
+			}
+		}
+	}
+	if len(lists) < 100 {
+		t.Errorf("only %d packages have lists", len(lists))
+	}
+	slices.Sort(bad)
+	return bad
+}
+
+func fileSum(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return err.Error()
+	}
+	defer f.Close()
+	h := md5.New() //nolint:gosec // as above
+	if _, err := io.Copy(h, f); err != nil {
+		return err.Error()
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+const (
+	// apt knows the board's own repository alone: there is no network.
+	apt = `DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dir::Etc::sourcelist=/etc/apt/local.list -o Dir::Etc::sourceparts=- -o APT::Sandbox::User=root `
+	// itsPackages are the packages of the test as dpkg knows them.
+	itsPackages = `dpkg-query -W -f='${Package} ${Version} ${db:Status-Status}\n' extra mine shared tool`
+	itsVersions = `cd /usr/share && cat extra/* mine/* shared/* tool/* | grep -v nobody | tr '\n' ' '; ls extra mine shared tool | grep only- | tr '\n' ' '`
+	itsSums     = `cd / && cat /var/lib/dpkg/info/extra.md5sums /var/lib/dpkg/info/mine.md5sums /var/lib/dpkg/info/shared.md5sums /var/lib/dpkg/info/tool.md5sums | md5sum -c --quiet && echo clean`
+	itsEdits    = `cat /etc/tool.conf /srv/data/file /etc/motd; ls /etc/issue.net 2>&1 | tail -c 26`
+)
+
+// A board installs, upgrades and edits; its image gets a newer version with the same
+// packages upgraded. At its next boot the board is carried over, and by the word of dpkg,
+// apt and all the packages' sums it is whole. Undone, it boots what it had.
+func TestRebaseOfPackages(t *testing.T) {
+	t.Parallel()
+	const serial = "b8123456"
+	s := newSite(t)
+	s.useGolden()
+	s.usePackages()
+	over := waitTurn(t)
+	s.router(onePool)
+	s.devices("version: 1\ndefaults: {image: pkg}\ndevices:\n  - {serial: " + serial + "}\n")
+	s.serveWith(shared.plain)
+	where := []string{"--interface", bridge, "--serial", serial, "--timeout", "15m"}
+	_, out := s.simulate(func() {}, []string{
+		isRunning,
+		apt + `update && ` + apt + `install extra shared=1 mine=3 && ` + itsPackages,
+		`echo 'edited on the board' >>/etc/tool.conf; mkdir /srv/data; echo of the board >/srv/data/file; echo hello >/etc/motd; rm /etc/issue.net; sync; echo edited`,
+	}, where...)
+	had := "extra 1 installed\nmine 3 installed\nshared 1 installed\ntool 1 installed"
+	if !strings.HasSuffix(out[1], had) || out[2] != "edited" {
+		t.Fatalf("installed and edited: %q", out)
+	}
+	before := damaged(t, s.root(serial, 1))
+
+	recipe := filepath.Join(s.dir, "recipe/next.yaml")
+	must(t, os.WriteFile(recipe, []byte(`from: pkg@1
+steps:
+  - run: dpkg -i /opt/repo/tool_2_all.deb /opt/repo/shared_2_all.deb /opt/repo/mine_2_all.deb
+`), 0o644))
+	s.build(recipe)
+	var b struct{ Batch control.Batch }
+	text := s.must("device", "rebase", "--all", "pkg@2", "--apply", "--yes", "--json")
+	must(t, json.Unmarshal([]byte(text), &b))
+	if m := b.Batch.Members; len(m) != 1 || m[0].State != string(boot.MovePending) || !m[0].Reports {
+		t.Fatalf("asked for while the board is up: %s", text)
+	}
+	_, out = s.simulate(over, []string{
+		isRunning, itsReport,
+		`dpkg --audit && ` + apt + `check && echo whole`,
+		itsPackages, itsVersions, itsSums, itsEdits,
+	}, where...)
+	edits := "tool as it is delivered\nedited on the board\nof the board\nhello\nNo such file or directory"
+	for i, want := range []string{
+		"running", "rubus.boot", "whole", "extra 1 installed\nmine 3 installed\nshared 2 installed\ntool 2 installed",
+		"1 3 2 2 only-1 only-3 only-2 only-2", "clean", edits,
+	} {
+		if got := strings.TrimSpace(out[i]); got != want {
+			t.Errorf("carried over, command %d prints %q, not %q", i, got, want)
+		}
+	}
+	if after := damaged(t, s.root(serial, s.record(serial).Move.Slot)); !slices.Equal(after, before) {
+		t.Errorf("files of packages that are not theirs: before %q, after %q", before, after)
+	}
+	if board := s.board(serial); board.Running.String() != "pkg@2" || board.Move == nil || board.Move.State != string(boot.MoveGood) {
+		t.Errorf("the board runs %s, its move is %+v", board.Running, board.Move)
+	}
+	if text := s.must("device", "rebase", "--status"); !strings.Contains(text, "pkg@2  done") {
+		t.Errorf("the batch:\n%s", text)
+	}
+	if text := s.must("device", "log", serial); !strings.Contains(text, "was carried over to pkg@2") {
+		t.Errorf("the log of the boot does not speak of it:\n%s", text)
+	}
+
+	s.must("device", "rebase", "--batch", "1", "--undo", "--yes")
+	board := s.newBoard("3b", serial, parseSerial(t, serial).PiMAC().String())
+	board.boot("10.77.0.20")
+	slot := s.record(serial).Move.Former
+	cmd := exec.CommandContext(t.Context(), filepath.Join(shared.scripts, "in-root"), s.root(serial, slot), "sh", "-ec",
+		`dpkg --audit; `+apt+`check; `+itsPackages+`; `+itsSums+`; `+itsEdits)
+	undone, err := cmd.CombinedOutput()
+	if want := had + "\nclean\n" + edits; err != nil || strings.TrimSpace(string(undone)) != want {
+		t.Errorf("undone: %v, %q, want %q", err, undone, want)
+	}
+	if m := s.board(serial).Move; m == nil || m.State != string(boot.MoveUndone) {
+		t.Errorf("undone, the move is %+v", m)
+	}
+}
