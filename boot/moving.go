@@ -91,7 +91,7 @@ func (f *Fleet) workOut(ctx context.Context, b *board) error {
 		return err
 	}
 	f.moved(b, fmt.Sprintf("what the board wrote over %s was carried over to %s in %s: %d kept, %d dropped, %d conflicts",
-		out.From, out.To, f.opt.Now().Sub(begun).Round(time.Second), out.Kept, out.Dropped, out.Clashed))
+		out.From, out.To, f.opt.Now().Sub(begun).Round(time.Millisecond), out.Kept, out.Dropped, out.Clashed))
 	return nil
 }
 

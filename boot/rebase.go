@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"rubus/config/device"
 	"rubus/images"
@@ -186,6 +187,9 @@ func (f *Fleet) carry(ctx context.Context, b *board, m Move, down bool, progress
 	if m.Written, err = f.uppers(b.serial).Changed(ctx, w.former.upperID()); err != nil {
 		return Rebased{}, err
 	}
+	if err := nextTick(ctx); err != nil {
+		return Rebased{}, err
+	}
 	nextDirs := f.layerDirs(w.base.Digests)
 	trees, done, err := OpenTrees(f.layerDirs(w.former.Base.Digests), f.uppers(b.serial).Path(w.former.upperID()), nextDirs)
 	if err != nil {
@@ -223,6 +227,19 @@ func (f *Fleet) carry(ctx context.Context, b *board, m Move, down bool, progress
 	b.mu.Unlock()
 	out.State, out.Reports = MoveTrial, m.Reports
 	return out, nil
+}
+
+// nextTick waits until what is changed from now on has a later time than what was before: file
+// systems take it from a clock that goes on 100 times a second or oftener.
+func nextTick(ctx context.Context) error {
+	t := time.NewTimer(20 * time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // orChanged is err, or errChanged when the board wrote to what it had since the move began:

@@ -130,7 +130,7 @@ func TestSnapshotAndRestore(t *testing.T) {
 func TestSnapshotGivesWay(t *testing.T) {
 	l := newLab(t)
 	x := l.boots(serialA, macA, addrA)
-	for i := range 3000 {
+	for i := range 800 {
 		l.put(x, fmt.Sprint("file", i), "mine")
 	}
 	l.clock.add(time.Minute)

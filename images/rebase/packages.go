@@ -154,7 +154,7 @@ func (d *databases) database(p string, inNext bool, content map[string][]byte) (
 	const dir = "var/lib/dpkg"
 	switch {
 	case p == dpkg.StatusPath:
-		text, err := d.merged()
+		text, err := d.merged(p)
 		if err != nil || !inNext {
 			return Conflict, "the package databases cannot be put together", true
 		}
@@ -173,13 +173,16 @@ func (d *databases) database(p string, inNext bool, content map[string][]byte) (
 	return "", "", false
 }
 
-// merged is next's status file with the board's state of the packages whose state holds.
-func (d *databases) merged() ([]byte, error) {
-	next, err := d.trees.Next.ReadFile(dpkg.StatusPath, dpkg.MaxStatus)
+// autoPath says which packages apt installed for others, in stanzas as of the status file.
+const autoPath = "var/lib/apt/extended_states"
+
+// merged is a file of stanzas, next's with the board's state of the packages whose state holds.
+func (d *databases) merged(path string) ([]byte, error) {
+	next, err := d.trees.Next.ReadFile(path, dpkg.MaxStatus)
 	if err != nil {
 		return nil, err
 	}
-	board, err := d.trees.Board.ReadFile(dpkg.StatusPath, dpkg.MaxStatus)
+	board, err := d.trees.Board.ReadFile(path, dpkg.MaxStatus)
 	if err != nil {
 		return nil, err
 	}

@@ -162,6 +162,15 @@ func (p *Plan) judge(db *databases, c treediff.Change) (Item, error) {
 		i.Verdict, i.Why = Keep, "the new version did not change it"
 	case isDerived(c.Path):
 		i.Verdict, i.Why = Drop, "it is made anew"
+	case strings.HasPrefix(c.Path, "var/log/"):
+		i.Verdict, i.Why = Keep, "a log is the board's own"
+	case c.Path == autoPath && next != nil && c.New != nil && c.New.IsRegular():
+		text, err := db.merged(autoPath)
+		if err != nil {
+			return i, err
+		}
+		p.content[autoPath] = text
+		i.Verdict, i.Why = Keep, "put together of both"
 	default:
 		i.Verdict, i.Why = Conflict, "both changed it"
 	}

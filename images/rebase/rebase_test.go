@@ -61,6 +61,14 @@ func (r root) write(t *testing.T, dir string) string {
 	return dir
 }
 
+// auto is what apt notes of packages that it installed for others.
+func auto(names ...string) (text string) {
+	for _, n := range names {
+		text += "Package: " + n + "\nArchitecture: arm64\nAuto-Installed: 1\n\n"
+	}
+	return text
+}
+
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -118,7 +126,7 @@ func open(t *testing.T, upper string, layers ...string) *layered.View {
 func TestPlan(t *testing.T) {
 	dir := t.TempDir()
 	was := root{
-		files:    map[string]string{"etc/mine": "1", "etc/both": "1", "etc/same": "1", "etc/theirs": "1", "etc/gone": "1", "bin/up": "1", "bin/old": "1", "bin/ver": "1", "bin/ver-1": "1", "bin/newer": "1", "bin/rm": "1", "etc/edited.conf": "1", "etc/ld.so.cache": "1"},
+		files:    map[string]string{"etc/mine": "1", "etc/both": "1", "etc/same": "1", "etc/theirs": "1", "etc/gone": "1", "bin/up": "1", "bin/old": "1", "bin/ver": "1", "bin/ver-1": "1", "bin/newer": "1", "bin/rm": "1", "etc/edited.conf": "1", "etc/ld.so.cache": "1", "var/log/dpkg.log": "1", "var/lib/apt/extended_states": auto("old", "rm")},
 		packages: map[string]string{"up": "1", "old": "1", "ver": "1", "rm": "1", "newer": "1", "conf": "1"},
 		owned:    map[string][]string{"up": {"bin/up"}, "old": {"bin/old"}, "ver": {"bin/ver", "bin/ver-1"}, "rm": {"bin/rm"}, "newer": {"bin/newer"}},
 		conf:     map[string]string{"etc/edited.conf": "conf 1"},
@@ -126,13 +134,13 @@ func TestPlan(t *testing.T) {
 	board := root{
 		// up: both upgraded to 2. old: untouched. ver: board to 2, next to 3. newer: board to 3, next to 2.
 		// rm: removed. own: installed. tool: both installed, next's is newer.
-		files:    map[string]string{"etc/mine": "board", "etc/both": "board", "etc/same": "2", "etc/theirs": "1", "etc/new": "board", "bin/up": "2", "bin/old": "1", "bin/ver": "2", "bin/ver-2": "2", "bin/newer": "3", "bin/own": "1", "bin/tool": "1", "etc/edited.conf": "edited", "etc/ld.so.cache": "board"},
+		files:    map[string]string{"etc/mine": "board", "etc/both": "board", "etc/same": "2", "etc/theirs": "1", "etc/new": "board", "bin/up": "2", "bin/old": "1", "bin/ver": "2", "bin/ver-2": "2", "bin/newer": "3", "bin/own": "1", "bin/tool": "1", "etc/edited.conf": "edited", "etc/ld.so.cache": "board", "var/log/dpkg.log": "board", "var/lib/apt/extended_states": auto("old", "own")},
 		packages: map[string]string{"up": "2", "old": "1", "ver": "2", "newer": "3", "own": "1", "tool": "1", "conf": "1"},
 		owned:    map[string][]string{"up": {"bin/up"}, "old": {"bin/old"}, "ver": {"bin/ver", "bin/ver-2"}, "newer": {"bin/newer"}, "own": {"bin/own"}, "tool": {"bin/tool"}},
 		conf:     map[string]string{"etc/edited.conf": "conf 1"},
 	}
 	next := root{
-		files:    map[string]string{"etc/mine": "1", "etc/both": "next", "etc/same": "2", "etc/theirs": "next", "etc/gone": "1", "bin/up": "2", "bin/old": "2", "bin/ver": "3", "bin/ver-3": "3", "bin/newer": "2", "bin/newer-2": "2", "bin/rm": "2", "bin/rm-2": "2", "bin/tool": "2", "etc/edited.conf": "next", "etc/ld.so.cache": "next"},
+		files:    map[string]string{"etc/mine": "1", "etc/both": "next", "etc/same": "2", "etc/theirs": "next", "etc/gone": "1", "bin/up": "2", "bin/old": "2", "bin/ver": "3", "bin/ver-3": "3", "bin/newer": "2", "bin/newer-2": "2", "bin/rm": "2", "bin/rm-2": "2", "bin/tool": "2", "etc/edited.conf": "next", "etc/ld.so.cache": "next", "var/log/dpkg.log": "next", "var/lib/apt/extended_states": auto("old", "rm", "tool")},
 		packages: map[string]string{"up": "2", "old": "2", "ver": "3", "rm": "2", "newer": "2", "tool": "2", "conf": "2"},
 		owned:    map[string][]string{"up": {"bin/up"}, "old": {"bin/old"}, "ver": {"bin/ver", "bin/ver-3"}, "rm": {"bin/rm", "bin/rm-2"}, "newer": {"bin/newer", "bin/newer-2"}, "tool": {"bin/tool"}},
 		conf:     map[string]string{"etc/edited.conf": "conf next"},
@@ -186,9 +194,9 @@ func TestPlan(t *testing.T) {
 		for file, want := range map[string]string{
 			"etc/mine": "board", "etc/new": "board", "etc/same": "2", "etc/theirs": "next", "etc/gone": "", "bin/up": "2", "bin/old": "2",
 			"bin/ver": "3", "bin/ver-2": "", "bin/ver-3": "3", "bin/newer": "3", "bin/newer-2": "", "bin/rm": "", "bin/rm-2": "", "bin/own": "1", "bin/tool": "2",
-			"etc/both": map[bool]string{true: "board", false: "next"}[boards],
+			"etc/both": map[bool]string{true: "board", false: "next"}[boards], "var/log/dpkg.log": "board", "var/lib/apt/extended_states": auto("old", "own", "tool"),
 		} {
-			b, err := v.ReadFile(file, 100)
+			b, err := v.ReadFile(file, 1000)
 			if string(b) != want || err == nil == (want == "") {
 				t.Errorf("%s is %q (%v), want %q", file, b, err, want)
 			}
