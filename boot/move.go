@@ -188,20 +188,6 @@ func (r *Record) makeRoom() bool {
 	return true
 }
 
-// forgetMove is the record as it would be without the move, for a copy that goes elsewhere:
-// what was made for it and no boot mounted is not there, and of what a trial is about both are.
-func (r *Record) forgetMove() {
-	switch {
-	case r.Move == nil:
-		return
-	case r.isOffer():
-		r.drop(r.Move.Slot)
-	case r.Move.isTaken():
-		r.leave()
-	}
-	r.Move = nil
-}
-
 // takeBack has the board boot what it had. A new slot that it never mounted goes when
 // that boot is planned.
 func (r *Record) takeBack(st MoveState, why string, now time.Time) {

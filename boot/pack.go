@@ -65,7 +65,6 @@ func Pack(state string, store Store, serial device.Serial) (Packed, []Part, erro
 	if err != nil {
 		return out, nil, err
 	}
-	rec.forgetMove()
 	f := &Fleet{opt: Options{State: state, Store: store}}
 	var parts []Part
 	var slots []Slot
@@ -216,7 +215,7 @@ func Bind(p Packed, store Store, find Find) (*Bound, error) {
 		if s.Image, s.Base, err = bind(s.Image, s.Base); err != nil {
 			return nil, fmt.Errorf("the root of board %s: %w", p.Serial, err)
 		}
-		s.State, s.Export, s.Ephemeral, s.Aside = SlotParked, newExportID(), false, ""
+		s.State, s.Export, s.Ephemeral = SlotParked, newExportID(), false
 	}
 	seen := map[int]bool{}
 	for _, s := range p.Snapshots {

@@ -1,7 +1,6 @@
 package boot_test
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -304,42 +303,6 @@ func TestRebaseOfABoardThatRunsOn(t *testing.T) {
 	if y := l.loads(); l.golden(y) != "two" || l.read(y, "mine") != "after the copy" {
 		t.Errorf("booted %q with %q", l.golden(y), l.read(y, "mine"))
 	}
-}
-
-// A copy of a board that moves has no move: before the new version was mounted it has what
-// the board had, then both.
-func TestRebaseInABackup(t *testing.T) {
-	l, _, x := upLab(t)
-	roots := func() (out []string) {
-		t.Helper()
-		p, _, err := boot.Pack(l.opt.State, l.store, serialA)
-		must(t, err)
-		var rec boot.Record
-		must(t, json.Unmarshal(p.Record, &rec))
-		if rec.Move != nil {
-			t.Errorf("the copy has the move %+v", rec.Move)
-		}
-		for _, s := range rec.Slots {
-			out = append(out, s.Image.String())
-		}
-		return out
-	}
-	want := func(when string, images ...string) {
-		t.Helper()
-		if got := roots(); !slices.Equal(got, images) {
-			t.Errorf("%s the copy has roots of %q, want %q", when, got, images)
-		}
-	}
-	want("pending,", "lab@1")
-	l.clock.add(time.Minute)
-	l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA, Stage: "eeprom"})
-	l.fetch("start.elf")
-	want("offered,", "lab@1")
-	x = l.loads()
-	want("on trial,", "lab@2", "lab@1")
-	l.reports(x)
-	l.settles(x)
-	want("good,", "lab@2")
 }
 
 // A board that is replaced on trial leaves the trial to the other.
