@@ -86,6 +86,7 @@ func (p *plan) run(ctx context.Context) error {
 		return err
 	}
 	fmt.Printf("%d MiB files, blocks of %d bytes, the median of %d rounds\n\n", p.size>>20, p.block, p.rounds)
+	verdicts := []string{""}
 	fmt.Println("| clients | server | MB/s | slowest client | CPU ms/MB | sent again |")
 	fmt.Println("|--:|---|--:|--:|--:|--:|")
 	for _, clients := range p.clients {
@@ -100,12 +101,37 @@ func (p *plan) run(ctx context.Context) error {
 				results[i] = append(results[i], m)
 			}
 		}
+		middles := map[string]measured{}
 		for i, s := range p.servers {
 			m := median(results[i])
+			middles[s.name] = m
 			fmt.Printf("| %d | %s | %.0f | %.2f s | %.2f | %d |\n", clients, s.name, m.rate, m.slowest.Seconds(), m.cpu, m.again)
 		}
+		verdicts = append(verdicts, goals(clients, middles)...)
+	}
+	for _, v := range verdicts {
+		fmt.Println(v)
 	}
 	return nil
+}
+
+// goals says whether rubus is no worse than dnsmasq, where both were measured.
+func goals(clients int, m map[string]measured) (lines []string) {
+	our, ok := m["rubus"]
+	their, both := m["dnsmasq"]
+	if !ok || !both {
+		return nil
+	}
+	say := func(what string, our, their float64, met bool) {
+		word := "missed"
+		if met {
+			word = "met"
+		}
+		lines = append(lines, fmt.Sprintf("goal: %d clients, %s no worse than dnsmasq's: %s (%.2f, %.2f)", clients, what, word, our, their))
+	}
+	say("MB/s", our.rate, their.rate, our.rate >= their.rate)
+	say("CPU ms/MB", our.cpu, their.cpu, our.cpu <= their.cpu)
+	return lines
 }
 
 // measured is one round with one server.
