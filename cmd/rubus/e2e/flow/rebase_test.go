@@ -2,7 +2,6 @@ package flow
 
 import (
 	"crypto/md5" //nolint:gosec // it is what packages are checked with
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -19,9 +18,8 @@ import (
 )
 
 // pack builds a Debian package with a file that says its version, one that only this
-// version has, and a configuration file that is the same in all. It gives the package's
-// entry in the index of a repository, in whose directory it lies.
-func pack(t *testing.T, repo, name, version, depends string) string {
+// version has, and a configuration file that is the same in all.
+func pack(t *testing.T, repo, name, version, depends string) {
 	t.Helper()
 	dir := t.TempDir()
 	for file, text := range map[string]string{
@@ -43,42 +41,33 @@ func pack(t *testing.T, repo, name, version, depends string) string {
 	if out, err := exec.CommandContext(t.Context(), "sh", "-ec", script, "pack", dir, filepath.Join(repo, deb)).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	data, err := os.ReadFile(filepath.Join(repo, deb))
-	must(t, err)
-	return fmt.Sprintf("%sFilename: ./%s\nSize: %d\nSHA256: %x\n\n", about, deb, len(data), sha256.Sum256(data))
 }
 
 // usePackages gives the site the image "pkg" over the golden one, with the packages tool and
-// mine, and a repository on its own disk.
+// mine, and more of them to be installed.
 func (s *site) usePackages() {
 	s.t.Helper()
 	dir := filepath.Join(s.dir, "recipe")
 	repo := filepath.Join(dir, "repo")
 	must(s.t, os.MkdirAll(repo, 0o755))
-	index := pack(s.t, repo, "extra", "1", "tool (>= 1)")
+	pack(s.t, repo, "extra", "1", "tool (>= 1)")
 	for _, name := range []string{"tool", "mine", "shared"} {
 		for _, version := range []string{"1", "2", "3"} {
-			index += pack(s.t, repo, name, version, "")
+			pack(s.t, repo, name, version, "")
 		}
 	}
-	for name, text := range map[string]string{
-		"repo/Packages": index,
-		"local.list":    "deb [trusted=yes] file:/opt/repo ./\n",
-		"recipe.yaml": `from: lab
+	s.build(`from: lab
 steps:
   - copy: {from: repo, to: /opt/repo}
-  - copy: {from: local.list, to: /etc/apt/local.list}
   - run: dpkg -i /opt/repo/tool_1_all.deb /opt/repo/mine_1_all.deb
-`,
-	} {
-		must(s.t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
-	}
-	s.build(filepath.Join(dir, "recipe.yaml"))
+`)
 }
 
 // build makes the next version of "pkg", whose tag moves to it.
-func (s *site) build(recipe string) {
+func (s *site) build(text string) {
 	s.t.Helper()
+	recipe := filepath.Join(s.dir, "recipe/recipe.yaml")
+	must(s.t, os.WriteFile(recipe, []byte(text), 0o644))
 	script := `. "$0/lib.sh"; register_arm64; exec "$@"`
 	cmd := exec.CommandContext(s.t.Context(), "bash", "-c", script, shared.scripts, shared.plain, "image", "build", "pkg", recipe, "--tag")
 	if out := s.command(cmd); out.code != 0 {
@@ -125,8 +114,7 @@ func fileSum(path string) string {
 }
 
 const (
-	// apt knows the board's own repository alone: there is no network.
-	apt = `DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dir::Etc::sourcelist=/etc/apt/local.list -o Dir::Etc::sourceparts=- -o APT::Sandbox::User=root `
+	apt = `DEBIAN_FRONTEND=noninteractive apt-get -qq `
 	// itsPackages are the packages of the test as dpkg knows them.
 	itsPackages = `dpkg-query -W -f='${Package} ${Version} ${db:Status-Status}\n' extra mine shared tool`
 	itsVersions = `cd /usr/share && cat extra/* mine/* shared/* tool/* | grep -v nobody | tr '\n' ' '; ls extra mine shared tool | grep only- | tr '\n' ' '`
@@ -143,14 +131,13 @@ func TestRebaseOfPackages(t *testing.T) {
 	s := newSite(t)
 	s.useGolden()
 	s.usePackages()
-	over := waitTurn(t)
 	s.router(onePool)
 	s.devices("version: 1\ndefaults: {image: pkg}\ndevices:\n  - {serial: " + serial + "}\n")
 	s.serveWith(shared.plain)
 	where := []string{"--interface", bridge, "--serial", serial, "--timeout", "15m"}
-	_, out := s.simulate(func() {}, []string{
+	_, out := s.simulate(waitTurn(t), []string{
 		isRunning,
-		apt + `update && ` + apt + `install extra shared=1 mine=3 && ` + itsPackages,
+		apt + `install /opt/repo/extra_1_all.deb /opt/repo/shared_1_all.deb /opt/repo/mine_3_all.deb && ` + itsPackages,
 		`echo 'edited on the board' >>/etc/tool.conf; mkdir /srv/data; echo of the board >/srv/data/file; echo hello >/etc/motd; rm /etc/issue.net; sync; echo edited`,
 	}, where...)
 	had := "extra 1 installed\nmine 3 installed\nshared 1 installed\ntool 1 installed"
@@ -159,19 +146,17 @@ func TestRebaseOfPackages(t *testing.T) {
 	}
 	before := damaged(t, s.root(serial, 1))
 
-	recipe := filepath.Join(s.dir, "recipe/next.yaml")
-	must(t, os.WriteFile(recipe, []byte(`from: pkg@1
+	s.build(`from: pkg@1
 steps:
   - run: dpkg -i /opt/repo/tool_2_all.deb /opt/repo/shared_2_all.deb /opt/repo/mine_2_all.deb
-`), 0o644))
-	s.build(recipe)
+`)
 	var b struct{ Batch control.Batch }
 	text := s.must("device", "rebase", "--all", "pkg@2", "--apply", "--yes", "--json")
 	must(t, json.Unmarshal([]byte(text), &b))
 	if m := b.Batch.Members; len(m) != 1 || m[0].State != string(boot.MovePending) || !m[0].Reports {
 		t.Fatalf("asked for while the board is up: %s", text)
 	}
-	_, out = s.simulate(over, []string{
+	_, out = s.simulate(waitTurn(t), []string{
 		isRunning, itsReport,
 		`dpkg --audit && ` + apt + `check && echo whole`,
 		itsPackages, itsVersions, itsSums, itsEdits,
