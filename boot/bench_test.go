@@ -1,6 +1,7 @@
 package boot_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
@@ -12,8 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/boot"
+	"rubus/boot/backup"
 	"rubus/config/device"
 	"rubus/images"
+	"rubus/images/archive"
 	"rubus/images/imageref"
 	"rubus/images/importer"
 	"rubus/images/layered"
@@ -186,6 +189,14 @@ func BenchmarkStateOf20000Files(b *testing.B) {
 			_, err := f.Snapshot(b.Context(), s, "", nil)
 			return err
 		})
+		var last []byte
+		for _, what := range []string{"backup", "backup-again"} {
+			timed(what, func() (err error) {
+				last, err = benchBackup(b, f, opt, last)
+				return err
+			})
+			b.ReportMetric(float64(len(last))/1024, "KiB-"+what)
+		}
 		if err := f.Stop(b.Context(), s); err != nil {
 			b.Fatal(err)
 		}
@@ -196,4 +207,26 @@ func BenchmarkStateOf20000Files(b *testing.B) {
 		})
 		timed("reset", func() error { return f.Reset(b.Context(), s, false) })
 	}
+}
+
+// benchBackup backs all up, or what changed since the backup before.
+func benchBackup(b *testing.B, f *boot.Fleet, opt boot.Options, since []byte) ([]byte, error) {
+	o := backup.Options{
+		State: opt.State, Store: opt.Store.(*images.Store), Head: archive.Head{ID: archive.NewID(), Made: time.Now()}, Whole: true,
+		Now: func() time.Time { return time.Now().Add(time.Hour) },
+		Hold: func(ctx context.Context, s device.Serial) (func() error, error) {
+			release, err := f.Hold(ctx, s)
+			return func() error { release(); return nil }, err
+		},
+	}
+	var out bytes.Buffer
+	if since != nil {
+		r, err := archive.NewLister(bytes.NewReader(since))
+		if err != nil {
+			return nil, err
+		}
+		o.Since = r
+	}
+	_, err := backup.Write(b.Context(), &out, o)
+	return out.Bytes(), err
 }
