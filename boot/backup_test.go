@@ -334,3 +334,25 @@ func TestBackupOfABoardOnTrial(t *testing.T) {
 		t.Errorf("what it had is none of %q", all)
 	}
 }
+
+// TestBackupLeavesTheReserve: neither what is copied of a board nor what is read of a backup
+// takes the space that is kept for others; nothing is left over.
+func TestBackupLeavesTheReserve(t *testing.T) {
+	l := elsewhere(t) // a tmpfs of 64 MiB
+	x := l.boots(serialA, macA, addrA)
+	l.put(x, "big", strings.Repeat("rubus board ", 1<<20))
+	_, report := l.backup(nil, func(o *backup.Options) { o.Reserve = 48 << 20 })
+	if len(report.Boards) != 1 || !strings.Contains(report.Boards[0].Failed, boot.ErrNoSpace.Error()) {
+		t.Errorf("a copy that takes the reserve: %+v", report)
+	}
+	full, report := l.backup(nil, nil)
+	if report.Boards[0].Failed != "" {
+		t.Fatalf("%+v", report)
+	}
+	n := elsewhere(t)
+	_, err := backup.Read(t.Context(), []io.Reader{bytes.NewReader(full)}, backup.ReadOptions{State: n.opt.State, Store: n.store, Reserve: 56 << 20})
+	if !errors.Is(err, boot.ErrNoSpace) {
+		t.Errorf("read into the reserve: %v", err)
+	}
+	n.noStage()
+}

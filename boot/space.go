@@ -13,17 +13,24 @@ var ErrNoSpace = errors.New("not enough space")
 
 // fits says whether a copy of so many bytes leaves Options.Reserve free. Where copies
 // share their blocks (xfs, btrfs) it takes next to nothing.
-func (f *Fleet) fits(bytes int64) error {
-	var st unix.Statfs_t
-	if err := unix.Statfs(f.opt.State, &st); err != nil {
-		return fmt.Errorf("asking for the free space of %q: %w", f.opt.State, err)
+func (f *Fleet) fits(bytes int64) error { return Fits(f.opt.State, f.opt.Reserve, bytes, true) }
+
+// Fits says whether so many bytes more leave the reserve of a state directory free: the
+// error wraps ErrNoSpace. What is shared takes nothing where the file system can share.
+func Fits(state string, reserve, bytes int64, shared bool) error {
+	if reserve == 0 {
+		return nil
 	}
-	if st.Type == unix.XFS_SUPER_MAGIC || st.Type == unix.BTRFS_SUPER_MAGIC {
+	var st unix.Statfs_t
+	if err := unix.Statfs(state, &st); err != nil {
+		return fmt.Errorf("asking for the free space of %q: %w", state, err)
+	}
+	if shared && (st.Type == unix.XFS_SUPER_MAGIC || st.Type == unix.BTRFS_SUPER_MAGIC) {
 		bytes = 0
 	}
 	free := int64(st.Bavail) * st.Bsize
-	if f.opt.Reserve == 0 || bytes <= free-f.opt.Reserve {
+	if bytes <= free-reserve {
 		return nil
 	}
-	return fmt.Errorf("%w: the copy takes %d MiB, and %d MiB are free where the state directory is, of which %d MiB stay free", ErrNoSpace, bytes>>20, free>>20, f.opt.Reserve>>20)
+	return fmt.Errorf("%w: the copy takes %d MiB, and %d MiB are free where the state directory is, of which %d MiB stay free", ErrNoSpace, bytes>>20, free>>20, reserve>>20)
 }

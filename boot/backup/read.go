@@ -29,6 +29,8 @@ type ReadOptions struct {
 	// State is the state directory, Store its images.
 	State string
 	Store *images.Store
+	// Reserve is the space in bytes that what is read leaves free of the state directory's disk.
+	Reserve int64
 	// Boards are those wanted; nil: all.
 	Boards []device.Serial
 	// NoSnapshots leaves out what was kept of boards.
@@ -194,6 +196,7 @@ func (r *reader) read(in io.Reader) error {
 	if err != nil {
 		return err
 	}
+	a.Room = func(bytes int64) error { return boot.Fits(r.o.State, r.o.Reserve, bytes, false) }
 	last := r.s.Head
 	switch {
 	case a.Head.Since == "" && last.ID != "":

@@ -31,6 +31,8 @@ type Options struct {
 	Head archive.Head
 	// Since, when not nil, reads the backup that this one goes on from.
 	Since *archive.Reader
+	// Reserve is the space in bytes that what is copied leaves free of the state directory's disk.
+	Reserve int64
 	// Boards are those wanted, in any order; nil: all there are.
 	Boards []device.Serial
 	// Config names files to be taken, by their name in the backup; one that is not there is left out.
@@ -320,7 +322,7 @@ func (w *writer) takeHeld(t *taken, serial device.Serial, olds map[string]*oldPa
 		} else {
 			var tree *upper.Tree
 			if tree, err = upper.OpenTree(p.Layers, p.Dir); err == nil {
-				k, err = archive.Take(w.ctx, tree, p.ID, old, w.o.State, w.o.Now(), w.telling(serial))
+				k, err = archive.Take(w.ctx, tree, p.ID, old, w.spool(), w.o.Now(), w.telling(serial))
 				tree.Close()
 			}
 		}
@@ -330,6 +332,13 @@ func (w *writer) takeHeld(t *taken, serial device.Serial, olds map[string]*oldPa
 		t.parts = append(t.parts, takenPart{p, k})
 	}
 	return rest, nil
+}
+
+// spool is where what is held is copied to.
+func (w *writer) spool() *archive.Spool {
+	return &archive.Spool{Dir: w.o.State, Room: func(bytes int64) error {
+		return boot.Fits(w.o.State, w.o.Reserve, bytes, true)
+	}}
 }
 
 func (w *writer) telling(serial device.Serial) func(upper.Size) {
@@ -345,7 +354,7 @@ func (w *writer) takePlain(p boot.Part, old archive.List) (k *archive.Taken, err
 		if tree, err = upper.OpenPlain(p.Dir, p.Skip...); err != nil {
 			return nil, err
 		}
-		k, err = archive.Take(w.ctx, tree, p.ID, old, w.o.State, w.o.Now(), nil)
+		k, err = archive.Take(w.ctx, tree, p.ID, old, w.spool(), w.o.Now(), nil)
 		tree.Close()
 		if err == nil || !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESTALE) {
 			return k, err

@@ -31,7 +31,7 @@ func house() map[string][]string {
 		"cmd/internal/backupcmd": {
 			"boot", "boot/backup",
 			"cmd/internal/buildinfo", "cmd/internal/cli", "cmd/internal/control", "cmd/internal/progress", "cmd/internal/ui",
-			"config/device",
+			"config", "config/device",
 			"images/archive", "images/imageref", "images/upper",
 			"nfsexport",
 		},

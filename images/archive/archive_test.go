@@ -47,7 +47,7 @@ func elsewhere(t *testing.T, s *overlaytest.Stand) *overlaytest.Stand {
 }
 
 // backup is one tree of a board as a stream.
-func backup(t *testing.T, s *overlaytest.Stand, spec overlay.Spec, since []byte, spool string) []byte {
+func backup(t *testing.T, s *overlaytest.Stand, spec overlay.Spec, since []byte, spool *archive.Spool) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	h := archive.Head{ID: archive.NewID(), Made: time.Now()}
@@ -118,9 +118,9 @@ func TestSameTreeElsewhere(t *testing.T) {
 			r = s.Scramble(rng, spec, r, 25)
 			r = s.Remount(spec, r)
 			// Each second one is read where it lies, the others copied first.
-			spool := ""
+			var spool *archive.Spool
 			if round%2 == 0 {
-				spool = s.Dir
+				spool = &archive.Spool{Dir: s.Dir}
 			}
 			want := s.Sum(r.Target)
 			last = backup(t, s, spec, last, spool)

@@ -28,6 +28,8 @@ var ErrBroken = errors.New("the backup is broken")
 type Reader struct {
 	// Head is the first member.
 	Head Head
+	// Room, when set, says whether there is room for a file's bytes where it is to be made.
+	Room func(bytes int64) error
 	tar  *tar.Reader
 	sum  *lagging // nil: the sum is not checked
 	// list is the tree at hand, whose members come next; skip is how many are left of it.
@@ -297,6 +299,11 @@ func (r *Reader) object(m *upper.Maker, p string) error {
 		data, err := segments(h, &st)
 		if err != nil {
 			return fmt.Errorf("member %.200q: %w", h.Name, err)
+		}
+		if r.Room != nil && h.Size > 0 {
+			if err := r.Room(h.Size); err != nil {
+				return err
+			}
 		}
 		if err := m.File(p, &st, x, data, r.tar); err != nil {
 			return broken(err)

@@ -19,6 +19,7 @@ type Taken struct {
 	id      string
 	entries []entry
 	spool   *os.File // nil: content is read where it lies
+	room    func(bytes int64) error
 	tree    *upper.Tree
 	end     int64 // of what is in the spool
 	size    upper.Size
@@ -37,19 +38,26 @@ type entry struct {
 // of a file system ticks, and two changes in one tick look like one.
 const settle = 1
 
+// Spool is where content is copied to.
+type Spool struct {
+	// Dir is a directory, Room says whether it has room for so many bytes more.
+	Dir  string
+	Room func(bytes int64) error
+}
+
 // Take looks at a tree, whose id tells it from others of its name. What is not in old
-// as it is now is new. With spool, a directory, the content of what is new is copied there
+// as it is now is new. With spool, which may be nil, the content of what is new is copied there
 // (shared where the file system can), to a file without a name: once Take returned the tree may change.
 // Else it must not change until it is written. now is the time, for what counts as settled.
 // The caller closes what it gets.
-func Take(ctx context.Context, t *upper.Tree, id string, old List, spool string, now time.Time, progress func(upper.Size)) (*Taken, error) {
+func Take(ctx context.Context, t *upper.Tree, id string, old List, spool *Spool, now time.Time, progress func(upper.Size)) (*Taken, error) {
 	k := &Taken{id: id}
-	if spool != "" {
-		fd, err := unix.Open(spool, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if spool != nil {
+		fd, err := unix.Open(spool.Dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 		if err != nil {
-			return nil, fmt.Errorf("making a temporary file in %q: %w", spool, err)
+			return nil, fmt.Errorf("making a temporary file in %q: %w", spool.Dir, err)
 		}
-		k.spool = os.NewFile(uintptr(fd), filepath.Join(spool, "spool"))
+		k.spool, k.room = os.NewFile(uintptr(fd), filepath.Join(spool.Dir, "spool")), spool.Room
 	}
 	if progress == nil {
 		progress = func(upper.Size) {}
@@ -82,7 +90,7 @@ func Take(ctx context.Context, t *upper.Tree, id string, old List, spool string,
 // TakeOpen is Take without a copy: the tree is open as long as what it gives, which closes
 // it, and must not change.
 func TakeOpen(ctx context.Context, t *upper.Tree, id string, now time.Time) (*Taken, error) {
-	k, err := Take(ctx, t, id, List{}, "", now, nil)
+	k, err := Take(ctx, t, id, List{}, nil, now, nil)
 	if err != nil {
 		t.Close()
 		return nil, err
@@ -121,11 +129,18 @@ func (k *Taken) content(ctx context.Context, e *entry) error {
 	if e.data, err = upper.Segments(f, e.object.Stat.Size); err != nil {
 		return err
 	}
+	bytes := int64(0)
 	for _, s := range e.data {
-		k.size.Bytes += s.Len
+		bytes += s.Len
 	}
+	k.size.Bytes += bytes
 	if k.spool == nil {
 		return nil
+	}
+	if k.room != nil {
+		if err := k.room(bytes); err != nil {
+			return err
+		}
 	}
 	// What is to be shared lies at the start of a block.
 	const block = 64 << 10

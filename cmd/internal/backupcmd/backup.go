@@ -19,6 +19,7 @@ import (
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/progress"
 	"rubus/cmd/internal/ui"
+	"rubus/config"
 	"rubus/config/device"
 	"rubus/images/archive"
 	"rubus/images/upper"
@@ -145,7 +146,7 @@ func (f *backupFlags) options(ctx context.Context, g *cli.Globals, args []string
 	}
 	host, _ := os.Hostname()
 	o := backup.Options{
-		State: state, Store: store, Images: f.images, Whole: len(args) == 0, Hold: holder(g, state),
+		State: state, Store: store, Images: f.images, Whole: len(args) == 0, Hold: holder(g, state), Reserve: reserve(g),
 		Head: archive.Head{ID: archive.NewID(), Made: time.Now().UTC(), Host: host, By: buildinfo.This().Version},
 	}
 	if o.Whole {
@@ -163,6 +164,17 @@ func (f *backupFlags) options(ctx context.Context, g *cli.Globals, args []string
 		o.Boards = append(o.Boards, serial)
 	}
 	return o, nil
+}
+
+// reserve is what the disk keeps for rubus itself; the default, when rubus.yaml is broken.
+func reserve(g *cli.Globals) int64 {
+	d := config.DefaultDaemon()
+	if f, err := config.LoadFile(g.ConfigFile); err == nil {
+		if c, err := config.ParseDaemon(f); err == nil {
+			d = c
+		}
+	}
+	return d.Reserve
 }
 
 // Names of the configuration's files in a backup.

@@ -92,7 +92,7 @@ devices.yaml and rubus.yaml are put back where there are none, or with
 }
 
 func (f *restoreFlags) run(ctx context.Context, g *cli.Globals, args []string) error {
-	o := backup.ReadOptions{NoSnapshots: f.noSnapshots}
+	o := backup.ReadOptions{NoSnapshots: f.noSnapshots, Reserve: reserve(g)}
 	var err error
 	if o.State, err = g.StateDir(); err != nil {
 		return err
