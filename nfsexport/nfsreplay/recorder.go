@@ -145,7 +145,7 @@ func (r *Recorder) arguments(c *Call, d *xdr.Reader) error {
 	rest := func() []byte { return slices.Clone(d.Rest()) }
 	switch c.Proc {
 	case nfs3.ProcWrite:
-		c.Args = slices.Clone(d.Fixed(8 + 4 + 4)) // offset, count, stable
+		c.Args = slices.Clone(d.Fixed(writeArgs))
 	case nfs3.ProcReadDir, nfs3.ProcReadDirPlus:
 		if cookie := d.Uint64(); cookie != 0 {
 			from, ok := r.cookies[place{c.File, cookie}]
@@ -264,6 +264,9 @@ func (r *Recorder) learn(c *Call, e entry) {
 func (r *Recorder) Recording() (*Recording, error) {
 	if r.err != nil {
 		return nil, r.err
+	}
+	if len(r.files) == 0 {
+		return nil, fmt.Errorf("%w: it has no NFS call", errRecording)
 	}
 	out := &Recording{Creds: r.creds}
 	used, files := r.used()

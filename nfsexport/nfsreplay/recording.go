@@ -2,6 +2,7 @@ package nfsreplay
 
 import (
 	"compress/gzip"
+	"encoding/binary"
 	"encoding/gob"
 	"errors"
 	"fmt"
@@ -80,6 +81,9 @@ func Read(in io.Reader) (*Recording, error) {
 	return &r, r.check()
 }
 
+// writeArgs is what WRITE has between handle and data: offset, count, stable.
+const writeArgs = 8 + 4 + 4
+
 var errRecording = errors.New("the recording is none")
 
 // check makes sure that all that is named is there, and comes before it is used.
@@ -96,6 +100,9 @@ func (r *Recording) check() error {
 	for i, c := range r.Calls {
 		ok := c.Proc > nfs3.ProcNull && c.Proc < nfs3.Procs && c.Cred >= 0 && c.Cred < len(r.Creds) && node(c.File) &&
 			(c.File2 == -1 || node(c.File2)) && c.From < i
+		if c.Proc == nfs3.ProcWrite {
+			ok = ok && len(c.Args) == writeArgs && binary.BigEndian.Uint32(c.Args[8:]) <= nfs3.MaxIO
+		}
 		for _, a := range c.Await {
 			ok = ok && a >= 0 && a < i
 		}

@@ -357,13 +357,14 @@ func TestReadRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, spoil := range map[string]func(*Recording){
-		"a file":       func(r *Recording) { r.Calls[1].File = 2 },
-		"a parent":     func(r *Recording) { r.Nodes[1].Parent = 7 },
-		"a credential": func(r *Recording) { r.Calls[0].Cred = 1 },
-		"the future":   func(r *Recording) { r.Calls[1].Await[0] = 1 },
-		"a procedure":  func(r *Recording) { r.Calls[1].Proc = nfs3.Procs },
-		"what is made": func(r *Recording) { r.Calls[0].Made[0] = -1 },
-		"a cookie":     func(r *Recording) { r.Calls[1].From = 1 },
+		"a file":          func(r *Recording) { r.Calls[1].File = 2 },
+		"a parent":        func(r *Recording) { r.Nodes[1].Parent = 7 },
+		"a credential":    func(r *Recording) { r.Calls[0].Cred = 1 },
+		"the future":      func(r *Recording) { r.Calls[1].Await[0] = 1 },
+		"a procedure":     func(r *Recording) { r.Calls[1].Proc = nfs3.Procs },
+		"what is made":    func(r *Recording) { r.Calls[0].Made[0] = -1 },
+		"what is written": func(r *Recording) { r.Calls[1].Proc = nfs3.ProcWrite },
+		"a cookie":        func(r *Recording) { r.Calls[1].From = 1 },
 	} {
 		r := good()
 		spoil(r)
