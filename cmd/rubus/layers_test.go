@@ -84,7 +84,7 @@ func house() map[string][]string {
 		"cmd/nfsbench": {"nfsexport", "nfsexport/handlefs", "nfsexport/mount3", "nfsexport/nfs3", "nfsexport/nfsload", "nfsexport/sunrpc", "nfsexport/unfsd", "nfsexport/xdr"},
 
 		// Has many boards boot at once.
-		"cmd/stormbench": {"boot/fakepi", "boot/fakepi/child", "boot/fakepi/nic", "cmd/internal/capture", "config/device", "nfsexport/nfsreplay"},
+		"cmd/stormbench": {"boot/fakepi", "boot/fakepi/child", "boot/fakepi/nic", "cmd/internal/capture", "config/device", "images", "images/imageref", "nfsexport/nfsreplay"},
 
 		// The only room where images, overlays and exports meet; it knows no RPC.
 		"boot":                 {"boot/batch", "boot/bootfs", "boot/bootset", "boot/identity", "boot/quota", "boot/rootfile", "config/device", "images", "images/imageref", "images/layered", "images/rebase", "images/treediff", "images/upper", "nfsexport", "overlay"},

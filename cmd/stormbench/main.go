@@ -22,7 +22,6 @@ scripts/bench, in namespaces of its own; DIR is on the images' file system.
   --recording FILE   what "stormbench record" made of a capture (rubus simulate --capture)
   --rubus PROGRAM    the command
   --state DIR        a state directory with the image "lab"
-  --golden DIR       the root that image was made from, for the other servers
   --ganesha TOOLS    what scripts/peer-tools ganesha prints; without: rubus alone
   --prepare N        instead: so many boards ask for their first file alone, for which
                      rubus makes their roots
@@ -34,10 +33,10 @@ scripts/bench, in namespaces of its own; DIR is on the images' file system.
 
 // options are what the command line says.
 type options struct {
-	dir, recording, rubus, state, golden, ganesha, model string
-	boards                                               []int
-	prepare                                              int
-	sync                                                 bool
+	dir, recording, rubus, state, ganesha, model string
+	boards                                       []int
+	prepare                                      int
+	sync                                         bool
 }
 
 func main() {
@@ -63,7 +62,6 @@ func run(ctx context.Context, args []string) error {
 	fs.StringVar(&o.recording, "recording", "", "")
 	fs.StringVar(&o.rubus, "rubus", "", "")
 	fs.StringVar(&o.state, "state", "", "")
-	fs.StringVar(&o.golden, "golden", "", "")
 	fs.StringVar(&o.ganesha, "ganesha", "", "")
 	fs.StringVar(&o.model, "model", "4b", "")
 	fs.StringVar(&boards, "boards", "1,100", "")

@@ -16,6 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/boot/fakepi/child"
+	"rubus/images"
+	"rubus/images/imageref"
 )
 
 // service is what serves boards: one program, or several.
@@ -173,17 +175,26 @@ func startOthers(ctx context.Context, o *options, boards int) (_ *service, err e
 		}
 	}()
 	at := func(name string) string { return filepath.Join(o.dir, "others", name) }
+	store, err := images.Open(filepath.Join(o.state, "images"))
+	if err != nil {
+		return nil, err
+	}
+	image, err := store.Resolve(imageref.Ref{Name: "lab"})
+	if err != nil {
+		return nil, err
+	}
+	layers := strings.Join(store.LayerDirs(image), ":")
 	ganesha := "NFS_CORE_PARAM { Protocols = 3; NFS_Port = 2049; MNT_Port = 20048; Enable_NLM = false; Enable_RQUOTA = false; }\nLOG { Default_Log_Level = WARN; }\n"
 	for n := range boards {
 		serial, _, err := identity(n)
 		if err != nil {
 			return nil, err
 		}
-		root, err := s.mountRoot(o.golden, at(serial.String()))
+		root, err := s.mountRoot(layers, at(serial.String()))
 		if err != nil {
 			return nil, err
 		}
-		if err := bootFiles(filepath.Join(o.golden, "boot/firmware"), at("tftp/"+serial.String()), root); err != nil {
+		if err := bootFiles(at("tftp/"+serial.String()), root); err != nil {
 			return nil, err
 		}
 		ganesha += fmt.Sprintf("EXPORT { Export_Id = %d; Path = %q; Pseudo = %q; Access_Type = RW; Squash = No_Root_Squash; SecType = sys; "+
@@ -219,15 +230,15 @@ func startOthers(ctx context.Context, o *options, boards int) (_ *service, err e
 	return s, err
 }
 
-// mountRoot mounts a board's overlay over the golden root, as rubus does.
-func (s *service) mountRoot(golden, dir string) (string, error) {
+// mountRoot mounts a board's overlay over an image's layers, as rubus does.
+func (s *service) mountRoot(layers, dir string) (string, error) {
 	for _, d := range []string{"upper", "work", "root"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
 			return "", err
 		}
 	}
 	root := filepath.Join(dir, "root")
-	opts := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work,nfs_export=on,index=on", golden, dir, dir)
+	opts := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work,nfs_export=on,index=on", layers, dir, dir)
 	if err := unix.Mount("overlay", root, "overlay", unix.MS_NOSUID|unix.MS_NODEV, opts); err != nil {
 		return "", fmt.Errorf("mounting an overlay: %w", err)
 	}
@@ -235,9 +246,10 @@ func (s *service) mountRoot(golden, dir string) (string, error) {
 	return root, nil
 }
 
-// bootFiles makes the directory that a board's firmware reads: the golden root's files,
-// and a command line of its own.
-func bootFiles(from, dir, root string) error {
+// bootFiles makes the directory that a board's firmware reads: the files of its root, and
+// a command line of its own.
+func bootFiles(dir, root string) error {
+	from := filepath.Join(root, "boot/firmware")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
