@@ -356,3 +356,40 @@ func TestBackupLeavesTheReserve(t *testing.T) {
 	}
 	n.noStage()
 }
+
+// TestBackupOfABrokenBoard: a board that cannot be read is named, and the others are in the
+// backup; restored, it has what an earlier backup has of it.
+func TestBackupOfABrokenBoard(t *testing.T) {
+	l := newLab(t)
+	x := l.boots(serialA, macA, addrA)
+	l.boots(serialB, macB, addrB)
+	l.put(x, "mine", "good")
+	full, _ := l.backup(nil, nil)
+	must(t, l.fleet.Stop(t.Context(), serialA))
+	must(t, os.WriteFile(filepath.Join(l.opt.State, "devices", serialA.String(), "device.json"), []byte("{"), 0o600))
+	more, report := l.backup(full, nil)
+	for _, b := range report.Boards {
+		if (b.Failed != "") != (b.Serial == serialA) {
+			t.Errorf("board %s: %q", b.Serial, b.Failed)
+		}
+	}
+	n := elsewhere(t)
+	s, err := n.readBackup(full, more)
+	must(t, err)
+	if len(s.Boards) != 2 || s.Boards[1].Serial != serialA || !strings.Contains(s.Boards[1].Stale, "record") || s.Boards[1].Problem != "" {
+		t.Errorf("%+v", s.Boards)
+	}
+	must(t, s.Close())
+	_, err = n.restoreBackup(full, more)
+	must(t, err)
+	if y := n.boots(serialA, macA, addrA); n.read(y, "mine") != "good" {
+		t.Errorf("it has %q", n.read(y, "mine"))
+	}
+	alone, _ := l.backup(nil, nil)
+	s, err = n.readBackup(alone)
+	must(t, err)
+	if !strings.Contains(s.Boards[1].Problem, "has nothing of it") {
+		t.Errorf("%+v", s.Boards)
+	}
+	must(t, s.Close())
+}

@@ -120,12 +120,8 @@ type writer struct {
 }
 
 func (w *writer) run(out io.Writer) (err error) {
-	// No version may go, and no layer, while a board that stands on it is read.
-	release, err := w.o.Store.Hold(w.ctx)
-	if err != nil {
-		return err
-	}
-	defer release()
+	// The image store is not held: what boards stand on cannot go, and imports must not
+	// wait for a slow disk. A version that is removed while it is read is an error.
 	serials := slices.Clone(w.o.Boards)
 	if serials == nil {
 		if serials, err = boot.Serials(w.o.State); err != nil {
