@@ -117,6 +117,10 @@ func (r *Record) isOffer() bool {
 	return r.Move.State == MoveTrial && s != nil && s.Mounted.IsZero()
 }
 
+// offers says that slot n was made for a move, and the board has not mounted it: what is
+// in it can be made again.
+func (r *Record) offers(n int) bool { return r.Move != nil && r.Move.Slot == n && r.isOffer() }
+
 // offerMove notes slot n, which is in the record, as what the board is to try.
 func (r *Record) offerMove(n, former int, now time.Time) {
 	r.Move.Slot, r.Move.Former = n, former

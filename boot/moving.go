@@ -138,7 +138,7 @@ func (f *Fleet) isStale(ctx context.Context, b *board, rec *Record) bool {
 // it had. The caller holds work.
 func (f *Fleet) isOutdated(b *board, s Slot) bool {
 	rec := b.record()
-	if rec.Move == nil || !rec.isOffer() || rec.Move.Slot != s.N {
+	if !rec.offers(s.N) {
 		return false
 	}
 	calls := b.callsOn(rec.Move.Former)

@@ -324,3 +324,41 @@ func TestRebaseReplaced(t *testing.T) {
 		t.Errorf("undone, it boots %q", l.golden(x))
 	}
 }
+
+// What was made for a boot that did not come goes again, and is made anew for the next;
+// what was made of a board that is down goes when that is undone before it boots.
+func TestRebaseOfNoBoot(t *testing.T) {
+	uppers := func(l *lab) int {
+		found, err := filepath.Glob(filepath.Join(l.opt.State, "devices", serialA.String(), "uppers", "*"))
+		must(t, err)
+		return len(found)
+	}
+	l, _, x := upLab(t)
+	l.clock.add(time.Minute)
+	l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA, Stage: "eeprom"})
+	l.fetch("start.elf")
+	if m := l.move(); m.State != boot.MoveTrial || uppers(l) != 2 {
+		t.Fatalf("a boot that begins: %+v, %d uppers", m, uppers(l))
+	}
+	l.clock.add(31 * time.Minute)
+	l.calls(x)
+	l.fleet.LookAfter(t.Context())
+	if m := l.move(); m.State != boot.MovePending || uppers(l) != 1 {
+		t.Errorf("it did not go on: %+v, %d uppers", m, uppers(l))
+	}
+	if y := l.loads(); l.golden(y) != "two" {
+		t.Errorf("and boots %q", l.golden(y))
+	}
+
+	l, _, _ = upLab(t)
+	must(t, l.fleet.Stop(t.Context(), serialA))
+	if out, err := l.fleet.Rebase(t.Context(), serialA, two(), nil); err != nil || out.State != boot.MoveTrial || uppers(l) != 2 {
+		t.Fatalf("of a board that is down: %+v, %v", out, err)
+	}
+	if _, err := l.fleet.Undo(t.Context(), serialA, nil); err != nil {
+		t.Fatal(err)
+	}
+	if y := l.loads(); l.golden(y) != "one" || l.read(y, "mine") != "first" || uppers(l) != 1 || len(l.snapshots()) > 0 {
+		t.Errorf("undone before it booted: %q, %d uppers, snapshots %q", l.golden(y), uppers(l), l.snapshots())
+	}
+}

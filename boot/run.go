@@ -196,7 +196,7 @@ func (f *Fleet) retireSlot(ctx context.Context, b *board, s Slot, now time.Time)
 		f.rest(b, s)
 		return
 	}
-	if !s.Ephemeral {
+	if !s.Ephemeral && !rec.offers(s.N) {
 		// Nothing may be written, and acknowledged, between the look and the removal.
 		if err := f.opt.Exporter.Withdraw(s.Export); err != nil {
 			f.log.Warn("a root that was left is still exported", "serial", b.serial, "root", s.N, "err", err)

@@ -50,7 +50,7 @@ func (f *Fleet) undo(ctx context.Context, b *board, progress func(upper.Size)) e
 	case rec.isOffer():
 		rec.takeBack(MoveUndone, "", f.opt.Now())
 		rec.leave()
-		return f.store(b, rec)
+		return errors.Join(f.store(b, rec), f.keepAllAside(ctx, b))
 	case !f.isDown(ctx, b):
 		if m.State != MoveUndoing {
 			rec.Move.enter(MoveUndoing, "", f.opt.Now())
