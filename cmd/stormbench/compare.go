@@ -32,8 +32,8 @@ func compare(ctx context.Context, o *options) error {
 	if o.ganesha != "" {
 		services = append(services, startOthers)
 	}
-	fmt.Println("| boards | server | median s | slowest s | of which NFS | CPU s each | of a lone board's time, in turn | RSS MB | fds | threads |")
-	fmt.Println("|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|")
+	fmt.Fprintln(o.out, "| boards | server | median s | slowest s | of which NFS | CPU s each | of a lone board's time, in turn | RSS MB | fds | threads |")
+	fmt.Fprintln(o.out, "|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|")
 	var bad []error
 	for _, start := range services {
 		if err := os.MkdirAll(o.dir+"/run", 0o700); err != nil {
@@ -80,7 +80,7 @@ func measure(ctx context.Context, o *options, start func(context.Context, *optio
 		if n > 1 && lone > 0 {
 			share = fmt.Sprintf("%.2f x", r.slowest.Seconds()/(lone.Seconds()*float64(n)))
 		}
-		fmt.Printf("| %d | %s | %.2f | %.2f | %.2f | %.3f | %s | %d | %d | %d |\n", n, s.name, r.median.Seconds(), r.slowest.Seconds(), r.nfs.Seconds(),
+		fmt.Fprintf(o.out, "| %d | %s | %.2f | %.2f | %.2f | %.3f | %s | %d | %d | %d |\n", n, s.name, r.median.Seconds(), r.slowest.Seconds(), r.nfs.Seconds(),
 			r.cpu.Seconds(), share, r.after.rss>>20, r.after.fds, r.after.threads)
 		fmt.Fprintf(os.Stderr, "%d boards, %s: %.1f MB by TFTP each, %d packets sent again, %d NFS calls each and %d extra\n",
 			n, s.name, float64(r.bytes)/1e6, r.retries, r.calls, r.extra)
@@ -151,9 +151,9 @@ func prepare(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("| boards with a root | s | CPU ms each | RSS MB before | RSS MB | fds | threads |")
-	fmt.Println("|--:|--:|--:|--:|--:|--:|--:|")
-	fmt.Printf("| %d | %.1f | %.2f | %d | %d | %d | %d |\n", o.prepare, time.Since(begin).Seconds(), float64(r.cpu.Microseconds())/1000,
+	fmt.Fprintln(o.out, "| boards with a root | s | CPU ms each | RSS MB before | RSS MB | fds | threads |")
+	fmt.Fprintln(o.out, "|--:|--:|--:|--:|--:|--:|--:|")
+	fmt.Fprintf(o.out, "| %d | %.1f | %.2f | %d | %d | %d | %d |\n", o.prepare, time.Since(begin).Seconds(), float64(r.cpu.Microseconds())/1000,
 		idle.rss>>20, r.after.rss>>20, r.after.fds, r.after.threads)
 	return nil
 }

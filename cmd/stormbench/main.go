@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strconv"
@@ -33,6 +34,7 @@ scripts/bench, in namespaces of its own; DIR is on the images' file system.
 
 // options are what the command line says.
 type options struct {
+	out                                          io.Writer // for the table
 	dir, recording, rubus, state, ganesha, model string
 	boards                                       []int
 	prepare                                      int
@@ -55,7 +57,7 @@ func run(ctx context.Context, args []string) error {
 	case len(args) == 3 && args[0] == "play": // what it starts itself
 		return play(ctx, args[1], args[2])
 	}
-	var o options
+	o := options{out: os.Stdout}
 	var boards string
 	fs := flag.NewFlagSet("stormbench", flag.ContinueOnError)
 	fs.Usage = func() { fmt.Fprint(os.Stderr, usage) }

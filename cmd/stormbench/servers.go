@@ -152,6 +152,12 @@ func startRubus(ctx context.Context, o *options, boards int) (*service, error) {
 	if err := errors.Join(os.WriteFile(at("devices.yaml"), []byte(devices), 0o600), os.WriteFile(at("rubus.yaml"), []byte(conf), 0o600)); err != nil {
 		return nil, err
 	}
+	s.undo = append(s.undo, func() { // rubus leaves boards their roots
+		roots, _ := filepath.Glob(filepath.Join(o.state, "roots/*/*"))
+		for _, r := range roots {
+			_ = unix.Unmount(r, unix.MNT_DETACH)
+		}
+	})
 	log := at("rubus.log")
 	err := s.start(log, nil, o.rubus, "serve", "--state", o.state, "--run", at("run"), "--devices", at("devices.yaml"), "--config", at("rubus.yaml"))
 	if err == nil {

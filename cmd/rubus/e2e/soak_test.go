@@ -101,6 +101,28 @@ func (d *daemon) holds() (h holding, err error) {
 	return h, err
 }
 
+// What has grown is told, and what differs from one moment to the next is not.
+func TestHoldingAbove(t *testing.T) {
+	limit := holding{fds: 100, threads: 10, mounts: 7, files: 200, kib: 80000}
+	for name, c := range map[string]struct {
+		now  holding
+		want string
+	}{
+		"the same":    {limit, ""},
+		"less":        {holding{}, ""},
+		"a moment":    {holding{108, 18, 7, 208, 104000}, ""},
+		"descriptors": {holding{fds: 109}, "109 descriptors, 100 were enough"},
+		"threads":     {holding{threads: 19}, "19 threads, 10 were enough"},
+		"mounts":      {holding{mounts: 8}, "8 mounts, 7 were enough"},
+		"files":       {holding{files: 209}, "209 files of boards, 200 were enough"},
+		"memory":      {holding{kib: 104097}, "104097 KiB of memory, 80000 were enough"},
+	} {
+		if got := fmt.Sprint(c.now.above(limit)); got != c.want && (c.want != "" || got != "<nil>") {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
+
 // TestSoak has boards boot over and over, with reloads, resets and restarts of the
 // daemon between: what it holds stays what it was after the first few.
 func TestSoak(t *testing.T) {
