@@ -62,6 +62,15 @@ var operations = map[string]func(context.Context, *images.Store) error{
 		_, _, err := put(ctx, s, "1", images.NewVersion{Name: "lab"})
 		return err
 	},
+	"keep": func(ctx context.Context, s *images.Store) error {
+		b, err := built(ctx, s, "kept")
+		if err != nil {
+			return err
+		}
+		b.Chain = strings.Repeat("c", 64)
+		_, err = s.Keep(ctx, b)
+		return err
+	},
 	"tag": func(ctx context.Context, s *images.Store) error {
 		_, err := s.Tag(ctx, "lab", 1)
 		return err

@@ -38,29 +38,38 @@ func open(t testing.TB, dir string) *images.Store {
 
 // put makes a version with one file of this content.
 func put(ctx context.Context, s *images.Store, content string, nv images.NewVersion) (images.Version, bool, error) {
-	p, err := s.Begin(ctx)
+	b, err := built(ctx, s, content)
 	if err != nil {
 		return images.Version{}, false, err
 	}
-	defer p.Abort() //nolint:errcheck // nothing to be done about it here
+	defer b.Pending.Abort() //nolint:errcheck // nothing to be done about it here
+	if nv.Boot == "" {
+		nv.Boot = images.BootPlain
+	}
+	return b.Pending.Commit(ctx, nv, b.Entries, b.Bytes)
+}
+
+// built is a layer of one file that no version names yet.
+func built(ctx context.Context, s *images.Store, content string) (images.Built, error) {
+	p, err := s.Begin(ctx)
+	if err != nil {
+		return images.Built{}, err
+	}
 	fd, err := unix.Openat(p.Tree(), "file", unix.O_CREAT|unix.O_WRONLY, 0o644)
 	if err != nil {
-		return images.Version{}, false, err
+		return images.Built{}, errors.Join(err, p.Abort())
 	}
 	_, err = unix.Write(fd, []byte(content))
 	ts := []unix.Timespec{{Sec: 1}, {Sec: 1}}
 	err = errors.Join(err, unix.Close(fd), unix.UtimesNanoAt(p.Tree(), "file", ts, 0), unix.UtimesNanoAt(p.Tree(), ".", ts, 0))
 	if err != nil {
-		return images.Version{}, false, err
+		return images.Built{}, errors.Join(err, p.Abort())
 	}
 	entries, err := treesum.Tree(ctx, p.Tree(), nil)
 	if err != nil {
-		return images.Version{}, false, err
+		return images.Built{}, errors.Join(err, p.Abort())
 	}
-	if nv.Boot == "" {
-		nv.Boot = images.BootPlain
-	}
-	return p.Commit(ctx, nv, entries, int64(len(content)))
+	return images.Built{Pending: p, Entries: entries, Bytes: int64(len(content))}, nil
 }
 
 func mustPut(t testing.TB, s *images.Store, name, content string) images.Version {

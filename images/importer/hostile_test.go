@@ -172,6 +172,39 @@ func TestTruncatedAndCorrupt(t *testing.T) {
 	}
 }
 
+// What is for another processor is refused, however it is spelled; what no board could run
+// anyway (scripts, text) is not asked.
+func TestForeignProcessor(t *testing.T) {
+	head := func(data byte, machine ...byte) string {
+		return "\x7fELF\x02" + string(data) + strings.Repeat("\x00", 12) + string(machine) + "rest"
+	}
+	for name, c := range map[string]struct{ path, content, want string }{
+		"arm64":             {"usr/bin/dash", head(1, 183, 0), ""},
+		"armhf":             {"bin/bash", head(1, 40, 0), ""},
+		"amd64":             {"usr/bin/dash", head(1, 62, 0), "/usr/bin/dash is a program for amd64"},
+		"i386":              {"bin/busybox", head(1, 3, 0), "i386"},
+		"riscv64":           {"usr/lib/systemd/systemd", head(1, 243, 0), "riscv64"},
+		"s390x, big endian": {"usr/bin/bash", head(2, 0, 22), "EM_S390"},
+		"a script":          {"usr/bin/dash", "#!/bin/sh\n" + strings.Repeat("#", 20), ""},
+		"cut off":           {"usr/bin/dash", "\x7fELF", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := filepath.Join(t.TempDir(), "x.tar")
+			must(t, os.WriteFile(f, tarOf(t, reg(c.path, c.content)), 0o600))
+			s := openStore(t)
+			_, _, err := importer.Import(t.Context(), s, "lab", f, importer.Options{})
+			if c.want == "" {
+				must(t, err)
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want one with %q", err, c.want)
+			}
+			checkNothingLeft(t, s)
+		})
+	}
+}
+
 func TestForeignSources(t *testing.T) {
 	pad := func(s string) string { return s + strings.Repeat("\x00", 600) }
 	disk := make([]byte, 1024)

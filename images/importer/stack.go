@@ -110,6 +110,9 @@ func (s *stack) finish(ctx context.Context, start time.Time, nv images.NewVersio
 	if err != nil {
 		return images.Version{}, rep, err
 	}
+	if err := s.foreign(); err != nil {
+		return images.Version{}, rep, err
+	}
 	s.inspect()
 	s.meter.setPhase(Syncing)
 	nv.Message, nv.Base, nv.Boot, nv.NoTag = o.Message, o.Base, boot, o.NoTag

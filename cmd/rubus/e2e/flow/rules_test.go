@@ -8,21 +8,14 @@ import (
 	"testing"
 )
 
-// undo takes away what the golden root's script did for netbooting, and puts in its
-// place what an image for a card has.
-const undo = `cp -a --reflink=auto "$1" "$2"
-cd "$2/etc/systemd"
-rm -f network/10-netboot.network journald.conf.d/netboot.conf
-cd system
-rm -f rubus-booted.service e2scrub_* fstrim.timer apt-daily* dpkg-db-backup.timer systemd-networkd* dbus-org.freedesktop.network1.service
-rm -f multi-user.target.wants/rubus-booted.service multi-user.target.wants/systemd-networkd.service
-rm -f sockets.target.wants/systemd-networkd.socket sysinit.target.wants/systemd-network-generator.service
-ln -sf /lib/systemd/system/networking.service multi-user.target.wants/
-ln -sf /lib/systemd/system/fstrim.timer /lib/systemd/system/e2scrub_all.timer timers.target.wants/
-printf 'proc /proc proc defaults 0 0\nPARTUUID=5e3da3da-01 /boot/firmware vfat defaults 0 2\nPARTUUID=5e3da3da-02 / ext4 defaults 0 1\n' >../../fstab
-printf 'allow-hotplug eth0\niface eth0 inet dhcp\n' >../../network/interfaces.d/eth0
-echo 0123456789abcdef0123456789abcdef >../../machine-id
-ln -sf /nowhere ../../resolv.conf`
+// installed puts into a copy of the golden root what a system has that was set up on a
+// card.
+const installed = `cp -a --reflink=auto "$1" "$2"
+cd "$2/etc"
+printf 'proc /proc proc defaults 0 0\nPARTUUID=5e3da3da-01 /boot/firmware vfat defaults 0 2\nPARTUUID=5e3da3da-02 / ext4 defaults 0 1\n' >fstab
+printf 'allow-hotplug eth0\niface eth0 inet dhcp\n' >network/interfaces.d/eth0
+echo 0123456789abcdef0123456789abcdef >machine-id
+ln -sf /nowhere resolv.conf`
 
 // card makes of a root a card's image as Raspberry Pi OS trixie has it: where its
 // partitions lie, labels, clusters of 512 bytes, features of ext4, and packs it.
@@ -45,7 +38,7 @@ func TestEmulatedPiByRules(t *testing.T) {
 	s := newSite(t)
 	state := filepath.Join(s.dir, "card")
 	root := filepath.Join(s.dir, "root")
-	if out, err := exec.Command("sh", "-ec", undo, "undo", shared.golden, root).CombinedOutput(); err != nil {
+	if out, err := exec.Command("sh", "-ec", installed, "installed", shared.golden, root).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	img := filepath.Join(s.dir, "card.img")
