@@ -44,7 +44,7 @@ func goldenTree(t *testing.T, root string) string {
 		must(t, os.WriteFile(filepath.Join(root, name), []byte(text), mode))
 	}
 	put("sbin/init", "#!/bin/sh\n", 0o755)
-	put("etc/hostname", "golden\n", 0o644)
+	put("etc/golden", "golden\n", 0o644)
 	put("etc/motd", "Welcome to the golden image.\n", 0o644)
 	put("srv/data/keep", "as it was\n", 0o644)
 	put("srv/data/change", "golden line\n", 0o644)
@@ -61,11 +61,11 @@ func (l *lab) golden() images.Version {
 	return l.image("lab", goldenTree(l.t, l.t.TempDir()), nil)
 }
 
-// goldenNext imports a tree with another /etc/hostname as the next version.
+// goldenNext imports a tree with another /etc/golden as the next version.
 func (l *lab) goldenNext() images.Version {
 	l.t.Helper()
 	tree := goldenTree(l.t, l.t.TempDir())
-	must(l.t, os.WriteFile(filepath.Join(tree, "etc/hostname"), []byte("newer\n"), 0o644))
+	must(l.t, os.WriteFile(filepath.Join(tree, "etc/golden"), []byte("newer\n"), 0o644))
 	return l.image("lab", tree, nil)
 }
 

@@ -84,7 +84,7 @@ devices:
 	trees := []string{filepath.Join(l.dir, "golden"), filepath.Join(l.dir, "newer")}
 	goldenTree(t, trees[0])
 	goldenTree(t, trees[1])
-	must(t, os.WriteFile(trees[1]+"/etc/hostname", []byte("newer\n"), 0o644))
+	must(t, os.WriteFile(trees[1]+"/etc/golden", []byte("newer\n"), 0o644))
 
 	s := l.newServerMachine(10)
 	s.on()
@@ -117,7 +117,7 @@ devices:
 	m1.want("echo 3 >/proc/sys/vm/drop_caches; head -n 1 /mnt/root/etc/motd", "a golden file, written to")
 	for _, m := range []*machine{m1, m2} {
 		m.holds()
-		m.want("echo 3 >/proc/sys/vm/drop_caches; cat /mnt/root/home/kept /mnt/root/etc/hostname", "kept\ngolden")
+		m.want("echo 3 >/proc/sys/vm/drop_caches; cat /mnt/root/home/kept /mnt/root/etc/golden", "kept\ngolden")
 	}
 	t.Logf("%d acknowledged records, %d power cuts", w.end(), cuts)
 }

@@ -30,7 +30,7 @@ devices:
 	for _, m := range []*machine{m1, m3} {
 		m.all("echo mine >/mnt/root/home/mine; sync")
 	}
-	if got := never.look("etc/hostname"); got != "golden\n" {
+	if got := never.look("etc/golden"); got != "golden\n" {
 		t.Fatalf("the board that never wrote sees %q", got)
 	}
 	first := l.slot(fleeting.serial, boot.SlotCurrent)
@@ -39,9 +39,9 @@ devices:
 	m3.cut()
 
 	m1, m3 = wrote.boot(), fleeting.boot()
-	m1.want("cat /mnt/root/home/mine /mnt/root/etc/hostname", "mine\ngolden")
-	m3.want("ls /mnt/root/home; cat /mnt/root/etc/hostname", "newer")
-	if got := never.look("etc/hostname"); got != "newer\n" {
+	m1.want("cat /mnt/root/home/mine /mnt/root/etc/golden", "mine\ngolden")
+	m3.want("ls /mnt/root/home; cat /mnt/root/etc/golden", "newer")
+	if got := never.look("etc/golden"); got != "newer\n" {
 		t.Errorf("the board that never wrote sees %q, not what the tag means now", got)
 	}
 	if b, err := l.daemon.ask().Board(t.Context(), wrote.serial); err != nil || b.Available != v.Ref || b.Running == v.Ref {
