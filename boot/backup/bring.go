@@ -190,6 +190,9 @@ func ownFilesOnly(dir string) error {
 	})
 }
 
+// HasState says whether the backup has what the state directory has beside boards and images.
+func (s *Staged) HasState() bool { return s.state != "" }
+
 // BringState puts back what the state directory has beside boards and images, where it is
 // not there; it says what it put. The daemon must not run.
 func (s *Staged) BringState() (put []string, err error) {

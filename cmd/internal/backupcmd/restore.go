@@ -241,6 +241,8 @@ func (f *restoreFlags) files(g *cli.Globals, p *place, s *backup.Staged, out *re
 		if out.State, err = s.BringState(); err != nil {
 			return err
 		}
+	} else if s.HasState() {
+		g.Notef("what the daemon keeps for itself, its key and leases, is as it was: it runs")
 	}
 	for name, path := range map[string]string{devicesName: g.DevicesFile, daemonName: g.ConfigFile} {
 		want, ok := s.Config[name]
