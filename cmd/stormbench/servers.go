@@ -23,8 +23,25 @@ import (
 // service is what serves boards: one program, or several.
 type service struct {
 	name  string
-	parts []*child.Process
+	parts []part
 	undo  []func()
+}
+
+// part is a program, and where it writes what it has to say.
+type part struct {
+	*child.Process
+	log string
+}
+
+// ended is an error when the program has ended.
+func (p part) ended() error {
+	select {
+	case <-p.Done():
+		text, _ := os.ReadFile(p.log)
+		return fmt.Errorf("a server ended: %w\n%s", p.Err(), text[max(0, len(text)-2000):])
+	default:
+		return nil
+	}
 }
 
 // used is what a service has taken.
@@ -38,6 +55,9 @@ type used struct {
 // used asks the kernel.
 func (s *service) used() (u used, err error) {
 	for _, p := range s.parts {
+		if err := p.ended(); err != nil {
+			return u, err
+		}
 		const sched = 2 // the clock of clock_getcpuclockid(3)
 		var ts unix.Timespec
 		if err := unix.ClockGettime(int32(^p.Pid()<<3|sched), &ts); err != nil {
@@ -92,13 +112,13 @@ func (s *service) start(log string, env []string, name string, args ...string) e
 	if err != nil {
 		return err
 	}
-	s.parts = append(s.parts, p)
+	s.parts = append(s.parts, part{p, log})
 	return nil
 }
 
 // listening waits until something takes a connection at a port of the server.
-func (s *service) listening(ctx context.Context, port int, log string) error {
-	return s.until(ctx, log, fmt.Sprintf("does not listen on port %d", port), func() bool {
+func (s *service) listening(ctx context.Context, port int) error {
+	return s.until(ctx, fmt.Sprintf("does not listen on port %d", port), func() bool {
 		c, err := net.Dial("tcp4", net.JoinHostPort(serverAddr, strconv.Itoa(port)))
 		if err == nil {
 			c.Close()
@@ -109,14 +129,14 @@ func (s *service) listening(ctx context.Context, port int, log string) error {
 
 // said waits until a program's log has a word.
 func (s *service) said(ctx context.Context, log, word string) error {
-	return s.until(ctx, log, fmt.Sprintf("does not say %q", word), func() bool {
+	return s.until(ctx, fmt.Sprintf("does not say %q", word), func() bool {
 		text, _ := os.ReadFile(log) // not there yet: it says nothing
 		return bytes.Contains(text, []byte(word))
 	})
 }
 
 // until waits for what the last program of the service is to do.
-func (s *service) until(ctx context.Context, log, lack string, ok func() bool) error {
+func (s *service) until(ctx context.Context, lack string, ok func() bool) error {
 	p := s.parts[len(s.parts)-1]
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -128,8 +148,7 @@ func (s *service) until(ctx context.Context, log, lack string, ok func() bool) e
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-p.Done():
-			text, _ := os.ReadFile(log)
-			return fmt.Errorf("%s ended: %v\n%s", s.name, p.Err(), text)
+			return p.ended()
 		case <-tick.C:
 		}
 	}
@@ -228,10 +247,10 @@ func startOthers(ctx context.Context, o *options, boards int) (_ *service, err e
 	log := at("ganesha.log")
 	err = s.start(log, env, firstOf(o.ganesha+"/usr/bin/ganesha.nfsd", o.ganesha+"/usr/sbin/ganesha.nfsd"), "-F", "-f", at("ganesha.conf"), "-L", log, "-p", "/run/ganesha.pid")
 	if err == nil {
-		err = s.listening(ctx, 2049, log)
+		err = s.listening(ctx, 2049)
 	}
 	if err == nil {
-		err = s.listening(ctx, 20048, log)
+		err = s.listening(ctx, 20048)
 	}
 	return s, err
 }
