@@ -3,6 +3,7 @@ package flow
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -40,22 +41,29 @@ type fetchedFile struct{ Name, SHA256 string }
 // reported and what the commands printed. At the login prompt it calls over.
 func (s *site) simulate(over func(), commands []string, args ...string) (bootReport, []string) {
 	s.t.Helper()
-	console := filepath.Join(s.dir, "console.log")
+	r, printed, err := s.emulate("console.log", over, commands, args...)
+	must(s.t, err)
+	return r, printed
+}
+
+// emulate is simulate with a console's log of its own, for several boards at once.
+func (s *site) emulate(log string, over func(), commands []string, args ...string) (r bootReport, printed []string, err error) {
+	console := filepath.Join(s.dir, log)
 	args = append([]string{"simulate", "--json", "--qemu", "--console-log", console}, args...)
 	for _, c := range commands {
 		args = append(args, "--exec", c)
 	}
 	cmd := s.host.command(s.t.Context(), shared.plain, args...)
 	defer atLogin(console, over)()
-	out := s.command(cmd)
-	var r bootReport
-	if err := json.Unmarshal([]byte(out.stdout), &r); err != nil || out.code != 0 || !r.OK || !r.Emulator.Login {
-		text, _ := os.ReadFile(console)
-		s.t.Fatalf("rubus simulate: exit code %d, report %v, verdict %q\n%s\nthe console's last lines:\n%s",
-			out.code, err, r.Verdict, out.stderr, lastLines(string(text), 60))
+	var stdout, stderr bytes.Buffer
+	cmd.Env, cmd.Stdout, cmd.Stderr = s.env(), &stdout, &stderr
+	runErr := cmd.Run()
+	text, _ := os.ReadFile(console)
+	err = errors.Join(runErr, json.Unmarshal(stdout.Bytes(), &r))
+	if err != nil || !r.OK || !r.Emulator.Login {
+		return r, nil, fmt.Errorf("rubus simulate: %w, verdict %q\n%s\nthe console's last lines:\n%s",
+			err, r.Verdict, stderr.String(), lastLines(string(text), 60))
 	}
-	text, err := os.ReadFile(console)
-	must(s.t, err)
 	if !strings.Contains(string(text), "login:") {
 		s.t.Errorf("the console's log has no login prompt:\n%s", lastLines(string(text), 20))
 	}
@@ -64,11 +72,10 @@ func (s *site) simulate(over func(), commands []string, args ...string) (bootRep
 			s.t.Errorf("the console's log says %q:\n%s", bad, text)
 		}
 	}
-	var printed []string
 	for _, e := range r.Emulator.Exec {
 		printed = append(printed, strings.TrimSpace(strings.ReplaceAll(e.Output, "\r", "")))
 	}
-	return r, printed
+	return r, printed, nil
 }
 
 // booting is held by the emulated board that is on its way to its login prompt:
@@ -116,7 +123,8 @@ const (
 
 // The site's DHCP server gives leases of 120 s, and the system gets another
 // address than firmware got. Six minutes later, with hardly a call meanwhile,
-// the board is alive on its address.
+// the board is alive on its address. Meanwhile another board of the same image boots, and
+// is another host.
 func TestShortLeases(t *testing.T) {
 	t.Parallel()
 	const serial = "b8123456"
@@ -124,15 +132,19 @@ func TestShortLeases(t *testing.T) {
 	s := newSite(t)
 	s.useGolden()
 	s.router(twoPools)
-	s.devices("version: 1\ndefaults: {image: lab}\ndevices:\n  - {serial: " + serial + ", name: bench}\n")
+	s.addSSH()
+	ids := s.identities(serial)
 	s.serveWith(shared.plain)
-	r, out := s.simulate(over, []string{
+	other := ids.otherBoard(over)
+	r, out := s.simulate(other.mayBoot, []string{
 		isRunning, itsSerial, itsAddress,
 		`sleep 365`,
 		itsAddress,
 		`echo alive >/root/alive && sync && cat /root/alive`,
 		`dmesg | grep -iE 'not responding|stale' || echo clean`,
+		itsIdentity,
 	}, "--interface", bridge, "--serial", serial, "--timeout", "22m")
+	ids.differ(out[7], other)
 
 	if out[0] != "running" || out[1] != "00000000"+serial {
 		t.Errorf("the system says %q, its serial is %q", out[0], out[1])
@@ -160,6 +172,7 @@ func TestShortLeases(t *testing.T) {
 		t.Errorf("the verdict on the boot is %+v, of %d boots", l.Verdict, len(l.Boots))
 	}
 	// It was powered off: that is seen, and its writes are kept.
+	s.endedBy("console.log", "reboot: Power down")
 	s.waitPhase(4*time.Minute, serial, "down")
 	text, err := os.ReadFile(filepath.Join(s.root(serial, 1), "root/alive"))
 	if err != nil || string(text) != "alive\n" {
