@@ -45,7 +45,7 @@ func FuzzRender(f *testing.F) {
 	f.Add("{{range $k, $v := .Vars}}{{$k}}{{end}}", "")
 	f.Fuzz(func(t *testing.T, text, serial string) {
 		if strings.Contains(text, "printf") || strings.Contains(text, "template") || strings.Contains(text, "range") {
-			t.Skip("an admin may write what takes long")
+			return // an admin may write what takes long
 		}
 		tmpl, err := Parse(text)
 		if err != nil {

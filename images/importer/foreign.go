@@ -10,9 +10,9 @@ import (
 )
 
 // programs are looked at to see what processor a root is for: one of them is in every
-// system, and none of them is a link in the systems that have it.
+// Debian, Ubuntu and Raspberry Pi OS, and none of them is a link in those that have it.
 func programs() []string {
-	return []string{"usr/lib/systemd/systemd", "lib/systemd/systemd", "usr/bin/dash", "bin/dash", "usr/bin/bash", "bin/bash", "usr/bin/busybox", "bin/busybox"}
+	return []string{"usr/lib/systemd/systemd", "lib/systemd/systemd", "usr/bin/dash", "bin/dash", "usr/bin/bash", "bin/bash"}
 }
 
 // foreign is an error when the root's programs are for processors that no Raspberry Pi has.
