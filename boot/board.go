@@ -62,6 +62,8 @@ type board struct {
 	probing bool
 	// giveWay, when not nil, ends work that a boot need not wait for.
 	giveWay context.CancelCauseFunc
+	// awaiting is when the board was last let in unasked.
+	awaiting time.Time
 }
 
 // sets is what is known of a board's boot files and of what its boots came to.
@@ -203,6 +205,13 @@ func (b *board) slots() []Slot {
 	return slices.Clone(b.rec.Slots)
 }
 
+// offered lists the slots that the board may call on.
+func (b *board) offered() []Slot {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.rec.offered()
+}
+
 func (b *board) record() Record {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -229,7 +238,7 @@ func (b *board) evidence() Evidence {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	e := b.ev
-	e.HasRoot = b.rec.Up
+	e.HasRoot = b.rec.Up || b.isCalledUnasked()
 	e.Other = b.rec.Up && !b.rec.MAC.IsZero() && !b.claim.IsZero() && b.claim != b.rec.MAC
 	for n, a := range b.activity {
 		e.LastCall = later(e.LastCall, unixNano(a.LastCall.Load()))

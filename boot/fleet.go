@@ -41,6 +41,8 @@ type Exporter interface {
 	// Hold makes the calls that change an export's files wait, without an error
 	// for the board's programs, until release is called. When it returns none is running.
 	Hold(ctx context.Context, id nfsexport.ID) (release func(), err error)
+	// Traits say what is different about it; they do not change.
+	Traits() nfsexport.Traits
 	// Doubt says whether exports may be missing that boards have handles of.
 	Doubt(on bool)
 }
@@ -55,6 +57,8 @@ type Neighbours interface {
 	// Silent asks the board for a sign of life (ARP on the link, ping off it)
 	// and says whether it gave none. An error means that nobody can tell.
 	Silent(ctx context.Context, addr netip.Addr, mac device.MAC) (bool, error)
+	// Addresses are those that the neighbour table gives to a MAC.
+	Addresses(mac device.MAC) ([]netip.Addr, error)
 }
 
 // Options are what a Fleet is made of.
@@ -122,6 +126,7 @@ type Event struct {
 type Fleet struct {
 	opt     Options
 	log     *slog.Logger
+	traits  nfsexport.Traits // of the exporter
 	started time.Time
 	insides bootset.Cache
 	quotas  *quota.Keeper
@@ -164,7 +169,7 @@ func New(opt Options) *Fleet {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Fleet{
-		opt: opt, log: opt.Logger, started: opt.Now(),
+		opt: opt, log: opt.Logger, traits: opt.Exporter.Traits(), started: opt.Now(),
 		quotas: quota.New(quota.Options{Logger: opt.Logger, Now: opt.Now, Hold: opt.Exporter.Hold}),
 		boards: map[device.Serial]*board{}, byPath: map[string]slotKey{}, byID: map[nfsexport.ID]slotKey{},
 		unknown: newSightings(opt.MaxUnknown), batches: newBatches(opt.State),
@@ -187,7 +192,7 @@ func (f *Fleet) Start(ctx context.Context) error {
 	}
 	defer f.doubt()
 	for _, b := range up {
-		for _, slot := range b.slots() {
+		for _, slot := range b.offered() {
 			if err := f.publish(b, slot, nfsexport.Preparing); err != nil {
 				return fmt.Errorf("publishing the root of board %s: %w", b.serial, err)
 			}
@@ -240,7 +245,7 @@ func (f *Fleet) load() (up []*board, err error) {
 			continue
 		}
 		f.recall(b)
-		if rec.Up {
+		if rec.mayBeUp() {
 			up = append(up, b)
 		}
 	}
@@ -265,7 +270,7 @@ func (f *Fleet) restore(ctx context.Context, b *board) error {
 // restoreLocked is restore for those who hold work.
 func (f *Fleet) restoreLocked(ctx context.Context, b *board) error {
 	var errs []error
-	for _, slot := range b.slots() {
+	for _, slot := range b.offered() {
 		if !b.isMissing(slot) {
 			continue
 		}

@@ -81,6 +81,17 @@ func (l *link) Silent(_ context.Context, _ netip.Addr, m device.MAC) (bool, erro
 	return l.silent[m], nil
 }
 
+func (l *link) Addresses(m device.MAC) (out []netip.Addr, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for a, owner := range l.owners {
+		if owner == m {
+			out = append(out, a)
+		}
+	}
+	return out, nil
+}
+
 func (l *link) set(f func(*link)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -94,6 +105,7 @@ type exporter struct {
 	// failReady is how many publications as Ready fail.
 	failReady int
 	doubt     bool
+	traits    nfsexport.Traits
 	// held and released count holds.
 	held, released int
 }
@@ -103,6 +115,8 @@ func (e *exporter) Doubt(on bool) {
 	defer e.mu.Unlock()
 	e.doubt = on
 }
+
+func (e *exporter) Traits() nfsexport.Traits { return e.traits }
 
 func (e *exporter) inDoubt() bool {
 	e.mu.Lock()

@@ -53,7 +53,7 @@ func (f *Fleet) Mount(ctx context.Context, path string, peer netip.AddrPort) (nf
 		return 0, err
 	}
 	f.log.Info("root mounted", "serial", b.serial, "address", addr, "image", slot.Image, "root", n)
-	f.observe(b.serial, mac, "mount", exportPath(b.serial, n))
+	f.observe(b.serial, mac, "mount", f.path(b.serial, n))
 	return slot.Export, nil
 }
 
@@ -102,7 +102,7 @@ func (f *Fleet) takeUp(ctx context.Context, b *board, n int, mac device.MAC, add
 		return Slot{}, err
 	}
 	taken := next.slot(n)
-	taken.Async, taken.InsecurePorts = dev.Async, f.opt.InsecurePorts
+	taken.Async, taken.InsecurePorts, taken.Awaits = dev.Async, f.opt.InsecurePorts, nil
 	next.Address = addr
 	if !mac.IsZero() {
 		next.MAC = mac
@@ -145,7 +145,7 @@ func (f *Fleet) revoke(b *board, addr netip.Addr) {
 		if other == b {
 			continue
 		}
-		if rec := other.record(); rec.Address != addr {
+		if rec := other.record(); !rec.has(addr) {
 			continue
 		}
 		go f.unbind(other, addr)
@@ -161,10 +161,10 @@ func (f *Fleet) unbind(b *board, addr netip.Addr) {
 	}
 	defer b.unlock()
 	rec := b.record()
-	if rec.Address != addr {
+	if !rec.has(addr) {
 		return
 	}
-	rec.Address = netip.Addr{}
+	rec.lose(addr)
 	if err := errors.Join(f.store(b, rec), f.republish(b)); err != nil {
 		f.log.Error("an address cannot be taken from a board that lost it", "serial", b.serial, "address", addr, "err", err)
 		return

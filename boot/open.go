@@ -80,10 +80,14 @@ func (f *Fleet) Open(ctx context.Context, r FileRequest) (*bootfs.File, error) {
 	if c.err != nil {
 		return nil, fmt.Errorf("%q of board %s: %w: %w", name, serial, c.err, ErrNotFound)
 	}
+	if err := f.await(ctx, b, slot.N, mac, addr); err != nil {
+		f.fileRefused(b, mac, r, err)
+		return nil, err
+	}
 	tree := bootfs.Tree{
 		Root: f.spec(serial, slot).Target, BootDir: slot.Boot, ConfigLines: dev.Config,
 		Cmdline: bootfs.CmdlineParams{
-			Server: r.Server.Unmap(), Path: exportPath(serial, slot.N), Port: f.opt.NFSPort, Boot: c.id, Extra: dev.Cmdline,
+			Server: r.Server.Unmap(), Path: f.path(serial, slot.N), Port: f.opt.NFSPort, Boot: c.id, Extra: dev.Cmdline,
 		},
 		Warn: func(file, problem string) {
 			if !b.hasTold(f.opt.Now(), "boot file "+file) {

@@ -266,13 +266,16 @@ func (f *Fleet) export(b *board, s Slot, state nfsexport.State) nfsexport.Export
 	b.mu.Unlock()
 	dir := pathsOf(f.opt.State, b.serial).root(s.N)
 	e := nfsexport.Export{
-		ID: s.Export, Name: b.serial.String(), Path: exportPath(b.serial, s.N), State: state,
+		ID: s.Export, Name: b.serial.String(), Path: f.path(b.serial, s.N), State: state,
 		Dir: dir, Upper: f.uppers(b.serial).Path(s.upperID()),
 		Client: rec.Address, InsecurePorts: s.InsecurePorts, Async: s.Async, Activity: a,
 	}
 	if s.isOffer() {
 		// Nobody's until the board mounts it.
 		e.Client = netip.Addr{}
+	}
+	if f.traits.Unasked {
+		e.Awaited = s.Awaits
 	}
 	if state == nfsexport.Ready {
 		e.Index, e.Quota = filepath.Join(e.Upper, "work", "index"), f.quotaOf(b, s, e.Upper)
@@ -314,7 +317,7 @@ func (f *Fleet) release(b *board, s Slot) error {
 		return fmt.Errorf("withdrawing the root of board %s: %w", b.serial, err)
 	}
 	f.mu.Lock()
-	delete(f.byPath, exportPath(b.serial, s.N))
+	delete(f.byPath, f.path(b.serial, s.N))
 	delete(f.byID, s.Export)
 	f.mu.Unlock()
 	f.quotas.Close(s.Export)

@@ -65,6 +65,9 @@ type Slot struct {
 	// mounted it: a change of the settings holds from its next MOUNT.
 	Async         bool `json:"async,omitempty"`
 	InsecurePorts bool `json:"insecure_ports,omitempty"`
+	// Awaits are the addresses from which the board may mount the slot unasked,
+	// until it is seen to; see unasked.go. They are replaced, not changed.
+	Awaits []netip.Addr `json:"awaits,omitempty"`
 }
 
 // isOffer says that the slot is nobody's until a board mounts it.
@@ -140,6 +143,22 @@ func (r *Record) drop(n int) {
 		r.Move.gone(n, 0)
 	}
 	r.Slots = slices.DeleteFunc(r.Slots, func(s Slot) bool { return s.N == n })
+}
+
+// has says whether an address is the board's, or one that it is awaited at.
+func (r *Record) has(addr netip.Addr) bool {
+	return r.Address == addr || slices.ContainsFunc(r.Slots, func(s Slot) bool { return slices.Contains(s.Awaits, addr) })
+}
+
+// lose makes an address not the board's.
+func (r *Record) lose(addr netip.Addr) {
+	if r.Address == addr {
+		r.Address = netip.Addr{}
+	}
+	for i := range r.Slots {
+		s := &r.Slots[i]
+		s.Awaits = slices.DeleteFunc(slices.Clone(s.Awaits), func(a netip.Addr) bool { return a == addr })
+	}
 }
 
 // Paths of a board below the state directory.

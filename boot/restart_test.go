@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 	"time"
 
@@ -61,7 +62,7 @@ func TestUpgradeOfTheRecord(t *testing.T) {
 	for _, old := range []nfsexport.Export{a, b} {
 		x, ok := l.exp.get(old.ID)
 		x.Activity, x.Quota = old.Activity, old.Quota // counts of a process
-		if !ok || x != old {
+		if !ok || !reflect.DeepEqual(x, old) {
 			t.Errorf("after the upgrade %s is %+v; it was %+v", old.Name, x, old)
 		}
 		if !has(x, "mine") {

@@ -23,9 +23,12 @@ func (f *Fleet) Run(ctx context.Context) error {
 	if f.Sweep(ctx) != nil {
 		return nil
 	}
-	var counts sync.WaitGroup
-	counts.Go(func() { f.quotas.Run(ctx) })
-	defer counts.Wait()
+	var beside sync.WaitGroup
+	beside.Go(func() { f.quotas.Run(ctx) })
+	if f.traits.Unasked {
+		beside.Go(func() { f.followAll(ctx) })
+	}
+	defer beside.Wait()
 	return f.lookAfter(ctx)
 }
 
@@ -142,11 +145,8 @@ func (f *Fleet) retry(ctx context.Context, b *board) {
 		return
 	}
 	rec := b.record()
-	if !rec.Up {
-		return
-	}
 	missing := false
-	for _, s := range rec.Slots {
+	for _, s := range rec.offered() {
 		missing = missing || b.isMissing(s)
 	}
 	if !missing {
@@ -250,8 +250,7 @@ func (f *Fleet) isDue(b *board, s Slot, now time.Time) bool {
 		}
 		// The board lives on its new root: who only asked for it, with the
 		// board's address, never gets the handle to call with.
-		cur := b.rec.inState(SlotCurrent)
-		if cur == nil || b.activity[cur.N] == nil || !unixNano(b.activity[cur.N].LastCall.Load()).After(cur.Mounted) {
+		if !f.isCalledOn(b, b.rec.inState(SlotCurrent)) {
 			return false
 		}
 		last := later(s.Retired, f.started)
@@ -261,6 +260,9 @@ func (f *Fleet) isDue(b *board, s Slot, now time.Time) bool {
 		return now.Sub(last) > f.opt.Limits.Quiet
 	case SlotNext:
 		last := later(later(b.ev.DHCP, b.ev.TFTP), later(s.Made, f.started))
+		if a := b.activity[s.N]; a != nil { // called on without a MOUNT that was taken
+			last = later(last, unixNano(a.LastCall.Load()))
+		}
 		return s.Mounted.IsZero() && now.Sub(last) > 30*time.Minute
 	}
 	return false

@@ -19,6 +19,7 @@ import (
 	"rubus/config/device"
 	"rubus/images/imageref"
 	"rubus/images/upper"
+	"rubus/nfsexport"
 	"rubus/overlay"
 )
 
@@ -230,6 +231,9 @@ func (f *Fleet) takeSnapshot(ctx context.Context, b *board, slot Slot, s *Snapsh
 // copyHeld copies the upper of a slot while its board's changes are held.
 func (f *Fleet) copyHeld(ctx context.Context, b *board, slot Slot, to string, progress func(upper.Size)) (upper.Size, error) {
 	release, err := f.opt.Exporter.Hold(ctx, slot.Export)
+	if errors.Is(err, nfsexport.ErrCalled) {
+		return upper.Size{}, fmt.Errorf("%w: %w", ErrUp, err)
+	}
 	if err != nil {
 		return upper.Size{}, err
 	}

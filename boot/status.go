@@ -141,7 +141,7 @@ func (f *Fleet) fill(st *Status, b *board) {
 		}
 	}
 	if shown != nil {
-		st.Running, st.Export, st.Path = shown.Image, shown.Export, exportPath(b.serial, shown.N)
+		st.Running, st.Export, st.Path = shown.Image, shown.Export, f.path(b.serial, shown.N)
 	}
 }
 

@@ -47,6 +47,10 @@ func (l Listen) String() string {
 
 // NFS is the section "nfs".
 type NFS struct {
+	// Backend is the server of the boards' roots. The kernel's is taken only with
+	// AcceptUnauthenticated.
+	Backend                      Backend
+	AcceptUnauthenticated        bool
 	Port, MountPort, PortmapPort uint16
 	// Portmap serves the port mapper, which the klibc initramfs of Debian and
 	// Raspberry Pi OS asks.
@@ -58,6 +62,17 @@ type NFS struct {
 	// SlowCall is how long a call may take before it is logged; 0: for ever.
 	SlowCall time.Duration
 }
+
+// Backend is a server of the boards' roots.
+type Backend string
+
+// The servers.
+const (
+	// BackendUser is ours.
+	BackendUser Backend = "user"
+	// BackendKernel is the host's nfsd.
+	BackendKernel Backend = "kernel"
+)
 
 // Log is the section "log".
 type Log struct {
@@ -76,7 +91,7 @@ type Control struct {
 func DefaultDaemon() Daemon {
 	return Daemon{
 		State:   "/var/lib/rubus",
-		NFS:     NFS{Port: 2049, MountPort: 20048, PortmapPort: 111, Portmap: true, Sync: true, SlowCall: time.Second},
+		NFS:     NFS{Backend: BackendUser, Port: 2049, MountPort: 20048, PortmapPort: 111, Portmap: true, Sync: true, SlowCall: time.Second},
 		TFTP:    defaultTFTP(),
 		DHCP:    defaultDHCP(),
 		Reserve: 1 << 30,
@@ -130,7 +145,8 @@ func (r *reader) daemon(data []byte) Daemon {
 		d.Listen = r.listen(n)
 	}
 	if n := m["nfs"]; n != nil {
-		f := r.fields(n, "nfs", []string{"port", "mount_port", "portmap_port", "portmap", "insecure_ports", "sync", "slow_call"}, nil)
+		f := r.fields(n, "nfs", []string{"backend", "accept_unauthenticated_handles", "port", "mount_port", "portmap_port", "portmap", "insecure_ports", "sync", "slow_call"}, nil)
+		r.backend(f, &d.NFS)
 		r.port(f["port"], "nfs.port", &d.NFS.Port)
 		r.port(f["mount_port"], "nfs.mount_port", &d.NFS.MountPort)
 		r.port(f["portmap_port"], "nfs.portmap_port", &d.NFS.PortmapPort)

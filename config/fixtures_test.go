@@ -39,7 +39,7 @@ func TestFixtures(t *testing.T) {
 		"devices/noimage.bad.yaml": true, "devices/pi3-pair.bad.yaml": true, "devices/unknown-group.bad.yaml": true,
 		"devices/serial-number.bad.yaml": true, "daemon/ports.bad.yaml": true,
 		"daemon/any-address.bad.yaml": true, "devices/multicast.bad.yaml": true, "devices/two-documents.bad.yaml": true, "devices/identity-relations.bad.yaml": true,
-		"daemon/dhcp-range.bad.yaml": true, "daemon/dhcp-ranges.bad.yaml": true,
+		"daemon/kernel.bad.yaml": true, "daemon/dhcp-range.bad.yaml": true, "daemon/dhcp-ranges.bad.yaml": true,
 	}
 	for kind, sch := range schemas {
 		files, err := filepath.Glob("testdata/" + kind + "/*.yaml")

@@ -65,6 +65,9 @@ type Export struct {
 	State State
 	// Client is the one address that may use the export. The zero Addr: nobody.
 	Client netip.Addr
+	// Awaited are further addresses that its client may come from: for servers
+	// that are Unasked. Others look at Client alone.
+	Awaited []netip.Addr
 	// InsecurePorts lets calls come from ports of 1024 and above. Any user of
 	// the client's machine can send those.
 	InsecurePorts bool

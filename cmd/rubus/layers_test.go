@@ -53,7 +53,7 @@ func house() map[string][]string {
 			"cmd/internal/buildinfo", "cmd/internal/cli", "cmd/internal/control", "cmd/internal/lograte", "cmd/internal/ports", "cmd/internal/ui",
 			"config", "config/boardtext", "config/device",
 			"images", "images/imageref", "images/upper",
-			"nfsexport", "nfsexport/handlefs", "nfsexport/mount3", "nfsexport/nfs3", "nfsexport/sunrpc", "nfsexport/unfsd",
+			"nfsexport", "nfsexport/handlefs", "nfsexport/knfsd", "nfsexport/mount3", "nfsexport/nfs3", "nfsexport/sunrpc", "nfsexport/unfsd",
 			"overlay",
 		},
 		"cmd/internal/simulatecmd": {
@@ -149,6 +149,7 @@ func house() map[string][]string {
 		"nfsexport":           {},
 		"nfsexport/attrcache": {},
 		"nfsexport/handlefs":  {"nfsexport", "nfsexport/attrcache", "nfsexport/nfs3"},
+		"nfsexport/knfsd":     {"nfsexport", "nfsexport/portmap"},
 		"nfsexport/mount3":    {"nfsexport/sunrpc", "nfsexport/xdr"},
 		"nfsexport/nfs3":      {"nfsexport/sunrpc", "nfsexport/xdr"},
 		"nfsexport/nfsload":   {"nfsexport/mount3", "nfsexport/nfs3", "nfsexport/sunrpc", "nfsexport/xdr"},

@@ -71,6 +71,9 @@ func printStatus(g *cli.Globals, st control.Status, now time.Time) {
 		ui.Table(g.Stdout, []string{"BOARD", "MAC", "MODEL", "BOOTLOADER", "FIRST", "LAST"}, rows, 3)
 		fmt.Fprintln(g.Stdout, "\n\"rubus device add BOARD\" adds one")
 	}
+	for _, w := range st.Warnings {
+		g.Notef("warning: %s", w)
+	}
 	for _, why := range st.NoDHCP {
 		g.Notef("warning: no addresses are given out: %s", why)
 	}

@@ -230,3 +230,6 @@ func (r *root) close() {
 		}
 	}
 }
+
+// Traits are those of a server of our own.
+func (fs *FS) Traits() nfsexport.Traits { return nfsexport.Traits{} }

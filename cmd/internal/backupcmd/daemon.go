@@ -45,6 +45,8 @@ func (nobody) Doubt(bool)                     {}
 func (nobody) Hold(context.Context, nfsexport.ID) (func(), error) {
 	return func() {}, nil
 }
+func (nobody) Traits() nfsexport.Traits                             { return nfsexport.Traits{} }
+func (nobody) Addresses(device.MAC) ([]netip.Addr, error)           { return nil, nil }
 func (nobody) OnLink(netip.Addr) bool                               { return true }
 func (nobody) Owner(context.Context, netip.Addr) (device.MAC, bool) { return device.MAC{}, false }
 func (nobody) Silent(context.Context, netip.Addr, device.MAC) (bool, error) {

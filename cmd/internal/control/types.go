@@ -182,9 +182,11 @@ type Status struct {
 	Refused    string   `json:"refused,omitempty"`
 	RestartFor []string `json:"restart_for,omitempty"`
 	// NoDHCP says why no addresses are given out where rubus.yaml wants it.
-	NoDHCP  []string   `json:"no_dhcp,omitempty"`
-	Boards  []Board    `json:"boards"`
-	Unknown []Sighting `json:"unknown"`
+	NoDHCP []string `json:"no_dhcp,omitempty"`
+	// Warnings are what else is to be known about how boards are served.
+	Warnings []string   `json:"warnings,omitempty"`
+	Boards   []Board    `json:"boards"`
+	Unknown  []Sighting `json:"unknown"`
 }
 
 // ResetPlan is what a reset would delete.

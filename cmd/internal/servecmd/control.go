@@ -16,6 +16,7 @@ import (
 	"rubus/config"
 	"rubus/config/device"
 	"rubus/nfsexport"
+	"rubus/nfsexport/knfsd"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -28,6 +29,7 @@ type controlled struct {
 	state   string
 	started time.Time
 	noDHCP  *reasons
+	host    *knfsd.Server // nil: the NFS server is ours
 }
 
 var _ control.Daemon = (*controlled)(nil)
@@ -41,7 +43,7 @@ func (d *controlled) Status(ctx context.Context) (control.Status, error) {
 	st := control.Status{
 		Running: true, Version: buildinfo.This().Version, PID: os.Getpid(), Started: d.started, State: d.state,
 		Refused: d.conf.problem(), RestartFor: config.NeedsRestart(d.cfg, d.conf.snapshot().Daemon()),
-		NoDHCP: d.noDHCP.list(), Boards: boards, Unknown: []control.Sighting{},
+		NoDHCP: d.noDHCP.list(), Warnings: warnings(d.host), Boards: boards, Unknown: []control.Sighting{},
 	}
 	for _, u := range d.fleet.Unknown() {
 		s := control.Sighting{

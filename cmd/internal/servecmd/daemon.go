@@ -23,8 +23,7 @@ import (
 	"rubus/cmd/internal/ui"
 	"rubus/config"
 	"rubus/images"
-	"rubus/nfsexport/handlefs"
-	"rubus/nfsexport/unfsd"
+	"rubus/nfsexport/knfsd"
 	"rubus/overlay"
 )
 
@@ -38,11 +37,13 @@ type server struct {
 
 	store   *images.Store
 	neigh   *neigh.Table
-	exports *handlefs.FS
+	exports boot.Exporter
 	fleet   *boot.Fleet
 	flights *flights
 	noDHCP  reasons
-	nfs     *unfsd.Backend
+	host    *knfsd.Server    // nil: the server is ours
+	openNFS func() nfsServer // when the fleet is there
+	nfs     nfsServer
 	addrs   []netip.Addr // to listen on at the start; none: all
 	tftp    []*net.UDPConn
 	console *net.UDPConn // nil: not listened to
@@ -52,7 +53,7 @@ type server struct {
 
 // newServer makes all parts; it opens no port and mounts nothing. The server
 // wants its close called also when there is an error.
-func newServer(g *cli.Globals, conf *reloader, log *slog.Logger) (*server, error) {
+func newServer(ctx context.Context, g *cli.Globals, conf *reloader, log *slog.Logger) (*server, error) {
 	s := &server{g: g, conf: conf, log: log, cfg: conf.snapshot().Daemon(), state: conf.state}
 	if err := makeState(s.state); err != nil {
 		return s, err
@@ -70,11 +71,7 @@ func newServer(g *cli.Globals, conf *reloader, log *slog.Logger) (*server, error
 		return s, err
 	}
 	s.neigh = neigh.New(neigh.Options{Logger: log})
-	s.exports, err = handlefs.New(handlefs.Options{
-		Key: key, Seed: randomSeed(), Reserve: uint64(s.cfg.Reserve), Logger: log,
-		Rebind: s.rebind,
-	})
-	if err != nil {
+	if s.exports, err = s.openExports(ctx, key); err != nil {
 		return s, err
 	}
 	recorder, err := flight.New(filepath.Join(s.state, "flights"), flight.Limits{}, log)
@@ -92,17 +89,11 @@ func newServer(g *cli.Globals, conf *reloader, log *slog.Logger) (*server, error
 		Prefixes: s.cfg.TFTP.Prefixes, Pi5Start: boot.Pi5Start(s.cfg.TFTP.Pi5Start),
 	})
 	s.flights.fleet = s.fleet
-	conf.start(log, s.apply)
+	conf.start(log, s.mayReload, s.apply)
 	if s.addrs, err = listenAddrs(s.cfg.Listen); err != nil {
 		return s, err
 	}
-	s.nfs = unfsd.New(unfsd.Config{
-		Store: s.exports, Mounter: mounter{s.fleet, s.exports}, Addrs: s.addrs,
-		Ports:        unfsd.Ports{NFS: s.cfg.NFS.Port, Mount: s.cfg.NFS.MountPort, Portmap: s.cfg.NFS.PortmapPort},
-		NoPortmap:    !s.cfg.NFS.Portmap,
-		CachePath:    filepath.Join(g.RunDir, "nfs-replies"),
-		DatagramFrom: s.neigh.OnLink, Log: log, Observe: observer(log, s.cfg.NFS.SlowCall, s.flights.called),
-	})
+	s.nfs = s.openNFS()
 	return s, nil
 }
 
@@ -112,6 +103,9 @@ func (s *server) start(ctx context.Context) error {
 	if err := overlay.Probe(ctx, s.state); err != nil {
 		return ui.Hint(fmt.Errorf("the state directory %q cannot carry the boards' roots: %w", s.state, err),
 			"use a directory on ext4, xfs or btrfs of this machine: \"state\" of rubus.yaml, or --state")
+	}
+	if err := s.settleBackend(ctx); err != nil {
+		return err
 	}
 	if err := s.fleet.Start(ctx); err != nil {
 		return err
@@ -152,7 +146,7 @@ func (s *server) run(ctx context.Context) error {
 	g.Go(func() error { return s.fleet.Run(ctx) })
 	g.Go(func() error { return s.conf.run(ctx) })
 	g.Go(func() error {
-		return control.Serve(ctx, s.control, &controlled{s.fleet, s.flights.rec, s.conf, s.cfg, s.state, time.Now(), &s.noDHCP}, s.log)
+		return control.Serve(ctx, s.control, &controlled{s.fleet, s.flights.rec, s.conf, s.cfg, s.state, time.Now(), &s.noDHCP, s.host}, s.log)
 	})
 	s.log.Info("serving", "version", buildinfo.This().Version, "state", s.state)
 	notify(s.log, daemon.SdNotifyReady)
@@ -179,6 +173,9 @@ func (s *server) close() {
 	}
 	if s.console != nil {
 		s.console.Close()
+	}
+	if s.host != nil {
+		s.host.Close()
 	}
 	if s.neigh != nil {
 		s.neigh.Close()

@@ -25,6 +25,7 @@ type reloader struct {
 	now *config.Snapshot
 	// refused is why the files on disk are not what is in force; "" when they are.
 	refused string
+	check   func(*config.Snapshot) error // what the daemon refuses, beside the files
 	apply   func(*config.Snapshot)
 	log     *slog.Logger
 	// hup gets SIGHUP, from the start: until it is asked for, it ends the process.
@@ -73,6 +74,9 @@ func (r *reloader) reload(yes bool) error {
 	next, err := config.Load(r.paths)
 	if err == nil && !yes {
 		err = config.Guard(r.now, next)
+	}
+	if err == nil {
+		err = r.check(next)
 	}
 	if err != nil {
 		r.refused = err.Error()
@@ -124,10 +128,10 @@ func (r *reloader) try(why string) {
 
 // start puts the loaded configuration in force and keeps it for later starts,
 // unless it is itself what was kept.
-func (r *reloader) start(log *slog.Logger, apply func(*config.Snapshot)) {
+func (r *reloader) start(log *slog.Logger, check func(*config.Snapshot) error, apply func(*config.Snapshot)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.log, r.apply = log, apply
+	r.log, r.check, r.apply = log, check, apply
 	if r.refused == "" {
 		if err := config.SaveLast(r.state, r.now); err != nil {
 			log.Warn("the valid configuration cannot be kept for the next start", "err", err)

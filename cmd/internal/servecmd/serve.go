@@ -64,7 +64,7 @@ func serve(ctx context.Context, g *cli.Globals) error {
 	if err := os.MkdirAll(g.RunDir, 0o755); err != nil {
 		return fmt.Errorf("making the run directory: %w", err)
 	}
-	s, err := newServer(g, conf, log)
+	s, err := newServer(ctx, g, conf, log)
 	defer s.close()
 	if err != nil {
 		return err

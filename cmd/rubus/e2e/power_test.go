@@ -18,6 +18,9 @@ type serverMachine struct {
 	m    *machine
 	disk string
 	host int
+	// state and config are where rubus is told to look.
+	state, config string
+	options       []string // of scripts/uml
 }
 
 const serverState = "/mnt/disk/state"
@@ -25,7 +28,7 @@ const serverState = "/mnt/disk/state"
 // newServerMachine makes the machine with its disk; it is off.
 func (l *lab) newServerMachine(host int) *serverMachine {
 	l.t.Helper()
-	s := &serverMachine{l: l, disk: filepath.Join(l.dir, "disk.img"), host: host}
+	s := &serverMachine{l: l, disk: filepath.Join(l.dir, "disk.img"), host: host, state: serverState, config: l.dir + "/none.yaml"}
 	must(l.t, os.WriteFile(s.disk, nil, 0o600))
 	must(l.t, os.Truncate(s.disk, 2<<30))
 	return s
@@ -36,36 +39,47 @@ func (s *serverMachine) on() {
 	s.l.t.Helper()
 	mac, err := device.ParseMAC("02:00:00:00:55:01")
 	must(s.l.t, err)
-	s.m = s.l.machine("server", mac, s.host, "--ubd", s.disk, "--mount", "/mnt/disk")
+	s.m = s.l.machine("server", mac, s.host, append([]string{"--ubd", s.disk, "--mount", "/mnt/disk"}, s.options...)...)
+}
+
+// command is rubus with the options that all verbs take.
+func (s *serverMachine) command() string {
+	return fmt.Sprintf("%s --state %s --run /run/rubus --devices %s/devices.yaml --config %s ", shared.plain, s.state, s.l.dir, s.config)
 }
 
 // rubus runs the command on the machine.
 func (s *serverMachine) rubus(args string) string {
 	s.l.t.Helper()
-	return s.m.all(fmt.Sprintf("%s --state %s --run /run/rubus --devices %s/devices.yaml --config %[3]s/none.yaml %s", shared.plain, serverState, s.l.dir, args))
+	return s.m.all(s.command() + args)
 }
 
 // serve starts the daemon on the machine and waits until it serves.
 func (s *serverMachine) serve() {
 	s.l.t.Helper()
 	s.m.all("[[ ! -e /run/rubus ]]; ! grep rubus: /proc/self/mountinfo")
-	s.m.do(fmt.Sprintf("%s serve --state %s --run /run/rubus --devices %s/devices.yaml --config %[3]s/none.yaml >%s/serve.log 2>&1 &",
-		shared.plain, serverState, s.l.dir, s.m.share))
+	s.launch()
+}
+
+// launch is serve on a machine where rubus has run before.
+func (s *serverMachine) launch() {
+	s.l.t.Helper()
 	log := s.m.share + "/serve.log"
+	from := len((&daemon{log: log}).text(0))
+	s.m.do(fmt.Sprintf("%s serve >>%s 2>&1 & rubus=$!", s.command(), log))
 	s.l.t.Cleanup(func() {
 		if b, err := os.ReadFile(log); err == nil && s.l.t.Failed() {
 			s.l.t.Logf("rubus on the server machine:\n%s", lastLines(string(b), 40))
 		}
 	})
 	d := &daemon{l: s.l, log: log}
-	s.l.until(time.Minute, "rubus serves on the server machine", func() error { return d.said(0, "msg=serving") })
+	s.l.until(time.Minute, "rubus serves on the server machine", func() error { return d.said(from, "msg=serving") })
 }
 
 // record is a board's device.json as it is on the machine's disk.
 func (s *serverMachine) record(b *board) boot.Record {
 	s.l.t.Helper()
 	dir := filepath.Join(s.m.share, "copy/devices", b.serial.String())
-	s.m.all(fmt.Sprintf("mkdir -p %s; cat %s/devices/%s/device.json >%[1]s/device.json", dir, serverState, b.serial))
+	s.m.all(fmt.Sprintf("mkdir -p %s; cat %s/devices/%s/device.json >%[1]s/device.json", dir, s.state, b.serial))
 	r, err := readRecord(s.m.share+"/copy", b.serial)
 	must(s.l.t, err)
 	return r

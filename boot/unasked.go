@@ -1,0 +1,308 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"rubus/config/device"
+	"rubus/nfsexport"
+)
+
+// A server that is Unasked (nfsexport.Traits) lets a board mount its root by its
+// address, and tells nobody. So the address is written down and exported when the
+// board gets its files, what Mount would check is checked then, and the slot is the
+// board's when it is seen to be called on. What may have been mounted unseen is
+// offered again after a restart.
+
+// maxAwaited bounds the addresses that one board may come from.
+const maxAwaited = 4
+
+// followTick is how often a board that is awaited is looked for at another address:
+// its system may have another one than its firmware.
+const followTick = time.Second
+
+// path is what a board gives to MNT for a slot.
+func (f *Fleet) path(serial device.Serial, n int) string {
+	if f.traits.RealPath {
+		return pathsOf(f.opt.State, serial).root(n)
+	}
+	return exportPath(serial, n)
+}
+
+// isAwaited says that a board may mount the slot, or may have, without a word.
+func (s *Slot) isAwaited() bool { return len(s.Awaits) > 0 }
+
+// mayBeUp says that a board may stand on something of ours.
+func (r *Record) mayBeUp() bool {
+	return r.Up || slices.ContainsFunc(r.Slots, func(s Slot) bool { return s.isAwaited() })
+}
+
+// offered lists the slots that a board may call on.
+func (r *Record) offered() []Slot {
+	if r.Up {
+		return slices.Clone(r.Slots)
+	}
+	return slices.DeleteFunc(slices.Clone(r.Slots), func(s Slot) bool { return !s.isAwaited() })
+}
+
+// await lets a board mount slot n from addr, where it would not be asked about. mac
+// is the board's, as far as the link tells. The error wraps ErrRefused when another
+// root may be under the board.
+func (f *Fleet) await(ctx context.Context, b *board, n int, mac device.MAC, addr netip.Addr) error {
+	if !f.traits.Unasked {
+		return nil
+	}
+	rec := b.record()
+	if s := rec.slot(n); s != nil && slices.Contains(s.Awaits, addr) && b.isAwaiting() {
+		return nil
+	}
+	if err := b.lock(ctx); err != nil {
+		return fmt.Errorf("root of board %s: %w", b.serial, ErrNotReady)
+	}
+	defer b.unlock()
+	rec = b.record()
+	s := rec.slot(n)
+	if s == nil || !b.isMounted(n) {
+		return fmt.Errorf("root %d of board %s: %w", n, b.serial, ErrNotReady)
+	}
+	if err := f.mayTake(b, &rec, s, mac); err != nil {
+		return err
+	}
+	for i := range rec.Slots {
+		rec.Slots[i].Awaits = nil
+	}
+	if s.Awaits = []netip.Addr{addr}; s.isOffer() {
+		s.InsecurePorts = f.opt.InsecurePorts
+	}
+	if err := f.store(b, rec); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	b.awaiting = f.opt.Now()
+	b.mu.Unlock()
+	f.revoke(b, addr)
+	return f.republish(b)
+}
+
+// isAwaiting says that the board's present boot has been let in.
+func (b *board) isAwaiting() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.awaiting.Before(b.ev.Attempt)
+}
+
+// Seen notes that a client uses an export, on a server that is Unasked: a slot that
+// was awaited is the board's now. It may wait for the neighbour table.
+func (f *Fleet) Seen(ctx context.Context, id nfsexport.ID, client netip.Addr) {
+	f.mu.Lock()
+	key, ok := f.byID[id]
+	b := f.boards[key.serial]
+	f.mu.Unlock()
+	if !ok || b == nil {
+		return
+	}
+	b.mu.Lock()
+	s := b.rec.slot(key.n)
+	a := b.activity[key.n]
+	// A client of an earlier boot may still be in the server's tables.
+	taken := s != nil && s.isAwaited() && a != nil && unixNano(a.LastCall.Load()).After(later(b.awaiting, f.started))
+	b.mu.Unlock()
+	if !taken {
+		return
+	}
+	mac, err := f.identify(ctx, b, client)
+	if err == nil && b.tryLock() {
+		_, err = f.takeUp(ctx, b, key.n, mac, client)
+		b.unlock()
+		if err == nil {
+			f.log.Info("root mounted", "serial", b.serial, "address", client, "root", key.n)
+			f.observe(b.serial, mac, "mount", f.path(b.serial, key.n))
+		}
+	}
+	if err != nil {
+		f.mountRefused(b, client, err)
+	}
+}
+
+// followAll looks for the addresses of all boards that are awaited, until ctx ends.
+func (f *Fleet) followAll(ctx context.Context) {
+	t := time.NewTicker(followTick)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			for _, b := range f.all() {
+				f.follow(ctx, b)
+			}
+		}
+	}
+}
+
+// follow lets a board come from all addresses that the neighbour table gives to its
+// MAC, while it is awaited, and to a new one when its old one is nobody's any more.
+func (f *Fleet) follow(ctx context.Context, b *board) {
+	rec := b.record()
+	i := slices.IndexFunc(rec.Slots, func(s Slot) bool { return s.isAwaited() })
+	mac := rec.MAC
+	b.mu.Lock()
+	if i >= 0 && !b.claim.IsZero() {
+		mac = b.claim
+	}
+	quiet := b.rec.Up && f.opt.Now().Sub(b.lastCall()) > f.opt.Limits.Call
+	b.mu.Unlock()
+	if mac.IsZero() || i < 0 && !quiet {
+		return
+	}
+	now, err := f.opt.Neighbours.Addresses(mac)
+	if err != nil {
+		if !b.hasTold(f.opt.Now(), "addresses") {
+			f.log.Warn("a board cannot be looked for at other addresses", "serial", b.serial, "err", err)
+		}
+		return
+	}
+	if i >= 0 {
+		f.awaitAlso(ctx, b, rec.Slots[i], mac, now)
+		return
+	}
+	now = slices.DeleteFunc(now, func(a netip.Addr) bool { return a == rec.Address })
+	if len(now) == 0 {
+		return
+	}
+	if owner, ok := f.opt.Neighbours.Owner(ctx, rec.Address); rec.Address.IsValid() && ok && owner == mac || !b.tryLock() {
+		return
+	}
+	defer b.unlock()
+	if rec = b.record(); !rec.Up || rec.MAC != mac {
+		return
+	}
+	rec.Address = now[0]
+	if err := errors.Join(f.store(b, rec), f.republish(b)); err != nil {
+		f.log.Error("a board's new address cannot be served", "serial", b.serial, "err", err)
+		return
+	}
+	f.log.Info("the board has a new address", "serial", b.serial, "address", now[0])
+	f.revoke(b, now[0])
+}
+
+// awaitAlso awaits a board at the addresses it has now, and not at those that
+// another has.
+func (f *Fleet) awaitAlso(ctx context.Context, b *board, was Slot, mac device.MAC, now []netip.Addr) {
+	next := slices.DeleteFunc(slices.Clone(was.Awaits), func(a netip.Addr) bool {
+		owner, ok := f.opt.Neighbours.Owner(ctx, a)
+		return ok && owner != mac && f.opt.Neighbours.OnLink(a)
+	})
+	for _, a := range now {
+		if !slices.Contains(next, a) && len(next) < maxAwaited {
+			next = append(next, a)
+		}
+	}
+	if slices.Equal(next, was.Awaits) || len(next) == 0 || !b.tryLock() {
+		return
+	}
+	defer b.unlock()
+	rec := b.record()
+	s := rec.slot(was.N)
+	if s == nil || !slices.Equal(s.Awaits, was.Awaits) {
+		return
+	}
+	s.Awaits = next
+	if err := errors.Join(f.store(b, rec), f.republish(b)); err != nil {
+		f.log.Error("a board cannot be awaited at its other address", "serial", b.serial, "err", err)
+		return
+	}
+	for _, a := range next {
+		f.revoke(b, a)
+	}
+}
+
+// isCalledUnasked says that the board uses a root that it was let into and that is
+// not its own in the record: it was refused that, or is about to be seen. b.mu is held.
+func (b *board) isCalledUnasked() bool {
+	return slices.ContainsFunc(b.rec.Slots, func(s Slot) bool {
+		a := b.activity[s.N]
+		return s.isAwaited() && a != nil && a.LastCall.Load() != 0
+	})
+}
+
+// lastCall is the last call on any of the board's exports. b.mu is held.
+func (b *board) lastCall() (t time.Time) {
+	for _, a := range b.activity {
+		t = later(t, unixNano(a.LastCall.Load()))
+	}
+	return t
+}
+
+// isCalledOn says that a board was heard on a slot after it had mounted it. Others
+// can mount it in its name where the server is Unasked; read or write it they
+// cannot. b.mu is held.
+func (f *Fleet) isCalledOn(b *board, s *Slot) bool {
+	if s == nil {
+		return false
+	}
+	a := b.activity[s.N]
+	if a == nil || !unixNano(a.LastCall.Load()).After(s.Mounted) {
+		return false
+	}
+	return !f.traits.Unasked || a.BytesRead.Load()+a.BytesWritten.Load() > 0
+}
+
+// StillUp lists the boards that may be up, before there is a Fleet: those that
+// device.json says stand on something, and that answer when they are asked for a
+// sign of life, or cannot be asked. It blocks for seconds.
+func StillUp(ctx context.Context, state string, neighbours Neighbours) ([]device.Serial, error) {
+	serials, err := recordedSerials(state)
+	if err != nil {
+		return nil, err
+	}
+	up := make([]bool, len(serials))
+	done := make(chan struct{})
+	asking := make(chan struct{}, 32)
+	for i, s := range serials {
+		go func() {
+			defer func() { done <- struct{}{} }()
+			asking <- struct{}{}
+			defer func() { <-asking }()
+			up[i] = stillUp(ctx, state, s, neighbours)
+		}()
+	}
+	for range serials {
+		<-done
+	}
+	var out []device.Serial
+	for i, s := range serials {
+		if up[i] {
+			out = append(out, s)
+		}
+	}
+	return out, nil
+}
+
+func stillUp(ctx context.Context, state string, serial device.Serial, neighbours Neighbours) bool {
+	rec, err := loadRecord(state, serial)
+	if err != nil {
+		return true
+	}
+	if !rec.mayBeUp() {
+		return false
+	}
+	addrs := []netip.Addr{rec.Address}
+	for _, s := range rec.Slots {
+		addrs = append(addrs, s.Awaits...)
+	}
+	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return !a.IsValid() })
+	for _, a := range addrs {
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		silent, err := neighbours.Silent(ctx, a, rec.MAC)
+		cancel()
+		if err != nil || !silent {
+			return true
+		}
+	}
+	return len(addrs) == 0
+}

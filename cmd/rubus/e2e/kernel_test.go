@@ -1,0 +1,251 @@
+package e2e
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"rubus/cmd/internal/control"
+	"rubus/nfsexport/xdr"
+)
+
+// kernelServer is a server machine whose kernel serves the boards' roots.
+type kernelServer struct {
+	*serverMachine
+	tools, etc string
+}
+
+// newKernelServer makes a machine with the host's NFS server, which has an export
+// of its own; it is off. Its state is a file system of its own, and what a host
+// keeps of its exports outlives its power.
+func (l *lab) newKernelServer() *kernelServer {
+	l.t.Helper()
+	cmd := exec.Command(shared.scripts + "/peer-tools")
+	cmd.Stderr = l.t.Output()
+	out, err := cmd.Output()
+	must(l.t, err)
+	s := &kernelServer{l.newServerMachine(10), strings.TrimSpace(string(out)), filepath.Join(l.dir, "etc")}
+	must(l.t, os.MkdirAll(s.etc+"/exports.d", 0o755))
+	l.writeConfig("kernel.yaml", "nfs: {backend: kernel, accept_unauthenticated_handles: true}\n")
+	s.state, s.config = "/mnt/disk", l.dir+"/kernel.yaml"
+	s.options = []string{"--share", s.etc, "--share", s.tools}
+	return s
+}
+
+// on starts the machine and gives it what a host has on its disk.
+func (s *kernelServer) on() {
+	s.l.t.Helper()
+	s.serverMachine.on()
+	s.m.all(fmt.Sprintf("mkdir -p /etc/exports.d /mnt/other; mount --bind %s/exports.d /etc/exports.d; echo theirs >/mnt/other/file", s.etc))
+}
+
+// startHost starts the host's NFS server as its own boot does: before rubus.
+func (s *kernelServer) startHost() {
+	s.l.t.Helper()
+	s.m.all(fmt.Sprintf("%s/scripts/nfsd-serve %s; grep -qx 8 /proc/fs/nfsd/threads", s.m.share, s.tools))
+}
+
+// useTools has the machine's shell find the host's tools.
+func (s *kernelServer) useTools() {
+	s.l.t.Helper()
+	s.m.do(fmt.Sprintf("export PATH=%[1]s/usr/sbin:%[1]s/sbin:$PATH LD_LIBRARY_PATH=$(echo %[1]s/usr/lib/*-linux-gnu)", s.tools))
+}
+
+// refuses wants rubus not to start, and to say why.
+func (s *kernelServer) refuses(options string, words ...string) {
+	s.l.t.Helper()
+	out, err := s.m.try(fmt.Sprintf("timeout 60 %s serve %s 2>&1", s.command(), options))
+	for _, w := range words {
+		if err == nil || !strings.Contains(out, w) {
+			s.l.t.Errorf("serve %s: %v, and %q is missing in:\n%s", options, err, w, out)
+		}
+	}
+}
+
+// status is what rubus status says.
+func (s *kernelServer) status() (st control.Status) {
+	s.l.t.Helper()
+	must(s.l.t, json.Unmarshal([]byte(s.rubus("status --json 2>/dev/null")), &st))
+	return st
+}
+
+// phase waits until a board's phase is one of those.
+func (s *kernelServer) phase(b *board, want string) {
+	s.l.t.Helper()
+	s.l.until(30*time.Second, "the board is "+want, func() error {
+		for _, x := range s.status().Boards {
+			if x.Serial == b.serial && x.Phase == want {
+				return nil
+			}
+		}
+		return fmt.Errorf("the boards are %+v", s.status().Boards)
+	})
+}
+
+// mountSoon mounts a board's root as an initramfs does, which tries again: its
+// address is another than its firmware's, which the server has to see first.
+func (m *machine) mountSoon(server, path string) {
+	m.t.Helper()
+	m.all(fmt.Sprintf(`mkdir -p /mnt/root
+for try in {1..60}; do
+	! mount -i -t nfs -o addr=%[1]s,vers=3,proto=tcp,mountproto=tcp,nolock,hard,timeo=50 %[1]s:%[2]s /mnt/root || exit 0
+	sleep 1
+done
+exit 1`, server, path))
+}
+
+// TestKernelBackend: the host's nfsd serves boards' roots, over a kill of rubus and
+// a power cut of the machine; what rubus refuses; and what of boards it cannot keep
+// from each other, which our own server does.
+func TestKernelBackend(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.devices("defaults: {image: lab}\ndevices:\n  - serial: b8123456\n  - serial: b8334455\n")
+	tree := goldenTree(t, filepath.Join(l.dir, "golden"))
+	s := l.newKernelServer()
+	s.on()
+
+	// What is missing is said, one thing at a time.
+	s.refuses("", "there is no exportfs on this host", "apt install nfs-kernel-server")
+	s.useTools()
+	s.refuses("", "nfsd is not loaded", "apt install nfs-kernel-server")
+	s.m.all("mount -t nfsd nfsd /proc/fs/nfsd")
+	s.refuses("", "it is not started", "systemctl enable --now nfs-server")
+	s.m.all("mkdir /mnt/disk/below; echo '/mnt/other *(ro,insecure,no_subtree_check,fsid=7)' >/etc/exports")
+	s.startHost()
+	s.m.all("exportfs -o ro,no_subtree_check,fsid=8 10.1.2.3:/run") // by hand, in no file
+	s.refuses("--state /mnt/disk/below", "must be a file system of its own", "a directory of another")
+	s.m.all("rm -r --one-file-system /mnt/disk/below")
+	theirs := s.m.all("exportfs -s")
+
+	s.rubus("image import lab " + tree)
+	s.launch()
+	victim, thief := l.board("3b", "b8123456", "b8:27:eb:12:34:56", 101), l.board("3b", "b8334455", "b8:27:eb:33:44:55", 102)
+	server, path := victim.powerOn()
+	if want := "/mnt/disk/roots/b8123456/1"; path != want {
+		t.Errorf("the board is told to mount %s, want %s", path, want)
+	}
+	s.phase(victim, "tftp")
+	m := l.machine(victim.serial.String(), victim.mac, victim.os)
+	m.mountSoon(server, path)
+	s.phase(victim, "mounted")
+	m.hold()
+	m.all("echo 3 >/proc/sys/vm/drop_caches; cat /mnt/root/sbin/init >/dev/null; echo secret of a board >/mnt/root/home/secret; sync")
+	s.phase(victim, "running")
+	if st := s.status(); len(st.Warnings) != 1 || !strings.Contains(st.Warnings[0], "not isolated") || st.Boards[0].Up != "yes" || st.Boards[0].Address != l.addr(victim.os) {
+		t.Errorf("the status is %+v", st)
+	}
+	w := m.startWriter("home/log")
+	if out, err := s.m.try(s.command() + "device snapshot b8123456 2>&1"); err == nil || !strings.Contains(out, "cannot say when the calls that it runs have ended") {
+		t.Errorf("a snapshot of a board at work: %v\n%s", err, out)
+	}
+
+	// kill -9: nothing of what is exported changes.
+	before := s.m.all("exportfs -s; cat /etc/exports.d/*; grep rubus: /proc/self/mountinfo")
+	s.m.do("kill -KILL $rubus; wait $rubus; true")
+	w.goesOn(time.Minute)
+	// Other boards' handles are good for one server only.
+	s.config = l.dir + "/none.yaml"
+	s.refuses("", "nfs.backend is user now, and boards that may be up have their roots by kernel: b8123456")
+	s.config = l.dir + "/kernel.yaml"
+	s.launch()
+	w.goesOn(time.Minute)
+	if after := s.m.all("exportfs -s; cat /etc/exports.d/*; grep rubus: /proc/self/mountinfo"); after != before {
+		t.Errorf("before the kill\n%s\nafter it\n%s", before, after)
+	}
+
+	forgery(t, s, victim, thief, true)
+
+	// Somebody takes the exports of a board away, and those of the file.
+	s.m.all("exportfs -u " + l.addr(thief.os).String() + "/32:/mnt/disk/roots/b8334455/1; rm /etc/exports.d/*")
+	l.until(20*time.Second, "the export is there again", func() error {
+		if out := s.m.all("exportfs -s; cat /etc/exports.d/* || true"); strings.Count(out, "/mnt/disk/roots/b8334455/1") < 2 {
+			return fmt.Errorf("%s", out)
+		}
+		return nil
+	})
+	w.goesOn(time.Minute)
+
+	// A board that is cut off: its root is unmounted and its export gone, and
+	// nobody else's.
+	for _, b := range []*board{victim, thief} {
+		s.rubus("device stop --yes " + b.serial.String())
+	}
+	s.m.all("! grep rubus: /proc/self/mountinfo; ! grep roots /etc/exports.d/*")
+	if left := s.m.all("exportfs -s"); !strings.HasPrefix(theirs, left) {
+		t.Errorf("the host exported\n%s\nand now\n%s", theirs, left)
+	}
+	s.m.do("kill $rubus; wait $rubus")
+
+	// The same handles, made for our own server.
+	s.config = l.dir + "/none.yaml"
+	s.m.all("rpc.nfsd 0; kill $(pidof rpc.mountd) $(pidof rpcbind)")
+	s.launch()
+	forgery(t, s, victim, thief, false)
+}
+
+// forgery boots a board that makes itself the handle of a file which is another's,
+// and wants it to be taken, or refused.
+func forgery(t *testing.T, s *kernelServer, victim, thief *board, taken bool) {
+	t.Helper()
+	server, path := thief.powerOn()
+	st := s.l.station(thief.mac.String(), thief.os)
+	defer st.close()
+	st.server = server
+	var status uint32
+	var root []byte
+	s.l.until(30*time.Second, "the other board mounts its root", func() (err error) {
+		if status, root = st.mount(path); status != 0 {
+			return fmt.Errorf("MNT %s: status %d", path, status)
+		}
+		return nil
+	})
+	// A file of its own shows what a handle looks like.
+	name := fmt.Sprintf("own-%v", taken)
+	status, r := st.nfs(procCreate, root, func(w *xdr.Writer) {
+		w.String(name)
+		for range 7 { // UNCHECKED, and no attributes to set
+			w.Uint32(0)
+		}
+	})
+	if status != 0 {
+		t.Fatalf("CREATE: status %d", status)
+	}
+	if !r.Bool() {
+		t.Fatal("CREATE gives no handle")
+	}
+	own := r.Opaque(64)
+	slots := s.record(victim).Slots
+	secret := fmt.Sprintf("/mnt/disk/devices/%s/uppers/%s.%d/upper/home/secret", victim.serial, slots[0].Base.ID, slots[0].N)
+	for file, want := range map[string]string{secret: "secret of a board\n", "/mnt/disk/nfs.key": ""} {
+		ino, err := strconv.ParseUint(strings.TrimSpace(s.m.all("stat -c %i "+file)), 10, 32)
+		must(t, err)
+		// The last 8 bytes of what the kernel makes on ext4 are the inode's number
+		// and generation, and 0 is any generation.
+		forged := append([]byte(nil), own...)
+		binary.LittleEndian.PutUint32(forged[len(forged)-8:], uint32(ino))
+		binary.LittleEndian.PutUint32(forged[len(forged)-4:], 0)
+		status, _ := st.nfs(procRead, forged, func(w *xdr.Writer) { w.Uint64(0); w.Uint32(4096) })
+		if !taken {
+			const badHandle = 10001
+			if status != badHandle {
+				t.Errorf("our server is given a forged handle of %s and says %d, want %d", file, status, badHandle)
+			}
+			continue
+		}
+		if status != 0 {
+			t.Errorf("the kernel's server refuses the forged handle of %s with %d: then docs/nfs.md is wrong about it", file, status)
+			continue
+		}
+		if got := st.read(forged); want != "" && got != want {
+			t.Errorf("%s by a forged handle: %q, want %q", file, got, want)
+		}
+	}
+}
