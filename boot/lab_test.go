@@ -229,8 +229,13 @@ func (l *lab) restart() {
 
 func (l *lab) restartWith(e *exporter) {
 	l.Helper()
-	l.exp = e
-	l.opt.Exporter = e
+	l.start(e, e)
+}
+
+// start is restartWith where the exporter does more than to keep what is published.
+func (l *lab) start(e *exporter, as boot.Exporter) {
+	l.Helper()
+	l.exp, l.opt.Exporter = e, as
 	l.fleet = boot.New(l.opt)
 	l.fleet.Apply(l.want)
 	if err := l.fleet.Start(l.Context()); err != nil {

@@ -317,6 +317,7 @@ func (f *Fleet) release(b *board, s Slot) error {
 		return fmt.Errorf("withdrawing the root of board %s: %w", b.serial, err)
 	}
 	f.mu.Lock()
+	_, served := f.byID[s.Export]
 	delete(f.byPath, f.path(b.serial, s.N))
 	delete(f.byID, s.Export)
 	f.mu.Unlock()
@@ -326,7 +327,7 @@ func (f *Fleet) release(b *board, s Slot) error {
 		return err
 	}
 	if root.MountID != 0 {
-		if err := overlay.Unmount(context.Background(), root); err != nil {
+		if err := f.unmount(root, s, served); err != nil {
 			return fmt.Errorf("unmounting the root of board %s: %w", b.serial, err)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"rubus/boot/rootfile"
 	"rubus/config/device"
 	"rubus/images/layered"
+	"rubus/nfsexport"
 )
 
 // seeded, beside an upper, holds a digest of the upper as it was when the board's
@@ -51,6 +52,9 @@ func (f *Fleet) seed(ctx context.Context, b *board, dev *Device, s Slot, addr ne
 		return
 	}
 	res, err := f.seedHeld(ctx, b, dev, s, addr)
+	if errors.Is(err, nfsexport.ErrCalled) {
+		return // it has what an earlier boot gave it, and gets the rest when it was silent
+	}
 	problems := res.Problems
 	if err != nil {
 		problems = append(problems, err.Error())
@@ -206,8 +210,12 @@ func (f *Fleet) seedNow(b *board, s Slot) bool {
 }
 
 // seedAtMount says whether a MOUNT of a slot begins a boot: files were asked for since
-// the last one. A board that runs may mount its root once more.
+// the last one. A board that runs may mount its root once more. On a server that is
+// Unasked the board is at work by then: what it has from seedNow has to do.
 func (f *Fleet) seedAtMount(b *board, s *Slot) bool {
+	if f.traits.Unasked {
+		return false
+	}
 	e := b.evidence()
 	return s.isOffer() || e.TFTP.After(e.Mounted)
 }

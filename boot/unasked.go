@@ -8,8 +8,11 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"rubus/config/device"
 	"rubus/nfsexport"
+	"rubus/overlay"
 )
 
 // A server that is Unasked (nfsexport.Traits) lets a board mount its root by its
@@ -228,6 +231,37 @@ func (b *board) isCalledUnasked() bool {
 		a := b.activity[s.N]
 		return s.isAwaited() && a != nil && a.LastCall.Load() != 0
 	})
+}
+
+// A server that is not ours may have a root in use for a while after its export was
+// withdrawn: for calls that run, and for files that it keeps open between calls.
+const (
+	letGoWait = 10 * time.Second
+	letGoTick = 100 * time.Millisecond
+	// askAgain is how often the server is asked to let go of it once more.
+	askAgain = 2 * time.Second
+)
+
+// unmount ends the mount of a slot whose export is withdrawn. served says that it was
+// one until now: then it is waited for a server which lets go later. A root that is busy
+// for another reason is tried again by whoever calls.
+func (f *Fleet) unmount(root overlay.Root, s Slot, served bool) error {
+	begin := time.Now()
+	asked := begin
+	for {
+		err := overlay.Unmount(context.Background(), root)
+		if !errors.Is(err, unix.EBUSY) || !f.traits.Unasked || !served || time.Since(begin) > letGoWait {
+			return err
+		}
+		time.Sleep(letGoTick)
+		if time.Since(asked) < askAgain {
+			continue
+		}
+		asked = time.Now()
+		if err := f.opt.Exporter.Withdraw(s.Export); err != nil {
+			return err
+		}
+	}
 }
 
 // lastCall is the last call on any of the board's exports. b.mu is held.

@@ -56,6 +56,19 @@ func (s *Snapshot) MACs() map[device.MAC]device.Serial {
 // Unknown says what happens to boards that have no device.
 func (s *Snapshot) Unknown() Unknown { return s.unknown }
 
+// Quotas counts the devices that have a quota, those among them that have no entry as one.
+func (s *Snapshot) Quotas() (n int) {
+	for _, d := range s.Devices() {
+		if d.Quota != (Quota{}) {
+			n++
+		}
+	}
+	if s.unknown.Policy == UnknownBoot && s.unknown.Device.Quota != (Quota{}) {
+		n++
+	}
+	return n
+}
+
 // Same says that both snapshots were made of the same bytes.
 func (s *Snapshot) Same(t *Snapshot) bool {
 	return bytes.Equal(s.devicesFile.Data, t.devicesFile.Data) && bytes.Equal(s.daemonFile.Data, t.daemonFile.Data)

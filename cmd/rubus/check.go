@@ -26,7 +26,8 @@ type checked struct {
 	Problems config.Problems `json:"problems"`
 	Warnings []string        `json:"warnings"`
 	Devices  int             `json:"devices"`
-	// Quotas says who keeps the boards' quotas, kernel or server; absent: none has one.
+	// Quotas says who keeps the boards' quotas, kernel or server; absent: none has one,
+	// or nobody does.
 	Quotas quota.Way `json:"quotas,omitempty"`
 }
 
@@ -106,8 +107,12 @@ func check(g *cli.Globals, p config.Paths, installed bool) error {
 		out.Devices = len(s.Devices())
 		if installed {
 			out.Warnings = append(missingImages(g, s), badReferences(s)...)
-			if withQuota(s) > 0 {
+			if s.Quotas() > 0 {
 				out.Quotas = quotaWay(stateOf(g, s))
+				if out.Quotas == quota.Server && s.Daemon().NFS.Backend == config.BackendKernel {
+					out.Quotas = ""
+					out.Warnings = append(out.Warnings, servecmd.NoQuotas)
+				}
 			}
 		}
 	}

@@ -196,19 +196,6 @@ func examineHost(ctx context.Context, g *cli.Globals, d config.Daemon, wanted []
 	return append(out, doctor.Clock(time.Now(), built))
 }
 
-// withQuota counts the devices that have one.
-func withQuota(conf *config.Snapshot) (n int) {
-	for _, d := range conf.Devices() {
-		if d.Quota != (config.Quota{}) {
-			n++
-		}
-	}
-	if u := conf.Unknown(); u.Policy == config.UnknownBoot && u.Device.Quota != (config.Quota{}) {
-		n++
-	}
-	return n
-}
-
 // quotaWay says who keeps the quotas of boards; before there is a state directory,
 // what it would be made in.
 func quotaWay(state string) quota.Way {
@@ -221,11 +208,11 @@ func quotaWay(state string) quota.Way {
 }
 
 func examineQuotas(state string, conf *config.Snapshot) doctor.Finding {
-	n := 0
+	n, ours := 0, true
 	if conf != nil {
-		n = withQuota(conf)
+		n, ours = conf.Quotas(), conf.Daemon().NFS.Backend != config.BackendKernel
 	}
-	return doctor.Quotas(state, n, quotaWay(state) == quota.Kernel)
+	return doctor.Quotas(state, n, quotaWay(state) == quota.Kernel, ours)
 }
 
 // examineImages looks at each image that devices.yaml asks for, or at all that

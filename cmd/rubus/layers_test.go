@@ -49,7 +49,7 @@ func house() map[string][]string {
 			"images", "images/editor", "images/imageref", "images/importer", "images/layered", "images/oci", "images/rules", "images/sysdiff",
 		},
 		"cmd/internal/servecmd": {
-			"boot", "boot/backup", "boot/batch", "boot/bootfs", "boot/dhcpserver", "boot/flight", "boot/identity", "boot/neigh", "boot/netconsole", "boot/netwatch", "boot/pidhcp", "boot/proxydhcp", "boot/tftp",
+			"boot", "boot/backup", "boot/batch", "boot/bootfs", "boot/dhcpserver", "boot/flight", "boot/identity", "boot/neigh", "boot/netconsole", "boot/netwatch", "boot/pidhcp", "boot/proxydhcp", "boot/quota", "boot/tftp",
 			"cmd/internal/buildinfo", "cmd/internal/cli", "cmd/internal/control", "cmd/internal/lograte", "cmd/internal/ports", "cmd/internal/ui",
 			"config", "config/boardtext", "config/device",
 			"images", "images/imageref", "images/upper",

@@ -237,15 +237,21 @@ func (s *Server) writeFile() error {
 	return nil
 }
 
-// Withdraw ends an export, and waits until the kernel has let go of its root: for
-// seconds at most. A call that runs may hold it longer.
+// Withdraw ends an export, and waits until the kernel's tables have let go of its root:
+// for seconds at most. A call that runs, and a file that it left open, may hold it
+// longer. For an export that is withdrawn already the kernel is asked to let go of what
+// it keeps of all that it serves, which it reads again when it needs it.
 func (s *Server) Withdraw(id nfsexport.ID) error {
 	s.mu.Lock()
 	x := s.exports[id]
 	err := s.put(id, nil)
 	s.inits.forget(id)
 	s.mu.Unlock()
-	if err != nil || x == nil {
+	if err != nil {
+		return err
+	}
+	if x == nil {
+		_, err := exportfs(context.Background(), "-f")
 		return err
 	}
 	return s.released(x.Dir)

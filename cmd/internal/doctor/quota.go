@@ -8,8 +8,9 @@ import (
 )
 
 // Quotas says how the quotas of n boards are kept, and how it could be done better:
-// kernel says that the file system of the state directory has project quotas.
-func Quotas(state string, n int, kernel bool) Finding {
+// kernel says that the file system of the state directory has project quotas, ours that
+// the NFS server is rubus.
+func Quotas(state string, n int, kernel, ours bool) Finding {
 	boards := fmt.Sprintf("%d boards", n)
 	if n == 1 {
 		boards = "1 board"
@@ -20,6 +21,10 @@ func Quotas(state string, n int, kernel bool) Finding {
 		f.What = fmt.Sprintf("the kernel keeps the quotas of %s: %s has project quotas", boards, state)
 	case kernel:
 		f.What += fmt.Sprintf("; the kernel would keep it: %s has project quotas", state)
+	case n > 0 && !ours:
+		f.Level, f.What = Warning, fmt.Sprintf("nobody keeps the quotas of %s: %s has no project quotas, and the kernel's NFS server (nfs.backend) counts nothing", boards, state)
+		f.Why = "one board can fill the disk of all"
+		f.Do = toProjects(state)
 	case n > 0:
 		f.Level, f.What = Note, fmt.Sprintf("rubus itself keeps the quotas of %s: %s has no project quotas", boards, state)
 		f.Why = "it counts what boards have after each start, and until then a board may write its quota once more"

@@ -13,6 +13,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"rubus/boot"
+	"rubus/boot/quota"
 	"rubus/cmd/internal/ui"
 	"rubus/config"
 	"rubus/config/device"
@@ -40,6 +41,19 @@ func (h hostNFS) Serve(ctx context.Context) error          { return h.Run(ctx) }
 
 // notIsolated is what to know about the kernel's server, always.
 const notIsolated = "boards are not isolated from each other: the kernel's NFS server (nfs.backend) cannot authenticate file handles, and root on any board can read and write every file of the state directory"
+
+// NoQuotas says that no board is held to its quota.
+const NoQuotas = "nobody keeps the boards' quotas: the kernel's NFS server (nfs.backend) counts nothing, and the state directory's file system has no project quotas; \"rubus doctor\" says how it gets them"
+
+// warnQuotas says that boards are not held to the quotas they have.
+func (s *server) warnQuotas(next *config.Snapshot) {
+	if s.host == nil || next.Quotas() == 0 {
+		return
+	}
+	if way, err := quota.WayOf(s.state); err == nil && way != quota.Kernel {
+		s.log.Warn(NoQuotas)
+	}
+}
 
 // openExports makes what the fleet publishes to. It opens no port.
 func (s *server) openExports(ctx context.Context, key [32]byte) (boot.Exporter, error) {

@@ -162,6 +162,7 @@ func (s *server) apply(next *config.Snapshot) {
 	if changed := config.NeedsRestart(s.cfg, next.Daemon()); len(changed) > 0 {
 		s.log.Warn("rubus.yaml changed: restart rubus for it to hold; boards keep their roots", "sections", changed)
 	}
+	s.warnQuotas(next)
 	s.fleet.Apply(desiredOf(next))
 }
 
