@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"rubus/boot"
 	"rubus/boot/identity"
 	"rubus/nfsexport"
 )
@@ -64,4 +65,26 @@ func TestUnmountUnasked(t *testing.T) {
 	if _, err := os.Stat(x.Dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the mount point: %v", err)
 	}
+}
+
+// A board that was given its files may have mounted its root unseen: it counts as up,
+// and is let in after a restart, until it is cut off.
+func TestStopUnasked(t *testing.T) {
+	l := newLab(t)
+	l.unasked()
+	l.clock.add(time.Minute)
+	l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA, Stage: "eeprom"})
+	if _, err := l.file(serialA.String()+"/start.elf", addrA); err != nil {
+		t.Fatal(err)
+	}
+	up := func(want int) {
+		t.Helper()
+		l.unasked() // a restart
+		if got, err := boot.StillUp(t.Context(), l.opt.State, l.link); err != nil || len(got) != want || len(l.exp.now) != want {
+			t.Errorf("up: %v, %v; exported: %d, want %d", got, err, len(l.exp.now), want)
+		}
+	}
+	up(1)
+	must(t, l.fleet.Stop(t.Context(), serialA))
+	up(0)
 }
