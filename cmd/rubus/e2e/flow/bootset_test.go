@@ -94,8 +94,11 @@ func (s *site) bootLog(serial string) control.BootLog {
 func (s *site) waitVerdict(limit time.Duration, serial, rule string, words ...string) control.BootLog {
 	s.t.Helper()
 	var l control.BootLog
-	until(s.t, limit, fmt.Sprintf("the verdict on board %s is %s", serial, rule), func() error {
-		l = s.bootLog(serial)
+	until(s.t, limit, fmt.Sprintf("the verdict on board %s is %s", serial, rule), func() (err error) {
+		// What was heard is recorded a moment later.
+		if l, err = s.client().Log(s.t.Context(), parseSerial(s.t, serial), 0); err != nil {
+			return err
+		}
 		if l.Verdict.Rule != rule {
 			return fmt.Errorf("%s: %s", l.Verdict.Rule, l.Verdict.Text)
 		}
