@@ -113,7 +113,18 @@ func (f *Fleet) Seen(ctx context.Context, id nfsexport.ID, client netip.Addr) {
 	a := b.activity[key.n]
 	// A client of an earlier boot may still be in the server's tables.
 	taken := s != nil && s.isAwaited() && a != nil && unixNano(a.LastCall.Load()).After(later(b.awaiting, f.started))
+	runs := taken && b.rec.Up && s.State == SlotCurrent && !b.ev.Attempt.After(b.ev.Mounted)
+	known := b.rec.Address == client
 	b.mu.Unlock()
+	if runs {
+		if known {
+			return
+		}
+		if err := f.rebound(ctx, b, key.n, client); err != nil {
+			f.mountRefused(b, client, err)
+		}
+		return
+	}
 	if !taken {
 		return
 	}
@@ -148,7 +159,8 @@ func (f *Fleet) followAll(ctx context.Context) {
 }
 
 // follow lets a board come from all addresses that the neighbour table gives to its
-// MAC, while it is awaited, and to a new one when its old one is nobody's any more.
+// MAC: while it is awaited, and when its old one is nobody's any more. That one stays
+// its own until it calls from another: a cable that is out makes it nobody's, too.
 func (f *Fleet) follow(ctx context.Context, b *board) {
 	rec := b.record()
 	i := slices.IndexFunc(rec.Slots, func(s Slot) bool { return s.isAwaited() })
@@ -184,13 +196,41 @@ func (f *Fleet) follow(ctx context.Context, b *board) {
 	if rec = b.record(); !rec.Up || rec.MAC != mac {
 		return
 	}
-	rec.Address = now[0]
-	if err := errors.Join(f.store(b, rec), f.republish(b)); err != nil {
-		f.log.Error("a board's new address cannot be served", "serial", b.serial, "err", err)
+	s := rec.inState(SlotCurrent)
+	if s == nil || s.isAwaited() {
 		return
 	}
-	f.log.Info("the board has a new address", "serial", b.serial, "address", now[0])
-	f.revoke(b, now[0])
+	s.Awaits = now[:min(len(now), maxAwaited)]
+	if err := errors.Join(f.store(b, rec), f.republish(b)); err != nil {
+		f.log.Error("a board cannot be awaited at its other address", "serial", b.serial, "err", err)
+		return
+	}
+	b.mu.Lock()
+	b.awaiting = f.opt.Now()
+	b.mu.Unlock()
+	for _, a := range s.Awaits {
+		f.revoke(b, a)
+	}
+}
+
+// rebound makes the address that a board was seen to call from its own; it did not
+// boot anew.
+func (f *Fleet) rebound(ctx context.Context, b *board, n int, addr netip.Addr) error {
+	if _, err := f.identify(ctx, b, addr); err != nil || !b.tryLock() {
+		return err
+	}
+	defer b.unlock()
+	rec := b.record()
+	s := rec.slot(n)
+	if s == nil || !rec.Up || !slices.Contains(s.Awaits, addr) {
+		return nil
+	}
+	rec.Address, s.Awaits = addr, nil
+	if err := errors.Join(f.store(b, rec), f.republish(b)); err != nil {
+		return err
+	}
+	f.log.Info("the board has a new address", "serial", b.serial, "address", addr)
+	return nil
 }
 
 // awaitAlso awaits a board at the addresses it has now, and not at those that

@@ -3,6 +3,7 @@ package boot_test
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -64,6 +65,53 @@ func TestUnmountUnasked(t *testing.T) {
 	}
 	if _, err := os.Stat(x.Dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the mount point: %v", err)
+	}
+}
+
+// A board that runs and does not answer at its address, and is heard at another, may come
+// from both: which one it is, it says by calling.
+func TestFollowUnasked(t *testing.T) {
+	l := newLab(t)
+	l.unasked()
+	x := l.boots(serialA, macA, addrA)
+	mounted, _ := l.fleet.Board(serialA)
+	other := netip.MustParseAddr("10.77.0.60")
+	l.link.set(func(n *link) {
+		delete(n.owners, addrA)
+		n.owners[other] = macA
+	})
+	l.clock.add(time.Minute)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- l.fleet.Run(ctx) }()
+	awaited := func() []netip.Addr {
+		now, _ := l.exp.get(x.ID)
+		if now.Client != addrA && now.Client != other {
+			t.Errorf("exported to %s", now.Client)
+		}
+		return now.Awaited
+	}
+	for end := time.Now().Add(20 * time.Second); len(awaited()) == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the board is not awaited at its other address")
+		}
+	}
+	cancel()
+	must(t, <-done)
+	l.published(x.ID, addrA)
+	x.Activity.LastCall.Store(l.clock.now().Add(time.Second).UnixNano())
+	// The cable is in again; the board is where it was.
+	l.link.set(func(n *link) { n.owners[addrA] = macA })
+	l.fleet.Seen(t.Context(), x.ID, addrA)
+	if l.published(x.ID, addrA); len(awaited()) != 1 {
+		t.Errorf("awaited at %v", awaited())
+	}
+	l.fleet.Seen(t.Context(), x.ID, other)
+	if l.published(x.ID, other); len(awaited()) != 0 {
+		t.Errorf("awaited at %v", awaited())
+	}
+	if now, _ := l.fleet.Board(serialA); !now.Evidence.Mounted.Equal(mounted.Evidence.Mounted) || now.Address != other {
+		t.Errorf("the board is at %s, mounted %s, before %s", now.Address, now.Evidence.Mounted, mounted.Evidence.Mounted)
 	}
 }
 
