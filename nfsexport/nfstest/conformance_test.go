@@ -130,16 +130,19 @@ func TestKernelClient(t *testing.T) {
 }
 
 // TestKernelServer runs the suite on the Linux kernel's NFS server over an
-// overlay, through the kernel's client on the same machine.
+// overlay, which package knfsd exports, through the kernel's client on the same machine.
 func TestKernelServer(t *testing.T) {
 	out := elsewhere(t, "kernel", "-wire 127.0.0.1 -export /mnt/ov", `
-"$scripts/nfsd-serve" "$tools" /mnt/ov
+"$scripts/nfsd-serve" "$tools"
+env="PATH=$tools/usr/sbin:$tools/sbin:$PATH LD_LIBRARY_PATH=$(echo "$tools"/usr/lib/*-linux-gnu)"
+env $env "$suite" -test.run='^TestPublish$' -dir /mnt/ov -publish /mnt/ov
+grep fsid=72756275 /etc/exports.d/rubus.exports
 restart="
-	export PATH=$tools/usr/sbin:$tools/sbin:$PATH LD_LIBRARY_PATH=$(echo "$tools"/usr/lib/*-linux-gnu)
+	export $env
 	rpc.nfsd 0
 	rpc.nfsd --no-nfs-version 4 8"
 `)
-	judge(t, knfsd, out, append(nfstest.CheckNames(), wireNames()...))
+	judge(t, nfsd, out, append(nfstest.CheckNames(), wireNames()...))
 }
 
 // TestGanesha runs the suite on nfs-ganesha, as TestKernelServer does; it takes

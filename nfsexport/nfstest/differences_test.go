@@ -13,13 +13,13 @@ import (
 // What the suite runs on besides a local overlay, where every check passes.
 const (
 	rubus   = "rubus"
-	knfsd   = "kernel nfsd"
+	nfsd    = "kernel nfsd"
 	ganesha = "nfs-ganesha"
 )
 
 var (
-	all    = []string{rubus, knfsd, ganesha}
-	others = []string{knfsd, ganesha}
+	all    = []string{rubus, nfsd, ganesha}
+	others = []string{nfsd, ganesha}
 )
 
 // differences are the checks that fail, where, and why.
@@ -76,32 +76,32 @@ var differences = []struct {
 	},
 	{
 		"wire/guard",
-		[]string{knfsd},
+		[]string{nfsd},
 		"the guard of SETATTR is compared in seconds",
 	},
 	{
 		"wire/bad and stale handles",
-		[]string{knfsd},
+		[]string{nfsd},
 		"a file that is removed can be used while nfsd keeps it open; a handle of no bytes is GARBAGE_ARGS",
 	},
 	{
 		"wire/procedures on other kinds",
-		[]string{knfsd},
+		[]string{nfsd},
 		"READLINK of a directory is ISDIR, where RFC 1813 section 3.3.5 knows INVAL only",
 	},
 	{
 		"wire/names that no directory has",
-		[]string{knfsd},
+		[]string{nfsd},
 		"a name of no bytes is GARBAGE_ARGS",
 	},
 	{
 		"wire/listings",
-		[]string{knfsd},
+		[]string{nfsd},
 		"replies to READDIR are longer than the client has room for, by up to 92 bytes; TOOSMALL is not said",
 	},
 	{
 		"wire/calls that are not",
-		[]string{knfsd},
+		[]string{nfsd},
 		"AUTH_NONE is taken, as nobody",
 	},
 }
@@ -127,7 +127,7 @@ func TestDifferences(t *testing.T) {
 		if !slices.Contains(names, d.check) {
 			t.Errorf("there is no check %q", d.check)
 		}
-		if slices.Contains(d.targets, rubus) && !slices.Contains(d.targets, knfsd) {
+		if slices.Contains(d.targets, rubus) && !slices.Contains(d.targets, nfsd) {
 			t.Errorf("%q fails on rubus and passes on the kernel's server", d.check)
 		}
 		table += "| " + d.check
