@@ -157,7 +157,7 @@ func (s *stack) join(ctx context.Context, layers []images.Layer) *share.Report {
 	case errors.Is(err, share.ErrUnsupported):
 		return nil
 	case err != nil && ctx.Err() != nil:
-		s.notes.add("what is stored twice was not joined to the end: \"rubus image dedupe\" goes on", "")
+		s.notes.add("what other layers have too was not joined to the end: it takes more of the disk than it needs to", "")
 	case err != nil:
 		s.notes.add(fmt.Sprintf("what is stored twice could not be joined: %v", err), "")
 	}
