@@ -317,6 +317,15 @@ func TestAuthorizedKeys(t *testing.T) {
 	if res := b.seed(); len(res.Problems) != 4 || !strings.Contains(res.Problems[2], "lab.pub: line 1 is no public key") || strings.Contains(b.read("root/.ssh/authorized_keys"), "PRIVATE") {
 		t.Errorf("problems %q, %q", res.Problems, b.read("root/.ssh/authorized_keys"))
 	}
+	// Nor does a file that cannot be read lock the admin out.
+	for _, how := range []func() error{func() error { return nil }, func() error { return os.Remove(file) }} {
+		must(t, how())
+		b.seed()
+		if got := b.read("root/.ssh/authorized_keys"); got != keys[2]+" lab2\n"+keys[9]+" own\n"+keys[4]+" lab4\n" {
+			t.Errorf("with a file that cannot be read the keys are %q", got)
+		}
+	}
+	b.write("lab.pub", "-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n", 0o644)
 	if err := b.wish.CheckReferences(); err == nil || !strings.Contains(err.Error(), "line 2 is no public key") {
 		t.Errorf("the check says %v", err)
 	}

@@ -280,7 +280,11 @@ func (p *planner) user(name string) (*target, error) {
 		return nil, err
 	}
 	ever := p.before.Lines[name]
-	t.Data = withKeys(own, now, ever)
+	gone := ever
+	if len(errs) > 0 {
+		gone = nil // which lines are to go nobody knows: an admin is not locked out
+	}
+	t.Data = withKeys(own, now, gone)
 	p.lines[name] = remember(ever, now)
 	return t, nil
 }

@@ -255,6 +255,17 @@ func TestDigest(t *testing.T) {
 	if _, err := rootfile.Digest(dir, 3); !errors.Is(err, rootfile.ErrMany) {
 		t.Error(err)
 	}
+	// As many as there may be are not too many, an empty directory the last of them or not.
+	full := t.TempDir()
+	must(t, os.Mkdir(full+"/a", 0o755))
+	must(t, os.WriteFile(full+"/b", nil, 0o644))
+	must(t, os.Mkdir(full+"/c", 0o755))
+	if _, err := rootfile.Digest(full, 3); err != nil {
+		t.Error(err)
+	}
+	if _, err := rootfile.Digest(full, 2); !errors.Is(err, rootfile.ErrMany) {
+		t.Error(err)
+	}
 }
 
 func FuzzSplit(f *testing.F) {

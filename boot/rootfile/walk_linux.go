@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"io"
 	"os"
 	"slices"
 
@@ -44,8 +45,8 @@ func (d *digester) dir(at int, name string) error {
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
 	names, err := f.Readdirnames(d.left + 1)
-	if err != nil && len(names) == 0 && d.left > 0 {
-		names, err = nil, nil // io.EOF: there are none
+	if errors.Is(err, io.EOF) {
+		err = nil // there are none
 	}
 	if d.left -= len(names); d.left < 0 {
 		return ErrMany
