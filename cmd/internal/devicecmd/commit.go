@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -146,7 +147,7 @@ func commitPlace(ctx context.Context, g *cli.Globals, s *images.Store, p boot.Pl
 	out.LeftOut = []leftOut{}
 	changes = slices.DeleteFunc(changes, func(c treediff.Change) bool {
 		why := golden.LeftOut(c, o.include)
-		if isSecret(given, after, c) {
+		if c.New != nil && isSecret(given, after, c.Path, c.New) {
 			why = golden.Secret // whatever is to be included
 		} else if why == "" && owned[c.Path] && !golden.IsIncluded(c.Path, o.include) {
 			why = golden.Identity
@@ -190,14 +191,20 @@ func commitPlace(ctx context.Context, g *cli.Globals, s *images.Store, p boot.Pl
 	return out, err
 }
 
-// isSecret says whether a change may be in no image: a secret that the board was given,
-// or a copy of one.
-func isSecret(given identity.Given, after *layered.View, c treediff.Change) bool {
-	if c.New == nil || !c.New.IsRegular() || c.New.Stat.Size > identity.MaxFile {
+// isSecret says whether a file of a board may be in no image and on no screen: a secret that
+// the board was given, a copy of one, or a host key, also one that it made itself.
+func isSecret(given identity.Given, after *layered.View, file string, n *layered.Node) bool {
+	if !n.IsRegular() {
 		return false
 	}
-	data, err := after.ReadFile(c.Path, identity.MaxFile)
-	return err != nil || given.IsSecret(c.Path, data)
+	if ok, _ := path.Match("etc/ssh/ssh_host_*_key", file); ok {
+		return true
+	}
+	if n.Stat.Size > identity.MaxFile {
+		return false
+	}
+	data, err := after.ReadFile(file, identity.MaxFile)
+	return err != nil || given.IsSecret(file, data)
 }
 
 // stillPlace is what a board wrote, in a state that nobody changes: a snapshot that done

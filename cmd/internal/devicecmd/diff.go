@@ -91,6 +91,9 @@ PATH shows only what is at or below it. A board that runs is not disturbed.`,
 			case g.JSON:
 				return g.PrintJSON(deviceDiff{serial, p.Image, p.State, p.Made, p.Mounted, shown, r})
 			case patch:
+				if err := hideSecrets(g, serial, after, r); err != nil {
+					return err
+				}
 				return showdiff.Patch(g, before, after, r, files)
 			}
 			g.Notef("%s against %s: %s", serial, p.Image, showdiff.Totals(r.Totals))
@@ -105,6 +108,26 @@ PATH shows only what is at or below it. A board that runs is not disturbed.`,
 	c.Flags().BoolVar(&files, "files", false, "list the files of changed packages too")
 	c.Flags().BoolVar(&identity, "identity", false, "list the files of the board's identity too")
 	return c
+}
+
+// hideSecrets takes out of a diff the files whose text nobody is to see, and names them.
+func hideSecrets(g *cli.Globals, serial device.Serial, after *layered.View, r *sysdiff.Report) error {
+	state, err := g.StateDir()
+	if err != nil {
+		return err
+	}
+	given, err := boot.IdentityStore(state, serial).Given()
+	if err != nil {
+		return err
+	}
+	r.Files = slices.DeleteFunc(r.Files, func(f sysdiff.File) bool {
+		hide := f.New != nil && isSecret(given, after, f.Path, f.New)
+		if hide {
+			g.Notef("/%s is a secret: not shown", ui.Visible(f.Path))
+		}
+		return hide
+	})
+	return nil
 }
 
 // unchangedIdentity are the paths at which a board has what it was given.
