@@ -78,6 +78,18 @@ func (f *Fleet) clearFor(ctx context.Context, b *board) error {
 	if _, err := f.writtenSlot(b); !errors.Is(err, ErrNotFound) {
 		return errors.Join(err, fmt.Errorf("board %s has writes of its own: reset it first, and remove its snapshots: %w", b.serial, ErrRefused))
 	}
+	// A board on trial has two: of what it wrote before no slot in use knows.
+	for _, s := range b.slots() {
+		if isEmpty, err := f.upperEmpty(b, s); err != nil || !isEmpty {
+			return errors.Join(err, fmt.Errorf("board %s has writes of its own: undo its rebase, then reset it and remove its snapshots: %w", b.serial, ErrRefused))
+		}
+	}
+	switch ids, err := f.uppers(b.serial).List(); {
+	case err != nil:
+		return err
+	case slices.ContainsFunc(ids, func(id overlay.UpperID) bool { return slotNamed(b.slots(), id) == nil }):
+		return fmt.Errorf("board %s has uppers that its device.json does not name, in %s: move them away first: %w", b.serial, pathsOf(f.opt.State, b.serial).dir(), ErrRefused)
+	}
 	snapshots, err := loadSnapshots(f.opt.State, b.serial)
 	if err != nil {
 		return err

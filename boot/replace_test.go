@@ -5,9 +5,11 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"rubus/boot"
+	"rubus/config/device"
 )
 
 // TestReplace: a board that was never seen takes over from a dead one; done twice it is
@@ -54,6 +56,51 @@ func TestReplace(t *testing.T) {
 	must(t, l.fleet.Replace(t.Context(), serialB, serialA)) // over one without
 	if z := l.boots(serialA, macA, addrA); l.read(z, "mine") != "more" {
 		t.Error("it did not come back")
+	}
+}
+
+// A board on trial has writes, though the slot that it boots next may have none; and what
+// device.json does not name nobody said to remove.
+func TestReplaceKeepsWhatIsThere(t *testing.T) {
+	l, _ := pairLab(t)
+	y := l.boots(serialB, macB, addrB)
+	must(t, os.Remove(filepath.Join(y.Dir, "mine")))
+	must(t, os.Remove(filepath.Join(y.Dir, unit)))
+	must(t, os.RemoveAll(filepath.Join(y.Dir, "var")))
+	l.put(y, "etc/golden", "edited")
+	for _, s := range []device.Serial{serialA, serialB} {
+		must(t, l.fleet.Stop(t.Context(), s))
+	}
+	order := two()
+	order.Conflicts = boot.ConflictsImage
+	_, err := l.fleet.Rebase(t.Context(), serialB, order, nil)
+	must(t, err)
+	if err := l.fleet.Replace(t.Context(), serialA, serialB); !errors.Is(err, boot.ErrRefused) {
+		t.Errorf("over a board on trial: %v", err)
+	}
+	_, err = l.fleet.Undo(t.Context(), serialB, nil)
+	must(t, err)
+	if y = l.boots(serialB, macB, addrB); l.golden(y) != "edited" {
+		t.Errorf("the board boots %q", l.golden(y))
+	}
+	must(t, l.fleet.Stop(t.Context(), serialB))
+	uppers := filepath.Join(l.opt.State, "devices", serialB.String(), "uppers")
+	found, err := filepath.Glob(uppers + "/*.*")
+	must(t, err)
+	stray := strings.TrimSuffix(found[0], filepath.Ext(found[0])) + ".77"
+	put(t, stray, "upper/other", "of another time")
+	must(t, os.MkdirAll(stray+"/work", 0o700))
+	must(t, l.fleet.Reset(t.Context(), serialB, false))
+	if text, err := os.ReadFile(stray + "/upper/other"); err != nil || string(text) != "of another time" {
+		t.Errorf("after a reset an upper that no slot names has %q: %v", text, err)
+	}
+	all, err := l.fleet.Snapshots(serialB)
+	must(t, err)
+	for _, s := range all {
+		must(t, l.fleet.RemoveSnapshot(t.Context(), serialB, s.N))
+	}
+	if err := l.fleet.Replace(t.Context(), serialA, serialB); !errors.Is(err, boot.ErrRefused) || !strings.Contains(err.Error(), "does not name") {
+		t.Errorf("over an upper that no slot names: %v", err)
 	}
 }
 

@@ -141,11 +141,15 @@ func (f *Fleet) setAside(ctx context.Context, b *board, rec Record, note string,
 		return err
 	}
 	rec.LastSlot = max(rec.LastSlot, b.record().LastSlot)
-	var keep []overlay.UpperID
+	var keep, named []overlay.UpperID
 	for _, id := range ids {
 		rec.LastSlot = max(rec.LastSlot, id.N())
 		s := slotNamed(rec.Slots, id)
-		if s == nil || s.Ephemeral {
+		if s == nil {
+			continue
+		}
+		named = append(named, id)
+		if s.Ephemeral {
 			continue
 		}
 		if isEmpty, err := f.upperEmpty(b, *s); err != nil || isEmpty {
@@ -179,6 +183,9 @@ func (f *Fleet) setAside(ctx context.Context, b *board, rec Record, note string,
 			errs = append(errs, f.keepMarked(b.serial, id))
 			f.step(stepMoved)
 		case next != nil && id == next.upperID():
+		case !slices.Contains(named, id):
+			// Of another time of the record: nobody said that it may go.
+			f.log.Warn("an upper that device.json does not name is left alone", "serial", b.serial, "upper", f.uppers(b.serial).Path(id))
 		default:
 			if err := f.uppers(b.serial).Remove(ctx, id); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				errs = append(errs, err)
