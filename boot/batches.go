@@ -57,9 +57,9 @@ func (s *batches) list() []batch.Batch {
 func (s *batches) add(make func(n int) batch.Batch) (batch.Batch, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := 1
-	if len(s.all) > 0 {
-		n = s.all[len(s.all)-1].N + 1
+	n, err := s.store.Next()
+	if err != nil {
+		return batch.Batch{}, err
 	}
 	b := make(n)
 	if err := s.store.Save(b); err != nil {
@@ -119,6 +119,19 @@ func (s *batches) turn(n int) []device.Serial {
 		}
 	}
 	return nil
+}
+
+// isDropped says whether a board of a batch is not to move any more.
+func (s *batches) isDropped(n int, serial device.Serial) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.all {
+		if s.all[i].N == n {
+			m := s.all[i].Member(serial)
+			return m != nil && m.State == batch.Dropped
+		}
+	}
+	return false
 }
 
 func (s *batches) isBegun(n int) bool {
@@ -181,7 +194,10 @@ func (f *Fleet) moveMember(ctx context.Context, b batch.Batch, serial device.Ser
 		return b, ctx.Err()
 	}
 	if err == nil {
-		return b, nil
+		if f.batches.isDropped(b.N, serial) { // undone or stopped while it was copied
+			_, err = f.Undo(ctx, serial, progress)
+		}
+		return b, err
 	}
 	state := string(MoveFailed)
 	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrOnIt) {
@@ -190,6 +206,9 @@ func (f *Fleet) moveMember(ctx context.Context, b batch.Batch, serial device.Ser
 	f.log.Warn("a board of a batch is not moved", "batch", b.N, "serial", serial, "why", err)
 	return f.batches.change(b.N, func(b *batch.Batch) bool {
 		m := b.Member(serial)
+		if m.State == batch.Dropped {
+			return false
+		}
 		m.State, m.Why = state, err.Error()
 		return true
 	})

@@ -13,6 +13,7 @@ import (
 	"rubus/boot/batch"
 	"rubus/config/device"
 	"rubus/images/imageref"
+	"rubus/images/upper"
 	"rubus/nfsexport"
 )
 
@@ -145,6 +146,34 @@ func TestBatch(t *testing.T) {
 		t.Error(err)
 	}
 	l.wantBatch("2 undone: undone dropped")
+}
+
+// A batch that is undone while one of its boards is copied moves none of them.
+func TestBatchUndoneWhileItCopies(t *testing.T) {
+	l, at := pairLab(t)
+	for s := range at {
+		must(t, l.fleet.Stop(t.Context(), s))
+	}
+	undone := false
+	order := canary()
+	order.First = 0
+	_, err := l.fleet.RebaseAll(t.Context(), order, func(upper.Size) {
+		if !undone {
+			undone = true
+			_, err := l.fleet.UndoAll(t.Context(), 1, nil)
+			must(t, err)
+		}
+	})
+	must(t, err)
+	if !undone {
+		t.Fatal("nothing was copied")
+	}
+	l.wantBatch("1 undone: dropped dropped")
+	for s := range at {
+		if got := l.comesUp(at, s, true); got != "one" {
+			t.Errorf("%s boots %q", s, got)
+		}
+	}
 }
 
 // TestBatchStops: a canary that goes back keeps the rest where they are.

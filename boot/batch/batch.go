@@ -85,13 +85,16 @@ type Move struct {
 // New is a batch of boards whose first are canaries; 0: all move at once.
 func New(n int, to imageref.Ref, conflicts string, first int, boards []device.Serial, now time.Time) Batch {
 	b := Batch{N: n, Made: now.UTC(), To: to, Conflicts: conflicts, First: first, State: Released}
-	if first > 0 && first < len(boards) {
+	if first > 0 {
 		b.State = Canaries
-	} else {
-		b.First = 0
 	}
 	for _, s := range boards {
-		b.Members = append(b.Members, Member{Serial: s, State: Waiting})
+		if b.Member(s) == nil { // named twice is named once
+			b.Members = append(b.Members, Member{Serial: s, State: Waiting})
+		}
+	}
+	if b.First >= len(b.Members) {
+		b.State, b.First = Released, 0
 	}
 	return b
 }

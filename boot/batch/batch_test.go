@@ -184,6 +184,21 @@ func TestStore(t *testing.T) {
 	if d := cmp.Diff([]Batch{a, b}, all, cmp.Comparer(func(x, y device.Serial) bool { return x == y })); d != "" {
 		t.Errorf("read back (-want +got):\n%s", d)
 	}
+	// Nobody gets a number whose file cannot be read.
+	if err := os.WriteFile(filepath.Join(s.Dir, "13.json"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.Next(); err != nil || n != 14 {
+		t.Errorf("the next is %d, %v", n, err)
+	}
+	if n, err := (Store{Dir: filepath.Join(s.Dir, "none")}).Next(); err != nil || n != 1 {
+		t.Errorf("the first is %d, %v", n, err)
+	}
+	// A board that is named twice is one member, and can be read back.
+	c := New(20, a.To, "", 2, []device.Serial{a.Members[0].Serial, a.Members[1].Serial, a.Members[0].Serial}, a.Made)
+	if len(c.Members) != 2 || c.State != Released || c.First != 0 {
+		t.Errorf("named twice: %+v", c)
+	}
 	if err := s.Remove(12); err != nil {
 		t.Error(err)
 	}

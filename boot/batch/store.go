@@ -52,6 +52,22 @@ func (s Store) Load() ([]Batch, error) {
 	return out, errors.Join(errs...)
 }
 
+// Next is the number of the next batch: that of no other, one that cannot be read counts too.
+func (s Store) Next() (int, error) {
+	entries, err := os.ReadDir(s.Dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, fmt.Errorf("reading the batches: %w", err)
+	}
+	last := 0
+	for _, e := range entries {
+		name, _ := strings.CutSuffix(e.Name(), ".json")
+		if n, err := strconv.Atoi(name); err == nil {
+			last = max(last, n)
+		}
+	}
+	return last + 1, nil
+}
+
 func (s Store) read(n int) (b Batch, err error) {
 	fi, err := os.Stat(s.path(n))
 	if err != nil {

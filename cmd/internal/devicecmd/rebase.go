@@ -121,7 +121,9 @@ func rebaseArgs(g *cli.Globals, c *cobra.Command, args []string, o rebaseFlags) 
 		if err != nil {
 			return nil, ref, err
 		}
-		boards = append(boards, s)
+		if !slices.Contains(boards, s) { // by its name, and by its serial
+			boards = append(boards, s)
+		}
 	}
 	if o.group != "" || o.all {
 		conf, err := g.LoadConfig()
