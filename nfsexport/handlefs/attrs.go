@@ -100,10 +100,12 @@ func (o *op) postNow(obj *object, a *nfs3.PostAttr) {
 	}
 }
 
-// preNow fills a with the object's attributes of this moment.
+// preNow fills a with the object's attributes of this moment: of the file system, as a
+// client that sees the ones it knows takes all that follows for its own change (RFC 1813,
+// section 2.6). Remembered ones would hide from it for good what was done on the host.
 func (o *op) preNow(obj *object, a *nfs3.PreAttr) {
 	var st unix.Stat_t
-	if o.attributes(obj, &st) == 0 {
+	if o.read(obj, &st, nil) == 0 {
 		pre(&st, a)
 	}
 }

@@ -93,7 +93,7 @@ func (fs *FS) Write(c *nfs3.Call, fh []byte, off uint64, data []byte, how nfs3.S
 		return 0, how, st
 	}
 	defer o.end()
-	pre(&o.st, &w.Before)
+	o.preNow(o.obj, &w.Before)
 	defer o.postNow(o.obj, &w.After)
 	if st := wantFile(o.obj); st != nfs3.OK {
 		return 0, how, st
@@ -198,7 +198,7 @@ func (fs *FS) Commit(c *nfs3.Call, fh []byte, _ uint64, _ uint32, w *nfs3.Wcc) n
 		return st
 	}
 	defer o.end()
-	pre(&o.st, &w.Before)
+	o.preNow(o.obj, &w.Before)
 	defer o.postNow(o.obj, &w.After)
 	if st := wantFile(o.obj); st != nfs3.OK {
 		return st

@@ -207,7 +207,11 @@ func (o *op) another(fh []byte, obj **object, st *unix.Stat_t) nfs3.Status {
 		return nfs3.ErrXDev
 	}
 	if *obj = o.fs.cache.get(&o.k, o.exp.root); *obj != nil {
-		return status(o.attributes(*obj, st))
+		e := o.attributes(*obj, st)
+		if e != 0 {
+			o.fs.cache.release(*obj) // nobody else will
+		}
+		return status(e)
 	}
 	var s nfs3.Status
 	*obj, s = o.openKey(st)
