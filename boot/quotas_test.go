@@ -86,6 +86,10 @@ func TestCopiesLeaveTheReserve(t *testing.T) {
 	if err := l.fleet.Restore(t.Context(), serialA, 1, nil); !errors.Is(err, boot.ErrNoSpace) {
 		t.Errorf("a restore without room: %v", err)
 	}
+	l.importImage("two", "boot/firmware/kernel8.img", "kernel one")
+	if _, err := l.fleet.Rebase(t.Context(), serialA, two(), nil); !errors.Is(err, boot.ErrNoSpace) {
+		t.Errorf("a rebase without room: %v", err)
+	}
 	if got := l.litter(); len(got) > 0 || len(l.snapshots()) != 1 {
 		t.Errorf("left: %q, snapshots %q", got, l.snapshots())
 	}

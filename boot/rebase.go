@@ -204,6 +204,13 @@ func (f *Fleet) carry(ctx context.Context, b *board, m Move, down bool, progress
 		return out, f.orChanged(ctx, b, w.former, m, err)
 	}
 	m.Reports = willReport(trees, plan)
+	used, err := f.uppers(b.serial).Usage(ctx, w.former.upperID())
+	if err != nil {
+		return out, err
+	}
+	if err := f.fits(used.Bytes); err != nil {
+		return out, err
+	}
 	rec := b.record()
 	s := Slot{Image: w.version.Ref, Base: w.base, Boot: w.version.Boot}
 	if err := f.build(ctx, b, &rec, &s, func(to string) error { return fillMove(ctx, to, nextDirs, trees, plan, m, progress) }); err != nil {

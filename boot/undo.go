@@ -91,6 +91,9 @@ func (f *Fleet) bringBackWith(ctx context.Context, b *board, progress func(upper
 	if err != nil {
 		return err
 	}
+	if err := f.fits(s.Bytes); err != nil {
+		return err
+	}
 	dirs := f.layerDirs(s.Base.Digests)
 	next := Slot{Image: s.Image, Base: s.Base, Boot: s.Boot}
 	err = f.build(ctx, b, &rec, &next, func(to string) error {
