@@ -19,6 +19,8 @@ import (
 
 	"rubus/boot"
 	"rubus/boot/backup"
+	"rubus/boot/record"
+	"rubus/boot/sighting"
 	"rubus/config/device"
 	"rubus/images/archive"
 	"rubus/images/imageref"
@@ -293,7 +295,7 @@ func TestCopiedState(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	n.restart()
-	n.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA, Stage: "eeprom"})
+	n.fleet.Sight(sighting.Sighting{Serial: serialA, MAC: macA, Stage: "eeprom"})
 	if _, err := n.file(serialA.String()+"/start.elf", addrA); err == nil || !strings.Contains(err.Error(), "is another directory than it was") {
 		t.Fatalf("a copied board boots: %v", err)
 	}
@@ -330,7 +332,7 @@ func TestBackupOfABoardOnTrial(t *testing.T) {
 		must(t, n.fleet.Stop(t.Context(), serialA))
 	}
 	all := n.snapshots()
-	if len(all) < 2 || !strings.Contains(strings.Join(all, ", "), boot.RebaseNote+"lab@2") {
+	if len(all) < 2 || !strings.Contains(strings.Join(all, ", "), record.RebaseNote+"lab@2") {
 		t.Errorf("what it had is none of %q", all)
 	}
 }

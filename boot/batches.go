@@ -4,153 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"io/fs"
 	"slices"
-	"sync"
 
 	"rubus/boot/batch"
+	"rubus/boot/record"
 	"rubus/config/device"
 	"rubus/images/imageref"
 	"rubus/images/upper"
 )
 
-// keepBatches is how many batches that are over are remembered.
-const keepBatches = 100
-
-// batches are the batches of a state directory. Its lock may be held over the disk, and no
-// other is taken under it but for moments.
-type batches struct {
-	mu    sync.Mutex
-	store batch.Store
-	all   []batch.Batch // the oldest first
-	// begun are those whose boards are being moved by whoever asked for it.
-	begun map[int]bool
-	// busy has a token while somebody advances them.
-	busy chan struct{}
-}
-
-func newBatches(state string) *batches {
-	return &batches{store: batch.Store{Dir: filepath.Join(state, "batches")}, begun: map[int]bool{}, busy: make(chan struct{}, 1)}
-}
-
-// load reads the batches of an earlier daemon.
-func (s *batches) load() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all, err := s.store.Load()
-	s.all = all
-	return err
-}
-
-// list is a copy of all batches.
-func (s *batches) list() []batch.Batch {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := make([]batch.Batch, 0, len(s.all))
-	for _, b := range s.all {
-		out = append(out, b.Clone())
-	}
-	return out
-}
-
-// add makes the next batch.
-func (s *batches) add(make func(n int) batch.Batch) (batch.Batch, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n, err := s.store.Next()
-	if err != nil {
-		return batch.Batch{}, err
-	}
-	b := make(n)
-	if err := s.store.Save(b); err != nil {
-		return b, err
-	}
-	s.all = append(s.all, b)
-	s.begun[n] = true
-	return b.Clone(), s.forget()
-}
-
-// forget removes the oldest of those that are over. The lock is held.
-func (s *batches) forget() error {
-	over := 0
-	for i := len(s.all) - 1; i >= 0; i-- {
-		if !s.all[i].IsOver() {
-			continue
-		}
-		if over++; over <= keepBatches {
-			continue
-		}
-		if err := s.store.Remove(s.all[i].N); err != nil {
-			return err
-		}
-		s.all = slices.Delete(s.all, i, i+1)
-	}
-	return nil
-}
-
-// change changes a batch, on disk first, if do says that it did.
-func (s *batches) change(n int, do func(*batch.Batch) bool) (batch.Batch, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i := range s.all {
-		if s.all[i].N != n {
-			continue
-		}
-		b := s.all[i].Clone()
-		if !do(&b) {
-			return b, nil
-		}
-		if err := s.store.Save(b); err != nil {
-			return b, err
-		}
-		s.all[i] = b
-		return b.Clone(), nil
-	}
-	return batch.Batch{}, fmt.Errorf("batch %d: %w", n, ErrNotFound)
-}
-
-// turn lists the boards of a batch whose turn it is.
-func (s *batches) turn(n int) []device.Serial {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i := range s.all {
-		if s.all[i].N == n {
-			return s.all[i].Turn()
-		}
-	}
-	return nil
-}
-
-// isDropped says whether a board of a batch is not to move any more.
-func (s *batches) isDropped(n int, serial device.Serial) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i := range s.all {
-		if s.all[i].N == n {
-			m := s.all[i].Member(serial)
-			return m != nil && m.State == batch.Dropped
-		}
-	}
-	return false
-}
-
-func (s *batches) isBegun(n int) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.begun[n]
-}
-
-func (s *batches) end(n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.begun, n)
-}
-
 // BatchOrder asks for boards to be moved together.
 type BatchOrder struct {
 	Boards    []device.Serial
 	To        imageref.Ref
-	Conflicts Conflicts
+	Conflicts record.Conflicts
 	// First is how many of them are canaries: the rest moves by itself when each of those
 	// had a boot that was reported as good; 0: all move now.
 	First int
@@ -165,13 +33,13 @@ func (f *Fleet) RebaseAll(ctx context.Context, o BatchOrder, progress func(upper
 	if err != nil {
 		return batch.Batch{}, err
 	}
-	b, err := f.batches.add(func(n int) batch.Batch {
+	b, err := f.batches.Add(func(n int) batch.Batch {
 		return batch.New(n, v.Ref, string(o.Conflicts), o.First, o.Boards, f.opt.Now())
 	})
-	if b.N == 0 || err != nil && !f.batches.isBegun(b.N) {
+	if b.N == 0 || err != nil && !f.batches.IsBegun(b.N) {
 		return b, err
 	}
-	defer f.batches.end(b.N)
+	defer f.batches.End(b.N)
 	f.log.Info("boards are moved", "batch", b.N, "to", b.To, "boards", len(b.Members), "first", b.First)
 	for _, serial := range b.Turn() {
 		if ctx.Err() != nil {
@@ -186,25 +54,25 @@ func (f *Fleet) RebaseAll(ctx context.Context, o BatchOrder, progress func(upper
 
 // moveMember moves a board of a batch whose turn it is. The error is that of the batch's record.
 func (f *Fleet) moveMember(ctx context.Context, b batch.Batch, serial device.Serial, later bool, progress func(upper.Size)) (batch.Batch, error) {
-	if !slices.Contains(f.batches.turn(b.N), serial) {
+	if !slices.Contains(f.batches.Turn(b.N), serial) {
 		return b, nil // undone or stopped meanwhile
 	}
-	_, err := f.Rebase(ctx, serial, Order{To: b.To, Conflicts: Conflicts(b.Conflicts), Batch: b.N, Later: later}, progress)
+	_, err := f.Rebase(ctx, serial, Order{To: b.To, Conflicts: record.Conflicts(b.Conflicts), Batch: b.N, Later: later}, progress)
 	if ctx.Err() != nil {
 		return b, ctx.Err()
 	}
 	if err == nil {
-		if f.batches.isDropped(b.N, serial) { // undone or stopped while it was copied
+		if f.batches.IsDropped(b.N, serial) { // undone or stopped while it was copied
 			_, err = f.Undo(ctx, serial, progress)
 		}
 		return b, err
 	}
-	state := string(MoveFailed)
+	state := string(record.MoveFailed)
 	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrOnIt) {
 		state = batch.Skipped
 	}
 	f.log.Warn("a board of a batch is not moved", "batch", b.N, "serial", serial, "why", err)
-	return f.batches.change(b.N, func(b *batch.Batch) bool {
+	return f.changeBatch(b.N, func(b *batch.Batch) bool {
 		m := b.Member(serial)
 		if m.State == batch.Dropped {
 			return false
@@ -214,10 +82,19 @@ func (f *Fleet) moveMember(ctx context.Context, b batch.Batch, serial device.Ser
 	})
 }
 
+// changeBatch changes a batch, on disk first, if do says that it did.
+func (f *Fleet) changeBatch(n int, do func(*batch.Batch) bool) (batch.Batch, error) {
+	b, err := f.batches.Change(n, do)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("batch %d: %w", n, ErrNotFound)
+	}
+	return b, err
+}
+
 // advance takes what became of a batch's boards into account.
 func (f *Fleet) advance(n int) (batch.Batch, error) {
 	was := batch.State("")
-	b, err := f.batches.change(n, func(b *batch.Batch) bool {
+	b, err := f.changeBatch(n, func(b *batch.Batch) bool {
 		was = b.State
 		return b.Advance(func(serial device.Serial) (batch.Move, bool) { return f.moveOf(serial, n) })
 	})
@@ -251,13 +128,13 @@ func (f *Fleet) moveOf(serial device.Serial, n int) (batch.Move, bool) {
 // those of a batch that stopped. A board is only told what to do at its next boot.
 func (f *Fleet) Advance(ctx context.Context) {
 	select {
-	case f.batches.busy <- struct{}{}:
+	case f.advancing <- struct{}{}:
 	default:
 		return
 	}
-	defer func() { <-f.batches.busy }()
-	for _, b := range f.batches.list() {
-		if f.batches.isBegun(b.N) || b.IsOver() && b.State != batch.Released {
+	defer func() { <-f.advancing }()
+	for _, b := range f.batches.List() {
+		if f.batches.IsBegun(b.N) || b.IsOver() && b.State != batch.Released {
 			continue
 		}
 		if err := f.advanceAll(ctx, b.N); err != nil && ctx.Err() == nil {
@@ -300,27 +177,27 @@ func (f *Fleet) recallMove(ctx context.Context, serial device.Serial, n int) err
 	}
 	defer b.unlock()
 	rec := b.record()
-	if m := rec.Move; m == nil || m.Batch != n || m.State != MovePending {
+	if m := rec.Move; m == nil || m.Batch != n || m.State != record.MovePending {
 		return nil
 	}
-	rec.takeBack(MoveUndone, "the batch stopped", f.opt.Now())
+	rec.TakeBack(record.MoveUndone, "the batch stopped", f.opt.Now())
 	return f.store(b, rec)
 }
 
 // Batches lists the batches, the oldest first.
 func (f *Fleet) Batches() []batch.Batch {
-	for _, b := range f.batches.list() {
-		if !f.batches.isBegun(b.N) {
+	for _, b := range f.batches.List() {
+		if !f.batches.IsBegun(b.N) {
 			_, _ = f.advance(b.N) // what cannot be written down is tried again, and logged, by Run
 		}
 	}
-	return f.batches.list()
+	return f.batches.List()
 }
 
 // UndoAll takes a batch back: boards that wait stay as they are, and those that moved are
 // taken back as Undo does. Done again it does nothing. What could not be taken back is in the error.
 func (f *Fleet) UndoAll(ctx context.Context, n int, progress func(upper.Size)) (batch.Batch, error) {
-	b, err := f.batches.change(n, func(b *batch.Batch) bool {
+	b, err := f.changeBatch(n, func(b *batch.Batch) bool {
 		b.Advance(func(serial device.Serial) (batch.Move, bool) { return f.moveOf(serial, n) })
 		b.Undo()
 		return true
@@ -346,7 +223,7 @@ func (f *Fleet) UndoAll(ctx context.Context, n int, progress func(upper.Size)) (
 
 // ReleaseAll has the rest of a batch move without waiting for its canaries.
 func (f *Fleet) ReleaseAll(ctx context.Context, n int) (batch.Batch, error) {
-	b, err := f.batches.change(n, func(b *batch.Batch) bool { return b.Release() })
+	b, err := f.changeBatch(n, func(b *batch.Batch) bool { return b.Release() })
 	if err != nil {
 		return b, err
 	}

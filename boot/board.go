@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"rubus/boot/bootset"
+	"rubus/boot/phase"
+	"rubus/boot/record"
+	"rubus/boot/sighting"
 	"rubus/config/device"
 	"rubus/nfsexport"
 	"rubus/overlay"
@@ -22,8 +25,8 @@ type board struct {
 	work chan struct{}
 
 	mu       sync.Mutex
-	rec      Record
-	ev       Evidence
+	rec      record.Record
+	ev       phase.Evidence
 	activity map[int]*nfsexport.Activity // by slot
 	mounted  map[int]overlay.Root        // by slot
 	// atRest are slots that were given up: neither mounted nor offered.
@@ -33,7 +36,7 @@ type board struct {
 	// claim is the MAC heard in DHCP with this board's identity.
 	claim device.MAC
 	// said is what the board's firmware said of it.
-	said    Sighting
+	said    sighting.Sighting
 	problem string
 	// identity is what the board lacks of its identity; "": nothing.
 	identity string
@@ -84,7 +87,7 @@ type sets struct {
 func newBoard(s device.Serial, now time.Time) *board {
 	return &board{
 		serial: s, work: make(chan struct{}, 1), made: now,
-		rec:      Record{Version: recordVersion, Serial: s},
+		rec:      record.Record{Version: record.Version, Serial: s},
 		activity: map[int]*nfsexport.Activity{}, mounted: map[int]overlay.Root{}, atRest: map[int]bool{},
 	}
 }
@@ -184,7 +187,7 @@ func (b *board) usable() error {
 }
 
 // learn keeps what the board's firmware says of it. b.mu is held.
-func (b *board) learn(s Sighting) { b.said.learn(s) }
+func (b *board) learn(s sighting.Sighting) { b.said.Learn(s) }
 
 // isPi5 says that the board's firmware told of a Pi 5 or its kin.
 func (b *board) isPi5() bool {
@@ -199,23 +202,23 @@ func (b *board) setProblem(s string) {
 	b.mu.Unlock()
 }
 
-func (b *board) slots() []Slot {
+func (b *board) slots() []record.Slot {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Clone(b.rec.Slots)
 }
 
 // offered lists the slots that the board may call on.
-func (b *board) offered() []Slot {
+func (b *board) offered() []record.Slot {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.rec.offered()
+	return b.rec.Offered()
 }
 
-func (b *board) record() Record {
+func (b *board) record() record.Record {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.rec.clone()
+	return b.rec.Clone()
 }
 
 func (b *board) isMounted(n int) bool {
@@ -226,24 +229,24 @@ func (b *board) isMounted(n int) bool {
 }
 
 // isMissing says that a root which its board may call on is not mounted.
-func (b *board) isMissing(s Slot) bool {
+func (b *board) isMissing(s record.Slot) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	_, ok := b.mounted[s.N]
-	return !ok && !(s.State == SlotParked && b.atRest[s.N])
+	return !ok && !(s.State == record.SlotParked && b.atRest[s.N])
 }
 
 // evidence is the board's evidence with what the NFS server saw folded in.
-func (b *board) evidence() Evidence {
+func (b *board) evidence() phase.Evidence {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	e := b.ev
 	e.HasRoot = b.rec.Up || b.isCalledUnasked()
 	e.Other = b.rec.Up && !b.rec.MAC.IsZero() && !b.claim.IsZero() && b.claim != b.rec.MAC
 	for n, a := range b.activity {
-		e.LastCall = later(e.LastCall, unixNano(a.LastCall.Load()))
-		if s := b.rec.slot(n); s != nil && s.State == SlotCurrent {
-			e.InitRead = later(e.InitRead, unixNano(a.InitRead.Load()))
+		e.LastCall = phase.Later(e.LastCall, unixNano(a.LastCall.Load()))
+		if s := b.rec.Slot(n); s != nil && s.State == record.SlotCurrent {
+			e.InitRead = phase.Later(e.InitRead, unixNano(a.InitRead.Load()))
 		}
 	}
 	return e

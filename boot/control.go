@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"rubus/boot/phase"
+	"rubus/boot/record"
 	"rubus/config/device"
 	"rubus/images/imageref"
 )
@@ -45,7 +47,7 @@ func (f *Fleet) cutOff(b *board) error {
 		errs = append(errs, f.release(b, s))
 	}
 	b.mu.Lock()
-	b.ev = Evidence{Stopped: f.opt.Now()}
+	b.ev = phase.Evidence{Stopped: f.opt.Now()}
 	b.pinned, b.problem = 0, ""
 	b.mu.Unlock()
 	f.log.Info("board cut off", "serial", b.serial)
@@ -55,12 +57,12 @@ func (f *Fleet) cutOff(b *board) error {
 
 // UpperInfo is what a reset would delete of one upper.
 type UpperInfo struct {
-	Upper string       `json:"upper"`
-	State SlotState    `json:"state"`
-	Image imageref.Ref `json:"image"`
-	Bytes int64        `json:"bytes"`
-	Files int64        `json:"files"`
-	Made  time.Time    `json:"made"`
+	Upper string           `json:"upper"`
+	State record.SlotState `json:"state"`
+	Image imageref.Ref     `json:"image"`
+	Bytes int64            `json:"bytes"`
+	Files int64            `json:"files"`
+	Made  time.Time        `json:"made"`
 }
 
 // Uppers lists a board's uppers with their sizes. It reads whole trees.
@@ -71,11 +73,11 @@ func (f *Fleet) Uppers(ctx context.Context, serial device.Serial) ([]UpperInfo, 
 	}
 	var out []UpperInfo
 	for _, s := range b.slots() {
-		u, err := f.uppers(serial).Usage(ctx, s.upperID())
+		u, err := f.uppers(serial).Usage(ctx, s.UpperID())
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("measuring upper %q of board %s: %w", s.upperID(), serial, err)
+			return nil, fmt.Errorf("measuring upper %q of board %s: %w", s.UpperID(), serial, err)
 		}
-		out = append(out, UpperInfo{Upper: string(s.upperID()), State: s.State, Image: s.Image, Bytes: u.Bytes, Files: u.Files, Made: s.Made})
+		out = append(out, UpperInfo{Upper: string(s.UpperID()), State: s.State, Image: s.Image, Bytes: u.Bytes, Files: u.Files, Made: s.Made})
 	}
 	ids, err := f.uppers(serial).List()
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"rubus/boot/phase"
 	"rubus/config/device"
 )
 
@@ -40,7 +41,7 @@ func (f *Fleet) Holder(addr netip.Addr) (mac device.MAC, held bool) {
 		if !has {
 			continue
 		}
-		if e := b.evidence(); e.Up(f.opt.Now(), f.opt.Limits) != UpNo {
+		if e := b.evidence(); e.Up(f.opt.Now(), f.opt.Limits) != phase.UpNo {
 			return mac, true
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"rubus/boot"
+	"rubus/boot/sighting"
 	"rubus/config/device"
 )
 
@@ -18,8 +19,8 @@ func TestPrefixes(t *testing.T) {
 	l := newLab(t)
 	l.opt.Prefixes = []string{"lab/", "a long string"}
 	l.restart()
-	l.fleet.Sight(boot.Sighting{Serial: serialB, MAC: macB})
-	l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA})
+	l.fleet.Sight(sighting.Sighting{Serial: serialB, MAC: macB})
+	l.fleet.Sight(sighting.Sighting{Serial: serialA, MAC: macA})
 	l.link.set(func(k *link) { k.owners[addrA], k.owners[addrB] = macA, macB })
 	const name = "cmdline.txt"
 	for prefix, ok := range map[string]bool{
@@ -72,7 +73,7 @@ func TestPi5Start(t *testing.T) {
 		l.opt.Pi5Start = c.say
 		l.restart()
 		x := l.boots(serialA, macA, addrA)
-		l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA, Revision: c.revision})
+		l.fleet.Sight(sighting.Sighting{Serial: serialA, MAC: macA, Revision: c.revision})
 		file := filepath.Join(x.Dir, "boot/firmware/start4.elf")
 		_ = os.Remove(file)
 		if c.has {
@@ -108,7 +109,7 @@ func TestHolder(t *testing.T) {
 	if listed, a := l.fleet.Reserved(macB); listed || a.IsValid() {
 		t.Errorf("before the board was heard: %v, %v", listed, a)
 	}
-	l.fleet.Sight(boot.Sighting{Serial: serialB, MAC: macB})
+	l.fleet.Sight(sighting.Sighting{Serial: serialB, MAC: macB})
 	if mac, held := l.fleet.Holder(reserved); !held || mac != macB {
 		t.Errorf("a reservation: %v, %v", mac, held)
 	}
@@ -140,7 +141,7 @@ func TestHolder(t *testing.T) {
 // the boards of devices.yaml nor one that asks again, as real boards do.
 func TestForgedBoards(t *testing.T) {
 	l := newLab(t)
-	real := boot.Sighting{
+	real := sighting.Sighting{
 		Serial: mustSerial("91cdf03d"), MAC: device.MAC{0xe4, 0x5f, 1, 9, 2, 0xf7}, Revision: 0xd03114, Stage: "eeprom", Bootloader: "2022-02-04 or later",
 	}
 	l.fleet.Sight(real)
@@ -149,7 +150,7 @@ func TestForgedBoards(t *testing.T) {
 	first := l.clock.now().Add(-8 * time.Second)
 	for i := range 4000 {
 		s, _ := device.SerialFromUint32(uint32(i + 1))
-		l.fleet.Sight(boot.Sighting{Serial: s, MAC: device.MAC{2, 0, 0, 1, byte(i >> 8), byte(i)}})
+		l.fleet.Sight(sighting.Sighting{Serial: s, MAC: device.MAC{2, 0, 0, 1, byte(i >> 8), byte(i)}})
 		l.clock.add(time.Millisecond)
 	}
 	all := l.fleet.Unknown()
@@ -178,7 +179,7 @@ func TestForgedBoards(t *testing.T) {
 	l.fleet.Apply(&desired)
 	for i := range 4000 {
 		s, _ := device.SerialFromUint32(uint32(i + 1))
-		l.fleet.Sight(boot.Sighting{Serial: s, MAC: device.MAC{2, 0, 0, 1, byte(i >> 8), byte(i)}})
+		l.fleet.Sight(sighting.Sighting{Serial: s, MAC: device.MAC{2, 0, 0, 1, byte(i >> 8), byte(i)}})
 	}
 	if n := len(l.fleet.Boards()); n > 2+2048 {
 		t.Errorf("%d boards", n)
@@ -193,20 +194,20 @@ func TestForgedBoards(t *testing.T) {
 // listed; it is answered only when an entry has its MAC in so many words.
 func TestHint(t *testing.T) {
 	l := newLab(t)
-	l.fleet.Sight(boot.Sighting{Serial: serialB, MAC: macB}) // it has that MAC
+	l.fleet.Sight(sighting.Sighting{Serial: serialB, MAC: macB}) // it has that MAC
 	for name, mac := range map[string]device.MAC{
 		"of nobody":                {0xdc, 0xa6, 0x32, 1, 2, 3},
 		"of a board that asked":    macB,
 		"of a board by its serial": macA,
 	} {
-		if v := l.fleet.Sight(boot.Sighting{MAC: mac, Stage: "eeprom", Hint: true}); v.Answer || v.Why == "" {
+		if v := l.fleet.Sight(sighting.Sighting{MAC: mac, Stage: "eeprom", Hint: true}); v.Answer || v.Why == "" {
 			t.Errorf("the MAC %s: %+v", name, v)
 		}
 	}
 	l.want.Devices[serialB].MAC = macB
 	l.want.ByMAC[macB] = serialB
 	l.fleet.Apply(l.want)
-	if v := l.fleet.Sight(boot.Sighting{MAC: macB, Stage: "eeprom", Hint: true}); !v.Answer || v.Serial != serialB {
+	if v := l.fleet.Sight(sighting.Sighting{MAC: macB, Stage: "eeprom", Hint: true}); !v.Answer || v.Serial != serialB {
 		t.Errorf("a MAC in devices.yaml: %+v", v)
 	}
 }

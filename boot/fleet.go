@@ -15,8 +15,12 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"rubus/boot/batch"
 	"rubus/boot/bootset"
+	"rubus/boot/phase"
 	"rubus/boot/quota"
+	"rubus/boot/record"
+	"rubus/boot/sighting"
 	"rubus/config/device"
 	"rubus/images"
 	"rubus/images/imageref"
@@ -81,7 +85,7 @@ type Options struct {
 	// serials and MACs, and Pi5Start is what a Pi 5 gets for older firmware.
 	Prefixes []string
 	Pi5Start Pi5Start
-	Limits   Limits
+	Limits   phase.Limits
 	// WarnOnly gives out boot files that cannot work together, too.
 	WarnOnly bool
 	// FallbackAfter is how many boots in a row must fail with changed boot files
@@ -136,8 +140,10 @@ type Fleet struct {
 	boards  map[device.Serial]*board
 	byPath  map[string]slotKey       // export path -> slot
 	byID    map[nfsexport.ID]slotKey // export id -> slot
-	unknown *sightings
-	batches *batches
+	unknown *sighting.List
+	batches *batch.Book
+	// advancing has a token while somebody advances the batches.
+	advancing chan struct{}
 
 	// stopped is closed when Run ends; carrying has a token for each upper that is made
 	// for a boot.
@@ -156,8 +162,8 @@ func New(opt Options) *Fleet {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	if opt.Limits == (Limits{}) {
-		opt.Limits = DefaultLimits()
+	if opt.Limits == (phase.Limits{}) {
+		opt.Limits = phase.DefaultLimits()
 	}
 	if opt.MaxUnknown == 0 {
 		opt.MaxUnknown = 2048
@@ -172,7 +178,7 @@ func New(opt Options) *Fleet {
 		opt: opt, log: opt.Logger, traits: opt.Exporter.Traits(), started: opt.Now(),
 		quotas: quota.New(quota.Options{Logger: opt.Logger, Now: opt.Now, Hold: opt.Exporter.Hold}),
 		boards: map[device.Serial]*board{}, byPath: map[string]slotKey{}, byID: map[nfsexport.ID]slotKey{},
-		unknown: newSightings(opt.MaxUnknown), batches: newBatches(opt.State),
+		unknown: sighting.New(opt.MaxUnknown), batches: batch.NewBook(opt.State), advancing: make(chan struct{}, 1),
 		stopped: make(chan struct{}), carrying: make(chan struct{}, atOnce),
 	}
 }
@@ -183,7 +189,7 @@ func New(opt Options) *Fleet {
 // when all have been tried; a board that fails stays Preparing, says why in its
 // status, and is tried again by Run. Call it before the NFS port opens.
 func (f *Fleet) Start(ctx context.Context) error {
-	if err := f.batches.load(); err != nil {
+	if err := f.batches.Load(); err != nil {
 		f.log.Error("batches of boards that move cannot be read; their boards are left as they are", "err", err)
 	}
 	up, err := f.load()
@@ -224,16 +230,16 @@ func (f *Fleet) load() (up []*board, err error) {
 	if err := finishReplaces(f.opt.State); err != nil {
 		return nil, err
 	}
-	serials, err := recordedSerials(f.opt.State)
+	serials, err := record.Serials(f.opt.State)
 	if err != nil {
 		return nil, err
 	}
 	for _, s := range serials {
-		rec, err := loadRecord(f.opt.State, s)
+		rec, err := record.Load(f.opt.State, s)
 		b := f.board(s)
 		b.mu.Lock()
 		b.rec = rec
-		if cur := rec.inState(SlotCurrent); rec.Up && cur != nil {
+		if cur := rec.InState(record.SlotCurrent); rec.Up && cur != nil {
 			b.ev.Mounted, b.ev.Adopted = cur.Mounted, true
 		}
 		if b.broken = err; err != nil {
@@ -245,7 +251,7 @@ func (f *Fleet) load() (up []*board, err error) {
 			continue
 		}
 		f.recall(b)
-		if rec.mayBeUp() {
+		if rec.MayBeUp() {
 			up = append(up, b)
 		}
 	}
@@ -337,11 +343,11 @@ func (f *Fleet) all() []*board {
 
 // store writes a changed record to disk and, when it is there, makes it the
 // board's. The caller holds work.
-func (f *Fleet) store(b *board, r Record) error {
+func (f *Fleet) store(b *board, r record.Record) error {
 	if err := b.usable(); err != nil {
 		return err
 	}
-	if err := saveRecord(f.opt.State, &r); err != nil {
+	if err := record.Save(f.opt.State, &r); err != nil {
 		return err
 	}
 	b.mu.Lock()
@@ -368,15 +374,15 @@ func newExportID() nfsexport.ID {
 }
 
 // spec is the overlay of a slot.
-func (f *Fleet) spec(serial device.Serial, s Slot) overlay.Spec {
-	id := s.upperID()
+func (f *Fleet) spec(serial device.Serial, s record.Slot) overlay.Spec {
+	id := s.UpperID()
 	dirs := make([]string, len(s.Base.Digests))
 	for i, d := range s.Base.Digests {
 		dirs[i] = f.opt.Store.LayerDir(d)
 	}
 	return overlay.Spec{
 		Serial: serial, Base: s.Base, LayerDirs: dirs,
-		UpperDir: f.uppers(serial).Path(id), UpperID: id, Target: pathsOf(f.opt.State, serial).root(s.N),
+		UpperDir: f.uppers(serial).Path(id), UpperID: id, Target: record.PathsOf(f.opt.State, serial).Root(s.N),
 	}
 }
 

@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"rubus/boot"
+	"rubus/boot/phase"
+	"rubus/boot/record"
+	"rubus/boot/sighting"
 	"rubus/config/device"
 	"rubus/images/imageref"
 	"rubus/nfsexport"
@@ -17,7 +20,7 @@ import (
 
 func TestFirstBoot(t *testing.T) {
 	l := newLab(t)
-	v := l.fleet.Sight(boot.Sighting{MAC: macA, Stage: "rom"}) // a Pi 3's ROM: no serial
+	v := l.fleet.Sight(sighting.Sighting{MAC: macA, Stage: "rom"}) // a Pi 3's ROM: no serial
 	if !v.Answer || v.Serial != serialA {
 		t.Fatalf("%+v", v)
 	}
@@ -38,12 +41,12 @@ func TestFirstBoot(t *testing.T) {
 		t.Errorf("a missing file: %v", err)
 	}
 	x := l.mounts("/b8123456/1", addrA)
-	if st, _ := l.fleet.Board(serialA); st.Phase != boot.PhaseMounted || st.MAC != macA || st.Address != addrA {
+	if st, _ := l.fleet.Board(serialA); st.Phase != phase.Mounted || st.MAC != macA || st.Address != addrA {
 		t.Errorf("status %+v", st)
 	}
 	x.Activity.LastCall.Store(l.clock.now().UnixNano())
 	x.Activity.InitRead.Store(l.clock.now().UnixNano())
-	if st, _ := l.fleet.Board(serialA); st.Phase != boot.PhaseRunning || st.Up != boot.UpYes {
+	if st, _ := l.fleet.Board(serialA); st.Phase != phase.Running || st.Up != phase.UpYes {
 		t.Errorf("status after init was read %+v", st)
 	}
 }
@@ -66,7 +69,7 @@ func TestPersistentStaysOnItsBase(t *testing.T) {
 	if st, _ := l.fleet.Board(serialA); st.Running.String() != "lab@2" || st.Available.String() != "lab@3" {
 		t.Errorf("status %v (%v available)", st.Running, st.Available)
 	}
-	uses, err := boot.Uses(l.opt.State)
+	uses, err := record.Uses(l.opt.State)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +107,7 @@ func TestEphemeral(t *testing.T) {
 	// Requests in the board's name that no MOUNT follows leave one empty upper.
 	for range 3 {
 		l.clock.add(time.Minute)
-		l.fleet.Sight(boot.Sighting{Serial: serialB, MAC: macB})
+		l.fleet.Sight(sighting.Sighting{Serial: serialB, MAC: macB})
 		if _, err := l.file(serialB.String()+"/start.elf", addrB); err != nil {
 			t.Fatal(err)
 		}
@@ -142,7 +145,7 @@ func TestAnotherMACIsRefusedWhileUp(t *testing.T) {
 	x := l.boots(serialA, macA, addrA)
 	l.write(x, "mine")
 	x.Activity.LastCall.Store(l.clock.now().UnixNano())
-	v := l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: evil})
+	v := l.fleet.Sight(sighting.Sighting{Serial: serialA, MAC: evil})
 	if v.Answer {
 		t.Fatal("another MAC was answered while the board is up")
 	}
@@ -167,7 +170,7 @@ func TestAnotherMACIsRefusedWhileUp(t *testing.T) {
 	// Once it is proved down, the new MAC may be the board.
 	l.link.set(func(k *link) { k.silent[macA] = true })
 	l.proveDown(serialA)
-	if v := l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: evil}); !v.Answer {
+	if v := l.fleet.Sight(sighting.Sighting{Serial: serialA, MAC: evil}); !v.Answer {
 		t.Errorf("a replaced card is refused for ever: %s", v.Why)
 	}
 	// It is the board then, with all that the board wrote.
@@ -194,14 +197,14 @@ func TestMendedSerial(t *testing.T) {
 		if mounted {
 			x := l.boots(wrong, mac, addrA)
 			x.Activity.LastCall.Store(l.clock.now().UnixNano())
-		} else if v := l.fleet.Sight(boot.Sighting{MAC: mac}); !v.Answer || v.Serial != wrong {
+		} else if v := l.fleet.Sight(sighting.Sighting{MAC: mac}); !v.Answer || v.Serial != wrong {
 			t.Fatalf("the ROM is answered %+v", v)
 		}
 		entry(right)
 		if mounted {
 			// While it runs as the wrong one it is not to be the other, and
 			// this is said.
-			if v := l.fleet.Sight(boot.Sighting{Serial: right, MAC: mac}); v.Answer {
+			if v := l.fleet.Sight(sighting.Sighting{Serial: right, MAC: mac}); v.Answer {
 				t.Error("one machine is two boards")
 			}
 			if st, ok := l.fleet.Board(right); !ok || st.Refusal == "" {
@@ -210,7 +213,7 @@ func TestMendedSerial(t *testing.T) {
 			l.link.set(func(k *link) { k.silent[mac] = true })
 			l.proveDown(wrong)
 		}
-		for _, s := range []boot.Sighting{{MAC: mac}, {Serial: right, MAC: mac}} {
+		for _, s := range []sighting.Sighting{{MAC: mac}, {Serial: right, MAC: mac}} {
 			if v := l.fleet.Sight(s); !v.Answer || v.Serial != right {
 				t.Errorf("mounted %v: %+v is answered %+v", mounted, s, v)
 			}
@@ -226,7 +229,7 @@ func TestMendedSerial(t *testing.T) {
 func TestRefusedBeforeSeen(t *testing.T) {
 	l := newLab(t)
 	l.want.Devices[serialB].MAC = macB
-	if v := l.fleet.Sight(boot.Sighting{Serial: serialB, MAC: evil}); v.Answer {
+	if v := l.fleet.Sight(sighting.Sighting{Serial: serialB, MAC: evil}); v.Answer {
 		t.Fatal("another MAC than that of devices.yaml is answered")
 	}
 	if st, ok := l.fleet.Board(serialB); !ok || !strings.Contains(st.Refusal, macB.String()) {
@@ -242,7 +245,7 @@ func (l *lab) proveDown(s device.Serial) {
 	for time.Now().Before(deadline) {
 		l.fleet.LookAfter(l.Context())
 		for range 100 {
-			if st, ok := l.fleet.Board(s); ok && st.Up == boot.UpNo {
+			if st, ok := l.fleet.Board(s); ok && st.Up == phase.UpNo {
 				return
 			}
 			time.Sleep(time.Millisecond) // the answer is on its way to the board's evidence
@@ -317,7 +320,7 @@ func TestRemovedDevice(t *testing.T) {
 	gone.Devices = map[device.Serial]*boot.Device{serialB: l.want.Devices[serialB]}
 	gone.ByMAC = nil
 	l.fleet.Apply(&gone)
-	if v := l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA}); v.Answer {
+	if v := l.fleet.Sight(sighting.Sighting{Serial: serialA, MAC: macA}); v.Answer {
 		t.Error("a removed board is answered")
 	}
 	if _, err := l.file(serialA.String()+"/start.elf", addrA); err == nil {
@@ -345,7 +348,7 @@ func TestRemovedDevice(t *testing.T) {
 func TestMissingImageStopsOnlyItsOwn(t *testing.T) {
 	l := newLab(t)
 	l.want.Devices[serialA].Image = imageref.Ref{Name: "nowhere"}
-	l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA})
+	l.fleet.Sight(sighting.Sighting{Serial: serialA, MAC: macA})
 	if _, err := l.file(serialA.String()+"/start.elf", addrA); err == nil || errors.Is(err, boot.ErrRefused) {
 		t.Errorf("a missing image: %v", err)
 	}
@@ -359,7 +362,7 @@ func TestUnknownBoards(t *testing.T) {
 	l := newLab(t)
 	for i := range 5000 {
 		s, _ := device.SerialFromUint32(uint32(i + 1))
-		l.fleet.Sight(boot.Sighting{Serial: s, MAC: device.MAC{2, 0, 0, 1, byte(i >> 8), byte(i)}})
+		l.fleet.Sight(sighting.Sighting{Serial: s, MAC: device.MAC{2, 0, 0, 1, byte(i >> 8), byte(i)}})
 	}
 	if n := len(l.fleet.Unknown()); n == 0 || n > 2048 {
 		t.Errorf("%d unknown boards remembered", n)
@@ -373,7 +376,7 @@ func TestOffLink(t *testing.T) {
 	l := newLab(t)
 	far := netip.MustParseAddr("192.0.2.9")
 	l.link.set(func(k *link) { k.off[far] = true })
-	l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA})
+	l.fleet.Sight(sighting.Sighting{Serial: serialA, MAC: macA})
 	if _, err := l.file(serialA.String()+"/start.elf", far); !errors.Is(err, boot.ErrRefused) {
 		t.Errorf("off the link without address: %v", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/boot"
+	"rubus/boot/sighting"
 	"rubus/config/device"
 	"rubus/images"
 	"rubus/images/imageref"
@@ -298,7 +299,7 @@ func (l *lab) file(path string, client netip.Addr) (string, error) {
 func (l *lab) boots(s device.Serial, mac device.MAC, addr netip.Addr) nfsexport.Export {
 	l.Helper()
 	l.clock.add(time.Minute)
-	if v := l.fleet.Sight(boot.Sighting{Serial: s, MAC: mac, Stage: "eeprom"}); !v.Answer {
+	if v := l.fleet.Sight(sighting.Sighting{Serial: s, MAC: mac, Stage: "eeprom"}); !v.Answer {
 		l.Fatalf("no answer to %s: %s", s, v.Why)
 	}
 	if _, err := l.file(s.String()+"/start.elf", addr); err != nil {

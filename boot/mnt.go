@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"rubus/boot/phase"
+	"rubus/boot/record"
 	"rubus/config/device"
 	"rubus/nfsexport"
 )
@@ -67,48 +69,48 @@ func (f *Fleet) mountRefused(b *board, addr netip.Addr, err error) {
 }
 
 // takeUp makes slot n the board's root: on disk, then to its clients.
-func (f *Fleet) takeUp(ctx context.Context, b *board, n int, mac device.MAC, addr netip.Addr) (Slot, error) {
+func (f *Fleet) takeUp(ctx context.Context, b *board, n int, mac device.MAC, addr netip.Addr) (record.Slot, error) {
 	now := f.opt.Now()
 	rec := b.record()
-	s := rec.slot(n)
+	s := rec.Slot(n)
 	if s == nil {
-		return Slot{}, fmt.Errorf("export of board %s: %w", b.serial, ErrNotFound)
+		return record.Slot{}, fmt.Errorf("export of board %s: %w", b.serial, ErrNotFound)
 	}
-	if s.State == SlotOld || s.State == SlotParked {
-		return Slot{}, fmt.Errorf("root %d of board %s was given up for a newer one: %w", n, b.serial, ErrRefused)
+	if s.State == record.SlotOld || s.State == record.SlotParked {
+		return record.Slot{}, fmt.Errorf("root %d of board %s was given up for a newer one: %w", n, b.serial, ErrRefused)
 	}
 	dev := f.wanted(b.serial)
 	if dev == nil || !dev.Enabled {
-		return Slot{}, fmt.Errorf("board %s has no entry in devices.yaml any more, or is disabled: %w", b.serial, ErrRefused)
+		return record.Slot{}, fmt.Errorf("board %s has no entry in devices.yaml any more, or is disabled: %w", b.serial, ErrRefused)
 	}
 	if err := f.mayTake(b, &rec, s, mac); err != nil {
-		return Slot{}, err
+		return record.Slot{}, err
 	}
 	if rec.Move != nil && rec.Move.Slot == n && f.isStale(ctx, b, &rec) {
-		return Slot{}, fmt.Errorf("board %s wrote to the root it had since root %d was made of it: it is to boot anew: %w", b.serial, n, ErrRefused)
+		return record.Slot{}, fmt.Errorf("board %s wrote to the root it had since root %d was made of it: it is to boot anew: %w", b.serial, n, ErrRefused)
 	}
 	if !b.isMounted(n) {
 		// Prepared by a daemon that ended since.
 		if err := f.offer(ctx, b, *s); err != nil {
 			f.log.Error("a root that its board wants cannot be mounted", "serial", b.serial, "root", n, "err", err)
-			return Slot{}, fmt.Errorf("root of board %s: %w", b.serial, ErrNotReady)
+			return record.Slot{}, fmt.Errorf("root of board %s: %w", b.serial, ErrNotReady)
 		}
 	}
 	if f.seedAtMount(b, s) {
 		f.seed(ctx, b, dev, *s, addr)
 	}
-	next, err := planMount(rec, n, func(s Slot) (bool, error) { return f.upperEmpty(b, s) }, now)
+	next, err := record.PlanMount(rec, n, func(s record.Slot) (bool, error) { return f.upperEmpty(b, s) }, now)
 	if err != nil {
-		return Slot{}, err
+		return record.Slot{}, err
 	}
-	taken := next.slot(n)
+	taken := next.Slot(n)
 	taken.Async, taken.InsecurePorts, taken.Awaits = dev.Async, f.opt.InsecurePorts, nil
 	next.Address = addr
 	if !mac.IsZero() {
 		next.MAC = mac
 	}
 	if err := f.store(b, next); err != nil {
-		return Slot{}, err
+		return record.Slot{}, err
 	}
 	b.mu.Lock()
 	b.ev.Mounted, b.ev.Adopted, b.ev.Stopped = now, false, time.Time{}
@@ -120,17 +122,17 @@ func (f *Fleet) takeUp(ctx context.Context, b *board, n int, mac device.MAC, add
 
 // mayTake refuses what would take the root from under a board that is up, or
 // may be: another MAC, and another slot without a boot of the board's own.
-func (f *Fleet) mayTake(b *board, rec *Record, s *Slot, mac device.MAC) error {
+func (f *Fleet) mayTake(b *board, rec *record.Record, s *record.Slot, mac device.MAC) error {
 	e := b.evidence()
 	now := f.opt.Now()
-	if !rec.Up || e.Up(now, f.opt.Limits) == UpNo {
+	if !rec.Up || e.Up(now, f.opt.Limits) == phase.UpNo {
 		return nil
 	}
 	if mac != rec.MAC {
 		f.probe(b)
 		return fmt.Errorf("board %s is up as %s and another MAC, %s, wants its root: %w", b.serial, rec.MAC, mac, ErrRefused)
 	}
-	cur := rec.inState(SlotCurrent)
+	cur := rec.InState(record.SlotCurrent)
 	if cur == nil || cur.N == s.N || mac.IsZero() || f.opt.TrustFirst || e.NewBoot(now, f.opt.Limits) {
 		return nil
 	}
@@ -145,7 +147,7 @@ func (f *Fleet) revoke(b *board, addr netip.Addr) {
 		if other == b {
 			continue
 		}
-		if rec := other.record(); !rec.has(addr) {
+		if rec := other.record(); !rec.Has(addr) {
 			continue
 		}
 		go f.unbind(other, addr)
@@ -161,10 +163,10 @@ func (f *Fleet) unbind(b *board, addr netip.Addr) {
 	}
 	defer b.unlock()
 	rec := b.record()
-	if !rec.has(addr) {
+	if !rec.Has(addr) {
 		return
 	}
-	rec.lose(addr)
+	rec.Lose(addr)
 	if err := errors.Join(f.store(b, rec), f.republish(b)); err != nil {
 		f.log.Error("an address cannot be taken from a board that lost it", "serial", b.serial, "address", addr, "err", err)
 		return
@@ -197,10 +199,10 @@ func (f *Fleet) Rebind(ctx context.Context, id nfsexport.ID, peer netip.AddrPort
 	}
 	addr, now := peer.Addr().Unmap(), f.opt.Now()
 	b.mu.Lock()
-	rec := b.rec.clone()
+	rec := b.rec.Clone()
 	tooSoon := now.Sub(b.strangers[addr]) < time.Second
 	b.mu.Unlock()
-	if s := rec.slot(key.n); tooSoon || s == nil || s.isOffer() || !rec.Up {
+	if s := rec.Slot(key.n); tooSoon || s == nil || s.IsOffer() || !rec.Up {
 		return false
 	}
 	if rec.Address == addr {
@@ -226,7 +228,7 @@ func (f *Fleet) Rebind(ctx context.Context, id nfsexport.ID, peer netip.AddrPort
 	}
 	rec = b.record()
 	// Things may have changed while the lock was waited for.
-	if s := rec.slot(key.n); s == nil || s.isOffer() || !rec.Up || rec.MAC != mac {
+	if s := rec.Slot(key.n); s == nil || s.IsOffer() || !rec.Up || rec.MAC != mac {
 		b.unlock()
 		return false
 	}
@@ -271,7 +273,7 @@ func (f *Fleet) identify(ctx context.Context, b *board, addr netip.Addr) (device
 	bound, claim, up := b.rec.MAC, b.claim, b.rec.Up
 	b.mu.Unlock()
 	if up && mac != bound {
-		if e := b.evidence(); e.Up(f.opt.Now(), f.opt.Limits) != UpNo {
+		if e := b.evidence(); e.Up(f.opt.Now(), f.opt.Limits) != phase.UpNo {
 			f.probe(b)
 			return mac, fmt.Errorf("%s has MAC %s, and board %s is up as %s: %w", addr, mac, b.serial, bound, ErrRefused)
 		}
@@ -313,13 +315,13 @@ func (f *Fleet) lookupPath(path string) (*board, int) {
 	}
 	rec := b.record()
 	if !more {
-		if s := rec.inState(SlotCurrent); s != nil {
+		if s := rec.InState(record.SlotCurrent); s != nil {
 			return b, s.N
 		}
 		return nil, 0
 	}
 	n, err := strconv.Atoi(rest)
-	if err != nil || rec.slot(n) == nil {
+	if err != nil || rec.Slot(n) == nil {
 		return nil, 0
 	}
 	return b, n

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"rubus/boot/phase"
+	"rubus/boot/record"
 )
 
 // atOnce bounds the uppers that are made for boots at a time: a site's boards may all
@@ -26,19 +29,19 @@ func (f *Fleet) beginMove(ctx context.Context, b *board, dev *Device) error {
 	ctx, cancel := f.untilStopped(ctx)
 	defer cancel()
 	rec := b.record()
-	if rec.Move.State == MoveTrial && f.isStale(ctx, b, &rec) {
+	if rec.Move.State == record.MoveTrial && f.isStale(ctx, b, &rec) {
 		if err := f.dropOffer(b, rec); err != nil {
 			return err
 		}
 	}
 	var err error
 	switch b.record().Move.State {
-	case MovePending:
+	case record.MovePending:
 		if !f.mayLeave(b) {
 			return nil
 		}
 		err = f.workOut(ctx, b)
-	case MoveUndoing:
+	case record.MoveUndoing:
 		err = f.bringBack(ctx, b)
 	}
 	if err == nil || ctx.Err() != nil {
@@ -64,7 +67,7 @@ func (f *Fleet) untilStopped(ctx context.Context) (context.Context, context.Canc
 // can be told before it mounts another: by the rules of mayTake.
 func (f *Fleet) mayLeave(b *board) bool {
 	e, now, rec := b.evidence(), f.opt.Now(), b.record()
-	return !rec.Up || rec.MAC.IsZero() || f.opt.TrustFirst || e.Up(now, f.opt.Limits) == UpNo || e.NewBoot(now, f.opt.Limits)
+	return !rec.Up || rec.MAC.IsZero() || f.opt.TrustFirst || e.Up(now, f.opt.Limits) == phase.UpNo || e.NewBoot(now, f.opt.Limits)
 }
 
 // errChanged: the board wrote while its writes were carried over.
@@ -98,11 +101,11 @@ func (f *Fleet) workOut(ctx context.Context, b *board) error {
 // giveUpMove notes that a move cannot be made. The board has what it had.
 func (f *Fleet) giveUpMove(b *board, why error) error {
 	rec := b.record()
-	rec.Move.enter(MoveFailed, why.Error(), f.opt.Now())
+	rec.Move.Enter(record.MoveFailed, why.Error(), f.opt.Now())
 	if rec.Move.Snapshot != 0 || rec.Move.Former != 0 { // it was to be undone: it may be asked for again
-		rec.Move.State = MoveMade
+		rec.Move.State = record.MoveMade
 		if rec.Move.Reports {
-			rec.Move.State = MoveGood
+			rec.Move.State = record.MoveGood
 		}
 	}
 	if err := f.store(b, rec); err != nil {
@@ -120,13 +123,13 @@ func (f *Fleet) moved(b *board, text string) {
 
 // isStale says that the board has written to what it had since the slot on trial was made
 // of it. Then it never left, and must not stand on the copy.
-func (f *Fleet) isStale(ctx context.Context, b *board, rec *Record) bool {
+func (f *Fleet) isStale(ctx context.Context, b *board, rec *record.Record) bool {
 	m := rec.Move
-	former := rec.slot(m.Former)
-	if !rec.isOffer() || former == nil || !rec.isOn(former) {
+	former := rec.Slot(m.Former)
+	if !rec.IsOffer() || former == nil || !rec.IsOn(former) {
 		return false
 	}
-	newest, err := f.uppers(b.serial).Changed(ctx, former.upperID())
+	newest, err := f.uppers(b.serial).Changed(ctx, former.UpperID())
 	if err != nil {
 		f.log.Warn("it cannot be told whether a board wrote since", "serial", b.serial, "err", err)
 		return true
@@ -136,9 +139,9 @@ func (f *Fleet) isStale(ctx context.Context, b *board, rec *Record) bool {
 
 // isOutdated is isStale for each file request: it looks only when the board called on what
 // it had. The caller holds work.
-func (f *Fleet) isOutdated(b *board, s Slot) bool {
+func (f *Fleet) isOutdated(b *board, s record.Slot) bool {
 	rec := b.record()
-	if !rec.offers(s.N) {
+	if !rec.Offers(s.N) {
 		return false
 	}
 	calls := b.callsOn(rec.Move.Former)
@@ -161,9 +164,9 @@ func (b *board) callsOn(n int) uint64 {
 
 // dropOffer takes back a slot that was made for a move and that no boot mounted: the
 // move is pending again.
-func (f *Fleet) dropOffer(b *board, rec Record) error {
-	s := *rec.slot(rec.Move.Slot)
-	rec.drop(s.N)
+func (f *Fleet) dropOffer(b *board, rec record.Record) error {
+	s := *rec.Slot(rec.Move.Slot)
+	rec.Drop(s.N)
 	if err := f.store(b, rec); err != nil {
 		return err
 	}
@@ -173,9 +176,9 @@ func (f *Fleet) dropOffer(b *board, rec Record) error {
 
 // rejectTrial takes a board back before it boots what it is to try: its root cannot be
 // offered, or its own boot files cannot be given out. It says whether it did.
-func (f *Fleet) rejectTrial(b *board, s Slot, c *chosen, err error) bool {
+func (f *Fleet) rejectTrial(b *board, s record.Slot, c *chosen, err error) bool {
 	rec := b.record()
-	if m := rec.Move; m == nil || m.State != MoveTrial || s.N == 0 || m.Slot != s.N {
+	if m := rec.Move; m == nil || m.State != record.MoveTrial || s.N == 0 || m.Slot != s.N {
 		return false
 	}
 	why := ""
@@ -190,13 +193,13 @@ func (f *Fleet) rejectTrial(b *board, s Slot, c *chosen, err error) bool {
 		f.noteReports(b, rec)
 		return false
 	}
-	rec.takeBack(MoveBack, why, f.opt.Now())
+	rec.TakeBack(record.MoveBack, why, f.opt.Now())
 	return f.storeMove(b, rec)
 }
 
 // noteReports takes note of whether the root on trial reports its boots: the mounted one
 // is looked at more closely than its files were.
-func (f *Fleet) noteReports(b *board, rec Record) {
+func (f *Fleet) noteReports(b *board, rec record.Record) {
 	b.sets.mu.Lock()
 	reports := b.sets.history.Last.Reports
 	b.sets.mu.Unlock()
@@ -208,16 +211,16 @@ func (f *Fleet) noteReports(b *board, rec Record) {
 
 // storeMove writes down a changed move and tells of it when the board went back. What
 // cannot be written is in the log, and is not so.
-func (f *Fleet) storeMove(b *board, rec Record) bool {
+func (f *Fleet) storeMove(b *board, rec record.Record) bool {
 	if err := f.store(b, rec); err != nil {
 		f.log.Error("a board's move cannot be written down", "serial", b.serial, "err", err)
 		return false
 	}
 	switch m := rec.Move; m.State {
-	case MoveBack:
+	case record.MoveBack:
 		f.log.Error("a board goes back to what it had", "serial", b.serial, "from", m.To, "to", m.From, "why", m.Why)
 		f.moved(b, fmt.Sprintf("the board goes back from %s to %s: %s", m.To, m.From, m.Why))
-	case MoveGood:
+	case record.MoveGood:
 		f.log.Info("a board has moved", "serial", b.serial, "to", m.To)
 		f.moved(b, fmt.Sprintf("the board has moved to %s: its boot was good", m.To))
 	}
@@ -235,7 +238,7 @@ func (f *Fleet) judgeLast(b *board) {
 	last := b.sets.history.Last
 	b.sets.mu.Unlock()
 	rec := b.record()
-	if good := !last.Good.IsZero(); (good || !judged) && rec.judge(last.Slot, good, last.Failed(), f.opt.FallbackAfter, f.opt.Now()) {
+	if good := !last.Good.IsZero(); (good || !judged) && rec.Judge(last.Slot, good, last.Failed(), f.opt.FallbackAfter, f.opt.Now()) {
 		f.storeMove(b, rec)
 	}
 }
@@ -243,7 +246,7 @@ func (f *Fleet) judgeLast(b *board) {
 // judgeGood ends a trial whose boot was reported as good.
 func (f *Fleet) judgeGood(b *board) {
 	rec := b.record()
-	if rec.Move == nil || rec.Move.State != MoveTrial || !b.tryLock() {
+	if rec.Move == nil || rec.Move.State != record.MoveTrial || !b.tryLock() {
 		return
 	}
 	defer b.unlock()
@@ -251,14 +254,14 @@ func (f *Fleet) judgeGood(b *board) {
 	last := b.sets.history.Last
 	b.sets.mu.Unlock()
 	rec = b.record()
-	if !last.Good.IsZero() && rec.Move != nil && rec.judge(last.Slot, true, false, 0, f.opt.Now()) {
+	if !last.Good.IsZero() && rec.Move != nil && rec.Judge(last.Slot, true, false, 0, f.opt.Now()) {
 		f.storeMove(b, rec)
 	}
 }
 
 // keepAside makes a snapshot of a slot that is to be one and that nothing stands on any
 // more, or removes it when no board ever mounted it. The caller holds work.
-func (f *Fleet) keepAside(ctx context.Context, b *board, s Slot) error {
+func (f *Fleet) keepAside(ctx context.Context, b *board, s record.Slot) error {
 	isEmpty, err := f.upperEmpty(b, s)
 	if err != nil {
 		return err
@@ -268,7 +271,7 @@ func (f *Fleet) keepAside(ctx context.Context, b *board, s Slot) error {
 	}
 	rec := b.record()
 	if isEmpty || s.Mounted.IsZero() && rec.Move != nil && rec.Move.Slot == s.N {
-		rec.drop(s.N)
+		rec.Drop(s.N)
 		if err := f.store(b, rec); err != nil {
 			return err
 		}
@@ -281,14 +284,14 @@ func (f *Fleet) keepAside(ctx context.Context, b *board, s Slot) error {
 	}
 	f.step(stepIntended)
 	if rec.Move != nil {
-		rec.Move.gone(s.N, n)
+		rec.Move.Gone(s.N, n)
 	}
-	rec.drop(s.N)
+	rec.Drop(s.N)
 	if err := f.store(b, rec); err != nil {
 		return err
 	}
 	f.step(stepRecorded)
-	err = f.keepMarked(b.serial, s.upperID())
+	err = f.keepMarked(b.serial, s.UpperID())
 	f.step(stepMoved)
 	b.mu.Lock()
 	delete(b.atRest, s.N)

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"rubus/boot/bootfs"
+	"rubus/boot/phase"
 	"rubus/config/device"
 )
 
@@ -33,7 +34,7 @@ func (f *Fleet) IsBoard(ctx context.Context, addr netip.Addr) bool {
 		return false
 	}
 	f.mu.Lock()
-	_, seen := f.unknown.seen[mac]
+	seen := f.unknown.Has(mac)
 	f.mu.Unlock()
 	return seen || !f.serialOf(mac).IsZero() || f.opt.TrustFirst
 }
@@ -138,7 +139,7 @@ func (f *Fleet) fileRefused(b *board, mac device.MAC, r FileRequest, err error) 
 func (f *Fleet) noteFile(b *board, mac device.MAC) {
 	now := f.opt.Now()
 	b.mu.Lock()
-	if b.ev.Attempt.IsZero() || now.Sub(later(b.ev.DHCP, b.ev.TFTP)) > f.opt.Limits.Boot {
+	if b.ev.Attempt.IsZero() || now.Sub(phase.Later(b.ev.DHCP, b.ev.TFTP)) > f.opt.Limits.Boot {
 		b.ev.Attempt, b.pinned = now, 0
 	}
 	first := b.ev.TFTP.Before(b.ev.Attempt)

@@ -3,17 +3,14 @@ package boot
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"rubus/boot/record"
 	"rubus/config/device"
 	"rubus/images/imageref"
 	"rubus/overlay"
@@ -25,7 +22,7 @@ type Packed struct {
 	// Record is device.json as far as it is of use elsewhere: the slots whose writes are kept.
 	Record json.RawMessage `json:"record"`
 	// Snapshots are what is kept of it.
-	Snapshots []Snapshot `json:"snapshots,omitempty"`
+	Snapshots []record.Snapshot `json:"snapshots,omitempty"`
 }
 
 // Part is a tree of a board that a backup has: its Name is the same in each.
@@ -52,23 +49,20 @@ const (
 
 // notFiles are the names in a board's directory that a backup has otherwise, or that are
 // of no use elsewhere: the boot files kept of boots of that root.
-func notFiles() []string { return []string{recordFile, "uppers", "snapshots", "boot"} }
-
-// Serials lists the boards that have something in the state directory.
-func Serials(state string) ([]device.Serial, error) { return recordedSerials(state) }
+func notFiles() []string { return []string{record.File, "uppers", "snapshots", "boot"} }
 
 // Pack says what is to be backed up of a board. Nobody may change the board
 // meanwhile: see Fleet.Hold. It changes nothing and needs no daemon.
 func Pack(state string, store Store, serial device.Serial) (Packed, []Part, error) {
 	out := Packed{Serial: serial}
-	rec, err := loadRecord(state, serial)
+	rec, err := record.Load(state, serial)
 	if err != nil {
 		return out, nil, err
 	}
 	f := &Fleet{opt: Options{State: state, Store: store}}
 	var parts []Part
-	var slots []Slot
-	for _, s := range rec.kept() {
+	var slots []record.Slot
+	for _, s := range rec.Kept() {
 		empty, err := f.upperEmpty(&board{serial: serial}, s)
 		if err != nil {
 			return out, nil, fmt.Errorf("board %s: %w", serial, err)
@@ -83,65 +77,20 @@ func Pack(state string, store Store, serial device.Serial) (Packed, []Part, erro
 		})
 	}
 	rec.Slots, rec.Move, rec.Up = slots, nil, false
-	if out.Record, err = rec.encode(); err != nil {
+	if out.Record, err = rec.Encode(); err != nil {
 		return out, nil, err
 	}
-	if out.Snapshots, err = loadSnapshots(state, serial); err != nil {
+	if out.Snapshots, err = record.LoadSnapshots(state, serial); err != nil {
 		return out, nil, err
 	}
-	p := pathsOf(state, serial)
+	p := record.PathsOf(state, serial)
 	for _, s := range out.Snapshots {
 		parts = append(parts, Part{
 			Name: fmt.Sprintf(snapshotPart, s.N), ID: fmt.Sprintf("%d %s %s", s.N, s.Base.ID, s.Made.Format(time.RFC3339Nano)), Settled: true,
-			Dir: p.snapshot(s.N), Layers: f.layerDirs(s.Base.Digests), Made: s.Made,
+			Dir: p.Snapshot(s.N), Layers: f.layerDirs(s.Base.Digests), Made: s.Made,
 		})
 	}
-	return out, append(parts, Part{Name: filesPart, ID: filesPart, Dir: p.dir(), Skip: notFiles()}), nil
-}
-
-// kept lists the slots whose writes are kept: those that the board may boot with first, then
-// those that are to become snapshots. A move of the board to another version is
-// over: it has what it boots with now.
-func (r *Record) kept() []Slot {
-	out := r.persistent()
-	for _, s := range r.Slots {
-		if s.Ephemeral || s.State == SlotOld || !r.isLeft(&s) {
-			continue
-		}
-		if s.Aside == "" {
-			s.Aside = RebaseNote + r.Move.To.String()
-		}
-		out = append(out, s)
-	}
-	return out
-}
-
-// errReading says that a backup reads a board's snapshots.
-var errReading = errors.New("a backup reads them")
-
-// KeepSnapshots sees to it that no snapshot of a board goes until release is called, or
-// this process ends.
-func KeepSnapshots(state string, serial device.Serial) (release func(), err error) {
-	return lockSnapshots(pathsOf(state, serial), unix.LOCK_SH)
-}
-
-// lockSnapshots locks the directory of snapshots, if there is one; it does not wait.
-func lockSnapshots(p boardPaths, how int) (release func(), err error) {
-	d, err := os.Open(p.snapshots())
-	if errors.Is(err, fs.ErrNotExist) {
-		return func() {}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(d.Fd()), how|unix.LOCK_NB); err != nil {
-		d.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = errReading
-		}
-		return nil, fmt.Errorf("locking the snapshots of board %s: %w", p.serial, err)
-	}
-	return func() { d.Close() }, nil
+	return out, append(parts, Part{Name: filesPart, ID: filesPart, Dir: p.Dir(), Skip: notFiles()}), nil
 }
 
 // Hold keeps what a board wrote as it is, its root and its record, until release is called: the
@@ -166,7 +115,7 @@ func (f *Fleet) Hold(ctx context.Context, serial device.Serial) (release func(),
 		return nil, err
 	}
 	rec := b.record()
-	for _, s := range rec.persistent() {
+	for _, s := range rec.Persistent() {
 		r, err := f.opt.Exporter.Hold(ctx, s.Export)
 		if err != nil {
 			release()
@@ -185,14 +134,14 @@ type Find func(wanted imageref.Ref, digests []string) (imageref.Ref, error)
 // below a directory as Place says, then Write makes that directory a board's.
 type Bound struct {
 	Serial    device.Serial
-	rec       Record
-	snapshots []Snapshot
+	rec       record.Record
+	snapshots []record.Snapshot
 }
 
 // Bind binds a board of a backup, which is not trusted, to the layers that find and store
 // say. Its export ids are new: handles that a board holds are refused.
 func Bind(p Packed, store Store, find Find) (*Bound, error) {
-	rec, err := decodeRecord(p.Record)
+	rec, err := record.Decode(p.Record)
 	if err != nil {
 		return nil, fmt.Errorf("the record of board %s in the backup: %w", p.Serial, err)
 	}
@@ -215,7 +164,7 @@ func Bind(p Packed, store Store, find Find) (*Bound, error) {
 		if s.Image, s.Base, err = bind(s.Image, s.Base); err != nil {
 			return nil, fmt.Errorf("the root of board %s: %w", p.Serial, err)
 		}
-		s.State, s.Export, s.Ephemeral = SlotParked, newExportID(), false
+		s.State, s.Export, s.Ephemeral = record.SlotParked, newExportID(), false
 	}
 	seen := map[int]bool{}
 	for _, s := range p.Snapshots {
@@ -229,7 +178,7 @@ func Bind(p Packed, store Store, find Find) (*Bound, error) {
 		s.SetAside = false // its index stayed behind
 		out.snapshots = append(out.snapshots, s)
 	}
-	return out, out.rec.check()
+	return out, out.rec.Check()
 }
 
 // Place is where a part goes below the board's new directory; ok is false for one that the
@@ -237,7 +186,7 @@ func Bind(p Packed, store Store, find Find) (*Bound, error) {
 func (b *Bound) Place(part string) (rel string, ok bool) {
 	for i := range b.rec.Slots {
 		if s := &b.rec.Slots[i]; part == fmt.Sprintf(rootPart, s.N) {
-			return filepath.Join("uppers", string(s.upperID()), "upper"), true
+			return filepath.Join("uppers", string(s.UpperID()), "upper"), true
 		}
 	}
 	for _, s := range b.snapshots {
@@ -261,7 +210,7 @@ func (b *Bound) Parts() (out []string) {
 
 // Summary says what the board will have.
 func (b *Bound) Summary() (image imageref.Ref, roots, snapshots int) {
-	if own := b.rec.persistent(); len(own) > 0 {
+	if own := b.rec.Persistent(); len(own) > 0 {
 		image, roots = own[0].Image, len(own)
 	}
 	return image, roots, len(b.snapshots) + len(b.rec.Slots) - roots
@@ -271,22 +220,22 @@ func (b *Bound) Summary() (image imageref.Ref, roots, snapshots int) {
 // may be renamed to devices/SERIAL.
 func (b *Bound) Write(dir string) error {
 	for i := range b.rec.Slots {
-		id := string(b.rec.Slots[i].upperID())
+		id := string(b.rec.Slots[i].UpperID())
 		if err := os.MkdirAll(filepath.Join(dir, "uppers", id, "work"), 0o700); err != nil {
 			return err
 		}
-		if err := syncDirs(filepath.Join(dir, "uppers", id), filepath.Join(dir, "uppers")); err != nil {
+		if err := record.SyncDirs(filepath.Join(dir, "uppers", id), filepath.Join(dir, "uppers")); err != nil {
 			return err
 		}
 	}
 	for _, s := range b.snapshots {
 		at := filepath.Join(dir, "snapshots", fmt.Sprint(s.N))
-		if err := writeSnapshot(at, s); err != nil {
+		if err := record.WriteSnapshot(at, s); err != nil {
 			return err
 		}
-		if err := syncDirs(filepath.Dir(at)); err != nil {
+		if err := record.SyncDirs(filepath.Dir(at)); err != nil {
 			return err
 		}
 	}
-	return writeRecordIn(dir, &b.rec)
+	return record.SaveIn(dir, &b.rec)
 }

@@ -8,13 +8,14 @@ import (
 	"net/netip"
 	"path/filepath"
 
+	"rubus/boot/record"
 	"rubus/config/device"
 	"rubus/overlay"
 )
 
 // Place is where the writes of one slot lie on this machine.
 type Place struct {
-	Slot
+	record.Slot
 
 	// UpperDir holds the upper and its work directory; see overlay.Uppers.
 	UpperDir string
@@ -36,13 +37,13 @@ func (p Place) IsEmpty() (bool, error) {
 // Places lists where a board's writes lie, as device.json says it: the current
 // root first, then the newest. It changes nothing and needs no daemon.
 func Places(state string, store Store, serial device.Serial) ([]Place, error) {
-	rec, err := loadRecord(state, serial)
+	rec, err := record.Load(state, serial)
 	if err != nil {
 		return nil, err
 	}
 	f := &Fleet{opt: Options{State: state, Store: store}}
 	var out []Place
-	for _, s := range append(rec.persistent(), rec.ephemeral()...) {
+	for _, s := range append(rec.Persistent(), rec.Ephemeral()...) {
 		spec := f.spec(serial, s)
 		out = append(out, Place{Slot: s, UpperDir: spec.UpperDir, Layers: spec.LayerDirs})
 	}
@@ -55,34 +56,23 @@ func Places(state string, store Store, serial device.Serial) ([]Place, error) {
 // RecordedAddress is the address that a board booted from last; the zero Addr when there
 // is none. It needs no daemon.
 func RecordedAddress(state string, serial device.Serial) netip.Addr {
-	rec, err := loadRecord(state, serial)
+	rec, err := record.Load(state, serial)
 	if err != nil {
 		return netip.Addr{}
 	}
 	return rec.Address
 }
 
-// ephemeral lists the slots whose writes are not kept, the newest first.
-func (r *Record) ephemeral() []Slot {
-	var out []Slot
-	for i := len(r.Slots) - 1; i >= 0; i-- {
-		if s := r.Slots[i]; s.Ephemeral && s.State != SlotOld {
-			out = append(out, s)
-		}
-	}
-	return out
-}
-
 // SnapshotPlace is where a snapshot of a board lies, as Places does for its roots.
 func SnapshotPlace(state string, store Store, serial device.Serial, n int) (Place, error) {
-	dir := pathsOf(state, serial).snapshot(n)
-	s, err := readSnapshot(dir)
+	dir := record.PathsOf(state, serial).Snapshot(n)
+	s, err := record.ReadSnapshot(dir)
 	if err != nil {
 		return Place{}, err
 	}
 	f := &Fleet{opt: Options{State: state, Store: store}}
 	return Place{
-		Slot:     Slot{N: n, State: SlotParked, Image: s.Image, Base: s.Base, Boot: s.Boot, Made: s.Made, Mounted: s.Made},
+		Slot:     record.Slot{N: n, State: record.SlotParked, Image: s.Image, Base: s.Base, Boot: s.Boot, Made: s.Made, Mounted: s.Made},
 		UpperDir: dir, Layers: f.layerDirs(s.Base.Digests),
 	}, nil
 }
@@ -100,7 +90,7 @@ type Kept struct {
 // KeptOfAll measures what every board has on the disk, by serial. It reads whole trees;
 // it changes nothing and needs no daemon.
 func KeptOfAll(ctx context.Context, state string) ([]Kept, error) {
-	serials, err := recordedSerials(state)
+	serials, err := record.Serials(state)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +114,7 @@ func KeptOfAll(ctx context.Context, state string) ([]Kept, error) {
 			k.RootBytes += size.Bytes
 			k.RootFiles += size.Files
 		}
-		snapshots, err := loadSnapshots(state, s)
+		snapshots, err := record.LoadSnapshots(state, s)
 		if err != nil {
 			return nil, err
 		}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/boot/record"
 	"rubus/images"
 	"rubus/nfsexport"
 	"rubus/overlay"
@@ -19,12 +20,12 @@ import (
 // prepare gives the slot that answers the board's present boot attempt: its
 // root is mounted and published. It is idempotent; calls for one board run one
 // after the other. It may block on mounts. asked is the file that is asked for.
-func (f *Fleet) prepare(ctx context.Context, b *board, dev *Device, asked string) (Slot, *chosen, error) {
+func (f *Fleet) prepare(ctx context.Context, b *board, dev *Device, asked string) (record.Slot, *chosen, error) {
 	if f.mayLeave(b) {
 		b.makeWay()
 	}
 	if err := b.lock(ctx); err != nil {
-		return Slot{}, nil, err
+		return record.Slot{}, nil, err
 	}
 	defer b.unlock()
 	if s, c, ok := b.pinnedSlot(); ok && !f.isOutdated(b, s) {
@@ -32,7 +33,7 @@ func (f *Fleet) prepare(ctx context.Context, b *board, dev *Device, asked string
 	}
 	if err := f.beginMove(ctx, b, dev); err != nil {
 		b.setProblem(err.Error())
-		return Slot{}, nil, err
+		return record.Slot{}, nil, err
 	}
 	slot, c, err := f.give(ctx, b, dev, asked)
 	if f.rejectTrial(b, slot, c, err) {
@@ -40,7 +41,7 @@ func (f *Fleet) prepare(ctx context.Context, b *board, dev *Device, asked string
 	}
 	if err != nil {
 		b.setProblem(err.Error())
-		return Slot{}, nil, err
+		return record.Slot{}, nil, err
 	}
 	problem := ""
 	if c.err != nil {
@@ -55,10 +56,10 @@ func (f *Fleet) prepare(ctx context.Context, b *board, dev *Device, asked string
 
 // give chooses the slot of a boot that begins, offers it and settles its boot files. The
 // caller holds work. The slot is that which was chosen also when it cannot be offered.
-func (f *Fleet) give(ctx context.Context, b *board, dev *Device, asked string) (Slot, *chosen, error) {
+func (f *Fleet) give(ctx context.Context, b *board, dev *Device, asked string) (record.Slot, *chosen, error) {
 	slot, discard, err := f.choose(ctx, b, dev)
 	if err != nil {
-		return Slot{}, nil, err
+		return record.Slot{}, nil, err
 	}
 	for _, s := range discard {
 		f.discard(b, s)
@@ -76,58 +77,58 @@ func (f *Fleet) give(ctx context.Context, b *board, dev *Device, asked string) (
 }
 
 // pinnedSlot is the slot chosen earlier in the same boot attempt, and its files.
-func (b *board) pinnedSlot() (Slot, *chosen, bool) {
+func (b *board) pinnedSlot() (record.Slot, *chosen, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	_, ok := b.mounted[b.pinned]
-	s := b.rec.slot(b.pinned)
+	s := b.rec.Slot(b.pinned)
 	if !ok || s == nil || b.chosen == nil {
-		return Slot{}, nil, false
+		return record.Slot{}, nil, false
 	}
 	return *s, b.chosen, true
 }
 
 // choose settles which slot the boot gets and writes it down. The image store
 // is held, so the version cannot go between its choice and the record.
-func (f *Fleet) choose(ctx context.Context, b *board, dev *Device) (Slot, []Slot, error) {
+func (f *Fleet) choose(ctx context.Context, b *board, dev *Device) (record.Slot, []record.Slot, error) {
 	release, err := f.opt.Store.Hold(ctx)
 	if err != nil {
-		return Slot{}, nil, fmt.Errorf("holding the image store: %w", err)
+		return record.Slot{}, nil, fmt.Errorf("holding the image store: %w", err)
 	}
 	defer release()
 	if err := b.usable(); err != nil {
-		return Slot{}, nil, err
+		return record.Slot{}, nil, err
 	}
 	rec := b.record()
 	if err := f.countUppers(b, &rec); err != nil {
-		return Slot{}, nil, err
+		return record.Slot{}, nil, err
 	}
-	empty := func(s Slot) (bool, error) { return f.upperEmpty(b, s) }
+	empty := func(s record.Slot) (bool, error) { return f.upperEmpty(b, s) }
 	w, wantErr := f.want(dev)
 	if wantErr != nil {
 		// A board that has written stays on its base whatever became of the tag.
 		kept, err := written(&rec, empty)
-		if s := rec.dictated(); s != nil {
+		if s := rec.Dictated(); s != nil {
 			kept = s
 		}
 		if err != nil || kept == nil || dev.Ephemeral {
-			return Slot{}, nil, errors.Join(wantErr, err)
+			return record.Slot{}, nil, errors.Join(wantErr, err)
 		}
-		w = want{Image: kept.Image, Base: kept.Base, Boot: kept.Boot}
+		w = record.Want{Image: kept.Image, Base: kept.Base, Boot: kept.Boot}
 	}
-	next, n, discard, err := planBoot(rec, w, empty, newExportID, f.opt.Now())
+	next, n, discard, err := record.PlanBoot(rec, w, empty, newExportID, f.opt.Now())
 	if err != nil {
-		return Slot{}, nil, err
+		return record.Slot{}, nil, err
 	}
 	if err := f.store(b, next); err != nil {
-		return Slot{}, nil, err
+		return record.Slot{}, nil, err
 	}
-	return *next.slot(n), discard, nil
+	return *next.Slot(n), discard, nil
 }
 
 // written is the persistent slot that holds writes; nil: none.
-func written(rec *Record, empty func(Slot) (bool, error)) (*Slot, error) {
-	for _, s := range rec.persistent() {
+func written(rec *record.Record, empty func(record.Slot) (bool, error)) (*record.Slot, error) {
+	for _, s := range rec.Persistent() {
 		if isEmpty, err := empty(s); err != nil || !isEmpty {
 			return &s, err
 		}
@@ -137,7 +138,7 @@ func written(rec *Record, empty func(Slot) (bool, error)) (*Slot, error) {
 
 // countUppers makes sure that a new slot's number is that of no upper on disk,
 // also of one that the record does not name.
-func (f *Fleet) countUppers(b *board, rec *Record) error {
+func (f *Fleet) countUppers(b *board, rec *record.Record) error {
 	ids, err := f.uppers(b.serial).List()
 	if err != nil {
 		return err
@@ -149,16 +150,16 @@ func (f *Fleet) countUppers(b *board, rec *Record) error {
 }
 
 // want resolves the device's image to the base it names now.
-func (f *Fleet) want(dev *Device) (want, error) {
+func (f *Fleet) want(dev *Device) (record.Want, error) {
 	v, err := f.opt.Store.Resolve(dev.Image)
 	if err != nil {
-		return want{}, fmt.Errorf("image %q of this board: %w", dev.Image, err)
+		return record.Want{}, fmt.Errorf("image %q of this board: %w", dev.Image, err)
 	}
 	base, err := f.baseOf(v)
 	if err != nil {
-		return want{}, err
+		return record.Want{}, err
 	}
-	return want{Image: v.Ref, Base: base, Boot: v.Boot, Ephemeral: dev.Ephemeral}, nil
+	return record.Want{Image: v.Ref, Base: base, Boot: v.Boot, Ephemeral: dev.Ephemeral}, nil
 }
 
 func (f *Fleet) baseOf(v images.Version) (overlay.Base, error) {
@@ -176,19 +177,19 @@ func (f *Fleet) baseOf(v images.Version) (overlay.Base, error) {
 
 // upperEmpty says whether a slot's upper holds nothing of the board's own; one that was
 // never made holds nothing.
-func (f *Fleet) upperEmpty(b *board, s Slot) (bool, error) {
-	empty, err := f.uppers(b.serial).IsEmpty(s.upperID())
+func (f *Fleet) upperEmpty(b *board, s record.Slot) (bool, error) {
+	empty, err := f.uppers(b.serial).IsEmpty(s.UpperID())
 	if errors.Is(err, fs.ErrNotExist) && s.Mounted.IsZero() {
 		return true, nil
 	}
 	if err == nil && !empty {
-		return onlySeeded(f.uppers(b.serial).Path(s.upperID()))
+		return onlySeeded(f.uppers(b.serial).Path(s.UpperID()))
 	}
 	return empty, err
 }
 
 // offer mounts the root of a slot and publishes it. The caller holds work.
-func (f *Fleet) offer(ctx context.Context, b *board, s Slot) error {
+func (f *Fleet) offer(ctx context.Context, b *board, s record.Slot) error {
 	if err := f.mount(ctx, b, s); err != nil {
 		return err
 	}
@@ -204,7 +205,7 @@ func (f *Fleet) offer(ctx context.Context, b *board, s Slot) error {
 
 // mount mounts the root of a slot, or adopts the mount that is there. The
 // caller holds work.
-func (f *Fleet) mount(ctx context.Context, b *board, s Slot) error {
+func (f *Fleet) mount(ctx context.Context, b *board, s record.Slot) error {
 	if b.isMounted(s.N) {
 		return nil
 	}
@@ -216,14 +217,14 @@ func (f *Fleet) mount(ctx context.Context, b *board, s Slot) error {
 	if err := s.Base.Matches(now); err != nil {
 		return fmt.Errorf("image %q is not what this board's writes were made over: %w", s.Image, err)
 	}
-	p := pathsOf(f.opt.State, b.serial)
+	p := record.PathsOf(f.opt.State, b.serial)
 	if _, err := os.Lstat(spec.UpperDir); errors.Is(err, fs.ErrNotExist) && s.Mounted.IsZero() {
 		top := spec.LayerDirs[len(spec.LayerDirs)-1]
 		if _, err := f.uppers(b.serial).Create(s.Base, s.N, top); err != nil {
 			return err
 		}
 	}
-	if err := os.MkdirAll(p.roots(), 0o700); err != nil {
+	if err := os.MkdirAll(p.Roots(), 0o700); err != nil {
 		return fmt.Errorf("making the mount point: %w", err)
 	}
 	restore := f.quotas.Lift(spec.UpperDir)
@@ -240,7 +241,7 @@ func (f *Fleet) mount(ctx context.Context, b *board, s Slot) error {
 }
 
 // publish offers a slot over NFS, or changes how it is offered.
-func (f *Fleet) publish(b *board, s Slot, state nfsexport.State) error {
+func (f *Fleet) publish(b *board, s record.Slot, state nfsexport.State) error {
 	e := f.export(b, s, state)
 	if state == nfsexport.Ready { // the server may make a file of its own there
 		defer f.quotas.Lift(e.Upper)()
@@ -255,7 +256,7 @@ func (f *Fleet) publish(b *board, s Slot, state nfsexport.State) error {
 	return nil
 }
 
-func (f *Fleet) export(b *board, s Slot, state nfsexport.State) nfsexport.Export {
+func (f *Fleet) export(b *board, s record.Slot, state nfsexport.State) nfsexport.Export {
 	b.mu.Lock()
 	a := b.activity[s.N]
 	if a == nil {
@@ -264,13 +265,13 @@ func (f *Fleet) export(b *board, s Slot, state nfsexport.State) nfsexport.Export
 	}
 	rec := b.rec
 	b.mu.Unlock()
-	dir := pathsOf(f.opt.State, b.serial).root(s.N)
+	dir := record.PathsOf(f.opt.State, b.serial).Root(s.N)
 	e := nfsexport.Export{
 		ID: s.Export, Name: b.serial.String(), Path: f.path(b.serial, s.N), State: state,
-		Dir: dir, Upper: f.uppers(b.serial).Path(s.upperID()),
+		Dir: dir, Upper: f.uppers(b.serial).Path(s.UpperID()),
 		Client: rec.Address, InsecurePorts: s.InsecurePorts, Async: s.Async, Activity: a,
 	}
-	if s.isOffer() {
+	if s.IsOffer() {
 		// Nobody's until the board mounts it.
 		e.Client = netip.Addr{}
 	}
@@ -312,7 +313,7 @@ func initFileID(root string) uint64 {
 
 // release ends the export of a slot and unmounts its root. The caller holds
 // work and has proved that nothing of value stands on it.
-func (f *Fleet) release(b *board, s Slot) error {
+func (f *Fleet) release(b *board, s record.Slot) error {
 	if err := f.opt.Exporter.Withdraw(s.Export); err != nil {
 		return fmt.Errorf("withdrawing the root of board %s: %w", b.serial, err)
 	}
@@ -340,13 +341,13 @@ func (f *Fleet) release(b *board, s Slot) error {
 	}
 	b.mu.Unlock()
 	// The mount point is empty now; rmdir takes nothing that is not.
-	_ = unix.Rmdir(pathsOf(f.opt.State, b.serial).root(s.N))
+	_ = unix.Rmdir(record.PathsOf(f.opt.State, b.serial).Root(s.N))
 	return nil
 }
 
 // mountOf is the mount of a slot, also one that this process did not take up;
 // its MountID is 0 when there is none.
-func (b *board) mountOf(s Slot) (overlay.Root, error) {
+func (b *board) mountOf(s record.Slot) (overlay.Root, error) {
 	b.mu.Lock()
 	root, ok := b.mounted[s.N]
 	b.mu.Unlock()
@@ -358,7 +359,7 @@ func (b *board) mountOf(s Slot) (overlay.Root, error) {
 		return overlay.Root{}, fmt.Errorf("looking for the mounts of board %s: %w", b.serial, err)
 	}
 	for _, r := range roots {
-		if r.Serial == b.serial && r.UpperID == s.upperID() {
+		if r.Serial == b.serial && r.UpperID == s.UpperID() {
 			return r, nil
 		}
 	}
@@ -367,14 +368,14 @@ func (b *board) mountOf(s Slot) (overlay.Root, error) {
 
 // discard removes a slot that the record no longer names. What fails here is
 // left on disk and found at the next start.
-func (f *Fleet) discard(b *board, s Slot) {
+func (f *Fleet) discard(b *board, s record.Slot) {
 	if err := f.release(b, s); err != nil {
 		f.log.Warn("a root that is not needed any more stays", "serial", b.serial, "root", s.N, "err", err)
 		return
 	}
-	err := f.uppers(b.serial).Remove(context.Background(), s.upperID())
+	err := f.uppers(b.serial).Remove(context.Background(), s.UpperID())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		f.log.Warn("an upper that is not needed any more stays", "serial", b.serial, "upper", s.upperID(), "err", err)
+		f.log.Warn("an upper that is not needed any more stays", "serial", b.serial, "upper", s.UpperID(), "err", err)
 	}
 	b.mu.Lock()
 	delete(b.atRest, s.N) // no slot has that number again

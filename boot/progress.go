@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"time"
 
+	"rubus/boot/phase"
+	"rubus/boot/record"
 	"rubus/config/device"
 )
 
@@ -30,7 +32,7 @@ func (f *Fleet) AskerOf(ctx context.Context, addr netip.Addr, path string) (devi
 func (f *Fleet) Knows(s device.Serial) bool { return f.isListed(s) || f.known(s) != nil }
 
 // progress tells what is newly seen of a board's boot, once for each boot.
-func (f *Fleet) progress(b *board, e *Evidence) {
+func (f *Fleet) progress(b *board, e *phase.Evidence) {
 	b.mu.Lock()
 	runs := !e.InitRead.IsZero() && !e.InitRead.Before(e.Mounted) && !b.toldRunning.Equal(e.Mounted)
 	if runs {
@@ -66,7 +68,7 @@ const (
 // the boot is over: it is looked at whatever was seen since the last look.
 func (f *Fleet) lookForReport(b *board, last bool) {
 	b.mu.Lock()
-	cur := b.rec.inState(SlotCurrent)
+	cur := b.rec.InState(record.SlotCurrent)
 	var calls uint64
 	var mounted time.Time
 	ok := cur != nil && b.rec.Up

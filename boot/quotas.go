@@ -4,11 +4,12 @@ import (
 	"context"
 
 	"rubus/boot/quota"
+	"rubus/boot/record"
 	"rubus/nfsexport"
 )
 
 // quotaOf is the quota of a slot whose root is mounted, with the limit of its board.
-func (f *Fleet) quotaOf(b *board, s Slot, upperDir string) *nfsexport.Quota {
+func (f *Fleet) quotaOf(b *board, s record.Slot, upperDir string) *nfsexport.Quota {
 	q := f.quotas.Open(s.Export, upperDir)
 	f.limit(b, s)
 	return q
@@ -16,7 +17,7 @@ func (f *Fleet) quotaOf(b *board, s Slot, upperDir string) *nfsexport.Quota {
 
 // limit holds a slot to what its board may have now. A board that has no entry any
 // more is held to what it had.
-func (f *Fleet) limit(b *board, s Slot) {
+func (f *Fleet) limit(b *board, s record.Slot) {
 	dev := f.wanted(b.serial)
 	if dev == nil {
 		return
@@ -39,7 +40,7 @@ func (f *Fleet) limitAll() {
 func (f *Fleet) CountQuotas(ctx context.Context) { f.quotas.CountDue(ctx) }
 
 // Quota is what a board's root has and may have; nil: it has no root, or no limit.
-func (f *Fleet) quotaUse(s *Slot) *quota.Use {
+func (f *Fleet) quotaUse(s *record.Slot) *quota.Use {
 	if s == nil {
 		return nil
 	}

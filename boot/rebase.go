@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"rubus/boot/record"
 	"rubus/config/device"
 	"rubus/images"
 	"rubus/images/imageref"
@@ -16,23 +17,11 @@ import (
 	"rubus/overlay"
 )
 
-// RebaseNote begins the note of what a rebase has set aside.
-const RebaseNote = "before a rebase to "
-
 // ErrConflict: the board and the new version changed the same files.
 var ErrConflict = errors.New("the board and the new version changed the same files")
 
 // ErrOnIt: the board stands on the version that it is to move to. It wraps ErrRefused.
 var ErrOnIt = fmt.Errorf("it stands on that already: %w", ErrRefused)
-
-// Conflicts says what becomes of what both changed.
-type Conflicts string
-
-// What to do about conflicts; "" refuses.
-const (
-	ConflictsBoard Conflicts = "board" // the board's holds
-	ConflictsImage Conflicts = "image" // the new version's holds
-)
 
 // Rebased is what a rebase did.
 type Rebased struct {
@@ -41,14 +30,14 @@ type Rebased struct {
 	// State is MoveTrial when the board boots the new version next, and MovePending when
 	// that is worked out as its next boot begins. Reports says that the new root can
 	// report a boot: without that nobody can tell whether it is good.
-	State   MoveState
+	State   record.MoveState
 	Reports bool
 }
 
 // Order is what a rebase is asked to do.
 type Order struct {
 	To        imageref.Ref
-	Conflicts Conflicts
+	Conflicts record.Conflicts
 	// Batch numbers the batch that it is part of; 0: none.
 	Batch int
 	// Later leaves it to the board's next boot also when the board is down.
@@ -96,20 +85,20 @@ func (f *Fleet) order(ctx context.Context, b *board, o Order, now bool, progress
 		return Rebased{}, err
 	}
 	rec := b.record()
-	if !rec.makeRoom() {
+	if !rec.MakeRoom() {
 		return Rebased{}, fmt.Errorf("a move to %s is not over (%s): wait for its boot, or undo it first: %w", rec.Move.To, rec.Move.State, ErrRefused)
 	}
-	m := Move{
+	m := record.Move{
 		Batch: o.Batch, From: w.former.Image, To: w.version.Ref, Layers: w.base.Digests, Conflicts: o.Conflicts,
 	}
-	m.enter(MovePending, "", f.opt.Now())
+	m.Enter(record.MovePending, "", f.opt.Now())
 	if now {
 		if err := errors.Join(f.store(b, rec), f.cutOff(b)); err != nil {
 			return Rebased{}, err
 		}
 		return f.carry(ctx, b, m, true, progress)
 	}
-	trees, done, err := OpenTrees(f.layerDirs(w.former.Base.Digests), f.uppers(b.serial).Path(w.former.upperID()), f.layerDirs(w.base.Digests))
+	trees, done, err := OpenTrees(f.layerDirs(w.former.Base.Digests), f.uppers(b.serial).Path(w.former.UpperID()), f.layerDirs(w.base.Digests))
 	if err != nil {
 		return Rebased{}, err
 	}
@@ -122,14 +111,14 @@ func (f *Fleet) order(ctx context.Context, b *board, o Order, now bool, progress
 		return out, err
 	}
 	m.Reports = willReport(trees, plan)
-	out.State, out.Reports = MovePending, m.Reports
+	out.State, out.Reports = record.MovePending, m.Reports
 	rec.Move = &m
 	return out, f.store(b, rec)
 }
 
 // target is what a move is from and to.
 type target struct {
-	former  Slot
+	former  record.Slot
 	version images.Version
 	base    overlay.Base
 }
@@ -152,7 +141,7 @@ func (f *Fleet) aim(b *board, to imageref.Ref) (w target, err error) {
 }
 
 // planMove plans a move, and refuses conflicts that nobody decided.
-func planMove(ctx context.Context, trees rebase.Trees, m Move) (out Rebased, plan *rebase.Plan, err error) {
+func planMove(ctx context.Context, trees rebase.Trees, m record.Move) (out Rebased, plan *rebase.Plan, err error) {
 	out = Rebased{From: m.From, To: m.To}
 	if plan, err = rebase.Make(ctx, trees); err != nil {
 		return out, nil, err
@@ -178,20 +167,20 @@ func willReport(trees rebase.Trees, plan *rebase.Plan) bool {
 // carry makes the new upper of a move, and the record that has the board try it. With down
 // the board is cut off; else the board may turn out to run on, with errChanged.
 // The caller holds work.
-func (f *Fleet) carry(ctx context.Context, b *board, m Move, down bool, progress func(upper.Size)) (Rebased, error) {
+func (f *Fleet) carry(ctx context.Context, b *board, m record.Move, down bool, progress func(upper.Size)) (Rebased, error) {
 	w, err := f.aim(b, m.To)
 	if err != nil {
 		return Rebased{}, err
 	}
 	m.From = w.former.Image
-	if m.Written, err = f.uppers(b.serial).Changed(ctx, w.former.upperID()); err != nil {
+	if m.Written, err = f.uppers(b.serial).Changed(ctx, w.former.UpperID()); err != nil {
 		return Rebased{}, err
 	}
 	if err := nextTick(ctx); err != nil {
 		return Rebased{}, err
 	}
 	nextDirs := f.layerDirs(w.base.Digests)
-	trees, done, err := OpenTrees(f.layerDirs(w.former.Base.Digests), f.uppers(b.serial).Path(w.former.upperID()), nextDirs)
+	trees, done, err := OpenTrees(f.layerDirs(w.former.Base.Digests), f.uppers(b.serial).Path(w.former.UpperID()), nextDirs)
 	if err != nil {
 		return Rebased{}, err
 	}
@@ -204,7 +193,7 @@ func (f *Fleet) carry(ctx context.Context, b *board, m Move, down bool, progress
 		return out, f.orChanged(ctx, b, w.former, m, err)
 	}
 	m.Reports = willReport(trees, plan)
-	used, err := f.uppers(b.serial).Usage(ctx, w.former.upperID())
+	used, err := f.uppers(b.serial).Usage(ctx, w.former.UpperID())
 	if err != nil {
 		return out, err
 	}
@@ -212,27 +201,27 @@ func (f *Fleet) carry(ctx context.Context, b *board, m Move, down bool, progress
 		return out, err
 	}
 	rec := b.record()
-	s := Slot{Image: w.version.Ref, Base: w.base, Boot: w.version.Boot}
+	s := record.Slot{Image: w.version.Ref, Base: w.base, Boot: w.version.Boot}
 	if err := f.build(ctx, b, &rec, &s, func(to string) error { return fillMove(ctx, to, nextDirs, trees, plan, m, progress) }); err != nil {
 		return out, f.orChanged(ctx, b, w.former, m, err)
 	}
 	if err := f.orChanged(ctx, b, w.former, m, nil); err != nil {
-		return out, errors.Join(err, f.uppers(b.serial).Remove(context.WithoutCancel(ctx), s.upperID()))
+		return out, errors.Join(err, f.uppers(b.serial).Remove(context.WithoutCancel(ctx), s.UpperID()))
 	}
 	rec.Move = &m
 	rec.Slots = append(rec.Slots, s)
-	rec.offerMove(s.N, w.former.N, f.opt.Now())
-	if former := rec.slot(w.former.N); down && former.State == SlotCurrent {
-		former.State = SlotParked
+	rec.OfferMove(s.N, w.former.N, f.opt.Now())
+	if former := rec.Slot(w.former.N); down && former.State == record.SlotCurrent {
+		former.State = record.SlotParked
 	}
 	if err := f.store(b, rec); err != nil {
-		return out, errors.Join(err, f.uppers(b.serial).Remove(context.WithoutCancel(ctx), s.upperID()))
+		return out, errors.Join(err, f.uppers(b.serial).Remove(context.WithoutCancel(ctx), s.UpperID()))
 	}
 	f.recorded(b, s)
 	b.mu.Lock()
 	b.looked = 0
 	b.mu.Unlock()
-	out.State, out.Reports = MoveTrial, m.Reports
+	out.State, out.Reports = record.MoveTrial, m.Reports
 	return out, nil
 }
 
@@ -251,8 +240,8 @@ func nextTick(ctx context.Context) error {
 
 // orChanged is err, or errChanged when the board wrote to what it had since the move began:
 // then err may come of that.
-func (f *Fleet) orChanged(ctx context.Context, b *board, former Slot, m Move, err error) error {
-	newest, lookErr := f.uppers(b.serial).Changed(ctx, former.upperID())
+func (f *Fleet) orChanged(ctx context.Context, b *board, former record.Slot, m record.Move, err error) error {
+	newest, lookErr := f.uppers(b.serial).Changed(ctx, former.UpperID())
 	switch {
 	case lookErr != nil:
 		return errors.Join(err, lookErr)
@@ -263,8 +252,8 @@ func (f *Fleet) orChanged(ctx context.Context, b *board, former Slot, m Move, er
 }
 
 // fillMove fills a new upper by a plan, and compares it with the plan.
-func fillMove(ctx context.Context, to string, nextDirs []string, trees rebase.Trees, plan *rebase.Plan, m Move, progress func(upper.Size)) error {
-	boards := m.Conflicts == ConflictsBoard
+func fillMove(ctx context.Context, to string, nextDirs []string, trees rebase.Trees, plan *rebase.Plan, m record.Move, progress func(upper.Size)) error {
+	boards := m.Conflicts == record.ConflictsBoard
 	_, err := upper.Build(ctx, to, upper.Delta{
 		Base: trees.Next, Was: trees.Was, Tree: trees.Board, Changes: plan.Changes(boards), Content: plan.Content(),
 	}, progress)

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"rubus/boot"
+	"rubus/boot/record"
+	"rubus/boot/sighting"
 	"rubus/images"
 	"rubus/images/imageref"
 	"rubus/nfsexport"
@@ -19,7 +21,7 @@ import (
 
 func two() boot.Order { return boot.Order{To: imageref.Ref{Name: "lab", Version: 2}} }
 
-func (l *lab) move() boot.Move {
+func (l *lab) move() record.Move {
 	l.Helper()
 	m := l.statusA().Move
 	if m == nil {
@@ -47,7 +49,7 @@ func TestRebase(t *testing.T) {
 	must(t, l.fleet.Stop(t.Context(), serialA))
 	for round := range 2 {
 		out, err := l.fleet.Rebase(t.Context(), serialA, two(), nil)
-		if err != nil || out.To.String() != "lab@2" || out.From.String() != "lab@1" || out.Kept != 2 || out.Clashed != 0 || out.State != boot.MoveTrial || out.Reports {
+		if err != nil || out.To.String() != "lab@2" || out.From.String() != "lab@1" || out.Kept != 2 || out.Clashed != 0 || out.State != record.MoveTrial || out.Reports {
 			t.Fatalf("rebased: %+v, %v", out, err)
 		}
 		if _, err := l.fleet.Rebase(t.Context(), serialA, two(), nil); !errors.Is(err, boot.ErrRefused) {
@@ -58,7 +60,7 @@ func TestRebase(t *testing.T) {
 		if l.golden(x) != "two" || l.read(x, "mine") != "precious" || has(x, "boot/firmware/bootcode.bin") || x.ID == old {
 			t.Errorf("round %d: golden %q, mine %q, export %s after %s", round, l.golden(x), l.read(x, "mine"), x.ID, old)
 		}
-		if st := l.statusA(); st.Running.String() != "lab@2" || st.Move.State != boot.MoveMade {
+		if st := l.statusA(); st.Running.String() != "lab@2" || st.Move.State != record.MoveMade {
 			t.Errorf("it runs %s: %+v", st.Running, st.Move)
 		}
 		if round == 1 { // what it had is a snapshot by then
@@ -70,7 +72,7 @@ func TestRebase(t *testing.T) {
 		must(t, l.fleet.Stop(t.Context(), serialA))
 		for range 2 {
 			st, err := l.fleet.Undo(t.Context(), serialA, nil)
-			if err != nil || st != boot.MoveUndone {
+			if err != nil || st != record.MoveUndone {
 				t.Fatalf("undone: %s, %v", st, err)
 			}
 		}
@@ -88,7 +90,7 @@ func TestRebase(t *testing.T) {
 
 // TestRebaseConflict: what both changed is nobody's until somebody says whose.
 func TestRebaseConflict(t *testing.T) {
-	for conflicts, want := range map[boot.Conflicts]string{"": "", boot.ConflictsBoard: "board", boot.ConflictsImage: "two"} {
+	for conflicts, want := range map[record.Conflicts]string{"": "", record.ConflictsBoard: "board", record.ConflictsImage: "two"} {
 		l := newLab(t)
 		x := l.boots(serialA, macA, addrA)
 		l.put(x, "etc/golden", "board")
@@ -121,7 +123,7 @@ func upLab(t *testing.T, more ...string) (l *lab, h *heard, x nfsexport.Export) 
 	l.reports(x)
 	l.importImage("two", append([]string{"boot/firmware/kernel8.img", "kernel one"}, more...)...)
 	out, err := l.fleet.Rebase(t.Context(), serialA, two(), nil)
-	if err != nil || out.State != boot.MovePending || !out.Reports {
+	if err != nil || out.State != record.MovePending || !out.Reports {
 		t.Fatalf("of a board that runs: %+v, %v", out, err)
 	}
 	return l, h, x
@@ -133,42 +135,42 @@ func TestRebaseAtNextBoot(t *testing.T) {
 	l, h, x := upLab(t)
 	l.put(x, "mine", "second")
 	l.restart()
-	if m := l.move(); m.State != boot.MovePending || l.golden(x) != "one" {
+	if m := l.move(); m.State != record.MovePending || l.golden(x) != "one" {
 		t.Errorf("after a restart of the daemon: %+v", m)
 	}
-	uses, err := boot.Uses(l.opt.State)
+	uses, err := record.Uses(l.opt.State)
 	must(t, err)
 	if !slices.ContainsFunc(uses, func(u images.Use) bool { return u.Ref.String() == "lab@2" }) {
 		t.Error("the version that a board is to move to is in nobody's use")
 	}
 	for round := range 2 {
 		y := l.loads()
-		if l.golden(y) != "two" || l.read(y, "mine") != "second" || y.ID == x.ID || l.move().State != boot.MoveTrial {
+		if l.golden(y) != "two" || l.read(y, "mine") != "second" || y.ID == x.ID || l.move().State != record.MoveTrial {
 			t.Fatalf("round %d: booted %q with %q: %+v", round, l.golden(y), l.read(y, "mine"), l.move())
 		}
 		if got := l.fetch("kernel8.img"); got != kernelOf(release, "first") { // the board's own
 			t.Errorf("the kernel is %.20q", got)
 		}
 		l.reports(y)
-		if m := l.move(); m.State != boot.MoveGood || !strings.Contains(h.last("rebased").Text, "has moved to lab@2") {
+		if m := l.move(); m.State != record.MoveGood || !strings.Contains(h.last("rebased").Text, "has moved to lab@2") {
 			t.Errorf("reported as good: %+v, told %q", m, h.last("rebased").Text)
 		}
 		l.put(y, "mine", "third")
 		if round == 1 {
 			l.settles(y)
-			if all := l.snapshots(); len(all) == 0 || !strings.HasSuffix(all[len(all)-1], boot.RebaseNote+"lab@2") {
+			if all := l.snapshots(); len(all) == 0 || !strings.HasSuffix(all[len(all)-1], record.RebaseNote+"lab@2") {
 				t.Errorf("what the board had is none of %q", all)
 			}
 		}
 		// Back again, while it runs.
 		for range 2 {
-			if st, err := l.fleet.Undo(t.Context(), serialA, nil); err != nil || st != boot.MoveUndoing {
+			if st, err := l.fleet.Undo(t.Context(), serialA, nil); err != nil || st != record.MoveUndoing {
 				t.Fatalf("undone: %s, %v", st, err)
 			}
 		}
 		l.restart()
 		x = l.loads()
-		if l.golden(x) != "one" || l.read(x, "mine") != "second" || l.move().State != boot.MoveUndone {
+		if l.golden(x) != "one" || l.read(x, "mine") != "second" || l.move().State != record.MoveUndone {
 			t.Fatalf("round %d, undone: %q, %q, %+v", round, l.golden(x), l.read(x, "mine"), l.move())
 		}
 		l.reports(x)
@@ -196,7 +198,7 @@ func TestRebaseGoesBack(t *testing.T) {
 		{"not reported", 2, func(l *lab) { l.put(l.loads(), "mine", "of the trial") }, "it booted there 2 times and was not reported"},
 		{"it does not find its root", 2, func(l *lab) {
 			l.clock.add(time.Minute)
-			l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA, Stage: "eeprom"})
+			l.fleet.Sight(sighting.Sighting{Serial: serialA, MAC: macA, Stage: "eeprom"})
 			l.fetch("start.elf")
 			l.fetch("kernel8.img")
 			l.fleet.Fetched(serialA, "kernel8.img")
@@ -207,7 +209,7 @@ func TestRebaseGoesBack(t *testing.T) {
 			l, h, _ := upLab(t)
 			for i := range c.boots {
 				c.boot(l)
-				if m := l.move(); m.State != boot.MoveTrial {
+				if m := l.move(); m.State != record.MoveTrial {
 					t.Fatalf("boot %d of the trial: %+v", i, m)
 				}
 				if i == 0 {
@@ -217,7 +219,7 @@ func TestRebaseGoesBack(t *testing.T) {
 			wrote := l.move()
 			x := l.loads()
 			m := l.move()
-			if l.golden(x) != "one" || l.read(x, "mine") != "first" || m.State != boot.MoveBack || !strings.Contains(m.Why, c.why) {
+			if l.golden(x) != "one" || l.read(x, "mine") != "first" || m.State != record.MoveBack || !strings.Contains(m.Why, c.why) {
 				t.Fatalf("on %q with %q: %+v after %+v", l.golden(x), l.read(x, "mine"), m, wrote)
 			}
 			if text := h.last("rebased").Text; !strings.Contains(text, "goes back from lab@2 to lab@1: "+c.why) {
@@ -243,10 +245,10 @@ func TestRebaseRefusedAtBoot(t *testing.T) {
 		name, want, why string
 		more            []string
 		spoil           func(*lab, nfsexport.Export)
-		state           boot.MoveState
+		state           record.MoveState
 	}{
-		{"a conflict that is new", "board", "changed the same files", nil, func(l *lab, x nfsexport.Export) { l.put(x, "etc/golden", "board") }, boot.MoveFailed},
-		{"boot files that do not do", "one", "its boot files", []string{"boot/firmware/config.txt", "kernel=vmlinuz\n"}, func(*lab, nfsexport.Export) {}, boot.MoveBack},
+		{"a conflict that is new", "board", "changed the same files", nil, func(l *lab, x nfsexport.Export) { l.put(x, "etc/golden", "board") }, record.MoveFailed},
+		{"boot files that do not do", "one", "its boot files", []string{"boot/firmware/config.txt", "kernel=vmlinuz\n"}, func(*lab, nfsexport.Export) {}, record.MoveBack},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l, h, x := upLab(t, c.more...)
@@ -277,12 +279,12 @@ func TestRebaseOfABoardThatRunsOn(t *testing.T) {
 	l, _, x := upLab(t)
 	forge := func() string {
 		l.clock.add(time.Minute)
-		l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA, Stage: "eeprom"})
+		l.fleet.Sight(sighting.Sighting{Serial: serialA, MAC: macA, Stage: "eeprom"})
 		l.fetch("start.elf")
 		return l.statusA().Path
 	}
 	forge()
-	if m := l.move(); m.State != boot.MoveTrial {
+	if m := l.move(); m.State != record.MoveTrial {
 		t.Fatalf("a boot that begins: %+v", m)
 	}
 	if now, ok := l.exp.get(x.ID); !ok || now.State != nfsexport.Ready {
@@ -317,7 +319,7 @@ func TestRebaseReplaced(t *testing.T) {
 		t.Errorf("it boots %q", l.golden(x))
 	}
 	must(t, l.fleet.Stop(t.Context(), serialB))
-	if st, err := l.fleet.Undo(t.Context(), serialB, nil); err != nil || st != boot.MoveUndone {
+	if st, err := l.fleet.Undo(t.Context(), serialB, nil); err != nil || st != record.MoveUndone {
 		t.Errorf("undone: %s, %v", st, err)
 	}
 	if x := l.boots(serialB, macB, addrB); l.golden(x) != "one" {
@@ -335,15 +337,15 @@ func TestRebaseOfNoBoot(t *testing.T) {
 	}
 	l, _, x := upLab(t)
 	l.clock.add(time.Minute)
-	l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA, Stage: "eeprom"})
+	l.fleet.Sight(sighting.Sighting{Serial: serialA, MAC: macA, Stage: "eeprom"})
 	l.fetch("start.elf")
-	if m := l.move(); m.State != boot.MoveTrial || uppers(l) != 2 {
+	if m := l.move(); m.State != record.MoveTrial || uppers(l) != 2 {
 		t.Fatalf("a boot that begins: %+v, %d uppers", m, uppers(l))
 	}
 	l.clock.add(31 * time.Minute)
 	l.calls(x)
 	l.fleet.LookAfter(t.Context())
-	if m := l.move(); m.State != boot.MovePending || uppers(l) != 1 {
+	if m := l.move(); m.State != record.MovePending || uppers(l) != 1 {
 		t.Errorf("it did not go on: %+v, %d uppers", m, uppers(l))
 	}
 	if y := l.loads(); l.golden(y) != "two" {
@@ -352,7 +354,7 @@ func TestRebaseOfNoBoot(t *testing.T) {
 
 	l, _, _ = upLab(t)
 	must(t, l.fleet.Stop(t.Context(), serialA))
-	if out, err := l.fleet.Rebase(t.Context(), serialA, two(), nil); err != nil || out.State != boot.MoveTrial || uppers(l) != 2 {
+	if out, err := l.fleet.Rebase(t.Context(), serialA, two(), nil); err != nil || out.State != record.MoveTrial || uppers(l) != 2 {
 		t.Fatalf("of a board that is down: %+v, %v", out, err)
 	}
 	if _, err := l.fleet.Undo(t.Context(), serialA, nil); err != nil {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"rubus/boot/record"
 	"rubus/config/device"
 	"rubus/overlay"
 )
@@ -61,7 +62,7 @@ func (f *Fleet) Replace(ctx context.Context, old, now device.Serial) error {
 }
 
 func (f *Fleet) hasState(s device.Serial) (bool, error) {
-	_, err := os.Lstat(pathsOf(f.opt.State, s).dir())
+	_, err := os.Lstat(record.PathsOf(f.opt.State, s).Dir())
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -88,9 +89,9 @@ func (f *Fleet) clearFor(ctx context.Context, b *board) error {
 	case err != nil:
 		return err
 	case slices.ContainsFunc(ids, func(id overlay.UpperID) bool { return slotNamed(b.slots(), id) == nil }):
-		return fmt.Errorf("board %s has uppers that its device.json does not name, in %s: move them away first: %w", b.serial, pathsOf(f.opt.State, b.serial).dir(), ErrRefused)
+		return fmt.Errorf("board %s has uppers that its device.json does not name, in %s: move them away first: %w", b.serial, record.PathsOf(f.opt.State, b.serial).Dir(), ErrRefused)
 	}
-	snapshots, err := loadSnapshots(f.opt.State, b.serial)
+	snapshots, err := record.LoadSnapshots(f.opt.State, b.serial)
 	if err != nil {
 		return err
 	}
@@ -100,9 +101,9 @@ func (f *Fleet) clearFor(ctx context.Context, b *board) error {
 	if err := f.setAside(ctx, b, b.record(), "", nil); err != nil {
 		return err
 	}
-	p := pathsOf(f.opt.State, b.serial)
-	devices := filepath.Dir(p.dir())
-	if err := os.Rename(p.dir(), filepath.Join(devices, ".trash-"+b.serial.String())); err != nil {
+	p := record.PathsOf(f.opt.State, b.serial)
+	devices := filepath.Dir(p.Dir())
+	if err := os.Rename(p.Dir(), filepath.Join(devices, ".trash-"+b.serial.String())); err != nil {
 		return err
 	}
 	return overlay.Uppers{Dir: devices, Serial: b.serial}.Sweep(ctx)
@@ -124,23 +125,23 @@ func (f *Fleet) handOver(ctx context.Context, a, b *board) error {
 		rec.Move.Batch = 0 // that was the other's
 	}
 	for i := range rec.Slots {
-		rec.Slots[i].State, rec.Slots[i].Export = SlotParked, newExportID()
+		rec.Slots[i].State, rec.Slots[i].Export = record.SlotParked, newExportID()
 	}
-	from, to := pathsOf(f.opt.State, a.serial), pathsOf(f.opt.State, b.serial)
-	if err := writeRecord(from, &rec); err != nil {
+	from, to := record.PathsOf(f.opt.State, a.serial), record.PathsOf(f.opt.State, b.serial)
+	if err := record.SaveIn(from.Dir(), &rec); err != nil {
 		return err
 	}
 	f.step(stepIntended)
-	if err := os.Rename(from.dir(), to.dir()); err != nil {
+	if err := os.Rename(from.Dir(), to.Dir()); err != nil {
 		return err
 	}
-	if err := syncDirs(filepath.Dir(to.dir())); err != nil {
+	if err := record.SyncDirs(filepath.Dir(to.Dir())); err != nil {
 		return err
 	}
 	f.step(stepMoved)
-	_ = os.Remove(from.roots()) // empty: all is unmounted
+	_ = os.Remove(from.Roots()) // empty: all is unmounted
 	a.mu.Lock()
-	a.rec = Record{Version: recordVersion, Serial: a.serial}
+	a.rec = record.Record{Version: record.Version, Serial: a.serial}
 	a.mu.Unlock()
 	b.mu.Lock()
 	b.rec, b.problem = rec, ""
@@ -152,7 +153,7 @@ func (f *Fleet) handOver(ctx context.Context, a, b *board) error {
 // board is cut off.
 func (f *Fleet) dropUnkept(ctx context.Context, b *board) error {
 	rec := b.record()
-	var gone []Slot
+	var gone []record.Slot
 	for _, s := range b.slots() {
 		isEmpty, err := f.upperEmpty(b, s)
 		if err != nil {
@@ -160,14 +161,14 @@ func (f *Fleet) dropUnkept(ctx context.Context, b *board) error {
 		}
 		if s.Ephemeral || isEmpty {
 			gone = append(gone, s)
-			rec.drop(s.N)
+			rec.Drop(s.N)
 		}
 	}
 	if err := f.store(b, rec); err != nil {
 		return err
 	}
 	for _, s := range gone {
-		if err := f.uppers(b.serial).Remove(ctx, s.upperID()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := f.uppers(b.serial).Remove(ctx, s.UpperID()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
@@ -177,7 +178,7 @@ func (f *Fleet) dropUnkept(ctx context.Context, b *board) error {
 // finishReplaces ends what Replace was doing when the daemon was killed: a directory whose
 // record says that another board's it is to be.
 func finishReplaces(state string) error {
-	serials, err := recordedSerials(state)
+	serials, err := record.Serials(state)
 	if err != nil {
 		return err
 	}
@@ -186,15 +187,15 @@ func finishReplaces(state string) error {
 			Serial   device.Serial `json:"serial"`
 			Replaces device.Serial `json:"replaces"`
 		}
-		b, err := os.ReadFile(pathsOf(state, s).record())
+		b, err := os.ReadFile(record.PathsOf(state, s).Record())
 		if err != nil || json.Unmarshal(b, &to) != nil || to.Replaces != s || to.Serial == s || slices.Contains(serials, to.Serial) {
 			continue // what is wrong with a record is told when it is loaded
 		}
-		p := pathsOf(state, to.Serial)
-		if err := os.Rename(pathsOf(state, s).dir(), p.dir()); err != nil {
+		p := record.PathsOf(state, to.Serial)
+		if err := os.Rename(record.PathsOf(state, s).Dir(), p.Dir()); err != nil {
 			return fmt.Errorf("finishing that board %s replaces %s: %w", to.Serial, s, err)
 		}
-		if err := syncDirs(filepath.Dir(p.dir())); err != nil {
+		if err := record.SyncDirs(filepath.Dir(p.Dir())); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"rubus/boot"
+	"rubus/boot/record"
 	"rubus/config/device"
 )
 
@@ -72,7 +73,7 @@ func TestReplaceKeepsWhatIsThere(t *testing.T) {
 		must(t, l.fleet.Stop(t.Context(), s))
 	}
 	order := two()
-	order.Conflicts = boot.ConflictsImage
+	order.Conflicts = record.ConflictsImage
 	_, err := l.fleet.Rebase(t.Context(), serialB, order, nil)
 	must(t, err)
 	if err := l.fleet.Replace(t.Context(), serialA, serialB); !errors.Is(err, boot.ErrRefused) {

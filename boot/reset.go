@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"rubus/boot/record"
 	"rubus/images/treediff"
 	"rubus/images/upper"
 )
@@ -56,7 +57,7 @@ func (f *Fleet) startAnew(ctx context.Context, b *board, keep []string) error {
 		return err
 	}
 	changes = slices.DeleteFunc(changes, func(c treediff.Change) bool { return !isBelowAny(c.Path, keep) })
-	next := Slot{Image: w.Image, Base: w.Base, Boot: w.Boot}
+	next := record.Slot{Image: w.Image, Base: w.Base, Boot: w.Boot}
 	return f.replaceWith(ctx, b, next, resetNote, func(to string) error {
 		_, err := upper.Build(ctx, to, upper.Delta{Base: trees.Next, Was: trees.Was, Tree: trees.Board, Changes: changes}, nil)
 		return err

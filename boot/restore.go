@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"rubus/boot/record"
 	"rubus/config/device"
 	"rubus/images/upper"
 	"rubus/overlay"
@@ -41,7 +42,7 @@ func (f *Fleet) Restore(ctx context.Context, serial device.Serial, n int, progre
 		return fmt.Errorf("restoring snapshot %d of board %s: %w", n, serial, err)
 	}
 	dirs := f.layerDirs(s.Base.Digests)
-	err = f.replaceWith(ctx, b, Slot{Image: s.Image, Base: s.Base, Boot: s.Boot}, fmt.Sprintf("before snapshot %d was restored", n), func(to string) error {
+	err = f.replaceWith(ctx, b, record.Slot{Image: s.Image, Base: s.Base, Boot: s.Boot}, fmt.Sprintf("before snapshot %d was restored", n), func(to string) error {
 		_, err := upper.Copy(ctx, dirs, from, to, progress)
 		return err
 	})
@@ -88,7 +89,7 @@ const unrecorded = "unrecorded"
 
 // replaceWith makes a new upper, filled by fill, the one the board boots with, and
 // sets aside what it had. The caller holds work and has proved the board down.
-func (f *Fleet) replaceWith(ctx context.Context, b *board, s Slot, note string, fill func(to string) error) error {
+func (f *Fleet) replaceWith(ctx context.Context, b *board, s record.Slot, note string, fill func(to string) error) error {
 	rec := b.record()
 	if err := f.build(ctx, b, &rec, &s, fill); err != nil {
 		return err
@@ -104,12 +105,12 @@ func (f *Fleet) replaceWith(ctx context.Context, b *board, s Slot, note string, 
 
 // build makes the upper of a new slot, filled by fill, and counts it in rec, which does not
 // name it yet: until a record that is on disk does, a crash undoes it.
-func (f *Fleet) build(ctx context.Context, b *board, rec *Record, s *Slot, fill func(to string) error) error {
+func (f *Fleet) build(ctx context.Context, b *board, rec *record.Record, s *record.Slot, fill func(to string) error) error {
 	if err := f.countUppers(b, rec); err != nil {
 		return err
 	}
 	rec.LastSlot++
-	s.N, s.State, s.Export, s.Made = rec.LastSlot, SlotParked, newExportID(), f.opt.Now()
+	s.N, s.State, s.Export, s.Made = rec.LastSlot, record.SlotParked, newExportID(), f.opt.Now()
 	_, err := f.uppers(b.serial).Build(ctx, s.Base, s.N, func(to string) error {
 		if err := fill(to); err != nil {
 			return err
@@ -123,15 +124,15 @@ func (f *Fleet) build(ctx context.Context, b *board, rec *Record, s *Slot, fill 
 }
 
 // recorded takes note that the record on disk names a new slot. If it cannot, sweep does.
-func (f *Fleet) recorded(b *board, s Slot) {
+func (f *Fleet) recorded(b *board, s record.Slot) {
 	f.step(stepRecorded)
-	_ = os.Remove(filepath.Join(f.uppers(b.serial).Path(s.upperID()), unrecorded))
+	_ = os.Remove(filepath.Join(f.uppers(b.serial).Path(s.UpperID()), unrecorded))
 }
 
 // setAside makes snapshots of a board's uppers, which then has the slot next alone, or
 // none. Each upper is marked first, then the record is written, then they are moved: a
 // crash before the record leaves all as it was, one after it is finished by sweep.
-func (f *Fleet) setAside(ctx context.Context, b *board, rec Record, note string, next *Slot) error {
+func (f *Fleet) setAside(ctx context.Context, b *board, rec record.Record, note string, next *record.Slot) error {
 	if err := f.cutOff(b); err != nil {
 		return err
 	}
@@ -166,7 +167,7 @@ func (f *Fleet) setAside(ctx context.Context, b *board, rec Record, note string,
 	f.step(stepIntended)
 	rec.Slots, rec.Move = nil, nil
 	if next != nil {
-		rec.Slots = []Slot{*next}
+		rec.Slots = []record.Slot{*next}
 	}
 	if err := f.store(b, rec); err != nil {
 		return err
@@ -182,7 +183,7 @@ func (f *Fleet) setAside(ctx context.Context, b *board, rec Record, note string,
 		case slices.Contains(keep, id):
 			errs = append(errs, f.keepMarked(b.serial, id))
 			f.step(stepMoved)
-		case next != nil && id == next.upperID():
+		case next != nil && id == next.UpperID():
 		case !slices.Contains(named, id):
 			// Of another time of the record: nobody said that it may go.
 			f.log.Warn("an upper that device.json does not name is left alone", "serial", b.serial, "upper", f.uppers(b.serial).Path(id))
@@ -195,9 +196,9 @@ func (f *Fleet) setAside(ctx context.Context, b *board, rec Record, note string,
 	return errors.Join(errs...)
 }
 
-func slotNamed(slots []Slot, id overlay.UpperID) *Slot {
+func slotNamed(slots []record.Slot, id overlay.UpperID) *record.Slot {
 	for i := range slots {
-		if slots[i].upperID() == id {
+		if slots[i].UpperID() == id {
 			return &slots[i]
 		}
 	}
@@ -205,8 +206,8 @@ func slotNamed(slots []Slot, id overlay.UpperID) *Slot {
 }
 
 // mark writes into the directory of an upper what snapshot it is to become, and numbers it.
-func (f *Fleet) mark(ctx context.Context, b *board, s Slot, note string) (int, error) {
-	u, err := f.uppers(b.serial).Usage(ctx, s.upperID())
+func (f *Fleet) mark(ctx context.Context, b *board, s record.Slot, note string) (int, error) {
+	u, err := f.uppers(b.serial).Usage(ctx, s.UpperID())
 	if err != nil {
 		return 0, err
 	}
@@ -215,26 +216,26 @@ func (f *Fleet) mark(ctx context.Context, b *board, s Slot, note string) (int, e
 		return 0, err
 	}
 	now := f.opt.Now().UTC()
-	snap := Snapshot{
+	snap := record.Snapshot{
 		N: n, Made: now, Note: note, Image: s.Image, Base: s.Base, Boot: s.Boot, Bytes: u.Bytes, Files: u.Files,
 		SetAside: true, Expires: now.Add(f.opt.KeepAside),
 	}
-	if err := writeSnapshot(f.uppers(b.serial).Path(s.upperID()), snap); err != nil {
-		return 0, fmt.Errorf("marking upper %q: %w", s.upperID(), err)
+	if err := record.WriteSnapshot(f.uppers(b.serial).Path(s.UpperID()), snap); err != nil {
+		return 0, fmt.Errorf("marking upper %q: %w", s.UpperID(), err)
 	}
 	return n, nil
 }
 
 // keepMarked moves an upper that mark has marked to its place among the snapshots.
 func (f *Fleet) keepMarked(serial device.Serial, id overlay.UpperID) error {
-	s, err := readSnapshot(f.uppers(serial).Path(id))
+	s, err := record.ReadSnapshot(f.uppers(serial).Path(id))
 	if err != nil {
 		return err
 	}
 	if s.N < 1 {
 		return fmt.Errorf("upper %q is marked as snapshot %d", id, s.N)
 	}
-	return f.uppers(serial).Give(id, pathsOf(f.opt.State, serial).snapshot(s.N))
+	return f.uppers(serial).Give(id, record.PathsOf(f.opt.State, serial).Snapshot(s.N))
 }
 
 // finish ends what a crash left of a change with an upper that no slot names: one
@@ -245,7 +246,7 @@ func (f *Fleet) finish(ctx context.Context, serial device.Serial, id overlay.Upp
 		file string
 		do   func() error
 	}{
-		{snapshotFile, func() error { return f.keepMarked(serial, id) }},
+		{record.SnapshotFile, func() error { return f.keepMarked(serial, id) }},
 		{unrecorded, func() error { return f.uppers(serial).Remove(ctx, id) }},
 	} {
 		switch _, err := os.Lstat(filepath.Join(dir, c.file)); {

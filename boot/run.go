@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"rubus/boot/phase"
+	"rubus/boot/record"
 	"rubus/config/device"
 	"rubus/overlay"
 )
@@ -87,14 +89,14 @@ func (f *Fleet) LookAfter(ctx context.Context) {
 		now := f.opt.Now()
 		e := b.evidence()
 		// A proof of silence is renewed before it runs out.
-		if up := e.Up(now, f.opt.Limits); e.HasRoot && (up == UpUnknown || up == UpNo && e.silence(now) > f.opt.Limits.Boot/2) {
+		if up := e.Up(now, f.opt.Limits); e.HasRoot && (up == phase.UpUnknown || up == phase.UpNo && e.Silence(now) > f.opt.Limits.Boot/2) {
 			f.probe(b)
 		}
 		f.checkAddress(ctx, b, &e, now)
 		f.progress(b, &e)
 		f.judgeGood(b)
 		f.retire(ctx, b, now)
-		if f.isOrphan(b) && e.HasRoot && e.Up(now, f.opt.Limits) == UpNo {
+		if f.isOrphan(b) && e.HasRoot && e.Up(now, f.opt.Limits) == phase.UpNo {
 			f.letGo(ctx, b)
 		}
 	}
@@ -110,7 +112,7 @@ func (f *Fleet) isOrphan(b *board) bool {
 
 // checkAddress takes the address from a board that called lately when the
 // neighbour table now gives it to another MAC.
-func (f *Fleet) checkAddress(ctx context.Context, b *board, e *Evidence, now time.Time) {
+func (f *Fleet) checkAddress(ctx context.Context, b *board, e *phase.Evidence, now time.Time) {
 	rec := b.record()
 	if rec.MAC.IsZero() || !rec.Address.IsValid() || now.Sub(e.LastCall) > f.opt.Limits.Call || !f.opt.Neighbours.OnLink(rec.Address) {
 		return
@@ -125,7 +127,7 @@ func (f *Fleet) forget() {
 	now := f.opt.Now()
 	for _, b := range f.all() {
 		b.mu.Lock()
-		idle := len(b.rec.Slots) == 0 && !f.hasSnapshots(b.serial) && b.broken == nil && now.Sub(later(b.made, later(b.ev.DHCP, b.ev.TFTP))) > 30*time.Minute
+		idle := len(b.rec.Slots) == 0 && !f.hasSnapshots(b.serial) && b.broken == nil && now.Sub(phase.Later(b.made, phase.Later(b.ev.DHCP, b.ev.TFTP))) > 30*time.Minute
 		b.mu.Unlock()
 		if !idle || !b.tryLock() {
 			continue
@@ -146,7 +148,7 @@ func (f *Fleet) retry(ctx context.Context, b *board) {
 	}
 	rec := b.record()
 	missing := false
-	for _, s := range rec.offered() {
+	for _, s := range rec.Offered() {
 		missing = missing || b.isMissing(s)
 	}
 	if !missing {
@@ -180,10 +182,10 @@ func (f *Fleet) retire(ctx context.Context, b *board, now time.Time) {
 }
 
 // retireSlot gives a slot up if that is due, and lets go of work.
-func (f *Fleet) retireSlot(ctx context.Context, b *board, s Slot, now time.Time) {
+func (f *Fleet) retireSlot(ctx context.Context, b *board, s record.Slot, now time.Time) {
 	defer b.unlock()
 	rec := b.record()
-	if cur := rec.slot(s.N); cur == nil || cur.State != s.State || !f.isDue(b, *cur, now) {
+	if cur := rec.Slot(s.N); cur == nil || cur.State != s.State || !f.isDue(b, *cur, now) {
 		return // it changed meanwhile
 	}
 	if s.Aside != "" {
@@ -192,11 +194,11 @@ func (f *Fleet) retireSlot(ctx context.Context, b *board, s Slot, now time.Time)
 		}
 		return
 	}
-	if s.State == SlotParked {
+	if s.State == record.SlotParked {
 		f.rest(b, s)
 		return
 	}
-	if !s.Ephemeral && !rec.offers(s.N) {
+	if !s.Ephemeral && !rec.Offers(s.N) {
 		// Nothing may be written, and acknowledged, between the look and the removal.
 		if err := f.opt.Exporter.Withdraw(s.Export); err != nil {
 			f.log.Warn("a root that was left is still exported", "serial", b.serial, "root", s.N, "err", err)
@@ -204,7 +206,7 @@ func (f *Fleet) retireSlot(ctx context.Context, b *board, s Slot, now time.Time)
 		}
 		// Written to after all: keep it.
 		if empty, err := f.upperEmpty(b, s); err != nil || !empty {
-			rec.slot(s.N).State = SlotParked
+			rec.Slot(s.N).State = record.SlotParked
 			if err := f.store(b, rec); err != nil {
 				f.log.Error("a board's record cannot be written", "serial", b.serial, "err", err)
 				return
@@ -218,7 +220,7 @@ func (f *Fleet) retireSlot(ctx context.Context, b *board, s Slot, now time.Time)
 		f.log.Warn("a root that was left stays for now", "serial", b.serial, "root", s.N, "err", err)
 		return
 	}
-	rec.drop(s.N)
+	rec.Drop(s.N)
 	if err := f.store(b, rec); err != nil {
 		f.log.Error("a board's record cannot be written", "serial", b.serial, "err", err)
 		return
@@ -228,7 +230,7 @@ func (f *Fleet) retireSlot(ctx context.Context, b *board, s Slot, now time.Time)
 }
 
 // rest ends the export of a parked root and unmounts it; its upper stays.
-func (f *Fleet) rest(b *board, s Slot) {
+func (f *Fleet) rest(b *board, s record.Slot) {
 	if err := f.release(b, s); err != nil {
 		f.log.Warn("a root that was left stays mounted", "serial", b.serial, "root", s.N, "err", err)
 		return
@@ -237,31 +239,31 @@ func (f *Fleet) rest(b *board, s Slot) {
 }
 
 // isDue says whether a slot may be given up now.
-func (f *Fleet) isDue(b *board, s Slot, now time.Time) bool {
+func (f *Fleet) isDue(b *board, s record.Slot, now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if s.Aside != "" && (!b.rec.Up || b.atRest[s.N]) {
 		return true
 	}
 	switch s.State {
-	case SlotOld, SlotParked:
-		if s.State == SlotParked && b.atRest[s.N] {
+	case record.SlotOld, record.SlotParked:
+		if s.State == record.SlotParked && b.atRest[s.N] {
 			return false
 		}
 		// The board lives on its new root: who only asked for it, with the
 		// board's address, never gets the handle to call with.
-		if !f.isCalledOn(b, b.rec.inState(SlotCurrent)) {
+		if !f.isCalledOn(b, b.rec.InState(record.SlotCurrent)) {
 			return false
 		}
-		last := later(s.Retired, f.started)
+		last := phase.Later(s.Retired, f.started)
 		if a := b.activity[s.N]; a != nil {
-			last = later(last, unixNano(a.LastCall.Load()))
+			last = phase.Later(last, unixNano(a.LastCall.Load()))
 		}
 		return now.Sub(last) > f.opt.Limits.Quiet
-	case SlotNext:
-		last := later(later(b.ev.DHCP, b.ev.TFTP), later(s.Made, f.started))
+	case record.SlotNext:
+		last := phase.Later(phase.Later(b.ev.DHCP, b.ev.TFTP), phase.Later(s.Made, f.started))
 		if a := b.activity[s.N]; a != nil { // called on without a MOUNT that was taken
-			last = later(last, unixNano(a.LastCall.Load()))
+			last = phase.Later(last, unixNano(a.LastCall.Load()))
 		}
 		return s.Mounted.IsZero() && now.Sub(last) > 30*time.Minute
 	}
@@ -315,7 +317,7 @@ func (f *Fleet) ask(ctx context.Context, b *board, addr netip.Addr, mac device.M
 	switch {
 	case err != nil: // nobody can tell: unknown counts as up
 	case silent:
-		b.ev.Silent = later(b.ev.Silent, begin)
+		b.ev.Silent = phase.Later(b.ev.Silent, begin)
 	default:
 		b.ev.Answered, b.ev.Silent = f.opt.Now(), time.Time{}
 	}
@@ -327,8 +329,8 @@ func (f *Fleet) ask(ctx context.Context, b *board, addr netip.Addr, mac device.M
 func (f *Fleet) isDown(ctx context.Context, b *board) bool {
 	e := b.evidence()
 	up := e.Up(f.opt.Now(), f.opt.Limits)
-	if !e.HasRoot || up == UpYes {
-		return up == UpNo
+	if !e.HasRoot || up == phase.UpYes {
+		return up == phase.UpNo
 	}
 	rec := b.record()
 	if !rec.Address.IsValid() {
@@ -336,18 +338,18 @@ func (f *Fleet) isDown(ctx context.Context, b *board) bool {
 	}
 	f.ask(ctx, b, rec.Address, rec.MAC)
 	e = b.evidence()
-	return e.Up(f.opt.Now(), f.opt.Limits) == UpNo
+	return e.Up(f.opt.Now(), f.opt.Limits) == phase.UpNo
 }
 
 // reread tries again to read a record that could not be read at the start.
 func (f *Fleet) reread(b *board) bool {
-	rec, err := loadRecord(f.opt.State, b.serial)
+	rec, err := record.Load(f.opt.State, b.serial)
 	if err != nil {
 		return false
 	}
 	b.mu.Lock()
 	b.rec, b.broken, b.problem = rec, nil, ""
-	if cur := rec.inState(SlotCurrent); rec.Up && cur != nil {
+	if cur := rec.InState(record.SlotCurrent); rec.Up && cur != nil {
 		b.ev.Mounted, b.ev.Adopted = cur.Mounted, true
 	}
 	b.mu.Unlock()
@@ -368,7 +370,7 @@ func (f *Fleet) sweep(ctx context.Context, b *board) error {
 	}
 	known := map[overlay.UpperID]bool{}
 	for _, s := range b.slots() {
-		known[s.upperID()] = true
+		known[s.UpperID()] = true
 	}
 	if err := f.snapshotDirs(b.serial).Sweep(ctx); err != nil {
 		return err

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"rubus/boot"
+	"rubus/boot/phase"
+	"rubus/boot/record"
+	"rubus/boot/sighting"
 	"rubus/config/device"
 	"rubus/nfsexport"
 )
@@ -34,14 +37,14 @@ func TestCorruptRecordIsNotOverwritten(t *testing.T) {
 	if !l.exp.inDoubt() {
 		t.Error("handles of a root that nobody knows would be stale")
 	}
-	l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA})
+	l.fleet.Sight(sighting.Sighting{Serial: serialA, MAC: macA})
 	if _, err := l.file(serialA.String()+"/start.elf", addrA); err == nil {
 		t.Error("files are served from a root that nobody knows")
 	}
 	if err := l.fleet.Reset(t.Context(), serialA, true); err == nil {
 		t.Error("a board with an unreadable record was reset")
 	}
-	if _, err := boot.Uses(l.opt.State); err == nil {
+	if _, err := record.Uses(l.opt.State); err == nil {
 		t.Error("the image store is told that nothing is in use")
 	}
 	if b, _ := os.ReadFile(path); string(b) != "{torn" {
@@ -116,7 +119,7 @@ func TestSilenceDoesNotLast(t *testing.T) {
 	// The cable is back; the board is idle.
 	l.link.set(func(k *link) { k.silent[macA] = false })
 	l.clock.add(time.Hour)
-	if st, _ := l.fleet.Board(serialA); st.Up == boot.UpNo {
+	if st, _ := l.fleet.Board(serialA); st.Up == phase.UpNo {
 		t.Error("a proof of an hour ago still counts")
 	}
 	if err := l.fleet.Reset(t.Context(), serialA, false); !errors.Is(err, boot.ErrUp) {
@@ -148,7 +151,7 @@ func TestForgedMountOfAnEphemeralBoard(t *testing.T) {
 
 func TestRestartBetweenFilesAndMount(t *testing.T) {
 	l := newLab(t)
-	l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA})
+	l.fleet.Sight(sighting.Sighting{Serial: serialA, MAC: macA})
 	if _, err := l.file(serialA.String()+"/start.elf", addrA); err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +212,7 @@ func TestForgedSerialsDoNotFillTheTable(t *testing.T) {
 	for i := range 3000 {
 		s, _ := device.SerialFromUint32(uint32(i + 1))
 		// A known board's MAC, with other serials: by DHCP and by TFTP.
-		l.fleet.Sight(boot.Sighting{Serial: s, MAC: macA})
+		l.fleet.Sight(sighting.Sighting{Serial: s, MAC: macA})
 		_, _ = l.file(s.String()+"/start.elf", addrA)
 	}
 	if n := len(l.fleet.Boards()); n != 2 {

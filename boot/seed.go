@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/boot/identity"
+	"rubus/boot/phase"
+	"rubus/boot/record"
 	"rubus/boot/rootfile"
 	"rubus/config/device"
 	"rubus/images/layered"
@@ -30,7 +32,7 @@ const maxSeeded = 1024
 
 // IdentityStore is where the identity of a board is kept.
 func IdentityStore(state string, serial device.Serial) identity.Store {
-	return identity.Store{Dir: identity.Dir(pathsOf(state, serial).dir())}
+	return identity.Store{Dir: identity.Dir(record.PathsOf(state, serial).Dir())}
 }
 
 // GivenIn are the paths at which a board's tree has its identity, which is put there
@@ -47,7 +49,7 @@ func GivenIn(state string, serial device.Serial, tree *layered.View) (map[string
 // done is the board's problem, and no reason not to boot. addr is the board's address,
 // if it is known. Nobody may run on the root: where it is exported already, the calls
 // that change it are held meanwhile. The caller holds work.
-func (f *Fleet) seed(ctx context.Context, b *board, dev *Device, s Slot, addr netip.Addr) {
+func (f *Fleet) seed(ctx context.Context, b *board, dev *Device, s record.Slot, addr netip.Addr) {
 	if dev.Identity == nil {
 		return
 	}
@@ -73,7 +75,7 @@ func (f *Fleet) seed(ctx context.Context, b *board, dev *Device, s Slot, addr ne
 	}
 }
 
-func (f *Fleet) seedHeld(ctx context.Context, b *board, dev *Device, s Slot, addr netip.Addr) (identity.Result, error) {
+func (f *Fleet) seedHeld(ctx context.Context, b *board, dev *Device, s record.Slot, addr netip.Addr) (identity.Result, error) {
 	f.mu.Lock()
 	_, exported := f.byID[s.Export]
 	f.mu.Unlock()
@@ -102,7 +104,7 @@ func (f *Fleet) seedHeld(ctx context.Context, b *board, dev *Device, s Slot, add
 }
 
 // wishOf is what a device's identity is to be, with what is known of the board now.
-func (f *Fleet) wishOf(b *board, dev *Device, s Slot, addr netip.Addr) *identity.Wish {
+func (f *Fleet) wishOf(b *board, dev *Device, s record.Slot, addr netip.Addr) *identity.Wish {
 	w := *dev.Identity
 	b.mu.Lock()
 	mac, known := b.claim, b.rec.Address
@@ -204,18 +206,18 @@ func onlySeeded(dir string) (bool, error) {
 // seedNow says whether nobody can run on a slot: it was never mounted, or the board is
 // proved down. One that is mounted again otherwise gets its identity at its MOUNT, which
 // says that the board left what it ran on.
-func (f *Fleet) seedNow(b *board, s Slot) bool {
+func (f *Fleet) seedNow(b *board, s record.Slot) bool {
 	e := b.evidence()
-	return s.isOffer() || e.Up(f.opt.Now(), f.opt.Limits) == UpNo
+	return s.IsOffer() || e.Up(f.opt.Now(), f.opt.Limits) == phase.UpNo
 }
 
 // seedAtMount says whether a MOUNT of a slot begins a boot: files were asked for since
 // the last one. A board that runs may mount its root once more. On a server that is
 // Unasked the board is at work by then: what it has from seedNow has to do.
-func (f *Fleet) seedAtMount(b *board, s *Slot) bool {
+func (f *Fleet) seedAtMount(b *board, s *record.Slot) bool {
 	if f.traits.Unasked {
 		return false
 	}
 	e := b.evidence()
-	return s.isOffer() || e.TFTP.After(e.Mounted)
+	return s.IsOffer() || e.TFTP.After(e.Mounted)
 }

@@ -11,6 +11,7 @@ import (
 
 	"rubus/boot"
 	"rubus/boot/identity"
+	"rubus/boot/sighting"
 	"rubus/config/boardtext"
 	"rubus/config/device"
 	"rubus/nfsexport"
@@ -144,7 +145,7 @@ func TestIdentityChangesAtBoot(t *testing.T) {
 	// below its feet; nor does it when the board mounts its root once more.
 	l.mounts(x.Path, addrA)
 	l.clock.add(time.Second)
-	if v := l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA}); !v.Answer {
+	if v := l.fleet.Sight(sighting.Sighting{Serial: serialA, MAC: macA}); !v.Answer {
 		t.Fatal(v.Why)
 	}
 	if _, err := l.file(serialA.String()+"/start.elf", addrA); err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"rubus/boot/bootfs"
 	"rubus/boot/bootset"
+	"rubus/boot/record"
 	"rubus/config/device"
 )
 
@@ -41,7 +42,7 @@ func newBootID() string {
 // settle looks at the boot files of a slot that is mounted and decides which ones
 // the boot attempt that begins now gets. asked is the file asked for first: it
 // tells the board's model when nothing else does. The caller holds work.
-func (f *Fleet) settle(b *board, dev *Device, slot Slot, asked string) *chosen {
+func (f *Fleet) settle(b *board, dev *Device, slot record.Slot, asked string) *chosen {
 	if c := f.resume(b, dev, slot); c != nil {
 		return c
 	}
@@ -120,7 +121,7 @@ func (f *Fleet) isResumed(b *board) bool {
 
 // resume goes on with the attempt that the board was in when an earlier daemon
 // ended, on the same files; nil: it was in none.
-func (f *Fleet) resume(b *board, dev *Device, slot Slot) *chosen {
+func (f *Fleet) resume(b *board, dev *Device, slot record.Slot) *chosen {
 	if !f.isResumed(b) {
 		return nil
 	}
@@ -249,7 +250,7 @@ func (f *Fleet) beginLocked(b *board, c *chosen, a bootset.Attempt, r bootset.Re
 // read when it is first asked for. sets.mu is held.
 func (f *Fleet) setStore(b *board) *bootset.Store {
 	s := &bootset.Store{
-		Dir: filepath.Join(pathsOf(f.opt.State, b.serial).dir(), "boot"), LayerDir: f.opt.Store.LayerDir, Now: f.opt.Now,
+		Dir: filepath.Join(record.PathsOf(f.opt.State, b.serial).Dir(), "boot"), LayerDir: f.opt.Store.LayerDir, Now: f.opt.Now,
 	}
 	if !b.sets.read {
 		h, err := s.History()

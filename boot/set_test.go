@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"rubus/boot"
+	"rubus/boot/phase"
+	"rubus/boot/sighting"
 	"rubus/nfsexport"
 )
 
@@ -120,25 +122,25 @@ func TestGoodBoot(t *testing.T) {
 	x := l.loads()
 	l.calls(x)
 	l.fleet.LookAfter(t.Context())
-	if st := l.statusA(); st.Phase != boot.PhaseRunning || h.last("running").Serial != serialA {
+	if st := l.statusA(); st.Phase != phase.Running || h.last("running").Serial != serialA {
 		t.Errorf("before its report the board is %s", st.Phase)
 	}
 	put(t, x.Dir, "var/lib/rubus/booted", "0123456789abcdef\n") // of an earlier boot
 	l.calls(x)
 	l.fleet.LookAfter(t.Context())
-	if st := l.statusA(); st.Phase != boot.PhaseRunning {
+	if st := l.statusA(); st.Phase != phase.Running {
 		t.Errorf("another boot's report makes this one %s", st.Phase)
 	}
 	l.reports(x)
 	st := l.statusA()
-	if st.Phase != boot.PhaseGood || st.Boot.Good.IsZero() || h.last("good").Boot != st.Boot.ID || !h.last("prepared").Reports {
+	if st.Phase != phase.Good || st.Boot.Good.IsZero() || h.last("good").Boot != st.Boot.ID || !h.last("prepared").Reports {
 		t.Errorf("reported, but %s: %+v", st.Phase, st.Boot)
 	}
 	if got := st.Boot.Releases; len(got) != 1 || got[0] != release {
 		t.Errorf("releases %q", got)
 	}
 	l.restart()
-	if st := l.statusA(); st.Phase != boot.PhaseGood {
+	if st := l.statusA(); st.Phase != phase.Good {
 		t.Errorf("after a restart the board is %s", st.Phase)
 	}
 }
@@ -169,7 +171,7 @@ func TestBrokenSet(t *testing.T) {
 				t.Errorf("told %q, status %+v", p.Problem, st.Boot)
 			}
 			l.reports(x)
-			if st := l.statusA(); st.Phase != boot.PhaseGood {
+			if st := l.statusA(); st.Phase != phase.Good {
 				t.Errorf("on its last good files the board is %s", st.Phase)
 			}
 			l.clock.add(time.Minute)
@@ -187,7 +189,7 @@ func TestBrokenSetWithoutAGoodOne(t *testing.T) {
 	l, h, root := setLab(t, true)
 	put(t, root, "boot/firmware/kernel8.img", kernelOf(newer, ""))
 	l.clock.add(5 * time.Minute)
-	l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA, Stage: "eeprom"})
+	l.fleet.Sight(sighting.Sighting{Serial: serialA, MAC: macA, Stage: "eeprom"})
 	if _, err := l.file(serialA.String()+"/start.elf", addrA); !errors.Is(err, boot.ErrNotFound) {
 		t.Errorf("a broken set is given out: %v", err)
 	}
@@ -305,7 +307,7 @@ func TestNoUnitNoFallback(t *testing.T) {
 	for range 5 {
 		x := l.loads()
 		l.reports(x) // whatever writes this: the unit is not there
-		if st := l.statusA(); st.Phase == boot.PhaseGood || st.Boot.LastGood || st.Boot.Failures > 0 {
+		if st := l.statusA(); st.Phase == phase.Good || st.Boot.LastGood || st.Boot.Failures > 0 {
 			t.Errorf("%s, %+v", st.Phase, st.Boot)
 		}
 	}
@@ -328,7 +330,7 @@ func TestHostileReport(t *testing.T) {
 	}
 	l.calls(x)
 	l.fleet.LookAfter(t.Context())
-	if st := l.statusA(); st.Phase == boot.PhaseGood {
+	if st := l.statusA(); st.Phase == phase.Good {
 		t.Error("a file outside of the root was read")
 	}
 }

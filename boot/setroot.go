@@ -11,6 +11,7 @@ import (
 
 	"rubus/boot/bootfs"
 	"rubus/boot/bootset"
+	"rubus/boot/record"
 )
 
 // view is boot files and the modules they go with; it implements bootset.View.
@@ -42,7 +43,7 @@ type rootFiles struct {
 	layerDir   func(string) string
 }
 
-func (f *Fleet) rootFiles(b *board, dev *Device, slot Slot) (*rootFiles, error) {
+func (f *Fleet) rootFiles(b *board, dev *Device, slot record.Slot) (*rootFiles, error) {
 	spec := f.spec(b.serial, slot)
 	own, err := bootfs.Tree{Root: spec.Target, BootDir: slot.Boot, ConfigLines: dev.Config}.Own()
 	if err != nil {
@@ -77,7 +78,7 @@ func (r *rootFiles) Layer(name string, file *bootfs.File) (digest, at string, ok
 }
 
 // liveFiles opens files of a root as they are now.
-func (f *Fleet) liveFiles(dev *Device, slot Slot) func(string) (*bootfs.File, error) {
+func (f *Fleet) liveFiles(dev *Device, slot record.Slot) func(string) (*bootfs.File, error) {
 	tree := bootfs.Tree{Root: f.spec(dev.Serial, slot).Target, BootDir: slot.Boot}
 	return func(name string) (*bootfs.File, error) {
 		own, err := tree.Own()

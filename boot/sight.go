@@ -4,22 +4,10 @@ import (
 	"slices"
 	"time"
 
+	"rubus/boot/phase"
+	"rubus/boot/sighting"
 	"rubus/config/device"
 )
-
-// Sighting is a board that asks for a boot server.
-type Sighting struct {
-	// Serial is zero from a Pi 3's boot ROM, which sends none.
-	Serial   device.Serial
-	MAC      device.MAC
-	Revision device.Revision // 0: not sent
-	// Stage is what asks, such as "rom" or "eeprom".
-	Stage string
-	// Bootloader says in words how old the bootloader is; "" when it does not say.
-	Bootloader string
-	// Hint says that nothing but the maker of its card speaks for a Pi.
-	Hint bool
-}
 
 // Verdict is whether a sighting is answered, and why not.
 type Verdict struct {
@@ -36,7 +24,7 @@ type Verdict struct {
 // Sight decides on a board's DISCOVER. It does not block: it runs for every
 // packet. The MAC heard here, with this identity, is the board's claim; it
 // becomes its binding when the board mounts.
-func (f *Fleet) Sight(s Sighting) Verdict {
+func (f *Fleet) Sight(s sighting.Sighting) Verdict {
 	now := f.opt.Now()
 	switch {
 	case s.Hint:
@@ -86,7 +74,7 @@ func (f *Fleet) Sight(s Sighting) Verdict {
 	b.mu.Unlock()
 	// A board off the link is bound to its address alone.
 	offLink := bound.IsZero() && dev.Address.IsValid()
-	if up && bound != s.MAC && !offLink && e.Up(now, f.opt.Limits) != UpNo {
+	if up && bound != s.MAC && !offLink && e.Up(now, f.opt.Limits) != phase.UpNo {
 		v.Why = "the board is up as MAC " + bound.String() + "; another MAC claims its serial"
 		f.refused(s, v.Why)
 		f.probe(b)
@@ -112,7 +100,7 @@ func (f *Fleet) Sight(s Sighting) Verdict {
 }
 
 // stranger notes a board that no entry names.
-func (f *Fleet) stranger(s Sighting, now time.Time) Verdict {
+func (f *Fleet) stranger(s sighting.Sighting, now time.Time) Verdict {
 	f.mu.Lock()
 	policy := UnknownIgnore
 	if f.desired != nil {
@@ -120,7 +108,7 @@ func (f *Fleet) stranger(s Sighting, now time.Time) Verdict {
 	}
 	isNew := false
 	if policy != UnknownIgnore {
-		isNew = f.unknown.note(s, now)
+		isNew = f.unknown.Note(s, now)
 	}
 	f.mu.Unlock()
 	if isNew {
@@ -134,7 +122,7 @@ func (f *Fleet) stranger(s Sighting, now time.Time) Verdict {
 	return Verdict{Serial: s.Serial, Why: "not in devices.yaml"}
 }
 
-func (f *Fleet) refused(s Sighting, why string) {
+func (f *Fleet) refused(s sighting.Sighting, why string) {
 	b := f.known(s.Serial)
 	if b == nil && f.isListed(s.Serial) {
 		b = f.board(s.Serial) // whose admin wants to know why it does not boot
@@ -200,7 +188,7 @@ func (f *Fleet) claimant(mac device.MAC, not device.Serial) device.Serial {
 		if !entry.IsZero() && has {
 			// Perhaps the serial in devices.yaml was wrong before.
 			e := b.evidence()
-			has = bound && up && e.Up(f.opt.Now(), f.opt.Limits) != UpNo
+			has = bound && up && e.Up(f.opt.Now(), f.opt.Limits) != phase.UpNo
 		}
 		if has {
 			return b.serial
@@ -232,80 +220,16 @@ func (f *Fleet) isFull(s device.Serial) bool {
 	return n >= f.opt.MaxUnknown
 }
 
-// Unknown is a board that no entry of devices.yaml names.
-type Unknown struct {
-	// Sighting has what the board said of itself, the latest word of each kind:
-	// its programs do not all say the same.
-	Sighting
-	First, Last time.Time
-	// Times is how often it asked.
-	Times int
-}
-
-// sightings is a bounded list of unknown boards. When it is full, one that asked
-// once goes before one that asked again, as boards do, and of these the one not
-// seen for longest.
-type sightings struct {
-	max  int
-	seen map[device.MAC]*Unknown
-}
-
-func newSightings(limit int) *sightings {
-	return &sightings{max: limit, seen: map[device.MAC]*Unknown{}}
-}
-
-// note says whether the board is new to the list.
-func (l *sightings) note(s Sighting, now time.Time) bool {
-	if u := l.seen[s.MAC]; u != nil {
-		u.Last, u.Stage = now, s.Stage
-		u.Times++
-		u.learn(s)
-		return false
-	}
-	if len(l.seen) >= l.max {
-		var worst *Unknown
-		for _, u := range l.seen {
-			if worst == nil || u.less(worst) {
-				worst = u
-			}
-		}
-		delete(l.seen, worst.MAC)
-	}
-	l.seen[s.MAC] = &Unknown{Sighting: s, First: now, Last: now, Times: 1}
-	return true
-}
-
-// less says that u is to go before v.
-func (u *Unknown) less(v *Unknown) bool {
-	if once := u.Times == 1; once != (v.Times == 1) {
-		return once
-	}
-	return u.Last.Before(v.Last)
-}
-
-// learn takes over what another request of the same board says of it.
-func (s *Sighting) learn(t Sighting) {
-	if !t.Serial.IsZero() {
-		s.Serial = t.Serial
-	}
-	if t.Revision != 0 {
-		s.Revision = t.Revision
-	}
-	if t.Bootloader != "" {
-		s.Bootloader = t.Bootloader
-	}
-}
-
 // Unknown lists the boards seen that devices.yaml does not name, by MAC.
-func (f *Fleet) Unknown() []Unknown {
+func (f *Fleet) Unknown() []sighting.Unknown {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var out []Unknown
-	for _, u := range f.unknown.seen {
+	var out []sighting.Unknown
+	for u := range f.unknown.All() {
 		if f.desired.device(u.Serial) == nil {
-			out = append(out, *u)
+			out = append(out, u)
 		}
 	}
-	slices.SortFunc(out, func(a, b Unknown) int { return slices.Compare(a.MAC[:], b.MAC[:]) })
+	slices.SortFunc(out, func(a, b sighting.Unknown) int { return slices.Compare(a.MAC[:], b.MAC[:]) })
 	return out
 }

@@ -13,6 +13,9 @@ import (
 	"time"
 
 	"rubus/boot"
+	"rubus/boot/phase"
+	"rubus/boot/record"
+	"rubus/boot/sighting"
 	"rubus/images/imageref"
 	"rubus/images/upper"
 	"rubus/nfsexport"
@@ -112,7 +115,7 @@ func TestSnapshotAndRestore(t *testing.T) {
 	if err := l.fleet.Restore(t.Context(), serialA, 99, nil); !errors.Is(err, boot.ErrUp) && !errors.Is(err, boot.ErrNotFound) {
 		t.Errorf("restored what is not there: %v", err)
 	}
-	uses, err := boot.Uses(l.opt.State)
+	uses, err := record.Uses(l.opt.State)
 	must(t, err)
 	if n := len(uses); n != 6 {
 		t.Errorf("%d uses of images, want one root and five snapshots", n)
@@ -138,12 +141,12 @@ func TestSnapshotGivesWay(t *testing.T) {
 	var once sync.Once
 	_, err := l.fleet.Snapshot(t.Context(), serialA, "", func(upper.Size) {
 		once.Do(func() {
-			l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA, Stage: "eeprom"})
+			l.fleet.Sight(sighting.Sighting{Serial: serialA, MAC: macA, Stage: "eeprom"})
 			go func() {
 				_, err := l.file(serialA.String()+"/start.elf", addrA)
 				booted <- err
 			}()
-			for l.statusA().Phase != boot.PhaseTFTP {
+			for l.statusA().Phase != phase.TFTP {
 				runtime.Gosched()
 			}
 		})

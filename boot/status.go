@@ -5,7 +5,9 @@ import (
 	"slices"
 	"time"
 
+	"rubus/boot/phase"
 	"rubus/boot/quota"
+	"rubus/boot/record"
 	"rubus/config/device"
 	"rubus/images/imageref"
 	"rubus/nfsexport"
@@ -22,9 +24,9 @@ type Status struct {
 	// Available is the version that a reset would move the board to, when that
 	// is another than Running; zero otherwise.
 	Available imageref.Ref
-	Phase     Phase
+	Phase     phase.Phase
 	Since     time.Time
-	Up        Up
+	Up        phase.Up
 	MAC       device.MAC
 	Address   netip.Addr
 	Ephemeral bool
@@ -37,7 +39,7 @@ type Status struct {
 	// Problem is why the board is not served, Refusal the last time somebody
 	// was refused in its name; "" when there is none.
 	Problem, Refusal string
-	Evidence         Evidence
+	Evidence         phase.Evidence
 	// Calls, BytesRead and BytesWritten count NFS on the present root.
 	Calls, BytesRead, BytesWritten uint64
 	// Quota is what the present root has and may have; nil: it has no limit, or
@@ -45,9 +47,9 @@ type Status struct {
 	Quota *quota.Use
 	// Activity is what NFS sees of the present root, live; nil: no root.
 	Activity *nfsexport.Activity
-	Slots    []Slot
+	Slots    []record.Slot
 	// Move is the board's last rebase; nil: none.
-	Move *Move
+	Move *record.Move
 	// Boot is the last boot and its files.
 	Boot BootStatus
 }
@@ -86,7 +88,7 @@ func (f *Fleet) Board(s device.Serial) (Status, bool) {
 	if listed == nil && b == nil {
 		return Status{}, false
 	}
-	st := Status{Serial: s, Phase: PhaseUnseen, Up: UpNo}
+	st := Status{Serial: s, Phase: phase.Unseen, Up: phase.UpNo}
 	dev := f.wanted(s)
 	if dev != nil {
 		st.Name, st.Wanted, st.Ephemeral, st.Enabled = dev.Name, dev.Image, dev.Ephemeral, dev.Enabled
@@ -105,13 +107,13 @@ func (f *Fleet) fill(st *Status, b *board) {
 	now := f.opt.Now()
 	e := b.evidence()
 	b.mu.Lock()
-	rec := b.rec.clone()
+	rec := b.rec.Clone()
 	st.Problem, st.Refusal = b.problem, b.refusal
 	if st.Problem == "" && b.identity != "" {
 		st.Problem = "identity: " + b.identity
 	}
 	claim, pinned := b.claim, b.pinned
-	cur := rec.inState(SlotCurrent)
+	cur := rec.InState(record.SlotCurrent)
 	if cur != nil {
 		if a := b.activity[cur.N]; a != nil {
 			st.Activity = a
@@ -132,11 +134,11 @@ func (f *Fleet) fill(st *Status, b *board) {
 	}
 	st.Quota = f.quotaUse(cur)
 	shown := cur
-	if s := rec.slot(pinned); s != nil && (st.Phase == PhaseTFTP || cur == nil) {
+	if s := rec.Slot(pinned); s != nil && (st.Phase == phase.TFTP || cur == nil) {
 		shown = s
 	}
 	if shown == nil {
-		if kept := rec.persistent(); len(kept) > 0 {
+		if kept := rec.Persistent(); len(kept) > 0 {
 			shown = &kept[0]
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/boot/quota"
+	"rubus/boot/record"
 	"rubus/config/device"
 	"rubus/images/upper"
 	"rubus/overlay"
@@ -35,7 +36,7 @@ type TakenIn struct {
 // snapshot. Done again after a crash it goes on. What is left of dir is the caller's to remove.
 func (f *Fleet) TakeIn(ctx context.Context, serial device.Serial, dir string) (TakenIn, error) {
 	in := TakenIn{}
-	rec, err := recordAt(filepath.Join(dir, recordFile))
+	rec, err := record.ReadFile(filepath.Join(dir, record.File))
 	if err == nil && rec.Serial != serial {
 		err = fmt.Errorf("it is that of board %s: %w", rec.Serial, ErrRefused)
 	}
@@ -61,7 +62,7 @@ func (f *Fleet) TakeIn(ctx context.Context, serial device.Serial, dir string) (T
 		return in, err
 	}
 	// What was put there beside the daemon is not known to it, and not thrown away.
-	if found, err := loadRecord(f.opt.State, serial); err != nil || found.LastSlot != b.record().LastSlot {
+	if found, err := record.Load(f.opt.State, serial); err != nil || found.LastSlot != b.record().LastSlot {
 		return in, errors.Join(err, fmt.Errorf("taking board %s in: its directory was changed beside the daemon: restart that first: %w", serial, ErrRefused))
 	}
 	if has && !f.hasNothing(b) {
@@ -87,10 +88,10 @@ func (f *Fleet) hasNothing(b *board) bool {
 	if _, err := f.writtenSlot(b); !errors.Is(err, ErrNotFound) {
 		return false
 	}
-	if s, err := loadSnapshots(f.opt.State, b.serial); err != nil || len(s) > 0 {
+	if s, err := record.LoadSnapshots(f.opt.State, b.serial); err != nil || len(s) > 0 {
 		return false
 	}
-	files, err := ownFiles(pathsOf(f.opt.State, b.serial).dir())
+	files, err := ownFiles(record.PathsOf(f.opt.State, b.serial).Dir())
 	return err == nil && len(files) == 0
 }
 
@@ -106,13 +107,13 @@ func ownFiles(dir string) (out []string, err error) {
 }
 
 // moveIn gives a board that has nothing the whole directory. The caller holds work.
-func (f *Fleet) moveIn(ctx context.Context, b *board, rec Record, dir string, in *TakenIn) error {
+func (f *Fleet) moveIn(ctx context.Context, b *board, rec record.Record, dir string, in *TakenIn) error {
 	all, err := snapshotsIn(dir)
 	if err != nil {
 		return err
 	}
 	in.Snapshots = len(all)
-	p := pathsOf(f.opt.State, b.serial)
+	p := record.PathsOf(f.opt.State, b.serial)
 	if has, err := f.hasState(b.serial); err != nil {
 		return err
 	} else if has {
@@ -124,10 +125,10 @@ func (f *Fleet) moveIn(ctx context.Context, b *board, rec Record, dir string, in
 		}
 	}
 	f.step(stepIntended)
-	if err := os.Rename(dir, p.dir()); err != nil {
+	if err := os.Rename(dir, p.Dir()); err != nil {
 		return err
 	}
-	if err := syncDirs(filepath.Dir(p.dir()), filepath.Dir(dir)); err != nil {
+	if err := record.SyncDirs(filepath.Dir(p.Dir()), filepath.Dir(dir)); err != nil {
 		return err
 	}
 	f.step(stepMoved)
@@ -138,21 +139,21 @@ func (f *Fleet) moveIn(ctx context.Context, b *board, rec Record, dir string, in
 }
 
 // merge gives a board that has something what is in dir. The caller holds work.
-func (f *Fleet) merge(ctx context.Context, b *board, rec Record, dir string, in *TakenIn) error {
+func (f *Fleet) merge(ctx context.Context, b *board, rec record.Record, dir string, in *TakenIn) error {
 	if err := f.takeFiles(b, dir, in); err != nil {
 		return err
 	}
 	// Its other roots become snapshots.
 	u := overlay.Uppers{Dir: filepath.Join(dir, "uppers"), Serial: b.serial}
-	slots := rec.kept()
-	root := len(rec.persistent()) > 0
+	slots := rec.Kept()
+	root := len(rec.Persistent()) > 0
 	if root {
 		slots = slots[1:]
 	}
 	for _, s := range slots {
-		snap := Snapshot{Made: s.Made.UTC(), Note: cmp.Or(s.Aside, "another root, in the backup"), Image: s.Image, Base: s.Base, Boot: s.Boot, Expires: f.opt.Now().UTC().Add(f.opt.KeepAside)}
-		from := u.Path(s.upperID())
-		if err := writeSnapshot(from, snap); err != nil {
+		snap := record.Snapshot{Made: s.Made.UTC(), Note: cmp.Or(s.Aside, "another root, in the backup"), Image: s.Image, Base: s.Base, Boot: s.Boot, Expires: f.opt.Now().UTC().Add(f.opt.KeepAside)}
+		from := u.Path(s.UpperID())
+		if err := record.WriteSnapshot(from, snap); err != nil {
 			return err
 		}
 		if err := f.takeSnapshotIn(b, from, snap, in); err != nil {
@@ -172,14 +173,14 @@ func (f *Fleet) merge(ctx context.Context, b *board, rec Record, dir string, in 
 	if !root {
 		return nil
 	}
-	s := rec.persistent()[0]
-	return f.replaceWith(ctx, b, Slot{Image: s.Image, Base: s.Base, Boot: s.Boot}, "before a backup was restored", func(to string) error {
-		return f.fillFrom(ctx, u.Path(s.upperID()), s, to)
+	s := rec.Persistent()[0]
+	return f.replaceWith(ctx, b, record.Slot{Image: s.Image, Base: s.Base, Boot: s.Boot}, "before a backup was restored", func(to string) error {
+		return f.fillFrom(ctx, u.Path(s.UpperID()), s, to)
 	})
 }
 
 // fillFrom makes the new and empty upper to what another is, which is moved where it can be.
-func (f *Fleet) fillFrom(ctx context.Context, from string, s Slot, to string) error {
+func (f *Fleet) fillFrom(ctx context.Context, from string, s record.Slot, to string) error {
 	way, err := quota.WayOf(to)
 	if err != nil {
 		return err
@@ -193,12 +194,12 @@ func (f *Fleet) fillFrom(ctx context.Context, from string, s Slot, to string) er
 }
 
 // takeSnapshotIn gives a board a snapshot that it has not.
-func (f *Fleet) takeSnapshotIn(b *board, from string, s Snapshot, in *TakenIn) error {
-	have, err := loadSnapshots(f.opt.State, b.serial)
+func (f *Fleet) takeSnapshotIn(b *board, from string, s record.Snapshot, in *TakenIn) error {
+	have, err := record.LoadSnapshots(f.opt.State, b.serial)
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(have, func(h Snapshot) bool {
+	if slices.ContainsFunc(have, func(h record.Snapshot) bool {
 		return h.Made.Equal(s.Made) && h.Base.ID == s.Base.ID && h.Note == s.Note
 	}) {
 		return nil
@@ -207,12 +208,12 @@ func (f *Fleet) takeSnapshotIn(b *board, from string, s Snapshot, in *TakenIn) e
 	if err != nil {
 		return err
 	}
-	p := pathsOf(f.opt.State, b.serial)
-	if err := os.Rename(from, p.snapshot(n)); err != nil {
+	p := record.PathsOf(f.opt.State, b.serial)
+	if err := os.Rename(from, p.Snapshot(n)); err != nil {
 		return err
 	}
 	in.Snapshots++
-	return syncDirs(p.snapshots())
+	return record.SyncDirs(p.Snapshots())
 }
 
 // takeFiles gives a board the files of its own that it has not.
@@ -221,7 +222,7 @@ func (f *Fleet) takeFiles(b *board, dir string, in *TakenIn) error {
 	if err != nil {
 		return err
 	}
-	to := pathsOf(f.opt.State, b.serial).dir()
+	to := record.PathsOf(f.opt.State, b.serial).Dir()
 	for _, n := range names {
 		err := unix.Renameat2(unix.AT_FDCWD, filepath.Join(dir, n), unix.AT_FDCWD, filepath.Join(to, n), unix.RENAME_NOREPLACE)
 		switch {
@@ -231,12 +232,12 @@ func (f *Fleet) takeFiles(b *board, dir string, in *TakenIn) error {
 			return fmt.Errorf("moving %q: %w", n, err)
 		}
 	}
-	return syncDirs(to)
+	return record.SyncDirs(to)
 }
 
 // snapshotsIn lists the snapshots in a directory that is not yet a board's.
-func snapshotsIn(dir string) ([]Snapshot, error) {
-	all, err := listSnapshots(filepath.Join(dir, "snapshots"))
+func snapshotsIn(dir string) ([]record.Snapshot, error) {
+	all, err := record.ListSnapshots(filepath.Join(dir, "snapshots"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/boot/phase"
+	"rubus/boot/record"
 	"rubus/config/device"
 	"rubus/nfsexport"
 	"rubus/overlay"
@@ -31,25 +33,9 @@ const followTick = time.Second
 // path is what a board gives to MNT for a slot.
 func (f *Fleet) path(serial device.Serial, n int) string {
 	if f.traits.RealPath {
-		return pathsOf(f.opt.State, serial).root(n)
+		return record.PathsOf(f.opt.State, serial).Root(n)
 	}
-	return exportPath(serial, n)
-}
-
-// isAwaited says that a board may mount the slot, or may have, without a word.
-func (s *Slot) isAwaited() bool { return len(s.Awaits) > 0 }
-
-// mayBeUp says that a board may stand on something of ours.
-func (r *Record) mayBeUp() bool {
-	return r.Up || slices.ContainsFunc(r.Slots, func(s Slot) bool { return s.isAwaited() })
-}
-
-// offered lists the slots that a board may call on.
-func (r *Record) offered() []Slot {
-	if r.Up {
-		return slices.Clone(r.Slots)
-	}
-	return slices.DeleteFunc(slices.Clone(r.Slots), func(s Slot) bool { return !s.isAwaited() })
+	return record.ExportPath(serial, n)
 }
 
 // await lets a board mount slot n from addr, where it would not be asked about. mac
@@ -60,7 +46,7 @@ func (f *Fleet) await(ctx context.Context, b *board, n int, mac device.MAC, addr
 		return nil
 	}
 	rec := b.record()
-	if s := rec.slot(n); s != nil && slices.Contains(s.Awaits, addr) && b.isAwaiting() {
+	if s := rec.Slot(n); s != nil && slices.Contains(s.Awaits, addr) && b.isAwaiting() {
 		return nil
 	}
 	if err := b.lock(ctx); err != nil {
@@ -68,7 +54,7 @@ func (f *Fleet) await(ctx context.Context, b *board, n int, mac device.MAC, addr
 	}
 	defer b.unlock()
 	rec = b.record()
-	s := rec.slot(n)
+	s := rec.Slot(n)
 	if s == nil || !b.isMounted(n) {
 		return fmt.Errorf("root %d of board %s: %w", n, b.serial, ErrNotReady)
 	}
@@ -78,7 +64,7 @@ func (f *Fleet) await(ctx context.Context, b *board, n int, mac device.MAC, addr
 	for i := range rec.Slots {
 		rec.Slots[i].Awaits = nil
 	}
-	if s.Awaits = []netip.Addr{addr}; s.isOffer() {
+	if s.Awaits = []netip.Addr{addr}; s.IsOffer() {
 		s.InsecurePorts = f.opt.InsecurePorts
 	}
 	if err := f.store(b, rec); err != nil {
@@ -109,11 +95,11 @@ func (f *Fleet) Seen(ctx context.Context, id nfsexport.ID, client netip.Addr) {
 		return
 	}
 	b.mu.Lock()
-	s := b.rec.slot(key.n)
+	s := b.rec.Slot(key.n)
 	a := b.activity[key.n]
 	// A client of an earlier boot may still be in the server's tables.
-	taken := s != nil && s.isAwaited() && a != nil && unixNano(a.LastCall.Load()).After(later(b.awaiting, f.started))
-	runs := taken && b.rec.Up && s.State == SlotCurrent && !b.ev.Attempt.After(b.ev.Mounted)
+	taken := s != nil && s.IsAwaited() && a != nil && unixNano(a.LastCall.Load()).After(phase.Later(b.awaiting, f.started))
+	runs := taken && b.rec.Up && s.State == record.SlotCurrent && !b.ev.Attempt.After(b.ev.Mounted)
 	known := b.rec.Address == client
 	b.mu.Unlock()
 	if runs {
@@ -163,7 +149,7 @@ func (f *Fleet) followAll(ctx context.Context) {
 // its own until it calls from another: a cable that is out makes it nobody's, too.
 func (f *Fleet) follow(ctx context.Context, b *board) {
 	rec := b.record()
-	i := slices.IndexFunc(rec.Slots, func(s Slot) bool { return s.isAwaited() })
+	i := slices.IndexFunc(rec.Slots, func(s record.Slot) bool { return s.IsAwaited() })
 	mac := rec.MAC
 	b.mu.Lock()
 	if i >= 0 && !b.claim.IsZero() {
@@ -196,8 +182,8 @@ func (f *Fleet) follow(ctx context.Context, b *board) {
 	if rec = b.record(); !rec.Up || rec.MAC != mac {
 		return
 	}
-	s := rec.inState(SlotCurrent)
-	if s == nil || s.isAwaited() {
+	s := rec.InState(record.SlotCurrent)
+	if s == nil || s.IsAwaited() {
 		return
 	}
 	s.Awaits = now[:min(len(now), maxAwaited)]
@@ -221,7 +207,7 @@ func (f *Fleet) rebound(ctx context.Context, b *board, n int, addr netip.Addr) e
 	}
 	defer b.unlock()
 	rec := b.record()
-	s := rec.slot(n)
+	s := rec.Slot(n)
 	if s == nil || !rec.Up || !slices.Contains(s.Awaits, addr) {
 		return nil
 	}
@@ -235,7 +221,7 @@ func (f *Fleet) rebound(ctx context.Context, b *board, n int, addr netip.Addr) e
 
 // awaitAlso awaits a board at the addresses it has now, and not at those that
 // another has.
-func (f *Fleet) awaitAlso(ctx context.Context, b *board, was Slot, mac device.MAC, now []netip.Addr) {
+func (f *Fleet) awaitAlso(ctx context.Context, b *board, was record.Slot, mac device.MAC, now []netip.Addr) {
 	next := slices.DeleteFunc(slices.Clone(was.Awaits), func(a netip.Addr) bool {
 		owner, ok := f.opt.Neighbours.Owner(ctx, a)
 		return ok && owner != mac && f.opt.Neighbours.OnLink(a)
@@ -250,7 +236,7 @@ func (f *Fleet) awaitAlso(ctx context.Context, b *board, was Slot, mac device.MA
 	}
 	defer b.unlock()
 	rec := b.record()
-	s := rec.slot(was.N)
+	s := rec.Slot(was.N)
 	if s == nil || !slices.Equal(s.Awaits, was.Awaits) {
 		return
 	}
@@ -267,9 +253,9 @@ func (f *Fleet) awaitAlso(ctx context.Context, b *board, was Slot, mac device.MA
 // isCalledUnasked says that the board uses a root that it was let into and that is
 // not its own in the record: it was refused that, or is about to be seen. b.mu is held.
 func (b *board) isCalledUnasked() bool {
-	return slices.ContainsFunc(b.rec.Slots, func(s Slot) bool {
+	return slices.ContainsFunc(b.rec.Slots, func(s record.Slot) bool {
 		a := b.activity[s.N]
-		return s.isAwaited() && a != nil && a.LastCall.Load() != 0
+		return s.IsAwaited() && a != nil && a.LastCall.Load() != 0
 	})
 }
 
@@ -285,7 +271,7 @@ const (
 // unmount ends the mount of a slot whose export is withdrawn. served says that it was
 // one until now: then it is waited for a server which lets go later. A root that is busy
 // for another reason is tried again by whoever calls.
-func (f *Fleet) unmount(root overlay.Root, s Slot, served bool) error {
+func (f *Fleet) unmount(root overlay.Root, s record.Slot, served bool) error {
 	begin := time.Now()
 	asked := begin
 	for {
@@ -307,7 +293,7 @@ func (f *Fleet) unmount(root overlay.Root, s Slot, served bool) error {
 // lastCall is the last call on any of the board's exports. b.mu is held.
 func (b *board) lastCall() (t time.Time) {
 	for _, a := range b.activity {
-		t = later(t, unixNano(a.LastCall.Load()))
+		t = phase.Later(t, unixNano(a.LastCall.Load()))
 	}
 	return t
 }
@@ -315,7 +301,7 @@ func (b *board) lastCall() (t time.Time) {
 // isCalledOn says that a board was heard on a slot after it had mounted it. Others
 // can mount it in its name where the server is Unasked; read or write it they
 // cannot. b.mu is held.
-func (f *Fleet) isCalledOn(b *board, s *Slot) bool {
+func (f *Fleet) isCalledOn(b *board, s *record.Slot) bool {
 	if s == nil {
 		return false
 	}
@@ -330,7 +316,7 @@ func (f *Fleet) isCalledOn(b *board, s *Slot) bool {
 // device.json says stand on something, and that answer when they are asked for a
 // sign of life, or cannot be asked. It blocks for seconds.
 func StillUp(ctx context.Context, state string, neighbours Neighbours) ([]device.Serial, error) {
-	serials, err := recordedSerials(state)
+	serials, err := record.Serials(state)
 	if err != nil {
 		return nil, err
 	}
@@ -358,11 +344,11 @@ func StillUp(ctx context.Context, state string, neighbours Neighbours) ([]device
 }
 
 func stillUp(ctx context.Context, state string, serial device.Serial, neighbours Neighbours) bool {
-	rec, err := loadRecord(state, serial)
+	rec, err := record.Load(state, serial)
 	if err != nil {
 		return true
 	}
-	if !rec.mayBeUp() {
+	if !rec.MayBeUp() {
 		return false
 	}
 	addrs := []netip.Addr{rec.Address}

@@ -12,6 +12,7 @@ import (
 
 	"rubus/boot"
 	"rubus/boot/identity"
+	"rubus/boot/sighting"
 	"rubus/nfsexport"
 )
 
@@ -121,7 +122,7 @@ func TestStopUnasked(t *testing.T) {
 	l := newLab(t)
 	l.unasked()
 	l.clock.add(time.Minute)
-	l.fleet.Sight(boot.Sighting{Serial: serialA, MAC: macA, Stage: "eeprom"})
+	l.fleet.Sight(sighting.Sighting{Serial: serialA, MAC: macA, Stage: "eeprom"})
 	if _, err := l.file(serialA.String()+"/start.elf", addrA); err != nil {
 		t.Fatal(err)
 	}

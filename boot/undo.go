@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"rubus/boot/record"
 	"rubus/config/device"
 	"rubus/images/upper"
 	"rubus/overlay"
@@ -14,7 +15,7 @@ import (
 // made the board boots what it had before, at once when it is down, else from its next boot
 // on. What it wrote since is set aside as a snapshot. Done again it does nothing. The error
 // wraps ErrNotFound when there is nothing to undo. It may block while it copies.
-func (f *Fleet) Undo(ctx context.Context, serial device.Serial, progress func(upper.Size)) (MoveState, error) {
+func (f *Fleet) Undo(ctx context.Context, serial device.Serial, progress func(upper.Size)) (record.MoveState, error) {
 	b := f.known(serial)
 	if b == nil {
 		return "", fmt.Errorf("board %s: %w", serial, ErrNotFound)
@@ -40,20 +41,20 @@ func (f *Fleet) undo(ctx context.Context, b *board, progress func(upper.Size)) e
 	switch {
 	case m == nil:
 		return fmt.Errorf("it was not moved: %w", ErrNotFound)
-	case m.State == MovePending:
-		rec.takeBack(MoveUndone, "", f.opt.Now())
+	case m.State == record.MovePending:
+		rec.TakeBack(record.MoveUndone, "", f.opt.Now())
 		return f.store(b, rec)
-	case m.IsOver() && m.State != MoveGood && m.State != MoveMade:
+	case m.IsOver() && m.State != record.MoveGood && m.State != record.MoveMade:
 		return nil
 	case m.Former == 0 && m.Snapshot == 0:
 		return fmt.Errorf("what it had before is not kept any more: %w", ErrNotFound)
-	case rec.isOffer():
-		rec.takeBack(MoveUndone, "", f.opt.Now())
-		rec.leave()
+	case rec.IsOffer():
+		rec.TakeBack(record.MoveUndone, "", f.opt.Now())
+		rec.Leave()
 		return errors.Join(f.store(b, rec), f.keepAllAside(ctx, b))
 	case !f.isDown(ctx, b):
-		if m.State != MoveUndoing {
-			rec.Move.enter(MoveUndoing, "", f.opt.Now())
+		if m.State != record.MoveUndoing {
+			rec.Move.Enter(record.MoveUndoing, "", f.opt.Now())
 		}
 		return f.store(b, rec)
 	}
@@ -82,8 +83,8 @@ func (f *Fleet) bringBack(ctx context.Context, b *board) error {
 func (f *Fleet) bringBackWith(ctx context.Context, b *board, progress func(upper.Size)) error {
 	rec := b.record()
 	if rec.Move.Former != 0 {
-		rec.takeBack(MoveUndone, "", f.opt.Now())
-		rec.leave()
+		rec.TakeBack(record.MoveUndone, "", f.opt.Now())
+		rec.Leave()
 		return f.store(b, rec)
 	}
 	n := rec.Move.Snapshot
@@ -95,7 +96,7 @@ func (f *Fleet) bringBackWith(ctx context.Context, b *board, progress func(upper
 		return err
 	}
 	dirs := f.layerDirs(s.Base.Digests)
-	next := Slot{Image: s.Image, Base: s.Base, Boot: s.Boot}
+	next := record.Slot{Image: s.Image, Base: s.Base, Boot: s.Boot}
 	err = f.build(ctx, b, &rec, &next, func(to string) error {
 		_, err := upper.Copy(ctx, dirs, from, to, progress)
 		return err
@@ -105,10 +106,10 @@ func (f *Fleet) bringBackWith(ctx context.Context, b *board, progress func(upper
 	}
 	rec.Slots = append(rec.Slots, next)
 	rec.Move.Former, rec.Move.Snapshot = next.N, 0
-	rec.takeBack(MoveUndone, "", f.opt.Now())
-	rec.leave()
+	rec.TakeBack(record.MoveUndone, "", f.opt.Now())
+	rec.Leave()
 	if err := f.store(b, rec); err != nil {
-		return errors.Join(err, f.uppers(b.serial).Remove(context.WithoutCancel(ctx), next.upperID()))
+		return errors.Join(err, f.uppers(b.serial).Remove(context.WithoutCancel(ctx), next.UpperID()))
 	}
 	f.recorded(b, next)
 	return nil
@@ -116,9 +117,9 @@ func (f *Fleet) bringBackWith(ctx context.Context, b *board, progress func(upper
 
 // snapshotBase reads a snapshot of a board, with its base as it is now, and says where
 // its upper lies.
-func (f *Fleet) snapshotBase(serial device.Serial, n int) (s Snapshot, dir string, err error) {
-	dir = pathsOf(f.opt.State, serial).snapshot(n)
-	if s, err = readSnapshot(dir); err != nil {
+func (f *Fleet) snapshotBase(serial device.Serial, n int) (s record.Snapshot, dir string, err error) {
+	dir = record.PathsOf(f.opt.State, serial).Snapshot(n)
+	if s, err = record.ReadSnapshot(dir); err != nil {
 		return s, "", err
 	}
 	base, err := overlay.BaseOf(s.Base.Digests, f.layerDirs(s.Base.Digests))

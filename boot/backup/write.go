@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/boot"
+	"rubus/boot/record"
 	"rubus/config/device"
 	"rubus/images"
 	"rubus/images/archive"
@@ -124,7 +125,7 @@ func (w *writer) run(out io.Writer) (err error) {
 	// wait for a slow disk. A version that is removed while it is read is an error.
 	serials := slices.Clone(w.o.Boards)
 	if serials == nil {
-		if serials, err = boot.Serials(w.o.State); err != nil {
+		if serials, err = record.Serials(w.o.State); err != nil {
 			return err
 		}
 	}
@@ -261,7 +262,7 @@ func (t *taken) close() {
 // take looks at a board while it is held, and at its snapshots, which never change.
 func (w *writer) take(serial device.Serial, olds map[string]*oldPart, report *Board) (t *taken, err error) {
 	t = &taken{}
-	if t.release, err = boot.KeepSnapshots(w.o.State, serial); err != nil {
+	if t.release, err = record.KeepSnapshots(w.o.State, serial); err != nil {
 		return nil, err
 	}
 	defer func() {

@@ -9,6 +9,7 @@ import (
 
 	"rubus/boot"
 	"rubus/boot/backup"
+	"rubus/boot/phase"
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/control"
 	"rubus/cmd/internal/ui"
@@ -83,7 +84,7 @@ func openPlace(ctx context.Context, g *cli.Globals, o backup.ReadOptions) (*plac
 // isUp says why a board may not be given another root: it is up, or nobody can tell.
 func (p *place) isUp(ctx context.Context, s device.Serial) (string, error) {
 	if p.fleet != nil {
-		if st, ok := p.fleet.Board(s); ok && st.Up != boot.UpNo {
+		if st, ok := p.fleet.Board(s); ok && st.Up != phase.UpNo {
 			return "it was up when the daemon stopped", nil
 		}
 		return "", nil

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rubus/boot"
+	"rubus/boot/record"
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/showdiff"
 	"rubus/cmd/internal/ui"
@@ -24,10 +25,10 @@ import (
 type deviceDiff struct {
 	Serial device.Serial `json:"serial"`
 	// Base is the version that the board wrote over, State what the slot is to it.
-	Base    imageref.Ref   `json:"base"`
-	State   boot.SlotState `json:"state"`
-	Made    time.Time      `json:"made"`
-	Mounted time.Time      `json:"mounted,omitzero"`
+	Base    imageref.Ref     `json:"base"`
+	State   record.SlotState `json:"state"`
+	Made    time.Time        `json:"made"`
+	Mounted time.Time        `json:"mounted,omitzero"`
 	// Identity are files of the board's identity, as it was given them: they are no
 	// changes of its own, and not among the others.
 	Identity []string `json:"identity"`

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rubus/boot"
+	"rubus/boot/record"
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/ui"
 	"rubus/config/device"
@@ -52,7 +53,7 @@ reset, gets another image or other hardware, so the lines do too.`,
 				boards = append(boards, s)
 			}
 			if len(args) == 0 {
-				if boards, err = boot.Serials(state); err != nil {
+				if boards, err = record.Serials(state); err != nil {
 					return ui.Hint(err, "boards' files belong to root: try sudo")
 				}
 			}

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"rubus/boot"
+	"rubus/boot/record"
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/ui"
 	"rubus/config"
@@ -35,7 +35,7 @@ func imageUses(g *cli.Globals) ([]images.Use, error) {
 	if err != nil {
 		return nil, err
 	}
-	return boot.Uses(state)
+	return record.Uses(state)
 }
 
 // imageNeeds is imageUses and what the configuration asks for: what a board

@@ -13,6 +13,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"rubus/boot"
+	"rubus/boot/phase"
 	"rubus/boot/quota"
 	"rubus/cmd/internal/ui"
 	"rubus/config"
@@ -156,7 +157,7 @@ func (s *server) mayReload(next *config.Snapshot) error {
 	}
 	var up []device.Serial
 	for _, b := range s.fleet.Boards() {
-		if b.Up != boot.UpNo {
+		if b.Up != phase.UpNo {
 			up = append(up, b.Serial)
 		}
 	}

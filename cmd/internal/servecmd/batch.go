@@ -5,13 +5,14 @@ import (
 
 	"rubus/boot"
 	"rubus/boot/batch"
+	"rubus/boot/record"
 	"rubus/cmd/internal/control"
 )
 
 // Rebase implements control.Daemon.
 func (d *controlled) Rebase(ctx context.Context, o control.Rebase, tell func(control.Progress)) (control.Batch, error) {
-	switch boot.Conflicts(o.Conflicts) {
-	case "", boot.ConflictsBoard, boot.ConflictsImage:
+	switch record.Conflicts(o.Conflicts) {
+	case "", record.ConflictsBoard, record.ConflictsImage:
 	default:
 		return control.Batch{}, control.Errorf(control.KindInvalid, "conflicts %q: want board or image", o.Conflicts)
 	}
@@ -19,7 +20,7 @@ func (d *controlled) Rebase(ctx context.Context, o control.Rebase, tell func(con
 		return control.Batch{}, control.Errorf(control.KindInvalid, "a rebase of %d boards, the first %d at once", len(o.Boards), o.First)
 	}
 	b, err := d.fleet.RebaseAll(ctx, boot.BatchOrder{
-		Boards: o.Boards, To: o.Image, Conflicts: boot.Conflicts(o.Conflicts), First: o.First,
+		Boards: o.Boards, To: o.Image, Conflicts: record.Conflicts(o.Conflicts), First: o.First,
 	}, telling(tell))
 	return d.batchOf(b), controlError(err)
 }

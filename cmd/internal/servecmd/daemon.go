@@ -16,6 +16,7 @@ import (
 	"rubus/boot/flight"
 	"rubus/boot/neigh"
 	"rubus/boot/netconsole"
+	"rubus/boot/phase"
 	"rubus/boot/tftp"
 	"rubus/cmd/internal/buildinfo"
 	"rubus/cmd/internal/cli"
@@ -79,7 +80,7 @@ func newServer(ctx context.Context, g *cli.Globals, conf *reloader, log *slog.Lo
 		return s, err
 	}
 	s.flights = newFlights(recorder)
-	limits := boot.DefaultLimits()
+	limits := phase.DefaultLimits()
 	limits.Quiet = s.cfg.Quiet
 	s.fleet = boot.New(boot.Options{
 		State: s.state, Store: s.store, Exporter: s.exports, Neighbours: s.neigh, Logger: log,

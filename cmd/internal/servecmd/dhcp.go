@@ -14,6 +14,7 @@ import (
 	"rubus/boot/neigh"
 	"rubus/boot/pidhcp"
 	"rubus/boot/proxydhcp"
+	"rubus/boot/sighting"
 	"rubus/config"
 	"rubus/config/device"
 )
@@ -97,7 +98,7 @@ type dhcpDecider struct {
 
 // Decide implements pidhcp.Decider.
 func (d dhcpDecider) Decide(_ context.Context, s pidhcp.Sighting) pidhcp.Decision {
-	v := d.fleet.Sight(boot.Sighting{
+	v := d.fleet.Sight(sighting.Sighting{
 		Serial: s.Serial, MAC: s.MAC, Revision: s.Revision, Stage: s.Kind.String(), Bootloader: s.Bootloader(), Hint: s.Hint,
 	})
 	d.flights.decided(s, v)

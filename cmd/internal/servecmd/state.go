@@ -3,7 +3,7 @@ package servecmd
 import (
 	"context"
 
-	"rubus/boot"
+	"rubus/boot/record"
 	"rubus/cmd/internal/control"
 	"rubus/config/device"
 	"rubus/images/upper"
@@ -22,7 +22,7 @@ func (d *controlled) Snapshots(_ context.Context, serial device.Serial) ([]contr
 	return out, nil
 }
 
-func snapshotOf(s boot.Snapshot) control.Snapshot {
+func snapshotOf(s record.Snapshot) control.Snapshot {
 	return control.Snapshot{N: s.N, Made: s.Made, Note: s.Note, Image: s.Image, Bytes: s.Bytes, Files: s.Files, Expires: s.Expires}
 }
 
@@ -67,7 +67,7 @@ func (d *controlled) Undo(ctx context.Context, serial device.Serial, tell func(c
 }
 
 // moveOf is the last rebase of a board; nil: none.
-func moveOf(m *boot.Move) *control.Move {
+func moveOf(m *record.Move) *control.Move {
 	if m == nil {
 		return nil
 	}

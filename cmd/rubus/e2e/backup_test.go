@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"rubus/boot"
+	"rubus/boot/record"
 )
 
 // TestBackupOfARunningBoard: a board whose kernel writes is backed up twice, and its
@@ -59,7 +59,7 @@ func TestBackupOfARunningBoard(t *testing.T) {
 		t.Errorf("restored under a running board: %v\n%s", err, out)
 	}
 	m.want("cat /mnt/root/srv/mine", "after")
-	former := l.slot(b.serial, boot.SlotCurrent)
+	former := l.slot(b.serial, record.SlotCurrent)
 	m.cut()
 	if out, err := l.rubus("restore", nas, "--yes", "--force"); err != nil {
 		t.Fatalf("rubus restore: %v\n%s", err, out)
@@ -67,7 +67,7 @@ func TestBackupOfARunningBoard(t *testing.T) {
 	m = b.boot()
 	m.want("cat /mnt/root/srv/mine", "before")
 	m.all(fmt.Sprintf("%s check /mnt/root/home %d", shared.writer, before))
-	if now := l.slot(b.serial, boot.SlotCurrent); now.Export == former.Export {
+	if now := l.slot(b.serial, record.SlotCurrent); now.Export == former.Export {
 		t.Error("handles of the former root are good for the restored one")
 	}
 	t.Logf("%d records before the second backup; files of %d bytes", before, sizes)

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"rubus/boot"
 	"rubus/boot/fakepi/child"
+	"rubus/boot/record"
 	"rubus/cmd/internal/control"
 	"rubus/config/device"
 )
@@ -128,14 +128,14 @@ func (d *daemon) said(from int, words ...string) error {
 func (d *daemon) ask() *control.Client { return control.NewClient(d.l.dir + "/run/control.sock") }
 
 // record is a board's device.json.
-func (l *lab) record(s device.Serial) boot.Record {
+func (l *lab) record(s device.Serial) record.Record {
 	l.t.Helper()
 	r, err := readRecord(l.state(), s)
 	must(l.t, err)
 	return r
 }
 
-func readRecord(state string, s device.Serial) (r boot.Record, err error) {
+func readRecord(state string, s device.Serial) (r record.Record, err error) {
 	b, err := os.ReadFile(filepath.Join(state, "devices", s.String(), "device.json"))
 	if err != nil {
 		return r, err
@@ -144,7 +144,7 @@ func readRecord(state string, s device.Serial) (r boot.Record, err error) {
 }
 
 // slot is the newest slot of a board in a state.
-func (l *lab) slot(s device.Serial, state boot.SlotState) boot.Slot {
+func (l *lab) slot(s device.Serial, state record.SlotState) record.Slot {
 	l.t.Helper()
 	r := l.record(s)
 	for i := len(r.Slots) - 1; i >= 0; i-- {
@@ -153,15 +153,15 @@ func (l *lab) slot(s device.Serial, state boot.SlotState) boot.Slot {
 		}
 	}
 	l.t.Fatalf("board %s has no %s root: %+v", s, state, r.Slots)
-	return boot.Slot{}
+	return record.Slot{}
 }
 
 // root and upper are where a board's slot is on the server.
-func (l *lab) root(s device.Serial, slot boot.Slot) string {
+func (l *lab) root(s device.Serial, slot record.Slot) string {
 	return filepath.Join(l.state(), "roots", s.String(), fmt.Sprint(slot.N))
 }
 
-func (l *lab) upper(s device.Serial, slot boot.Slot) string {
+func (l *lab) upper(s device.Serial, slot record.Slot) string {
 	return filepath.Join(l.state(), "devices", s.String(), "uppers", fmt.Sprintf("%s.%d", slot.Base.ID, slot.N), "upper")
 }
 

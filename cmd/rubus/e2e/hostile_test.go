@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"rubus/boot"
+	"rubus/boot/record"
 	"rubus/nfsexport/xdr"
 )
 
@@ -245,7 +245,7 @@ func (h *hostile) planted() {
 		sattr(w, 0o6755)
 	})
 	h.made("setuid", st)
-	h.harmless(filepath.Join(h.l.root(h.a.serial, h.l.slot(h.a.serial, boot.SlotCurrent))))
+	h.harmless(filepath.Join(h.l.root(h.a.serial, h.l.slot(h.a.serial, record.SlotCurrent))))
 	h.hasFile(own + "start.elf")
 }
 

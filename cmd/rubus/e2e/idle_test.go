@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"rubus/boot"
+	"rubus/boot/record"
 )
 
 // idleFor is longer than a Linux client keeps a connection without calls, and
@@ -72,7 +72,7 @@ func TestIdle(t *testing.T) {
 		if n := calls(b); n != settled[i] {
 			t.Errorf("board %s was not idle: %d calls, then %d", b.serial, settled[i], n)
 		}
-		l.slot(b.serial, boot.SlotCurrent)
+		l.slot(b.serial, record.SlotCurrent)
 		machines[i].holds()
 		machines[i].want("cat /mnt/root/home/kept", "kept")
 	}

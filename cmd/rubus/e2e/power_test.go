@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"rubus/boot"
+	"rubus/boot/record"
 	"rubus/config/device"
 )
 
@@ -76,7 +76,7 @@ func (s *serverMachine) launch() {
 }
 
 // record is a board's device.json as it is on the machine's disk.
-func (s *serverMachine) record(b *board) boot.Record {
+func (s *serverMachine) record(b *board) record.Record {
 	s.l.t.Helper()
 	dir := filepath.Join(s.m.share, "copy/devices", b.serial.String())
 	s.m.all(fmt.Sprintf("mkdir -p %s; cat %s/devices/%s/device.json >%[1]s/device.json", dir, s.state, b.serial))

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"rubus/boot"
+	"rubus/boot/record"
 )
 
 // TestTagMoved: a board that wrote keeps its file and its base, one that never
@@ -33,7 +33,7 @@ devices:
 	if got := never.look("etc/golden"); got != "golden\n" {
 		t.Fatalf("the board that never wrote sees %q", got)
 	}
-	first := l.slot(fleeting.serial, boot.SlotCurrent)
+	first := l.slot(fleeting.serial, record.SlotCurrent)
 	v := l.goldenNext()
 	m1.cut()
 	m3.cut()

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"rubus/boot"
+	"rubus/boot/record"
 	"rubus/cmd/internal/control"
 )
 
@@ -153,7 +153,7 @@ steps:
 	var b struct{ Batch control.Batch }
 	text := s.must("device", "rebase", "--all", "pkg@2", "--apply", "--yes", "--json")
 	must(t, json.Unmarshal([]byte(text), &b))
-	if m := b.Batch.Members; len(m) != 1 || m[0].State != string(boot.MovePending) || !m[0].Reports {
+	if m := b.Batch.Members; len(m) != 1 || m[0].State != string(record.MovePending) || !m[0].Reports {
 		t.Fatalf("asked for while the board is up: %s", text)
 	}
 	_, out = s.simulate(waitTurn(t), []string{
@@ -173,7 +173,7 @@ steps:
 	if after := damaged(t, s.root(serial, s.record(serial).Move.Slot)); !slices.Equal(after, before) {
 		t.Errorf("files of packages that are not theirs: before %q, after %q", before, after)
 	}
-	if board := s.board(serial); board.Running.String() != "pkg@2" || board.Move == nil || board.Move.State != string(boot.MoveGood) {
+	if board := s.board(serial); board.Running.String() != "pkg@2" || board.Move == nil || board.Move.State != string(record.MoveGood) {
 		t.Errorf("the board runs %s, its move is %+v", board.Running, board.Move)
 	}
 	if text := s.must("device", "rebase", "--status"); !strings.Contains(text, "pkg@2  done") {
@@ -193,7 +193,7 @@ steps:
 	if want := had + "\nclean\n" + edits; err != nil || strings.TrimSpace(string(undone)) != want {
 		t.Errorf("undone: %v, %q, want %q", err, undone, want)
 	}
-	if m := s.board(serial).Move; m == nil || m.State != string(boot.MoveUndone) {
+	if m := s.board(serial).Move; m == nil || m.State != string(record.MoveUndone) {
 		t.Errorf("undone, the move is %+v", m)
 	}
 }

@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"rubus/boot"
 	"rubus/boot/fakepi/child"
+	"rubus/boot/record"
 	"rubus/cmd/internal/control"
 	"rubus/config/device"
 )
@@ -149,7 +149,7 @@ func (s *site) waitPhase(limit time.Duration, serial, phase string) {
 }
 
 // record is a board's device.json.
-func (s *site) record(serial string) (r boot.Record) {
+func (s *site) record(serial string) (r record.Record) {
 	s.t.Helper()
 	b, err := os.ReadFile(filepath.Join(s.state, "devices", serial, "device.json"))
 	must(s.t, err)

@@ -1,4 +1,4 @@
-package boot
+package record
 
 import (
 	"bytes"
@@ -22,16 +22,16 @@ func readRecord(t testing.TB, name string) []byte {
 
 // The files are what rubus of that format wrote; they are not to be edited.
 func TestFormats(t *testing.T) {
-	today, err := decodeRecord(readRecord(t, "format-3.json"))
+	today, err := Decode(readRecord(t, "format-3.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b, err := today.encode(); err != nil || string(b) != string(readRecord(t, "format-3.json")) {
+	if b, err := today.Encode(); err != nil || string(b) != string(readRecord(t, "format-3.json")) {
 		t.Errorf("today's format is not written as it was read: %s, %v", b, err)
 	}
 	today.Move, today.Slots[0].Aside = nil, "" // what the earlier ones have no word for
 	for _, name := range []string{"format-1.json", "format-2.json"} {
-		old, err := decodeRecord(readRecord(t, name))
+		old, err := Decode(readRecord(t, name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,7 +66,7 @@ func TestBadRecords(t *testing.T) {
 			if bad == good {
 				t.Fatal("the case changes nothing")
 			}
-			r, err := decodeRecord([]byte(bad))
+			r, err := Decode([]byte(bad))
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%+v, %v; want an error with %q", r, err, c.want)
 			}
@@ -82,23 +82,23 @@ func FuzzDecodeRecord(f *testing.F) {
 	}
 	f.Add([]byte(`{"version":2,"serial":"5b154510","up":true,"last_slot":0,"slots":null}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := decodeRecord(b)
+		r, err := Decode(b)
 		if err != nil {
 			return
 		}
-		once, err := r.encode()
+		once, err := r.Encode()
 		if err != nil {
 			return // a time that JSON has no word for: years above 9999
 		}
-		again, err := decodeRecord(once)
+		again, err := Decode(once)
 		if err != nil {
 			t.Fatalf("what was written cannot be read: %v\n%s", err, once)
 		}
-		twice, err := again.encode()
+		twice, err := again.Encode()
 		if err != nil || !bytes.Equal(once, twice) {
 			t.Fatalf("%v: written as\n%s\nand then as\n%s", err, once, twice)
 		}
-		if !json.Valid(once) || again.Version != recordVersion {
+		if !json.Valid(once) || again.Version != Version {
 			t.Fatalf("written as %s", once)
 		}
 	})

@@ -1,4 +1,4 @@
-package boot
+package record
 
 import (
 	"errors"
@@ -8,13 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/renameio/v2"
 
 	"rubus/config/device"
-	"rubus/images"
 	"rubus/images/imageref"
 	"rubus/nfsexport"
 	"rubus/overlay"
@@ -23,8 +21,8 @@ import (
 // maxRecord bounds what is read of a device.json, in bytes.
 const maxRecord = 1 << 20
 
-// recordFile is the name of a board's record in its directory.
-const recordFile = "device.json"
+// File is the name of a board's record in its directory.
+const File = "device.json"
 
 // SlotState says what a slot is to its board.
 type SlotState string
@@ -70,8 +68,8 @@ type Slot struct {
 	Awaits []netip.Addr `json:"awaits,omitempty"`
 }
 
-// isOffer says that the slot is nobody's until a board mounts it.
-func (s *Slot) isOffer() bool { return s.State == SlotNext && s.Mounted.IsZero() }
+// IsOffer says that the slot is nobody's until a board mounts it.
+func (s *Slot) IsOffer() bool { return s.State == SlotNext && s.Mounted.IsZero() }
 
 // Record is what device.json says of a board.
 type Record struct {
@@ -91,8 +89,8 @@ type Record struct {
 	Slots []Slot `json:"slots"`
 }
 
-// slot is the slot with number n, or nil.
-func (r *Record) slot(n int) *Slot {
+// Slot is the slot with number n, or nil.
+func (r *Record) Slot(n int) *Slot {
 	for i := range r.Slots {
 		if r.Slots[i].N == n {
 			return &r.Slots[i]
@@ -101,8 +99,8 @@ func (r *Record) slot(n int) *Slot {
 	return nil
 }
 
-// inState is the newest slot in a state, or nil.
-func (r *Record) inState(st SlotState) *Slot {
+// InState is the newest slot in a state, or nil.
+func (r *Record) InState(st SlotState) *Slot {
 	for i := len(r.Slots) - 1; i >= 0; i-- {
 		if r.Slots[i].State == st {
 			return &r.Slots[i]
@@ -111,9 +109,9 @@ func (r *Record) inState(st SlotState) *Slot {
 	return nil
 }
 
-// persistent lists the slots that hold, or are to hold, writes that are kept:
+// Persistent lists the slots that hold, or are to hold, writes that are kept:
 // the current one first, then the newest.
-func (r *Record) persistent() []Slot {
+func (r *Record) Persistent() []Slot {
 	var out []Slot
 	for i := len(r.Slots) - 1; i >= 0; i-- {
 		switch s := r.Slots[i]; {
@@ -127,7 +125,52 @@ func (r *Record) persistent() []Slot {
 	return out
 }
 
-func (r *Record) clone() Record {
+// Ephemeral lists the slots whose writes are not kept, the newest first.
+func (r *Record) Ephemeral() []Slot {
+	var out []Slot
+	for i := len(r.Slots) - 1; i >= 0; i-- {
+		if s := r.Slots[i]; s.Ephemeral && s.State != SlotOld {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// Kept lists the slots whose writes are kept: those that the board may boot with first, then
+// those that are to become snapshots. A move of the board to another version is
+// over: it has what it boots with now.
+func (r *Record) Kept() []Slot {
+	out := r.Persistent()
+	for _, s := range r.Slots {
+		if s.Ephemeral || s.State == SlotOld || !r.isLeft(&s) {
+			continue
+		}
+		if s.Aside == "" {
+			s.Aside = RebaseNote + r.Move.To.String()
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// IsAwaited says that a board may mount the slot, or may have, without a word.
+func (s *Slot) IsAwaited() bool { return len(s.Awaits) > 0 }
+
+// MayBeUp says that a board may stand on something of ours.
+func (r *Record) MayBeUp() bool {
+	return r.Up || slices.ContainsFunc(r.Slots, func(s Slot) bool { return s.IsAwaited() })
+}
+
+// Offered lists the slots that a board may call on.
+func (r *Record) Offered() []Slot {
+	if r.Up {
+		return slices.Clone(r.Slots)
+	}
+	return slices.DeleteFunc(slices.Clone(r.Slots), func(s Slot) bool { return !s.IsAwaited() })
+}
+
+// Clone is a copy that shares nothing with the record but what is only ever replaced.
+func (r *Record) Clone() Record {
 	c := *r
 	c.Slots = slices.Clone(r.Slots)
 	if r.Move != nil {
@@ -137,21 +180,21 @@ func (r *Record) clone() Record {
 	return c
 }
 
-// drop takes a slot out of the record.
-func (r *Record) drop(n int) {
+// Drop takes a slot out of the record.
+func (r *Record) Drop(n int) {
 	if r.Move != nil {
-		r.Move.gone(n, 0)
+		r.Move.Gone(n, 0)
 	}
 	r.Slots = slices.DeleteFunc(r.Slots, func(s Slot) bool { return s.N == n })
 }
 
-// has says whether an address is the board's, or one that it is awaited at.
-func (r *Record) has(addr netip.Addr) bool {
+// Has says whether an address is the board's, or one that it is awaited at.
+func (r *Record) Has(addr netip.Addr) bool {
 	return r.Address == addr || slices.ContainsFunc(r.Slots, func(s Slot) bool { return slices.Contains(s.Awaits, addr) })
 }
 
-// lose makes an address not the board's.
-func (r *Record) lose(addr netip.Addr) {
+// Lose makes an address not the board's.
+func (r *Record) Lose(addr netip.Addr) {
 	if r.Address == addr {
 		r.Address = netip.Addr{}
 	}
@@ -161,29 +204,17 @@ func (r *Record) lose(addr netip.Addr) {
 	}
 }
 
-// Paths of a board below the state directory.
-type boardPaths struct{ state, serial string }
+// UpperID names the upper of a slot: the base it was written over and the slot.
+func (s *Slot) UpperID() overlay.UpperID { return overlay.MakeUpperID(s.Base.ID, s.N) }
 
-func pathsOf(state string, s device.Serial) boardPaths { return boardPaths{state, s.String()} }
+// ExportPath is what the board gives to MNT for a slot.
+func ExportPath(serial device.Serial, n int) string { return fmt.Sprintf("/%s/%d", serial, n) }
 
-func (p boardPaths) dir() string    { return filepath.Join(p.state, "devices", p.serial) }
-func (p boardPaths) record() string { return filepath.Join(p.dir(), recordFile) }
-func (p boardPaths) roots() string  { return filepath.Join(p.state, "roots", p.serial) }
-func (p boardPaths) root(n int) string {
-	return filepath.Join(p.roots(), fmt.Sprint(n))
-}
-
-// upperID names the upper of a slot: the base it was written over and the slot.
-func (s *Slot) upperID() overlay.UpperID { return overlay.MakeUpperID(s.Base.ID, s.N) }
-
-// exportPath is what the board gives to MNT for a slot.
-func exportPath(serial device.Serial, n int) string { return fmt.Sprintf("/%s/%d", serial, n) }
-
-// loadRecord reads a board's device.json; a board without one has an empty record.
-func loadRecord(state string, serial device.Serial) (Record, error) {
-	empty := Record{Version: recordVersion, Serial: serial}
-	path := pathsOf(state, serial).record()
-	r, err := recordAt(path)
+// Load reads a board's device.json; a board without one has an empty record.
+func Load(state string, serial device.Serial) (Record, error) {
+	empty := Record{Version: Version, Serial: serial}
+	path := PathsOf(state, serial).Record()
+	r, err := ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return empty, nil
@@ -195,8 +226,8 @@ func loadRecord(state string, serial device.Serial) (Record, error) {
 	return r, nil
 }
 
-// recordAt reads one device.json.
-func recordAt(path string) (Record, error) {
+// ReadFile reads one device.json.
+func ReadFile(path string) (Record, error) {
 	fi, err := os.Stat(path)
 	if err != nil {
 		return Record{}, fmt.Errorf("reading the board's record: %w", err)
@@ -208,101 +239,30 @@ func recordAt(path string) (Record, error) {
 	if err != nil {
 		return Record{}, fmt.Errorf("reading the board's record: %w", err)
 	}
-	r, err := decodeRecord(b)
+	r, err := Decode(b)
 	if err != nil {
 		return Record{}, fmt.Errorf("reading the board's record %q: %w", path, err)
 	}
 	return r, nil
 }
 
-// saveRecord puts the record on disk: whole, and before it returns.
-func saveRecord(state string, r *Record) error {
-	return writeRecord(pathsOf(state, r.Serial), r)
+// Save puts the record on disk: whole, and before it returns.
+func Save(state string, r *Record) error {
+	return SaveIn(PathsOf(state, r.Serial).Dir(), r)
 }
 
-// writeRecord is saveRecord to the directory of another board.
-func writeRecord(p boardPaths, r *Record) error { return writeRecordIn(p.dir(), r) }
-
-func writeRecordIn(dir string, r *Record) error {
+// SaveIn is Save to the directory of another board.
+func SaveIn(dir string, r *Record) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("writing the board's record: %w", err)
 	}
-	b, err := r.encode()
+	b, err := r.Encode()
 	if err != nil {
 		return fmt.Errorf("writing the board's record: %w", err)
 	}
-	if err := renameio.WriteFile(filepath.Join(dir, recordFile), b, 0o600); err != nil {
+	if err := renameio.WriteFile(filepath.Join(dir, File), b, 0o600); err != nil {
 		return fmt.Errorf("writing the board's record: %w", err)
 	}
 	// renameio syncs the file; the name is safe once the directory is.
-	return syncDirs(dir, filepath.Dir(dir))
-}
-
-func syncDirs(dirs ...string) error {
-	for _, d := range dirs {
-		f, err := os.Open(d)
-		if err != nil {
-			return fmt.Errorf("syncing a directory: %w", err)
-		}
-		err = f.Sync()
-		f.Close()
-		if err != nil {
-			return fmt.Errorf("syncing %q: %w", d, err)
-		}
-	}
-	return nil
-}
-
-// recordedSerials lists the boards that have a directory in the state directory.
-func recordedSerials(state string) ([]device.Serial, error) {
-	entries, err := os.ReadDir(filepath.Join(state, "devices"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("listing the boards: %w", err)
-	}
-	var out []device.Serial
-	for _, e := range entries {
-		// A name that is no serial in its own spelling is not ours.
-		if s, err := device.ParseSerial(e.Name()); err == nil && s.String() == e.Name() && e.IsDir() {
-			out = append(out, s)
-		}
-	}
-	return out, nil
-}
-
-// Uses tells the image store which versions and layers boards stand on. A
-// record that cannot be read is an error: then nothing may be removed.
-func Uses(state string) ([]images.Use, error) {
-	serials, err := recordedSerials(state)
-	if err != nil {
-		return nil, err
-	}
-	var uses []images.Use
-	for _, s := range serials {
-		r, err := loadRecord(state, s)
-		if err != nil {
-			return nil, err
-		}
-		for _, slot := range r.Slots {
-			uses = append(uses, images.Use{
-				Ref: slot.Image, Layers: slices.Clone(slot.Base.Digests),
-				Who: fmt.Sprintf("board %s (%s root)", s, strings.ToLower(string(slot.State))),
-			})
-		}
-		if m := r.Move; m != nil && !m.IsOver() {
-			uses = append(uses, images.Use{Ref: m.To, Layers: slices.Clone(m.Layers), Who: fmt.Sprintf("board %s (to move to it)", s)})
-		}
-		snapshots, err := loadSnapshots(state, s)
-		if err != nil {
-			return nil, err
-		}
-		for _, snap := range snapshots {
-			uses = append(uses, images.Use{
-				Ref: snap.Image, Layers: slices.Clone(snap.Base.Digests), Who: fmt.Sprintf("board %s (snapshot %d)", s, snap.N),
-			})
-		}
-	}
-	return uses, nil
+	return SyncDirs(dir, filepath.Dir(dir))
 }

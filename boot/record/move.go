@@ -1,4 +1,4 @@
-package boot
+package record
 
 import (
 	"fmt"
@@ -30,6 +30,18 @@ const (
 	MoveUndoing MoveState = "undoing"
 	// MoveUndone: it was brought back, or the move was dropped before it was made.
 	MoveUndone MoveState = "undone"
+)
+
+// RebaseNote begins the note of what a rebase has set aside.
+const RebaseNote = "before a rebase to "
+
+// Conflicts says what becomes of what both changed.
+type Conflicts string
+
+// What to do about conflicts; "" refuses.
+const (
+	ConflictsBoard Conflicts = "board" // the board's holds
+	ConflictsImage Conflicts = "image" // the new version's holds
 )
 
 // Move is a board's last rebase: to come, on trial, or what came of it. The new upper and
@@ -67,8 +79,8 @@ func (m *Move) IsOver() bool {
 	return !slices.Contains([]MoveState{MovePending, MoveTrial, MoveUndoing}, m.State)
 }
 
-// enter changes the state.
-func (m *Move) enter(s MoveState, why string, now time.Time) {
+// Enter changes the state.
+func (m *Move) Enter(s MoveState, why string, now time.Time) {
 	m.State, m.Why, m.Since = s, why, now.UTC()
 }
 
@@ -80,8 +92,8 @@ func (m *Move) isKept() bool {
 // isTaken says that the board is to stand on what it had.
 func (m *Move) isTaken() bool { return m.State == MoveBack || m.State == MoveUndone }
 
-// dictated is the slot that a boot gets because of the board's move; nil: the usual rules hold.
-func (r *Record) dictated() *Slot {
+// Dictated is the slot that a boot gets because of the board's move; nil: the usual rules hold.
+func (r *Record) Dictated() *Slot {
 	m := r.Move
 	if m == nil || m.Slot == 0 || m.Former == 0 {
 		return nil
@@ -93,7 +105,7 @@ func (r *Record) dictated() *Slot {
 	case m.isTaken():
 		n = m.Former
 	}
-	return r.slot(n)
+	return r.Slot(n)
 }
 
 // isLeft says that a slot is neither what the board boots nor to be taken up again: it
@@ -102,8 +114,8 @@ func (r *Record) isLeft(s *Slot) bool {
 	if s.Aside != "" {
 		return true
 	}
-	d := r.dictated()
-	return d != nil && d.N != s.N && !r.isOn(s) && (s.N == r.Move.Slot || s.N == r.Move.Former)
+	d := r.Dictated()
+	return d != nil && d.N != s.N && !r.IsOn(s) && (s.N == r.Move.Slot || s.N == r.Move.Former)
 }
 
 // mayReturn says that a board on trial may come back to slot n.
@@ -111,20 +123,20 @@ func (r *Record) mayReturn(n int) bool {
 	return r.Move != nil && r.Move.State == MoveTrial && r.Move.Former == n
 }
 
-// isOffer says that the board has not mounted the slot that it is to try.
-func (r *Record) isOffer() bool {
-	s := r.slot(r.Move.Slot)
+// IsOffer says that the board has not mounted the slot that it is to try.
+func (r *Record) IsOffer() bool {
+	s := r.Slot(r.Move.Slot)
 	return r.Move.State == MoveTrial && s != nil && s.Mounted.IsZero()
 }
 
-// offers says that slot n was made for a move, and the board has not mounted it: what is
+// Offers says that slot n was made for a move, and the board has not mounted it: what is
 // in it can be made again.
-func (r *Record) offers(n int) bool { return r.Move != nil && r.Move.Slot == n && r.isOffer() }
+func (r *Record) Offers(n int) bool { return r.Move != nil && r.Move.Slot == n && r.IsOffer() }
 
-// offerMove notes slot n, which is in the record, as what the board is to try.
-func (r *Record) offerMove(n, former int, now time.Time) {
+// OfferMove notes slot n, which is in the record, as what the board is to try.
+func (r *Record) OfferMove(n, former int, now time.Time) {
 	r.Move.Slot, r.Move.Former = n, former
-	r.Move.enter(MoveTrial, "", now)
+	r.Move.Enter(MoveTrial, "", now)
 }
 
 // mounted takes note that the board stands on slot n.
@@ -137,14 +149,14 @@ func (r *Record) mounted(n int, now time.Time) {
 	case m.State == MoveTrial && n == m.Slot && !m.Reports:
 		r.settle(MoveMade, now)
 	case m.isTaken() && n == m.Former && m.Slot != 0:
-		r.leave()
+		r.Leave()
 	}
 }
 
 // settle ends a trial: the board stays on the new slot, and all else that it wrote goes aside.
 func (r *Record) settle(st MoveState, now time.Time) {
-	r.Move.enter(st, "", now)
-	for _, s := range r.persistent() {
+	r.Move.Enter(st, "", now)
+	for _, s := range r.Persistent() {
 		if s.N != r.Move.Slot {
 			r.setAsideLater(s.N, RebaseNote+r.Move.To.String())
 		}
@@ -154,8 +166,8 @@ func (r *Record) settle(st MoveState, now time.Time) {
 
 // setAsideLater marks a slot to become a snapshot once nothing stands on it.
 func (r *Record) setAsideLater(n int, note string) {
-	s := r.slot(n)
-	if s == nil || r.isOn(s) || s.Aside != "" {
+	s := r.Slot(n)
+	if s == nil || r.IsOn(s) || s.Aside != "" {
 		return
 	}
 	if s.Aside = note; s.State == SlotCurrent {
@@ -163,8 +175,8 @@ func (r *Record) setAsideLater(n int, note string) {
 	}
 }
 
-// isOn says that the board stands on a slot.
-func (r *Record) isOn(s *Slot) bool { return s.State == SlotCurrent && r.Up }
+// IsOn says that the board stands on a slot.
+func (r *Record) IsOn(s *Slot) bool { return s.State == SlotCurrent && r.Up }
 
 // asideNote is the note of what a move that was taken back had written.
 func (m *Move) asideNote() string {
@@ -174,9 +186,9 @@ func (m *Move) asideNote() string {
 	return fmt.Sprintf("before the rebase to %s was undone", m.To)
 }
 
-// makeRoom readies the record for another move. It says whether the last one is over, as
+// MakeRoom readies the record for another move. It says whether the last one is over, as
 // far as the slots are concerned.
-func (r *Record) makeRoom() bool {
+func (r *Record) MakeRoom() bool {
 	m := r.Move
 	switch {
 	case m == nil:
@@ -184,28 +196,28 @@ func (r *Record) makeRoom() bool {
 	case m.State == MoveTrial || m.State == MoveUndoing:
 		return false
 	case m.isTaken() && m.Slot != 0:
-		if r.isOn(r.slot(m.Slot)) {
+		if r.IsOn(r.Slot(m.Slot)) {
 			return false
 		}
-		r.leave()
+		r.Leave()
 	}
 	return true
 }
 
-// takeBack has the board boot what it had. A new slot that it never mounted goes when
+// TakeBack has the board boot what it had. A new slot that it never mounted goes when
 // that boot is planned.
-func (r *Record) takeBack(st MoveState, why string, now time.Time) {
-	r.Move.enter(st, why, now)
-	if s := r.slot(r.Move.Former); s != nil {
+func (r *Record) TakeBack(st MoveState, why string, now time.Time) {
+	r.Move.Enter(st, why, now)
+	if s := r.Slot(r.Move.Former); s != nil {
 		s.Aside = ""
 	}
 }
 
-// leave has the slot of a move that was taken back set aside, if the board is not on it.
-func (r *Record) leave() { r.setAsideLater(r.Move.Slot, r.Move.asideNote()) }
+// Leave has the slot of a move that was taken back set aside, if the board is not on it.
+func (r *Record) Leave() { r.setAsideLater(r.Move.Slot, r.Move.asideNote()) }
 
-// gone takes note that a slot is no more; snapshot is what became of it, 0: nothing.
-func (m *Move) gone(n, snapshot int) {
+// Gone takes note that a slot is no more; snapshot is what became of it, 0: nothing.
+func (m *Move) Gone(n, snapshot int) {
 	switch n {
 	case 0:
 	case m.Slot:
@@ -224,10 +236,10 @@ func (m *Move) gone(n, snapshot int) {
 	}
 }
 
-// judge says what the boot before comes to for the board's trial: was is the slot that it
+// Judge says what the boot before comes to for the board's trial: was is the slot that it
 // was given, failed that its kernel ran and nothing was reported. tries is how many such boots
 // in a row are too many; 0: any number may fail. It says whether anything changed.
-func (r *Record) judge(was int, good, failed bool, tries int, now time.Time) bool {
+func (r *Record) Judge(was int, good, failed bool, tries int, now time.Time) bool {
 	m := r.Move
 	if m == nil || m.State != MoveTrial || m.Slot == 0 || was != m.Slot {
 		return false
@@ -243,9 +255,9 @@ func (r *Record) judge(was int, good, failed bool, tries int, now time.Time) boo
 	switch {
 	case tries == 0 || !m.Reports:
 	case m.Failures >= tries:
-		r.takeBack(MoveBack, fmt.Sprintf("it booted there %s and was not reported as good", times(m.Failures)), now)
+		r.TakeBack(MoveBack, fmt.Sprintf("it booted there %s and was not reported as good", times(m.Failures)), now)
 	case m.Starts >= tries*startsPerTry:
-		r.takeBack(MoveBack, fmt.Sprintf("it began to boot there %s and was never good", times(m.Starts)), now)
+		r.TakeBack(MoveBack, fmt.Sprintf("it began to boot there %s and was never good", times(m.Starts)), now)
 	}
 	return true
 }
@@ -275,7 +287,7 @@ func (r *Record) checkMove() error {
 		return fmt.Errorf("its move is to no version of an image")
 	}
 	for _, n := range []int{m.Slot, m.Former} {
-		if n != 0 && r.slot(n) == nil {
+		if n != 0 && r.Slot(n) == nil {
 			return fmt.Errorf("its move speaks of slot %d, which is not there", n)
 		}
 	}

@@ -1,4 +1,4 @@
-package boot
+package phase
 
 import (
 	"testing"
@@ -16,71 +16,71 @@ func TestEvidence(t *testing.T) {
 		up    Up
 	}{
 		"nothing heard": {
-			phase: PhaseUnseen, up: UpNo,
+			phase: Unseen, up: UpNo,
 		},
 		"asked for a boot server": {
-			e: Evidence{DHCP: at(0), Attempt: at(0)}, now: 1, phase: PhaseDHCP, up: UpNo,
+			e: Evidence{DHCP: at(0), Attempt: at(0)}, now: 1, phase: DHCP, up: UpNo,
 		},
 		"fetches files": {
-			e: Evidence{DHCP: at(0), Attempt: at(0), TFTP: at(5)}, now: 6, phase: PhaseTFTP, up: UpNo,
+			e: Evidence{DHCP: at(0), Attempt: at(0), TFTP: at(5)}, now: 6, phase: TFTP, up: UpNo,
 		},
 		"the second stage asks again": {
-			e: Evidence{DHCP: at(6), Attempt: at(6), TFTP: at(5)}, now: 7, phase: PhaseDHCP, up: UpNo,
+			e: Evidence{DHCP: at(6), Attempt: at(6), TFTP: at(5)}, now: 7, phase: DHCP, up: UpNo,
 		},
 		"gave up": {
-			e: Evidence{DHCP: at(0), Attempt: at(0), TFTP: at(5)}, now: 500, phase: PhaseUnseen, up: UpNo,
+			e: Evidence{DHCP: at(0), Attempt: at(0), TFTP: at(5)}, now: 500, phase: Unseen, up: UpNo,
 		},
 		"mounted": {
 			e:   Evidence{DHCP: at(0), Attempt: at(0), TFTP: at(5), Mounted: at(30), LastCall: at(31), HasRoot: true},
-			now: 32, phase: PhaseMounted, up: UpYes,
+			now: 32, phase: Mounted, up: UpYes,
 		},
 		"user space": {
 			e:   Evidence{DHCP: at(0), Attempt: at(0), TFTP: at(5), Mounted: at(30), InitRead: at(35), LastCall: at(40), HasRoot: true},
-			now: 41, phase: PhaseRunning, up: UpYes,
+			now: 41, phase: Running, up: UpYes,
 		},
 		"init was read in an earlier boot only": {
 			e:   Evidence{Mounted: at(100), InitRead: at(35), LastCall: at(101), HasRoot: true},
-			now: 102, phase: PhaseMounted, up: UpYes,
+			now: 102, phase: Mounted, up: UpYes,
 		},
 		"idle for six minutes, nobody asked": {
 			e:   Evidence{Mounted: at(30), InitRead: at(35), LastCall: at(40), HasRoot: true},
-			now: 420, phase: PhaseRunning, up: UpUnknown,
+			now: 420, phase: Running, up: UpUnknown,
 		},
 		"idle for six minutes, answers ARP": {
 			e:   Evidence{Mounted: at(30), InitRead: at(35), LastCall: at(40), Answered: at(400), HasRoot: true},
-			now: 420, phase: PhaseRunning, up: UpYes,
+			now: 420, phase: Running, up: UpYes,
 		},
 		"idle and silent": {
 			e:   Evidence{Mounted: at(30), InitRead: at(35), LastCall: at(40), Silent: at(400), HasRoot: true},
-			now: 420, phase: PhaseDown, up: UpNo,
+			now: 420, phase: Down, up: UpNo,
 		},
 		"silent, but called since": {
 			e:   Evidence{Mounted: at(30), InitRead: at(35), LastCall: at(410), Silent: at(400), HasRoot: true},
-			now: 450, phase: PhaseRunning, up: UpUnknown,
+			now: 450, phase: Running, up: UpUnknown,
 		},
 		"silent, but called within the limit": {
 			e:   Evidence{Mounted: at(30), LastCall: at(399), Silent: at(400), HasRoot: true},
-			now: 405, phase: PhaseMounted, up: UpYes,
+			now: 405, phase: Mounted, up: UpYes,
 		},
 		"boots again": {
 			e: Evidence{
 				Mounted: at(30), InitRead: at(35), LastCall: at(40), Silent: at(400), HasRoot: true,
 				DHCP: at(500), Attempt: at(500), TFTP: at(505),
 			},
-			now: 506, phase: PhaseTFTP, up: UpUnknown,
+			now: 506, phase: TFTP, up: UpUnknown,
 		},
 		"adopted after a restart of the daemon, quiet": {
-			e: Evidence{Mounted: at(-4000), Adopted: true, HasRoot: true}, now: 0, phase: PhaseMounted, up: UpUnknown,
+			e: Evidence{Mounted: at(-4000), Adopted: true, HasRoot: true}, now: 0, phase: Mounted, up: UpUnknown,
 		},
 		"adopted after a restart of the daemon, calls": {
 			e:   Evidence{Mounted: at(-4000), Adopted: true, LastCall: at(0), HasRoot: true},
-			now: 1, phase: PhaseRunning, up: UpYes,
+			now: 1, phase: Running, up: UpYes,
 		},
 		"stopped": {
-			e: Evidence{Stopped: at(100)}, now: 200, phase: PhaseStopped, up: UpNo,
+			e: Evidence{Stopped: at(100)}, now: 200, phase: Stopped, up: UpNo,
 		},
 		"stopped, then boots": {
-			e: Evidence{Stopped: at(100), DHCP: at(150), Attempt: at(150)}, now: 151, phase: PhaseDHCP, up: UpNo,
+			e: Evidence{Stopped: at(100), DHCP: at(150), Attempt: at(150)}, now: 151, phase: DHCP, up: UpNo,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

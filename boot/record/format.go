@@ -1,4 +1,4 @@
-package boot
+package record
 
 import (
 	"encoding/json"
@@ -10,18 +10,18 @@ import (
 	"rubus/overlay"
 )
 
-// recordVersion is the format of device.json that this program writes. It reads
+// Version is the format of device.json that this program writes. It reads
 // the earlier ones too, so that boards run through an upgrade:
 //
 //	1  async and insecure_ports were the record's, for all its slots
 //	2  each slot has its own
 //	3  a board may be about to move to another version, and slots to become snapshots
-const recordVersion = 3
+const Version = 3
 
-// decodeRecord reads what saveRecord of this or an earlier version wrote. A
+// Decode reads what Save of this or an earlier version wrote. A
 // record that contradicts itself is an error: what follows from one would be
 // done to a board's only root.
-func decodeRecord(b []byte) (Record, error) {
+func Decode(b []byte) (Record, error) {
 	// What is gone since stands beside the fields of today.
 	var in struct {
 		Record
@@ -36,18 +36,18 @@ func decodeRecord(b []byte) (Record, error) {
 		for i := range in.Slots {
 			in.Slots[i].Async, in.Slots[i].InsecurePorts = in.Async, in.InsecurePorts
 		}
-		in.Version = recordVersion
+		in.Version = Version
 	case 2: // what is new may be missing
-		in.Version = recordVersion
-	case recordVersion:
+		in.Version = Version
+	case Version:
 	default:
-		return Record{}, fmt.Errorf("it is of format %d; this rubus knows 1 to %d: run the rubus that wrote it, or a newer one", in.Version, recordVersion)
+		return Record{}, fmt.Errorf("it is of format %d; this rubus knows 1 to %d: run the rubus that wrote it, or a newer one", in.Version, Version)
 	}
-	return in.Record, in.Record.check()
+	return in.Record, in.Record.Check()
 }
 
-// check says what is contradictory in a record.
-func (r *Record) check() error {
+// Check says what is contradictory in a record.
+func (r *Record) Check() error {
 	if r.Serial.IsZero() {
 		return errors.New("it names no serial")
 	}
@@ -66,7 +66,7 @@ func (r *Record) check() error {
 		if s.State == SlotCurrent {
 			current++
 		}
-		if _, err := overlay.ParseUpperID(string(s.upperID())); err != nil {
+		if _, err := overlay.ParseUpperID(string(s.UpperID())); err != nil {
 			return fmt.Errorf("slot %d: %w", s.N, err)
 		}
 		if len(s.Base.Digests) == 0 || len(s.Base.Digests) != len(s.Base.Roots) {
@@ -86,8 +86,8 @@ func (r *Record) check() error {
 	return r.checkMove()
 }
 
-// encode is what decodeRecord reads.
-func (r *Record) encode() ([]byte, error) {
+// Encode is what Decode reads.
+func (r *Record) Encode() ([]byte, error) {
 	b, err := json.MarshalIndent(r, "", "  ")
 	return append(b, '\n'), err
 }

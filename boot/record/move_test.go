@@ -1,4 +1,4 @@
-package boot
+package record
 
 import (
 	"slices"
@@ -9,7 +9,7 @@ import (
 // moving is a record of a board with a former slot 1 and the slot 2 of a move.
 func moving(st MoveState, up bool, former, own SlotState) Record {
 	m := &Move{State: st, To: slotOf(2, own, baseB, false, true).Image, Slot: 2, Former: 1, Reports: true}
-	r := Record{Version: recordVersion, Up: up, LastSlot: 2, Move: m}
+	r := Record{Version: Version, Up: up, LastSlot: 2, Move: m}
 	r.Slots = []Slot{slotOf(1, former, baseA, false, true), slotOf(2, own, baseB, false, own == SlotCurrent)}
 	return r
 }
@@ -36,18 +36,18 @@ func TestSlotsOfAMove(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			empty := func(s Slot) (bool, error) { return s.N == 2, nil }
-			out, n, _, err := planBoot(c.rec, want{Image: c.rec.Move.To, Base: baseA}, empty, nil, t0)
+			out, n, _, err := PlanBoot(c.rec, Want{Image: c.rec.Move.To, Base: baseA}, empty, nil, t0)
 			if err != nil || n != c.boots {
 				t.Fatalf("it boots slot %d, %v; want %d", n, err, c.boots)
 			}
 			var has []int
-			for _, s := range c.rec.persistent() {
+			for _, s := range c.rec.Persistent() {
 				has = append(has, s.N)
 			}
 			if !slices.Equal(has, c.has) {
 				t.Errorf("its writes are in %v, want %v", has, c.has)
 			}
-			if out, err = planMount(out, n, empty, t0); err != nil {
+			if out, err = PlanMount(out, n, empty, t0); err != nil {
 				t.Fatal(err)
 			}
 			var aside []int
@@ -59,7 +59,7 @@ func TestSlotsOfAMove(t *testing.T) {
 					t.Errorf("slot %d is set aside as %q", s.N, s.Aside)
 				}
 			}
-			if out.slot(2) == nil {
+			if out.Slot(2) == nil {
 				aside = append(aside, 2) // dropped: nobody ever mounted it
 			}
 			if !slices.Equal(aside, c.setAside) {
@@ -75,12 +75,12 @@ func TestSlotsOfAMove(t *testing.T) {
 // What a board on trial may come back to is kept also when it holds nothing any more.
 func TestFormerIsKept(t *testing.T) {
 	r := moving(MoveTrial, true, SlotCurrent, SlotNext)
-	out, err := planMount(r, 2, func(Slot) (bool, error) { return true, nil }, t0)
-	if err != nil || out.slot(1) == nil || out.slot(1).State != SlotParked {
+	out, err := PlanMount(r, 2, func(Slot) (bool, error) { return true, nil }, t0)
+	if err != nil || out.Slot(1) == nil || out.Slot(1).State != SlotParked {
 		t.Fatalf("%+v, %v", out.Slots, err)
 	}
-	out.takeBack(MoveBack, "", t0)
-	if _, n, _, err := planBoot(out, want{Base: baseA}, func(Slot) (bool, error) { return true, nil }, nil, t0); err != nil || n != 1 {
+	out.TakeBack(MoveBack, "", t0)
+	if _, n, _, err := PlanBoot(out, Want{Base: baseA}, func(Slot) (bool, error) { return true, nil }, nil, t0); err != nil || n != 1 {
 		t.Errorf("it goes back to slot %d, %v", n, err)
 	}
 }

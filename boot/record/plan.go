@@ -1,4 +1,4 @@
-package boot
+package record
 
 import (
 	"fmt"
@@ -12,24 +12,24 @@ import (
 // maxOld bounds the retired roots of one board that wait for quiet.
 const maxOld = 8
 
-// want is what a boot that starts now should stand on.
-type want struct {
+// Want is what a boot that starts now should stand on.
+type Want struct {
 	Image     imageref.Ref // with its version
 	Base      overlay.Base
 	Boot      string
 	Ephemeral bool
 }
 
-// planBoot says which slot a boot that starts now gets, and what the record
+// PlanBoot says which slot a boot that starts now gets, and what the record
 // becomes. It is pure but for empty, which says whether a slot's upper holds
 // nothing. discard lists slots that no boot ever mounted and that are dropped.
 //
 // A persistent board whose upper holds anything stays on the base it was
 // written over. One never written to, and an ephemeral board, follow w. A board that
 // moves to another version gets the slot that its move says.
-func planBoot(rec Record, w want, empty func(Slot) (bool, error), id func() nfsexport.ID, now time.Time) (out Record, n int, discard []Slot, err error) {
-	out = rec.clone()
-	if s := out.dictated(); s != nil && !w.Ephemeral {
+func PlanBoot(rec Record, w Want, empty func(Slot) (bool, error), id func() nfsexport.ID, now time.Time) (out Record, n int, discard []Slot, err error) {
+	out = rec.Clone()
+	if s := out.Dictated(); s != nil && !w.Ephemeral {
 		n = s.N
 	} else if n, err = reusable(&out, w, empty); err != nil {
 		return rec, 0, nil, err
@@ -40,14 +40,14 @@ func planBoot(rec Record, w want, empty func(Slot) (bool, error), id func() nfse
 			continue
 		}
 		if !s.Mounted.IsZero() && !s.Ephemeral {
-			out.slot(s.N).State = SlotParked
+			out.Slot(s.N).State = SlotParked
 			continue
 		}
 		discard = append(discard, s)
-		out.drop(s.N)
+		out.Drop(s.N)
 	}
 	if n != 0 {
-		if s := out.slot(n); s.State == SlotParked {
+		if s := out.Slot(n); s.State == SlotParked {
 			s.State = SlotNext
 		}
 		return out, n, discard, nil
@@ -71,7 +71,7 @@ func planBoot(rec Record, w want, empty func(Slot) (bool, error), id func() nfse
 }
 
 // reusable is the slot that the boot takes up again; 0: a new one is needed.
-func reusable(rec *Record, w want, empty func(Slot) (bool, error)) (int, error) {
+func reusable(rec *Record, w Want, empty func(Slot) (bool, error)) (int, error) {
 	sameBase := func(s Slot) bool { return s.Base.ID == w.Base.ID && s.Base.Matches(w.Base) == nil }
 	if w.Ephemeral {
 		// Only one that nobody mounted: every boot starts from nothing.
@@ -86,7 +86,7 @@ func reusable(rec *Record, w want, empty func(Slot) (bool, error)) (int, error) 
 		return 0, nil
 	}
 	same := 0
-	for _, s := range rec.persistent() {
+	for _, s := range rec.Persistent() {
 		isEmpty, err := empty(s)
 		if err != nil {
 			return 0, err
@@ -101,10 +101,10 @@ func reusable(rec *Record, w want, empty func(Slot) (bool, error)) (int, error) 
 	return same, nil
 }
 
-// planMount says what the record becomes when the board mounts slot n as its
+// PlanMount says what the record becomes when the board mounts slot n as its
 // root: n is current, and what was current is retired.
-func planMount(rec Record, n int, empty func(Slot) (bool, error), now time.Time) (Record, error) {
-	out := rec.clone()
+func PlanMount(rec Record, n int, empty func(Slot) (bool, error), now time.Time) (Record, error) {
+	out := rec.Clone()
 	for i := range out.Slots {
 		s := &out.Slots[i]
 		if s.N == n || s.State != SlotCurrent {
@@ -122,7 +122,7 @@ func planMount(rec Record, n int, empty func(Slot) (bool, error), now time.Time)
 			s.State = SlotParked
 		}
 	}
-	s := out.slot(n)
+	s := out.Slot(n)
 	if s == nil {
 		return rec, fmt.Errorf("root %d is gone", n)
 	}

@@ -1,4 +1,4 @@
-package boot
+package record
 
 import (
 	"net/netip"
@@ -42,66 +42,66 @@ func TestPlanBoot(t *testing.T) {
 	for name, c := range map[string]struct {
 		slots   []Slot
 		written map[int]bool // slots whose upper is not empty
-		want    want
+		want    Want
 		result  result
 	}{
 		"first boot": {
-			want:   want{Base: baseA},
+			want:   Want{Base: baseA},
 			result: result{N: 1, States: map[int]SlotState{1: SlotNext}},
 		},
 		"asked again before mounting": {
-			slots: []Slot{slotOf(1, SlotNext, baseA, false, false)}, want: want{Base: baseA},
+			slots: []Slot{slotOf(1, SlotNext, baseA, false, false)}, want: Want{Base: baseA},
 			result: result{N: 1, States: map[int]SlotState{1: SlotNext}},
 		},
 		"tag moved before mounting": {
-			slots: []Slot{slotOf(1, SlotNext, baseA, false, false)}, want: want{Base: baseB},
+			slots: []Slot{slotOf(1, SlotNext, baseA, false, false)}, want: Want{Base: baseB},
 			result: result{N: 2, States: map[int]SlotState{2: SlotNext}, Discard: []int{1}},
 		},
 		"persistent board boots again": {
-			slots: []Slot{slotOf(1, SlotCurrent, baseA, false, true)}, written: map[int]bool{1: true}, want: want{Base: baseA},
+			slots: []Slot{slotOf(1, SlotCurrent, baseA, false, true)}, written: map[int]bool{1: true}, want: Want{Base: baseA},
 			result: result{N: 1, States: map[int]SlotState{1: SlotCurrent}},
 		},
 		"persistent board with writes stays when the tag moves": {
-			slots: []Slot{slotOf(1, SlotCurrent, baseA, false, true)}, written: map[int]bool{1: true}, want: want{Base: baseB},
+			slots: []Slot{slotOf(1, SlotCurrent, baseA, false, true)}, written: map[int]bool{1: true}, want: Want{Base: baseB},
 			result: result{N: 1, States: map[int]SlotState{1: SlotCurrent}},
 		},
 		"persistent board never written to follows the tag": {
-			slots: []Slot{slotOf(1, SlotCurrent, baseA, false, true)}, want: want{Base: baseB},
+			slots: []Slot{slotOf(1, SlotCurrent, baseA, false, true)}, want: Want{Base: baseB},
 			result: result{N: 2, States: map[int]SlotState{1: SlotCurrent, 2: SlotNext}},
 		},
 		"the tag moves back": {
-			slots: []Slot{slotOf(1, SlotCurrent, baseA, false, true), slotOf(2, SlotNext, baseB, false, false)}, want: want{Base: baseA},
+			slots: []Slot{slotOf(1, SlotCurrent, baseA, false, true), slotOf(2, SlotNext, baseB, false, false)}, want: Want{Base: baseA},
 			result: result{N: 1, States: map[int]SlotState{1: SlotCurrent}, Discard: []int{2}},
 		},
 		"written to between preparation and mount": {
 			slots:   []Slot{slotOf(1, SlotCurrent, baseA, false, true), slotOf(2, SlotNext, baseB, false, false)},
-			written: map[int]bool{1: true}, want: want{Base: baseB},
+			written: map[int]bool{1: true}, want: Want{Base: baseB},
 			result: result{N: 1, States: map[int]SlotState{1: SlotCurrent}, Discard: []int{2}},
 		},
 		"ephemeral board gets a new upper": {
-			slots: []Slot{slotOf(1, SlotCurrent, baseA, true, true)}, written: map[int]bool{1: true}, want: want{Base: baseA, Ephemeral: true},
+			slots: []Slot{slotOf(1, SlotCurrent, baseA, true, true)}, written: map[int]bool{1: true}, want: Want{Base: baseA, Ephemeral: true},
 			result: result{N: 2, States: map[int]SlotState{1: SlotCurrent, 2: SlotNext}},
 		},
 		"ephemeral board that wrote nothing gets a new upper too": {
-			slots: []Slot{slotOf(1, SlotCurrent, baseA, true, true)}, want: want{Base: baseA, Ephemeral: true},
+			slots: []Slot{slotOf(1, SlotCurrent, baseA, true, true)}, want: Want{Base: baseA, Ephemeral: true},
 			result: result{N: 2, States: map[int]SlotState{1: SlotCurrent, 2: SlotNext}},
 		},
 		"forged requests leave one empty upper": {
-			slots: []Slot{slotOf(1, SlotCurrent, baseA, true, true), slotOf(2, SlotNext, baseA, true, false)}, want: want{Base: baseA, Ephemeral: true},
+			slots: []Slot{slotOf(1, SlotCurrent, baseA, true, true), slotOf(2, SlotNext, baseA, true, false)}, want: Want{Base: baseA, Ephemeral: true},
 			result: result{N: 2, States: map[int]SlotState{1: SlotCurrent, 2: SlotNext}},
 		},
 		"persistent board made ephemeral keeps its writes": {
-			slots: []Slot{slotOf(1, SlotCurrent, baseA, false, true)}, written: map[int]bool{1: true}, want: want{Base: baseA, Ephemeral: true},
+			slots: []Slot{slotOf(1, SlotCurrent, baseA, false, true)}, written: map[int]bool{1: true}, want: Want{Base: baseA, Ephemeral: true},
 			result: result{N: 2, States: map[int]SlotState{1: SlotCurrent, 2: SlotNext}},
 		},
 		"made persistent again, it finds them": {
 			slots:   []Slot{slotOf(1, SlotParked, baseA, false, true), slotOf(2, SlotCurrent, baseA, true, true)},
-			written: map[int]bool{1: true}, want: want{Base: baseB},
+			written: map[int]bool{1: true}, want: Want{Base: baseB},
 			result: result{N: 1, States: map[int]SlotState{1: SlotNext, 2: SlotCurrent}},
 		},
 		"a parked root prepared but not mounted is parked again": {
 			slots:   []Slot{slotOf(1, SlotNext, baseA, false, true), slotOf(2, SlotCurrent, baseA, true, true)},
-			written: map[int]bool{1: true}, want: want{Base: baseA, Ephemeral: true},
+			written: map[int]bool{1: true}, want: Want{Base: baseA, Ephemeral: true},
 			result: result{N: 3, States: map[int]SlotState{1: SlotParked, 2: SlotCurrent, 3: SlotNext}},
 		},
 	} {
@@ -110,9 +110,9 @@ func TestPlanBoot(t *testing.T) {
 			if n := len(c.slots); n > 0 {
 				rec.LastSlot = c.slots[n-1].N
 			}
-			before := rec.clone()
+			before := rec.Clone()
 			empty := func(s Slot) (bool, error) { return !c.written[s.N], nil }
-			out, n, discard, err := planBoot(rec, c.want, empty, func() nfsexport.ID { return 99 }, t0)
+			out, n, discard, err := PlanBoot(rec, c.want, empty, func() nfsexport.ID { return 99 }, t0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -130,7 +130,7 @@ func TestPlanBoot(t *testing.T) {
 				t.Error("the record given in was changed:", d)
 			}
 			// A second plan from the first one's result changes nothing more.
-			again, n2, discard2, err := planBoot(out, c.want, empty, func() nfsexport.ID { return 100 }, t0.Add(1))
+			again, n2, discard2, err := PlanBoot(out, c.want, empty, func() nfsexport.ID { return 100 }, t0.Add(1))
 			if err != nil || n2 != n || len(discard2) != 0 {
 				t.Errorf("planning again: root %d, %d discarded, %v", n2, len(discard2), err)
 			}
@@ -147,7 +147,7 @@ func TestPlanBootBounds(t *testing.T) {
 		rec.Slots = append(rec.Slots, slotOf(i, SlotOld, baseA, true, true))
 	}
 	rec.LastSlot = maxOld
-	_, _, _, err := planBoot(rec, want{Base: baseA, Ephemeral: true}, func(Slot) (bool, error) { return true, nil }, func() nfsexport.ID { return 1 }, t0)
+	_, _, _, err := PlanBoot(rec, Want{Base: baseA, Ephemeral: true}, func(Slot) (bool, error) { return true, nil }, func() nfsexport.ID { return 1 }, t0)
 	if err == nil {
 		t.Fatal("a board that starts over and over is not bounded")
 	}
@@ -169,7 +169,7 @@ func TestPlanMount(t *testing.T) {
 		"a root that went away meanwhile": {slots: []Slot{slotOf(1, SlotCurrent, baseA, false, true)}, n: 2, fails: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			out, err := planMount(Record{Slots: c.slots}, c.n, func(s Slot) (bool, error) { return !c.written[s.N], nil }, t0)
+			out, err := PlanMount(Record{Slots: c.slots}, c.n, func(s Slot) (bool, error) { return !c.written[s.N], nil }, t0)
 			if (err != nil) != c.fails {
 				t.Fatal(err)
 			}

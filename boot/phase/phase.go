@@ -1,4 +1,4 @@
-package boot
+package phase
 
 import "time"
 
@@ -7,22 +7,22 @@ type Phase string
 
 // The phases of a board.
 const (
-	// PhaseUnseen: nothing was heard of the board since the daemon started.
-	PhaseUnseen Phase = "unseen"
-	// PhaseDHCP: it asked for a boot server and was answered.
-	PhaseDHCP Phase = "dhcp"
-	// PhaseTFTP: it fetches files.
-	PhaseTFTP Phase = "tftp"
-	// PhaseMounted: it mounted its root.
-	PhaseMounted Phase = "mounted"
-	// PhaseRunning: it read its init: user space.
-	PhaseRunning Phase = "running"
-	// PhaseGood: a unit in its image said that all of it came up.
-	PhaseGood Phase = "good"
-	// PhaseDown: proved by silence, see Evidence.Up.
-	PhaseDown Phase = "down"
-	// PhaseStopped: cut off by an admin, or its entry was removed and it is down.
-	PhaseStopped Phase = "stopped"
+	// Unseen: nothing was heard of the board since the daemon started.
+	Unseen Phase = "unseen"
+	// DHCP: it asked for a boot server and was answered.
+	DHCP Phase = "dhcp"
+	// TFTP: it fetches files.
+	TFTP Phase = "tftp"
+	// Mounted: it mounted its root.
+	Mounted Phase = "mounted"
+	// Running: it read its init: user space.
+	Running Phase = "running"
+	// Good: a unit in its image said that all of it came up.
+	Good Phase = "good"
+	// Down: proved by silence, see Evidence.Up.
+	Down Phase = "down"
+	// Stopped: cut off by an admin, or its entry was removed and it is down.
+	Stopped Phase = "stopped"
 )
 
 // Up says whether a board runs.
@@ -85,16 +85,16 @@ func DefaultLimits() Limits {
 
 // lastHeard is the newest sign of life.
 func (e *Evidence) lastHeard() time.Time {
-	t := later(later(e.LastCall, e.Answered), e.Mounted)
+	t := Later(Later(e.LastCall, e.Answered), e.Mounted)
 	if e.Other {
 		return t
 	}
-	return later(t, later(e.DHCP, e.TFTP))
+	return Later(t, Later(e.DHCP, e.TFTP))
 }
 
-// silence is how old the proof is that the board was silent. A proof does not
+// Silence is how old the proof is that the board was silent. A proof does not
 // last: a cable may be back in its socket, with an idle board at its end.
-func (e *Evidence) silence(now time.Time) time.Duration {
+func (e *Evidence) Silence(now time.Time) time.Duration {
 	if e.Silent.IsZero() {
 		return 1<<63 - 1
 	}
@@ -112,7 +112,7 @@ func (e *Evidence) Up(now time.Time, l Limits) Up {
 	if !e.LastCall.IsZero() && now.Sub(e.LastCall) < l.Call {
 		return UpYes
 	}
-	if e.silence(now) < l.Boot && !e.Silent.Before(e.lastHeard()) {
+	if e.Silence(now) < l.Boot && !e.Silent.Before(e.lastHeard()) {
 		return UpNo
 	}
 	if !e.Answered.IsZero() && now.Sub(e.Answered) < l.Boot {
@@ -124,45 +124,45 @@ func (e *Evidence) Up(now time.Time, l Limits) Up {
 // Phase says how far the board is.
 func (e *Evidence) Phase(now time.Time, l Limits) Phase {
 	if !e.Stopped.IsZero() && e.Stopped.After(e.DHCP) && e.Stopped.After(e.TFTP) && e.Stopped.After(e.Mounted) {
-		return PhaseStopped
+		return Stopped
 	}
 	// A boot attempt newer than the mount and still fresh is what the board does.
-	if !e.Attempt.IsZero() && e.Attempt.After(e.Mounted) && now.Sub(later(e.DHCP, e.TFTP)) < l.Boot {
+	if !e.Attempt.IsZero() && e.Attempt.After(e.Mounted) && now.Sub(Later(e.DHCP, e.TFTP)) < l.Boot {
 		if e.TFTP.IsZero() || e.TFTP.Before(e.Attempt) {
-			return PhaseDHCP
+			return DHCP
 		}
-		return PhaseTFTP
+		return TFTP
 	}
 	if e.HasRoot && e.Up(now, l) == UpNo {
-		return PhaseDown
+		return Down
 	}
 	switch {
 	case !e.Good.IsZero() && !e.Good.Before(e.Mounted):
-		return PhaseGood
+		return Good
 	case !e.InitRead.IsZero() && !e.InitRead.Before(e.Mounted):
-		return PhaseRunning
+		return Running
 	case e.Adopted && !e.LastCall.IsZero():
-		return PhaseRunning
+		return Running
 	case !e.Mounted.IsZero():
-		return PhaseMounted
+		return Mounted
 	}
-	return PhaseUnseen
+	return Unseen
 }
 
 // Since is when the board entered its phase, as well as is known.
 func (e *Evidence) Since(p Phase) time.Time {
 	switch p {
-	case PhaseDHCP, PhaseTFTP:
+	case DHCP, TFTP:
 		return e.Attempt
-	case PhaseMounted:
+	case Mounted:
 		return e.Mounted
-	case PhaseRunning:
-		return later(e.InitRead, e.Mounted)
-	case PhaseGood:
+	case Running:
+		return Later(e.InitRead, e.Mounted)
+	case Good:
 		return e.Good
-	case PhaseDown:
+	case Down:
 		return e.lastHeard()
-	case PhaseStopped:
+	case Stopped:
 		return e.Stopped
 	}
 	return time.Time{}
@@ -173,10 +173,10 @@ func (e *Evidence) Since(p Phase) time.Time {
 // file requests and MOUNTs can be sent with another's address.
 func (e *Evidence) NewBoot(now time.Time, l Limits) bool {
 	return !e.Attempt.IsZero() && e.Attempt.After(e.Mounted) && !e.DHCP.Before(e.Attempt) && !e.TFTP.Before(e.Attempt) &&
-		now.Sub(later(e.DHCP, e.TFTP)) < 15*l.Boot
+		now.Sub(Later(e.DHCP, e.TFTP)) < 15*l.Boot
 }
 
-func later(a, b time.Time) time.Time {
+func Later(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
 	}
