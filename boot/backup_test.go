@@ -21,6 +21,7 @@ import (
 	"rubus/boot/backup"
 	"rubus/boot/record"
 	"rubus/boot/sighting"
+	"rubus/boot/writes"
 	"rubus/config/device"
 	"rubus/images/archive"
 	"rubus/images/imageref"
@@ -71,22 +72,22 @@ func (l *lab) readBackup(chain ...[]byte) (*backup.Staged, error) {
 }
 
 // restoreBackup brings a board back as the command does.
-func (l *lab) restoreBackup(chain ...[]byte) (boot.TakenIn, error) {
+func (l *lab) restoreBackup(chain ...[]byte) (writes.TakenIn, error) {
 	s, err := l.readBackup(chain...)
 	if err != nil {
-		return boot.TakenIn{}, err
+		return writes.TakenIn{}, err
 	}
 	defer func() { must(l.T, s.Close()) }()
 	if _, err := s.Adopt(l.Context()); err != nil {
-		return boot.TakenIn{}, err
+		return writes.TakenIn{}, err
 	}
 	if _, err := s.BringState(); err != nil {
-		return boot.TakenIn{}, err
+		return writes.TakenIn{}, err
 	}
-	return s.Bring(l.Context(), serialA, func(ctx context.Context, serial device.Serial, stage string) (boot.TakenIn, error) {
+	return s.Bring(l.Context(), serialA, func(ctx context.Context, serial device.Serial, stage string) (writes.TakenIn, error) {
 		dir, ok := backup.TakeInDir(l.opt.State, stage, serial)
 		if !ok {
-			return boot.TakenIn{}, fmt.Errorf("no stage: %q", stage)
+			return writes.TakenIn{}, fmt.Errorf("no stage: %q", stage)
 		}
 		return l.fleet.TakeIn(ctx, serial, dir)
 	})
@@ -241,7 +242,7 @@ func TestRestoreKilledAtEveryStep(t *testing.T) {
 						_, err = s.Adopt(t.Context())
 					}
 					if err == nil {
-						_, err = s.Bring(t.Context(), serialA, func(ctx context.Context, serial device.Serial, stage string) (boot.TakenIn, error) {
+						_, err = s.Bring(t.Context(), serialA, func(ctx context.Context, serial device.Serial, stage string) (writes.TakenIn, error) {
 							dir, _ := backup.TakeInDir(l.opt.State, stage, serial)
 							return l.fleet.TakeIn(ctx, serial, dir)
 						})
@@ -344,7 +345,7 @@ func TestBackupLeavesTheReserve(t *testing.T) {
 	x := l.boots(serialA, macA, addrA)
 	l.put(x, "big", strings.Repeat("rubus board ", 1<<20))
 	_, report := l.backup(nil, func(o *backup.Options) { o.Reserve = 48 << 20 })
-	if len(report.Boards) != 1 || !strings.Contains(report.Boards[0].Failed, boot.ErrNoSpace.Error()) {
+	if len(report.Boards) != 1 || !strings.Contains(report.Boards[0].Failed, writes.ErrNoSpace.Error()) {
 		t.Errorf("a copy that takes the reserve: %+v", report)
 	}
 	full, report := l.backup(nil, nil)
@@ -353,7 +354,7 @@ func TestBackupLeavesTheReserve(t *testing.T) {
 	}
 	n := elsewhere(t)
 	_, err := backup.Read(t.Context(), []io.Reader{bytes.NewReader(full)}, backup.ReadOptions{State: n.opt.State, Store: n.store, Reserve: 56 << 20})
-	if !errors.Is(err, boot.ErrNoSpace) {
+	if !errors.Is(err, writes.ErrNoSpace) {
 		t.Errorf("read into the reserve: %v", err)
 	}
 	n.noStage()

@@ -14,6 +14,7 @@ import (
 
 	"rubus/boot"
 	"rubus/boot/backup"
+	"rubus/boot/writes"
 	"rubus/config/device"
 	"rubus/images"
 	"rubus/images/archive"
@@ -165,7 +166,7 @@ func BenchmarkStateOf20000Files(b *testing.B) {
 	}
 	for b.Loop() {
 		timed("diff", func() error {
-			places, err := boot.Places(opt.State, opt.Store, s)
+			places, err := writes.Places(opt.State, opt.Store, s)
 			if err != nil {
 				return err
 			}

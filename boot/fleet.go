@@ -2,13 +2,10 @@ package boot
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -21,6 +18,7 @@ import (
 	"rubus/boot/quota"
 	"rubus/boot/record"
 	"rubus/boot/sighting"
+	"rubus/boot/writes"
 	"rubus/config/device"
 	"rubus/images"
 	"rubus/images/imageref"
@@ -227,7 +225,7 @@ func (f *Fleet) Load() error {
 
 // load reads the records of all boards, and gives those that were up.
 func (f *Fleet) load() (up []*board, err error) {
-	if err := finishReplaces(f.opt.State); err != nil {
+	if err := writes.FinishReplaces(f.opt.State); err != nil {
 		return nil, err
 	}
 	serials, err := record.Serials(f.opt.State)
@@ -362,33 +360,19 @@ func (f *Fleet) observe(serial device.Serial, mac device.MAC, kind, text string)
 	}
 }
 
-// newExportID is a random export id; never zero.
-func newExportID() nfsexport.ID {
-	for {
-		var b [8]byte
-		_, _ = rand.Read(b[:]) // crypto/rand.Read never fails (Go 1.24)
-		if id := nfsexport.ID(binary.BigEndian.Uint64(b[:])); id != 0 {
-			return id
-		}
-	}
+// disk is what a board has on the disk.
+func (f *Fleet) disk(serial device.Serial) writes.Board {
+	return writes.Board{State: f.opt.State, Serial: serial, Layers: f.opt.Store, Fresh: f.quotas.Fresh}
 }
 
-// spec is the overlay of a slot.
-func (f *Fleet) spec(serial device.Serial, s record.Slot) overlay.Spec {
-	id := s.UpperID()
-	dirs := make([]string, len(s.Base.Digests))
-	for i, d := range s.Base.Digests {
-		dirs[i] = f.opt.Store.LayerDir(d)
-	}
-	return overlay.Spec{
-		Serial: serial, Base: s.Base, LayerDirs: dirs,
-		UpperDir: f.uppers(serial).Path(id), UpperID: id, Target: record.PathsOf(f.opt.State, serial).Root(s.N),
-	}
-}
+func (f *Fleet) spec(serial device.Serial, s record.Slot) overlay.Spec { return f.disk(serial).Spec(s) }
 
-// uppers is where the uppers of a board are.
-func (f *Fleet) uppers(serial device.Serial) overlay.Uppers {
-	u := overlay.UppersOf(filepath.Join(f.opt.State, "devices"), serial)
-	u.Fresh = f.quotas.Fresh
-	return u
+func (f *Fleet) uppers(serial device.Serial) overlay.Uppers { return f.disk(serial).Uppers() }
+
+func (f *Fleet) layerDirs(digests []string) []string { return writes.LayerDirs(f.opt.Store, digests) }
+
+// fits says whether a copy of so many bytes leaves Options.Reserve free. Where copies
+// share their blocks (xfs, btrfs) it takes next to nothing.
+func (f *Fleet) fits(bytes int64) error {
+	return writes.Fits(f.opt.State, f.opt.Reserve, bytes, true)
 }

@@ -17,8 +17,8 @@ import (
 
 // Errors that a MOUNT and a file request can end with.
 var (
-	// ErrNotFound: there is no such export or file.
-	ErrNotFound = errors.New("not found")
+	// ErrNotFound: there is no such board, slot, snapshot, export or file.
+	ErrNotFound = record.ErrNotFound
 	// ErrRefused: the caller is not the board.
 	ErrRefused = errors.New("refused")
 	// ErrNotReady: the root is not mounted yet; asking again helps.
@@ -99,7 +99,7 @@ func (f *Fleet) takeUp(ctx context.Context, b *board, n int, mac device.MAC, add
 	if f.seedAtMount(b, s) {
 		f.seed(ctx, b, dev, *s, addr)
 	}
-	next, err := record.PlanMount(rec, n, func(s record.Slot) (bool, error) { return f.upperEmpty(b, s) }, now)
+	next, err := record.PlanMount(rec, n, func(s record.Slot) (bool, error) { return f.disk(b.serial).IsEmpty(s) }, now)
 	if err != nil {
 		return record.Slot{}, err
 	}

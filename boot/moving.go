@@ -262,7 +262,7 @@ func (f *Fleet) judgeGood(b *board) {
 // keepAside makes a snapshot of a slot that is to be one and that nothing stands on any
 // more, or removes it when no board ever mounted it. The caller holds work.
 func (f *Fleet) keepAside(ctx context.Context, b *board, s record.Slot) error {
-	isEmpty, err := f.upperEmpty(b, s)
+	isEmpty, err := f.disk(b.serial).IsEmpty(s)
 	if err != nil {
 		return err
 	}
@@ -291,7 +291,7 @@ func (f *Fleet) keepAside(ctx context.Context, b *board, s record.Slot) error {
 		return err
 	}
 	f.step(stepRecorded)
-	err = f.keepMarked(b.serial, s.UpperID())
+	err = f.disk(b.serial).KeepMarked(s.UpperID())
 	f.step(stepMoved)
 	b.mu.Lock()
 	delete(b.atRest, s.N)

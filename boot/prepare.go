@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/boot/bootset"
 	"rubus/boot/record"
 	"rubus/images"
 	"rubus/nfsexport"
@@ -100,10 +101,10 @@ func (f *Fleet) choose(ctx context.Context, b *board, dev *Device) (record.Slot,
 		return record.Slot{}, nil, err
 	}
 	rec := b.record()
-	if err := f.countUppers(b, &rec); err != nil {
+	if err := f.disk(b.serial).CountUppers(&rec); err != nil {
 		return record.Slot{}, nil, err
 	}
-	empty := func(s record.Slot) (bool, error) { return f.upperEmpty(b, s) }
+	empty := func(s record.Slot) (bool, error) { return f.disk(b.serial).IsEmpty(s) }
 	w, wantErr := f.want(dev)
 	if wantErr != nil {
 		// A board that has written stays on its base whatever became of the tag.
@@ -116,7 +117,7 @@ func (f *Fleet) choose(ctx context.Context, b *board, dev *Device) (record.Slot,
 		}
 		w = record.Want{Image: kept.Image, Base: kept.Base, Boot: kept.Boot}
 	}
-	next, n, discard, err := record.PlanBoot(rec, w, empty, newExportID, f.opt.Now())
+	next, n, discard, err := record.PlanBoot(rec, w, empty, record.NewExportID, f.opt.Now())
 	if err != nil {
 		return record.Slot{}, nil, err
 	}
@@ -134,19 +135,6 @@ func written(rec *record.Record, empty func(record.Slot) (bool, error)) (*record
 		}
 	}
 	return nil, nil
-}
-
-// countUppers makes sure that a new slot's number is that of no upper on disk,
-// also of one that the record does not name.
-func (f *Fleet) countUppers(b *board, rec *record.Record) error {
-	ids, err := f.uppers(b.serial).List()
-	if err != nil {
-		return err
-	}
-	for _, id := range ids {
-		rec.LastSlot = max(rec.LastSlot, id.N())
-	}
-	return nil
 }
 
 // want resolves the device's image to the base it names now.
@@ -173,19 +161,6 @@ func (f *Fleet) baseOf(v images.Version) (overlay.Base, error) {
 		return overlay.Base{}, fmt.Errorf("reading the layers of %q: %w", v.Ref, err)
 	}
 	return base, nil
-}
-
-// upperEmpty says whether a slot's upper holds nothing of the board's own; one that was
-// never made holds nothing.
-func (f *Fleet) upperEmpty(b *board, s record.Slot) (bool, error) {
-	empty, err := f.uppers(b.serial).IsEmpty(s.UpperID())
-	if errors.Is(err, fs.ErrNotExist) && s.Mounted.IsZero() {
-		return true, nil
-	}
-	if err == nil && !empty {
-		return onlySeeded(f.uppers(b.serial).Path(s.UpperID()))
-	}
-	return empty, err
 }
 
 // offer mounts the root of a slot and publishes it. The caller holds work.
@@ -280,35 +255,9 @@ func (f *Fleet) export(b *board, s record.Slot, state nfsexport.State) nfsexport
 	}
 	if state == nfsexport.Ready {
 		e.Index, e.Quota = filepath.Join(e.Upper, "work", "index"), f.quotaOf(b, s, e.Upper)
-		e.Init = initFileID(dir)
+		e.Init = bootset.InitInode(dir)
 	}
 	return e
-}
-
-// initFileID is the inode of the program a Linux kernel starts as init in a
-// root; 0 when there is none. Symlinks are the board's: they stay in the root.
-func initFileID(root string) uint64 {
-	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return 0
-	}
-	defer unix.Close(dir)
-	for _, name := range []string{"sbin/init", "etc/init", "bin/init"} {
-		fd, err := unix.Openat2(dir, name, &unix.OpenHow{
-			Flags:   unix.O_PATH | unix.O_CLOEXEC,
-			Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-		})
-		if err != nil {
-			continue
-		}
-		var st unix.Stat_t
-		err = unix.Fstat(fd, &st)
-		unix.Close(fd)
-		if err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
-			return st.Ino
-		}
-	}
-	return 0
 }
 
 // release ends the export of a slot and unmounts its root. The caller holds

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"rubus/boot/bootset"
 	"rubus/boot/phase"
 	"rubus/boot/record"
 	"rubus/config/device"
@@ -96,7 +97,7 @@ func (f *Fleet) lookForReport(b *board, last bool) {
 		return
 	}
 	b.sets.looked, b.sets.lookedAt = calls, now
-	id, at := reported(f.spec(b.serial, *cur).Target)
+	id, at := bootset.Reported(f.spec(b.serial, *cur).Target)
 	if at.Before(mounted) || at.After(now) {
 		at = now
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"rubus/boot"
+	"rubus/boot/writes"
 	"rubus/config/device"
 	"rubus/nfsexport"
 )
@@ -79,15 +80,15 @@ func TestCopiesLeaveTheReserve(t *testing.T) {
 	}
 	l.opt.Reserve = 1 << 60
 	l.restart()
-	if _, err := l.fleet.Snapshot(t.Context(), serialA, "", nil); !errors.Is(err, boot.ErrNoSpace) {
+	if _, err := l.fleet.Snapshot(t.Context(), serialA, "", nil); !errors.Is(err, writes.ErrNoSpace) {
 		t.Errorf("a snapshot without room: %v", err)
 	}
 	must(t, l.fleet.Stop(t.Context(), serialA))
-	if err := l.fleet.Restore(t.Context(), serialA, 1, nil); !errors.Is(err, boot.ErrNoSpace) {
+	if err := l.fleet.Restore(t.Context(), serialA, 1, nil); !errors.Is(err, writes.ErrNoSpace) {
 		t.Errorf("a restore without room: %v", err)
 	}
 	l.importImage("two", "boot/firmware/kernel8.img", "kernel one")
-	if _, err := l.fleet.Rebase(t.Context(), serialA, two(), nil); !errors.Is(err, boot.ErrNoSpace) {
+	if _, err := l.fleet.Rebase(t.Context(), serialA, two(), nil); !errors.Is(err, writes.ErrNoSpace) {
 		t.Errorf("a rebase without room: %v", err)
 	}
 	if got := l.litter(); len(got) > 0 || len(l.snapshots()) != 1 {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"rubus/boot/bootset"
 	"rubus/boot/record"
 	"rubus/config/device"
 	"rubus/images"
@@ -125,7 +126,7 @@ type target struct {
 
 // aim resolves where a move goes, and refuses one to where the board is.
 func (f *Fleet) aim(b *board, to imageref.Ref) (w target, err error) {
-	if w.former, err = f.writtenSlot(b); err != nil {
+	if w.former, err = f.disk(b.serial).Written(b.record()); err != nil {
 		return w, err
 	}
 	if w.version, err = f.opt.Store.Resolve(to); err != nil {
@@ -156,11 +157,11 @@ func planMove(ctx context.Context, trees rebase.Trees, m record.Move) (out Rebas
 // willReport says whether the root that comes of a plan has the unit that reports a boot.
 func willReport(trees rebase.Trees, plan *rebase.Plan) bool {
 	for _, c := range plan.Changes(true) {
-		if c.Path == bootedUnit {
+		if c.Path == bootset.BootedUnit {
 			return c.New != nil
 		}
 	}
-	n, err := trees.Next.Lookup(bootedUnit)
+	n, err := trees.Next.Lookup(bootset.BootedUnit)
 	return err == nil && n != nil
 }
 

@@ -2,7 +2,6 @@ package boot
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +11,7 @@ import (
 	"slices"
 
 	"rubus/boot/record"
+	"rubus/boot/writes"
 	"rubus/config/device"
 	"rubus/overlay"
 )
@@ -38,7 +38,7 @@ func (f *Fleet) Replace(ctx context.Context, old, now device.Serial) error {
 			return err
 		}
 	}
-	switch has, err := f.hasState(old); {
+	switch has, err := f.disk(old).Exists(); {
 	case err != nil:
 		return err
 	case !has && b.record().Replaces == old:
@@ -61,34 +61,26 @@ func (f *Fleet) Replace(ctx context.Context, old, now device.Serial) error {
 	return nil
 }
 
-func (f *Fleet) hasState(s device.Serial) (bool, error) {
-	_, err := os.Lstat(record.PathsOf(f.opt.State, s).Dir())
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
 // clearFor makes room for another board's state: a board that wrote nothing loses its
 // own. The caller holds work.
 func (f *Fleet) clearFor(ctx context.Context, b *board) error {
-	has, err := f.hasState(b.serial)
+	has, err := f.disk(b.serial).Exists()
 	if err != nil || !has {
 		return err
 	}
-	if _, err := f.writtenSlot(b); !errors.Is(err, ErrNotFound) {
+	if _, err := f.disk(b.serial).Written(b.record()); !errors.Is(err, ErrNotFound) {
 		return errors.Join(err, fmt.Errorf("board %s has writes of its own: reset it first, and remove its snapshots: %w", b.serial, ErrRefused))
 	}
 	// A board on trial has two: of what it wrote before no slot in use knows.
 	for _, s := range b.slots() {
-		if isEmpty, err := f.upperEmpty(b, s); err != nil || !isEmpty {
+		if isEmpty, err := f.disk(b.serial).IsEmpty(s); err != nil || !isEmpty {
 			return errors.Join(err, fmt.Errorf("board %s has writes of its own: undo its rebase, then reset it and remove its snapshots: %w", b.serial, ErrRefused))
 		}
 	}
 	switch ids, err := f.uppers(b.serial).List(); {
 	case err != nil:
 		return err
-	case slices.ContainsFunc(ids, func(id overlay.UpperID) bool { return slotNamed(b.slots(), id) == nil }):
+	case slices.ContainsFunc(ids, func(id overlay.UpperID) bool { return writes.SlotOf(b.slots(), id) == nil }):
 		return fmt.Errorf("board %s has uppers that its device.json does not name, in %s: move them away first: %w", b.serial, record.PathsOf(f.opt.State, b.serial).Dir(), ErrRefused)
 	}
 	snapshots, err := record.LoadSnapshots(f.opt.State, b.serial)
@@ -125,7 +117,7 @@ func (f *Fleet) handOver(ctx context.Context, a, b *board) error {
 		rec.Move.Batch = 0 // that was the other's
 	}
 	for i := range rec.Slots {
-		rec.Slots[i].State, rec.Slots[i].Export = record.SlotParked, newExportID()
+		rec.Slots[i].State, rec.Slots[i].Export = record.SlotParked, record.NewExportID()
 	}
 	from, to := record.PathsOf(f.opt.State, a.serial), record.PathsOf(f.opt.State, b.serial)
 	if err := record.SaveIn(from.Dir(), &rec); err != nil {
@@ -155,7 +147,7 @@ func (f *Fleet) dropUnkept(ctx context.Context, b *board) error {
 	rec := b.record()
 	var gone []record.Slot
 	for _, s := range b.slots() {
-		isEmpty, err := f.upperEmpty(b, s)
+		isEmpty, err := f.disk(b.serial).IsEmpty(s)
 		if err != nil {
 			return err
 		}
@@ -169,33 +161,6 @@ func (f *Fleet) dropUnkept(ctx context.Context, b *board) error {
 	}
 	for _, s := range gone {
 		if err := f.uppers(b.serial).Remove(ctx, s.UpperID()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
-}
-
-// finishReplaces ends what Replace was doing when the daemon was killed: a directory whose
-// record says that another board's it is to be.
-func finishReplaces(state string) error {
-	serials, err := record.Serials(state)
-	if err != nil {
-		return err
-	}
-	for _, s := range serials {
-		var to struct {
-			Serial   device.Serial `json:"serial"`
-			Replaces device.Serial `json:"replaces"`
-		}
-		b, err := os.ReadFile(record.PathsOf(state, s).Record())
-		if err != nil || json.Unmarshal(b, &to) != nil || to.Replaces != s || to.Serial == s || slices.Contains(serials, to.Serial) {
-			continue // what is wrong with a record is told when it is loaded
-		}
-		p := record.PathsOf(state, to.Serial)
-		if err := os.Rename(record.PathsOf(state, s).Dir(), p.Dir()); err != nil {
-			return fmt.Errorf("finishing that board %s replaces %s: %w", to.Serial, s, err)
-		}
-		if err := record.SyncDirs(filepath.Dir(p.Dir())); err != nil {
 			return err
 		}
 	}

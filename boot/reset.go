@@ -19,7 +19,7 @@ const resetNote = "before a reset"
 // becomes a new upper over the image as it is tagged now. The caller holds work, and
 // the board is down or may be cut off.
 func (f *Fleet) startAnew(ctx context.Context, b *board, keep []string) error {
-	slot, err := f.writtenSlot(b)
+	slot, err := f.disk(b.serial).Written(b.record())
 	if len(keep) == 0 || errors.Is(err, ErrNotFound) {
 		return f.setAside(ctx, b, b.record(), resetNote, nil)
 	}

@@ -5,11 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"rubus/boot/record"
+	"rubus/boot/writes"
 	"rubus/config/device"
 	"rubus/images/upper"
 	"rubus/overlay"
@@ -31,7 +30,7 @@ func (f *Fleet) Restore(ctx context.Context, serial device.Serial, n int, progre
 	if err := f.mayReplace(ctx, b); err != nil {
 		return err
 	}
-	s, from, err := f.snapshotBase(serial, n)
+	s, from, err := f.disk(serial).OpenSnapshot(n)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("snapshot %d of board %s: %w", n, serial, ErrNotFound)
 	}
@@ -75,18 +74,6 @@ func (f *Fleet) mayCarry(b *board) error {
 	return nil
 }
 
-func (f *Fleet) layerDirs(digests []string) []string {
-	dirs := make([]string, len(digests))
-	for i, d := range digests {
-		dirs[i] = f.opt.Store.LayerDir(d)
-	}
-	return dirs
-}
-
-// unrecorded, beside a new upper, says that no record has named it yet: a crash may
-// have come between.
-const unrecorded = "unrecorded"
-
 // replaceWith makes a new upper, filled by fill, the one the board boots with, and
 // sets aside what it had. The caller holds work and has proved the board down.
 func (f *Fleet) replaceWith(ctx context.Context, b *board, s record.Slot, note string, fill func(to string) error) error {
@@ -106,16 +93,16 @@ func (f *Fleet) replaceWith(ctx context.Context, b *board, s record.Slot, note s
 // build makes the upper of a new slot, filled by fill, and counts it in rec, which does not
 // name it yet: until a record that is on disk does, a crash undoes it.
 func (f *Fleet) build(ctx context.Context, b *board, rec *record.Record, s *record.Slot, fill func(to string) error) error {
-	if err := f.countUppers(b, rec); err != nil {
+	if err := f.disk(b.serial).CountUppers(rec); err != nil {
 		return err
 	}
 	rec.LastSlot++
-	s.N, s.State, s.Export, s.Made = rec.LastSlot, record.SlotParked, newExportID(), f.opt.Now()
+	s.N, s.State, s.Export, s.Made = rec.LastSlot, record.SlotParked, record.NewExportID(), f.opt.Now()
 	_, err := f.uppers(b.serial).Build(ctx, s.Base, s.N, func(to string) error {
 		if err := fill(to); err != nil {
 			return err
 		}
-		return os.WriteFile(filepath.Join(filepath.Dir(to), unrecorded), nil, 0o600)
+		return writes.Unrecorded(to)
 	})
 	if err == nil {
 		f.step(stepBuilt)
@@ -126,7 +113,7 @@ func (f *Fleet) build(ctx context.Context, b *board, rec *record.Record, s *reco
 // recorded takes note that the record on disk names a new slot. If it cannot, sweep does.
 func (f *Fleet) recorded(b *board, s record.Slot) {
 	f.step(stepRecorded)
-	_ = os.Remove(filepath.Join(f.uppers(b.serial).Path(s.UpperID()), unrecorded))
+	f.disk(b.serial).Recorded(s.UpperID())
 }
 
 // setAside makes snapshots of a board's uppers, which then has the slot next alone, or
@@ -145,7 +132,7 @@ func (f *Fleet) setAside(ctx context.Context, b *board, rec record.Record, note 
 	var keep, named []overlay.UpperID
 	for _, id := range ids {
 		rec.LastSlot = max(rec.LastSlot, id.N())
-		s := slotNamed(rec.Slots, id)
+		s := writes.SlotOf(rec.Slots, id)
 		if s == nil {
 			continue
 		}
@@ -153,7 +140,7 @@ func (f *Fleet) setAside(ctx context.Context, b *board, rec record.Record, note 
 		if s.Ephemeral {
 			continue
 		}
-		if isEmpty, err := f.upperEmpty(b, *s); err != nil || isEmpty {
+		if isEmpty, err := f.disk(b.serial).IsEmpty(*s); err != nil || isEmpty {
 			if err != nil {
 				return err
 			}
@@ -181,7 +168,7 @@ func (f *Fleet) setAside(ctx context.Context, b *board, rec record.Record, note 
 	for _, id := range ids {
 		switch {
 		case slices.Contains(keep, id):
-			errs = append(errs, f.keepMarked(b.serial, id))
+			errs = append(errs, f.disk(b.serial).KeepMarked(id))
 			f.step(stepMoved)
 		case next != nil && id == next.UpperID():
 		case !slices.Contains(named, id):
@@ -196,65 +183,8 @@ func (f *Fleet) setAside(ctx context.Context, b *board, rec record.Record, note 
 	return errors.Join(errs...)
 }
 
-func slotNamed(slots []record.Slot, id overlay.UpperID) *record.Slot {
-	for i := range slots {
-		if slots[i].UpperID() == id {
-			return &slots[i]
-		}
-	}
-	return nil
-}
-
-// mark writes into the directory of an upper what snapshot it is to become, and numbers it.
+// mark marks the upper of a slot to become a snapshot, which goes after Options.KeepAside.
 func (f *Fleet) mark(ctx context.Context, b *board, s record.Slot, note string) (int, error) {
-	u, err := f.uppers(b.serial).Usage(ctx, s.UpperID())
-	if err != nil {
-		return 0, err
-	}
-	n, err := f.nextSnapshot(b.serial)
-	if err != nil {
-		return 0, err
-	}
-	now := f.opt.Now().UTC()
-	snap := record.Snapshot{
-		N: n, Made: now, Note: note, Image: s.Image, Base: s.Base, Boot: s.Boot, Bytes: u.Bytes, Files: u.Files,
-		SetAside: true, Expires: now.Add(f.opt.KeepAside),
-	}
-	if err := record.WriteSnapshot(f.uppers(b.serial).Path(s.UpperID()), snap); err != nil {
-		return 0, fmt.Errorf("marking upper %q: %w", s.UpperID(), err)
-	}
-	return n, nil
-}
-
-// keepMarked moves an upper that mark has marked to its place among the snapshots.
-func (f *Fleet) keepMarked(serial device.Serial, id overlay.UpperID) error {
-	s, err := record.ReadSnapshot(f.uppers(serial).Path(id))
-	if err != nil {
-		return err
-	}
-	if s.N < 1 {
-		return fmt.Errorf("upper %q is marked as snapshot %d", id, s.N)
-	}
-	return f.uppers(serial).Give(id, record.PathsOf(f.opt.State, serial).Snapshot(s.N))
-}
-
-// finish ends what a crash left of a change with an upper that no slot names: one
-// that was marked goes to the snapshots, and a new one that never came into use away.
-func (f *Fleet) finish(ctx context.Context, serial device.Serial, id overlay.UpperID) (done bool, err error) {
-	dir := f.uppers(serial).Path(id)
-	for _, c := range []struct {
-		file string
-		do   func() error
-	}{
-		{record.SnapshotFile, func() error { return f.keepMarked(serial, id) }},
-		{unrecorded, func() error { return f.uppers(serial).Remove(ctx, id) }},
-	} {
-		switch _, err := os.Lstat(filepath.Join(dir, c.file)); {
-		case err == nil:
-			return true, c.do()
-		case !errors.Is(err, fs.ErrNotExist):
-			return false, err
-		}
-	}
-	return false, nil
+	now := f.opt.Now()
+	return f.disk(b.serial).Mark(ctx, s, note, now, now.Add(f.opt.KeepAside))
 }

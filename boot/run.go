@@ -3,8 +3,6 @@ package boot
 import (
 	"context"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -127,7 +125,7 @@ func (f *Fleet) forget() {
 	now := f.opt.Now()
 	for _, b := range f.all() {
 		b.mu.Lock()
-		idle := len(b.rec.Slots) == 0 && !f.hasSnapshots(b.serial) && b.broken == nil && now.Sub(phase.Later(b.made, phase.Later(b.ev.DHCP, b.ev.TFTP))) > 30*time.Minute
+		idle := len(b.rec.Slots) == 0 && !f.disk(b.serial).HasSnapshots() && b.broken == nil && now.Sub(phase.Later(b.made, phase.Later(b.ev.DHCP, b.ev.TFTP))) > 30*time.Minute
 		b.mu.Unlock()
 		if !idle || !b.tryLock() {
 			continue
@@ -205,7 +203,7 @@ func (f *Fleet) retireSlot(ctx context.Context, b *board, s record.Slot, now tim
 			return
 		}
 		// Written to after all: keep it.
-		if empty, err := f.upperEmpty(b, s); err != nil || !empty {
+		if empty, err := f.disk(b.serial).IsEmpty(s); err != nil || !empty {
 			rec.Slot(s.N).State = record.SlotParked
 			if err := f.store(b, rec); err != nil {
 				f.log.Error("a board's record cannot be written", "serial", b.serial, "err", err)
@@ -372,15 +370,15 @@ func (f *Fleet) sweep(ctx context.Context, b *board) error {
 	for _, s := range b.slots() {
 		known[s.UpperID()] = true
 	}
-	if err := f.snapshotDirs(b.serial).Sweep(ctx); err != nil {
+	if err := f.disk(b.serial).SweepSnapshots(ctx); err != nil {
 		return err
 	}
 	for _, id := range ids {
 		if known[id] {
-			_ = os.Remove(filepath.Join(u.Path(id), unrecorded))
+			f.disk(b.serial).Recorded(id)
 			continue
 		}
-		done, err := f.finish(ctx, b.serial, id)
+		done, err := f.disk(b.serial).Finish(ctx, id)
 		if err != nil {
 			return err
 		}

@@ -3,32 +3,21 @@ package boot
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 
-	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 
 	"rubus/boot/identity"
 	"rubus/boot/phase"
 	"rubus/boot/record"
-	"rubus/boot/rootfile"
+	"rubus/boot/writes"
 	"rubus/config/device"
 	"rubus/images/layered"
 	"rubus/nfsexport"
 )
-
-// seeded, beside an upper, holds a digest of the upper as it was when the board's
-// identity had been put into it: an upper that still is the same holds nothing of the
-// board's own.
-const seeded = "seeded"
-
-// maxSeeded bounds the names of an upper that may all be the server's.
-const maxSeeded = 1024
 
 // IdentityStore is where the identity of a board is kept.
 func IdentityStore(state string, serial device.Serial) identity.Store {
@@ -86,7 +75,7 @@ func (f *Fleet) seedHeld(ctx context.Context, b *board, dev *Device, s record.Sl
 		}
 		defer release()
 	}
-	isEmpty, err := f.upperEmpty(b, s)
+	isEmpty, err := f.disk(b.serial).IsEmpty(s)
 	if err != nil {
 		return identity.Result{}, err
 	}
@@ -98,7 +87,7 @@ func (f *Fleet) seedHeld(ctx context.Context, b *board, dev *Device, s record.Sl
 		Golden: func(path string) (identity.Golden, error) { return goldenAt(spec.LayerDirs, path) },
 	}.Do()
 	if isEmpty && err == nil {
-		err = markSeeded(spec.UpperDir)
+		err = writes.MarkSeeded(spec.UpperDir)
 	}
 	return res, err
 }
@@ -160,47 +149,6 @@ func goldenAt(layers []string, path string) (g identity.Golden, err error) {
 		err = errors.New("it is neither a file nor a link")
 	}
 	return g, err
-}
-
-// upperDigest is a digest of an upper with its index. dir is the upper's directory.
-func upperDigest(dir string) (string, error) {
-	own, err := rootfile.Digest(filepath.Join(dir, "upper"), maxSeeded)
-	if err != nil {
-		return "", err
-	}
-	index, err := rootfile.Digest(filepath.Join(dir, "work", "index"), maxSeeded)
-	if errors.Is(err, fs.ErrNotExist) {
-		index, err = "none", nil // before the first mount
-	}
-	return own + " " + index + "\n", err
-}
-
-// markSeeded says of an upper that all it holds is the server's.
-func markSeeded(dir string) error {
-	d, err := upperDigest(dir)
-	if err == nil {
-		err = renameio.WriteFile(filepath.Join(dir, seeded), []byte(d), 0o600)
-	}
-	if err != nil {
-		return fmt.Errorf("noting what the server wrote: %w", err)
-	}
-	return nil
-}
-
-// onlySeeded says whether an upper holds what the server put there, and nothing else.
-func onlySeeded(dir string) (bool, error) {
-	was, err := os.ReadFile(filepath.Join(dir, seeded))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("looking into upper: %w", err)
-	}
-	now, err := upperDigest(dir)
-	if errors.Is(err, rootfile.ErrMany) {
-		return false, nil
-	}
-	return err == nil && now == string(was), err
 }
 
 // seedNow says whether nobody can run on a slot: it was never mounted, or the board is

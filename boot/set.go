@@ -48,21 +48,21 @@ func (f *Fleet) settle(b *board, dev *Device, slot record.Slot, asked string) *c
 	}
 	c := &chosen{id: newBootID(), slot: slot.N}
 	f.endAttempt(b)
-	root, err := f.rootFiles(b, dev, slot)
+	root, err := bootset.OpenRoot(f.mountedAt(b.serial, dev, slot))
 	if err != nil {
 		// There is no boot directory, or a link in its place: each file asked for
 		// is refused with the reason.
 		f.begin(b, c, bootset.Attempt{}, bootset.Report{Warnings: []string{err.Error()}})
 		return c
 	}
-	defer root.own.Close()
-	v := view{root.own.Open, root.own.Config, root.modules}
+	defer root.Close()
+	v := root.View()
 	models := f.models(b, asked)
 	if models == nil {
 		models = bootset.Supported(v, bootset.Models(b.serial.Uint32()))
 	}
 	report := bootset.Check(v, models, &f.insides)
-	a := bootset.Attempt{Reports: root.reports}
+	a := bootset.Attempt{Reports: root.Reports()}
 	b.sets.mu.Lock()
 	defer b.sets.mu.Unlock()
 	store := f.setStore(b)
@@ -79,7 +79,7 @@ func (f *Fleet) settle(b *board, dev *Device, slot record.Slot, asked string) *c
 	}
 	if set != nil {
 		a.Key = set.Key
-		c.files = store.Serve(set, f.liveFiles(dev, slot))
+		c.files = store.Serve(set, f.liveFiles(b.serial, slot))
 	}
 	goodKey := ""
 	if lastGood != nil {
@@ -106,6 +106,20 @@ func (f *Fleet) settle(b *board, dev *Device, slot record.Slot, asked string) *c
 	return c
 }
 
+// mountedAt is where the mounted root of a slot is.
+func (f *Fleet) mountedAt(serial device.Serial, dev *Device, slot record.Slot) bootset.Mounted {
+	spec := f.spec(serial, slot)
+	return bootset.Mounted{
+		Dir: spec.Target, BootDir: slot.Boot, Config: dev.Config,
+		Upper: filepath.Join(spec.UpperDir, "upper"), Layers: slot.Base.Digests, LayerDir: f.opt.Store.LayerDir,
+	}
+}
+
+// liveFiles opens files of a root as they are now.
+func (f *Fleet) liveFiles(serial device.Serial, slot record.Slot) func(string) (*bootfs.File, error) {
+	return bootset.Live(f.spec(serial, slot).Target, slot.Boot)
+}
+
 // isResumed says that the attempt which begins is the one that the board was in when an
 // earlier daemon ended.
 func (f *Fleet) isResumed(b *board) bool {
@@ -130,7 +144,7 @@ func (f *Fleet) resume(b *board, dev *Device, slot record.Slot) *chosen {
 	store := f.setStore(b)
 	a := b.sets.history.Last
 	c := &chosen{id: a.ID, slot: a.Slot, lastGood: a.LastGood, why: "the daemon started anew in the middle of the boot"}
-	load, live := store.Current, f.liveFiles(dev, slot)
+	load, live := store.Current, f.liveFiles(b.serial, slot)
 	if a.LastGood {
 		load, live = store.LastGood, nil
 	}
@@ -145,10 +159,10 @@ func (f *Fleet) resume(b *board, dev *Device, slot record.Slot) *chosen {
 
 // fallBack gives a boot the files of the last good one, if there was one and they
 // fit the root as it is now. Otherwise files that are broken are not given out.
-func (f *Fleet) fallBack(b *board, dev *Device, store *bootset.Store, lastGood *bootset.Set, root *rootFiles, models []bootset.Model, c *chosen, report *bootset.Report) {
+func (f *Fleet) fallBack(b *board, dev *Device, store *bootset.Store, lastGood *bootset.Set, root *bootset.Root, models []bootset.Model, c *chosen, report *bootset.Report) {
 	if lastGood != nil {
 		served := store.Serve(lastGood, nil)
-		r := bootset.Check(view{served.Open, configOf(served, dev), root.modules}, models, &f.insides)
+		r := bootset.Check(root.ViewOf(served, configOf(served, dev)), models, &f.insides)
 		if r.OK() {
 			c.files, c.lastGood = served, true
 			report.Kernels, report.Releases = r.Kernels, r.Releases

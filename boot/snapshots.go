@@ -4,19 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
-
-	"github.com/google/renameio/v2"
 
 	"rubus/boot/record"
 	"rubus/config/device"
 	"rubus/images/upper"
 	"rubus/nfsexport"
-	"rubus/overlay"
 )
 
 // Steps of a change of a board's state, for tests of crashes.
@@ -32,39 +27,6 @@ func (f *Fleet) step(name string) {
 	if f.opt.Step != nil {
 		f.opt.Step(name)
 	}
-}
-
-func (f *Fleet) hasSnapshots(serial device.Serial) bool {
-	_, err := os.Lstat(record.PathsOf(f.opt.State, serial).Snapshots())
-	return err == nil
-}
-
-// nextSnapshot takes the next number, which is on the disk before it is used. The
-// caller holds work.
-func (f *Fleet) nextSnapshot(serial device.Serial) (int, error) {
-	p := record.PathsOf(f.opt.State, serial)
-	if err := os.MkdirAll(p.Snapshots(), 0o700); err != nil {
-		return 0, fmt.Errorf("making the directory of snapshots: %w", err)
-	}
-	last := 0
-	counter := filepath.Join(p.Snapshots(), "last")
-	if b, err := os.ReadFile(counter); err == nil {
-		last, _ = strconv.Atoi(strings.TrimSpace(string(b)))
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return 0, err
-	}
-	have, err := record.LoadSnapshots(f.opt.State, serial)
-	if err != nil {
-		return 0, err
-	}
-	for _, s := range have {
-		last = max(last, s.N)
-	}
-	last++
-	if err := renameio.WriteFile(counter, []byte(strconv.Itoa(last)+"\n"), 0o600); err != nil {
-		return 0, fmt.Errorf("counting snapshots: %w", err)
-	}
-	return last, record.SyncDirs(p.Snapshots(), p.Dir())
 }
 
 // Snapshots lists a board's snapshots, the oldest first.
@@ -88,7 +50,7 @@ func (f *Fleet) Snapshot(ctx context.Context, serial device.Serial, note string,
 	if err := b.usable(); err != nil {
 		return record.Snapshot{}, err
 	}
-	slot, err := f.writtenSlot(b)
+	slot, err := f.disk(b.serial).Written(b.record())
 	if err != nil {
 		return record.Snapshot{}, err
 	}
@@ -100,7 +62,7 @@ func (f *Fleet) Snapshot(ctx context.Context, serial device.Serial, note string,
 		return record.Snapshot{}, fmt.Errorf("taking a snapshot of board %s: %w", serial, err)
 	}
 	s := record.Snapshot{Made: f.opt.Now().UTC(), Note: note, Image: slot.Image, Base: slot.Base, Boot: slot.Boot}
-	if s.N, err = f.nextSnapshot(serial); err != nil {
+	if s.N, err = f.disk(serial).NextSnapshot(); err != nil {
 		return record.Snapshot{}, err
 	}
 	ctx, done := b.givesWay(ctx)
@@ -118,7 +80,7 @@ func (f *Fleet) Snapshot(ctx context.Context, serial device.Serial, note string,
 func (f *Fleet) takeSnapshot(ctx context.Context, b *board, slot record.Slot, s *record.Snapshot, progress func(upper.Size)) error {
 	p := record.PathsOf(f.opt.State, b.serial)
 	tmp := filepath.Join(p.Snapshots(), ".new-"+strconv.Itoa(s.N))
-	clean := func() error { return f.snapshotDirs(b.serial).Sweep(context.WithoutCancel(ctx)) }
+	clean := func() error { return f.disk(b.serial).SweepSnapshots(context.WithoutCancel(ctx)) }
 	if err := clean(); err != nil {
 		return err
 	}
@@ -154,27 +116,6 @@ func (f *Fleet) copyHeld(ctx context.Context, b *board, slot record.Slot, to str
 	return upper.Copy(ctx, spec.LayerDirs, spec.UpperDir, to, progress)
 }
 
-// writtenSlot is the slot whose writes are the board's: its present root's, or those
-// that it would boot with. The error wraps ErrNotFound when it wrote nothing.
-func (f *Fleet) writtenSlot(b *board) (record.Slot, error) {
-	rec := b.record()
-	for _, s := range append(rec.Persistent(), rec.Ephemeral()...) {
-		isEmpty, err := f.upperEmpty(b, s)
-		if err != nil {
-			return record.Slot{}, err
-		}
-		if !isEmpty {
-			return s, nil
-		}
-	}
-	return record.Slot{}, fmt.Errorf("board %s: it has written nothing: %w", b.serial, ErrNotFound)
-}
-
-// snapshotDirs sweeps what is half made or half removed among a board's snapshots.
-func (f *Fleet) snapshotDirs(serial device.Serial) overlay.Uppers {
-	return overlay.Uppers{Dir: record.PathsOf(f.opt.State, serial).Snapshots(), Serial: serial}
-}
-
 // RemoveSnapshot removes a snapshot of a board. It blocks while it removes files.
 func (f *Fleet) RemoveSnapshot(ctx context.Context, serial device.Serial, n int) error {
 	b := f.known(serial)
@@ -189,24 +130,11 @@ func (f *Fleet) RemoveSnapshot(ctx context.Context, serial device.Serial, n int)
 }
 
 func (f *Fleet) removeSnapshot(ctx context.Context, serial device.Serial, n int) error {
-	p := record.PathsOf(f.opt.State, serial)
-	release, err := record.LockSnapshots(p)
-	if err != nil {
-		return err
-	}
-	defer release()
-	err = os.Rename(p.Snapshot(n), filepath.Join(p.Snapshots(), ".trash-"+strconv.Itoa(n)))
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("snapshot %d of board %s: %w", n, serial, ErrNotFound)
-	}
-	if err != nil {
-		return fmt.Errorf("removing snapshot %d of board %s: %w", n, serial, err)
-	}
-	if err := record.SyncDirs(p.Snapshots()); err != nil {
+	if err := f.disk(serial).RemoveSnapshot(ctx, n); err != nil {
 		return err
 	}
 	f.log.Info("snapshot removed", "serial", serial, "snapshot", n)
-	return f.snapshotDirs(serial).Sweep(ctx)
+	return nil
 }
 
 // expire removes the snapshots of a board whose time is over.

@@ -5,37 +5,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"rubus/boot/quota"
 	"rubus/boot/record"
+	"rubus/boot/writes"
 	"rubus/config/device"
 	"rubus/images/upper"
 	"rubus/overlay"
 )
-
-// TakenIn is what became of a board that was taken in.
-type TakenIn struct {
-	// New says that the board had nothing here before.
-	New bool `json:"new"`
-	// Snapshots counts those that came to it.
-	Snapshots int `json:"snapshots"`
-	// Kept names files that the board had already and that stayed as they were.
-	Kept []string `json:"kept,omitempty"`
-}
 
 // TakeIn makes the directory dir, which Bound.Write has written on the file system of the
 // state directory, the state of a board. A board that has nothing has all of it, by one
 // rename. Else it must be down: the snapshots that it has not come to it, its root is
 // exchanged for that of dir, with an export of its own, and what it had is set aside as a
 // snapshot. Done again after a crash it goes on. What is left of dir is the caller's to remove.
-func (f *Fleet) TakeIn(ctx context.Context, serial device.Serial, dir string) (TakenIn, error) {
-	in := TakenIn{}
+func (f *Fleet) TakeIn(ctx context.Context, serial device.Serial, dir string) (writes.TakenIn, error) {
+	in := writes.TakenIn{}
 	rec, err := record.ReadFile(filepath.Join(dir, record.File))
 	if err == nil && rec.Serial != serial {
 		err = fmt.Errorf("it is that of board %s: %w", rec.Serial, ErrRefused)
@@ -57,7 +46,7 @@ func (f *Fleet) TakeIn(ctx context.Context, serial device.Serial, dir string) (T
 	if err := b.usable(); err != nil {
 		return in, err
 	}
-	has, err := f.hasState(serial)
+	has, err := f.disk(serial).Exists()
 	if err != nil {
 		return in, err
 	}
@@ -85,36 +74,25 @@ func (f *Fleet) TakeIn(ctx context.Context, serial device.Serial, dir string) (T
 
 // hasNothing says that nothing of a board is worth keeping: no writes, no snapshots, no files.
 func (f *Fleet) hasNothing(b *board) bool {
-	if _, err := f.writtenSlot(b); !errors.Is(err, ErrNotFound) {
+	if _, err := f.disk(b.serial).Written(b.record()); !errors.Is(err, ErrNotFound) {
 		return false
 	}
 	if s, err := record.LoadSnapshots(f.opt.State, b.serial); err != nil || len(s) > 0 {
 		return false
 	}
-	files, err := ownFiles(record.PathsOf(f.opt.State, b.serial).Dir())
+	files, err := writes.OwnFiles(record.PathsOf(f.opt.State, b.serial).Dir())
 	return err == nil && len(files) == 0
 }
 
-// ownFiles lists what a board's directory has beside its uppers.
-func ownFiles(dir string) (out []string, err error) {
-	names, err := os.ReadDir(dir)
-	for _, e := range names {
-		if !slices.Contains(notFiles(), e.Name()) && e.Name()[0] != '.' {
-			out = append(out, e.Name())
-		}
-	}
-	return out, err
-}
-
 // moveIn gives a board that has nothing the whole directory. The caller holds work.
-func (f *Fleet) moveIn(ctx context.Context, b *board, rec record.Record, dir string, in *TakenIn) error {
-	all, err := snapshotsIn(dir)
+func (f *Fleet) moveIn(ctx context.Context, b *board, rec record.Record, dir string, in *writes.TakenIn) error {
+	all, err := writes.SnapshotsIn(dir)
 	if err != nil {
 		return err
 	}
 	in.Snapshots = len(all)
 	p := record.PathsOf(f.opt.State, b.serial)
-	if has, err := f.hasState(b.serial); err != nil {
+	if has, err := f.disk(b.serial).Exists(); err != nil {
 		return err
 	} else if has {
 		if !f.isDown(ctx, b) {
@@ -139,8 +117,17 @@ func (f *Fleet) moveIn(ctx context.Context, b *board, rec record.Record, dir str
 }
 
 // merge gives a board that has something what is in dir. The caller holds work.
-func (f *Fleet) merge(ctx context.Context, b *board, rec record.Record, dir string, in *TakenIn) error {
-	if err := f.takeFiles(b, dir, in); err != nil {
+func (f *Fleet) merge(ctx context.Context, b *board, rec record.Record, dir string, in *writes.TakenIn) error {
+	kept, err := f.disk(b.serial).TakeFiles(dir)
+	in.Kept = kept
+	if err != nil {
+		return err
+	}
+	take := func(from string, s record.Snapshot) error {
+		isNew, err := f.disk(b.serial).TakeSnapshotIn(from, s)
+		if isNew {
+			in.Snapshots++
+		}
 		return err
 	}
 	// Its other roots become snapshots.
@@ -156,16 +143,16 @@ func (f *Fleet) merge(ctx context.Context, b *board, rec record.Record, dir stri
 		if err := record.WriteSnapshot(from, snap); err != nil {
 			return err
 		}
-		if err := f.takeSnapshotIn(b, from, snap, in); err != nil {
+		if err := take(from, snap); err != nil {
 			return err
 		}
 	}
-	all, err := snapshotsIn(dir)
+	all, err := writes.SnapshotsIn(dir)
 	if err != nil {
 		return err
 	}
 	for _, s := range all {
-		if err := f.takeSnapshotIn(b, filepath.Join(dir, "snapshots", fmt.Sprint(s.N)), s, in); err != nil {
+		if err := take(filepath.Join(dir, "snapshots", fmt.Sprint(s.N)), s); err != nil {
 			return err
 		}
 	}
@@ -191,55 +178,4 @@ func (f *Fleet) fillFrom(ctx context.Context, from string, s record.Slot, to str
 	// What is moved keeps its project, and would be counted nowhere.
 	_, err = upper.Copy(ctx, f.layerDirs(s.Base.Digests), from, to, nil)
 	return err
-}
-
-// takeSnapshotIn gives a board a snapshot that it has not.
-func (f *Fleet) takeSnapshotIn(b *board, from string, s record.Snapshot, in *TakenIn) error {
-	have, err := record.LoadSnapshots(f.opt.State, b.serial)
-	if err != nil {
-		return err
-	}
-	if slices.ContainsFunc(have, func(h record.Snapshot) bool {
-		return h.Made.Equal(s.Made) && h.Base.ID == s.Base.ID && h.Note == s.Note
-	}) {
-		return nil
-	}
-	n, err := f.nextSnapshot(b.serial)
-	if err != nil {
-		return err
-	}
-	p := record.PathsOf(f.opt.State, b.serial)
-	if err := os.Rename(from, p.Snapshot(n)); err != nil {
-		return err
-	}
-	in.Snapshots++
-	return record.SyncDirs(p.Snapshots())
-}
-
-// takeFiles gives a board the files of its own that it has not.
-func (f *Fleet) takeFiles(b *board, dir string, in *TakenIn) error {
-	names, err := ownFiles(dir)
-	if err != nil {
-		return err
-	}
-	to := record.PathsOf(f.opt.State, b.serial).Dir()
-	for _, n := range names {
-		err := unix.Renameat2(unix.AT_FDCWD, filepath.Join(dir, n), unix.AT_FDCWD, filepath.Join(to, n), unix.RENAME_NOREPLACE)
-		switch {
-		case errors.Is(err, unix.EEXIST):
-			in.Kept = append(in.Kept, n)
-		case err != nil:
-			return fmt.Errorf("moving %q: %w", n, err)
-		}
-	}
-	return record.SyncDirs(to)
-}
-
-// snapshotsIn lists the snapshots in a directory that is not yet a board's.
-func snapshotsIn(dir string) ([]record.Snapshot, error) {
-	all, err := record.ListSnapshots(filepath.Join(dir, "snapshots"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	return all, err
 }

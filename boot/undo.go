@@ -8,7 +8,6 @@ import (
 	"rubus/boot/record"
 	"rubus/config/device"
 	"rubus/images/upper"
-	"rubus/overlay"
 )
 
 // Undo takes a board's last rebase back: one that is to come is dropped, and of one that was
@@ -88,7 +87,7 @@ func (f *Fleet) bringBackWith(ctx context.Context, b *board, progress func(upper
 		return f.store(b, rec)
 	}
 	n := rec.Move.Snapshot
-	s, from, err := f.snapshotBase(b.serial, n)
+	s, from, err := f.disk(b.serial).OpenSnapshot(n)
 	if err != nil {
 		return err
 	}
@@ -113,23 +112,4 @@ func (f *Fleet) bringBackWith(ctx context.Context, b *board, progress func(upper
 	}
 	f.recorded(b, next)
 	return nil
-}
-
-// snapshotBase reads a snapshot of a board, with its base as it is now, and says where
-// its upper lies.
-func (f *Fleet) snapshotBase(serial device.Serial, n int) (s record.Snapshot, dir string, err error) {
-	dir = record.PathsOf(f.opt.State, serial).Snapshot(n)
-	if s, err = record.ReadSnapshot(dir); err != nil {
-		return s, "", err
-	}
-	base, err := overlay.BaseOf(s.Base.Digests, f.layerDirs(s.Base.Digests))
-	if err == nil && s.SetAside {
-		// Its index names the very objects of its layers.
-		err = s.Base.Matches(base)
-	}
-	if err != nil {
-		return s, "", fmt.Errorf("over %s: %w", s.Image, err)
-	}
-	s.Base = base
-	return s, dir, nil
 }

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"rubus/boot"
+	"rubus/boot/writes"
 	"rubus/config/device"
 	"rubus/images"
 	"rubus/images/archive"
@@ -35,8 +35,8 @@ func (e *NeedError) Hint() string {
 	return "back up with --images, or import what that version was made of: layers go by their content"
 }
 
-// find is a boot.Find over the versions that are here or in the backup.
-func (s *Staged) find() (boot.Find, error) {
+// find is a Find over the versions that are here or in the backup.
+func (s *Staged) find() (Find, error) {
 	have, err := s.o.Store.List()
 	if err != nil {
 		return nil, err
@@ -86,7 +86,7 @@ func (s *Staged) Adopt(ctx context.Context) ([]imageref.Ref, error) {
 
 // TakeIn is boot.Fleet.TakeIn, here or in the daemon. The directory lies in the
 // stage: devices/STAGE/out/SERIAL.
-type TakeIn func(ctx context.Context, serial device.Serial, stage string) (boot.TakenIn, error)
+type TakeIn func(ctx context.Context, serial device.Serial, stage string) (writes.TakenIn, error)
 
 // TakeInDir is the directory that TakeIn is about; ok is false for no name of a stage.
 func TakeInDir(state, stage string, serial device.Serial) (dir string, ok bool) {
@@ -100,28 +100,28 @@ func TakeInDir(state, stage string, serial device.Serial) (dir string, ok bool) 
 const outDir = "out"
 
 // Bring brings one board back: all of it, or nothing.
-func (s *Staged) Bring(ctx context.Context, serial device.Serial, take TakeIn) (boot.TakenIn, error) {
+func (s *Staged) Bring(ctx context.Context, serial device.Serial, take TakeIn) (writes.TakenIn, error) {
 	u := s.boards[serial]
 	if u == nil {
-		return boot.TakenIn{}, fmt.Errorf("board %s is not in the backup", serial)
+		return writes.TakenIn{}, fmt.Errorf("board %s is not in the backup", serial)
 	}
 	find, err := s.find()
 	if err != nil {
-		return boot.TakenIn{}, err
+		return writes.TakenIn{}, err
 	}
-	b, err := boot.Bind(u.packed, s.o.Store, find)
+	b, err := Bind(u.packed, s.o.Store, find)
 	if err != nil {
-		return boot.TakenIn{}, err
+		return writes.TakenIn{}, err
 	}
 	dir := filepath.Join(s.dir, outDir, serial.String())
 	if err := s.assemble(b, dir); err != nil {
-		return boot.TakenIn{}, fmt.Errorf("preparing board %s: %w", serial, err)
+		return writes.TakenIn{}, fmt.Errorf("preparing board %s: %w", serial, err)
 	}
 	return take(ctx, serial, filepath.Base(s.dir))
 }
 
 // assemble puts the parts of a board in their places.
-func (s *Staged) assemble(b *boot.Bound, dir string) error {
+func (s *Staged) assemble(b *Bound, dir string) error {
 	at, err := s.last()
 	if err != nil {
 		return err

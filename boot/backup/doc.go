@@ -6,7 +6,7 @@
 //	images.json, layers/DIGEST            versions and tags, and their layers
 //	config/devices.yaml, config/rubus.yaml as they were
 //	state                                 what the state directory has beside boards and images
-//	boards/SERIAL/board.json              boot.Packed
+//	boards/SERIAL/board.json              Packed
 //	boards/SERIAL/root-N, snapshot-N      an upper: of a root whose writes are kept, of a snapshot
 //	boards/SERIAL/files                   what else the board's directory has: its identity
 //	boards/SERIAL/failed.json             instead of these: why it could not be read

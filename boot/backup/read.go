@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"rubus/boot"
+	"rubus/boot/writes"
 	"rubus/config/device"
 	"rubus/images"
 	"rubus/images/archive"
@@ -73,7 +73,7 @@ type StagedBoard struct {
 
 // unpacked is a board whose parts lie in the stage.
 type unpacked struct {
-	packed boot.Packed
+	packed Packed
 	sizes  map[string]upper.Size // by part
 	stale  string
 }
@@ -196,7 +196,7 @@ func (r *reader) read(in io.Reader) error {
 	if err != nil {
 		return err
 	}
-	a.Room = func(bytes int64) error { return boot.Fits(r.o.State, r.o.Reserve, bytes, false) }
+	a.Room = func(bytes int64) error { return writes.Fits(r.o.State, r.o.Reserve, bytes, false) }
 	last := r.s.Head
 	switch {
 	case a.Head.Since == "" && last.ID != "":
@@ -317,7 +317,7 @@ func (r *reader) stale(serial device.Serial, doc []byte) error {
 	_ = json.Unmarshal(doc, &f)
 	u := r.before[serial]
 	if u == nil {
-		u = &unpacked{packed: boot.Packed{Serial: serial}}
+		u = &unpacked{packed: Packed{Serial: serial}}
 	} else if err := os.Rename(r.at(r.n-1, serial.String()), r.at(r.n, serial.String())); err != nil {
 		return err
 	}
@@ -349,11 +349,11 @@ func (s *Staged) plan() error {
 	return nil
 }
 
-func (s *Staged) check(u *unpacked, b *StagedBoard, find boot.Find) error {
+func (s *Staged) check(u *unpacked, b *StagedBoard, find Find) error {
 	if u.packed.Record == nil {
 		return fmt.Errorf("the backup has nothing of it: %s", u.stale)
 	}
-	bound, err := boot.Bind(u.packed, s.o.Store, find)
+	bound, err := Bind(u.packed, s.o.Store, find)
 	if err != nil {
 		return err
 	}

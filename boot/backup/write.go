@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"rubus/boot"
 	"rubus/boot/record"
+	"rubus/boot/writes"
 	"rubus/config/device"
 	"rubus/images"
 	"rubus/images/archive"
@@ -179,7 +179,7 @@ func (w *writer) state() error {
 	if err != nil {
 		return err
 	}
-	k, err := w.takePlain(boot.Part{Name: stateTree, ID: stateTree, Dir: w.o.State, Skip: notState()}, old)
+	k, err := w.takePlain(Part{Name: stateTree, ID: stateTree, Dir: w.o.State, Skip: notState()}, old)
 	if err != nil {
 		return err
 	}
@@ -239,13 +239,13 @@ func (w *writer) board(serial device.Serial) error {
 
 // taken is one board as it was at one moment.
 type taken struct {
-	packed  boot.Packed
+	packed  Packed
 	parts   []takenPart
 	release func() // of its snapshots
 }
 
 type takenPart struct {
-	boot.Part
+	Part
 
 	taken *archive.Taken // nil: as in the backup before
 }
@@ -299,9 +299,9 @@ func (w *writer) take(serial device.Serial, olds map[string]*oldPart, report *Bo
 }
 
 // takeHeld takes what may change, and gives the parts that may not.
-func (w *writer) takeHeld(t *taken, serial device.Serial, olds map[string]*oldPart) (rest []boot.Part, err error) {
-	var parts []boot.Part
-	if t.packed, parts, err = boot.Pack(w.o.State, w.o.Store, serial); err != nil {
+func (w *writer) takeHeld(t *taken, serial device.Serial, olds map[string]*oldPart) (rest []Part, err error) {
+	var parts []Part
+	if t.packed, parts, err = Pack(w.o.State, w.o.Store, serial); err != nil {
 		return nil, err
 	}
 	for _, p := range parts {
@@ -334,7 +334,7 @@ func (w *writer) takeHeld(t *taken, serial device.Serial, olds map[string]*oldPa
 // spool is where what is held is copied to.
 func (w *writer) spool() *archive.Spool {
 	return &archive.Spool{Dir: w.o.State, Room: func(bytes int64) error {
-		return boot.Fits(w.o.State, w.o.Reserve, bytes, true)
+		return writes.Fits(w.o.State, w.o.Reserve, bytes, true)
 	}}
 }
 
@@ -344,7 +344,7 @@ func (w *writer) telling(serial device.Serial) func(upper.Size) {
 
 // takePlain takes a directory whose files the daemon replaces as it pleases: it is looked
 // at again when one went away in between.
-func (w *writer) takePlain(p boot.Part, old archive.List) (k *archive.Taken, err error) {
+func (w *writer) takePlain(p Part, old archive.List) (k *archive.Taken, err error) {
 	const tries = 5
 	for range tries {
 		var tree *upper.Tree
@@ -361,7 +361,7 @@ func (w *writer) takePlain(p boot.Part, old archive.List) (k *archive.Taken, err
 }
 
 // takeSettled takes a part that never changes: it is read as it is written.
-func (w *writer) takeSettled(t *taken, p boot.Part, old *oldPart) error {
+func (w *writer) takeSettled(t *taken, p Part, old *oldPart) error {
 	if old != nil && old.id == p.ID {
 		t.parts = append(t.parts, takenPart{p, nil})
 		return nil

@@ -1,6 +1,8 @@
 package record
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,6 +25,9 @@ const maxRecord = 1 << 20
 
 // File is the name of a board's record in its directory.
 const File = "device.json"
+
+// ErrNotFound: there is no such board, slot, snapshot, export or file.
+var ErrNotFound = errors.New("not found")
 
 // SlotState says what a slot is to its board.
 type SlotState string
@@ -206,6 +211,17 @@ func (r *Record) Lose(addr netip.Addr) {
 
 // UpperID names the upper of a slot: the base it was written over and the slot.
 func (s *Slot) UpperID() overlay.UpperID { return overlay.MakeUpperID(s.Base.ID, s.N) }
+
+// NewExportID is a random export id; never zero.
+func NewExportID() nfsexport.ID {
+	for {
+		var b [8]byte
+		_, _ = rand.Read(b[:]) // crypto/rand.Read never fails (Go 1.24)
+		if id := nfsexport.ID(binary.BigEndian.Uint64(b[:])); id != 0 {
+			return id
+		}
+	}
+}
 
 // ExportPath is what the board gives to MNT for a slot.
 func ExportPath(serial device.Serial, n int) string { return fmt.Sprintf("/%s/%d", serial, n) }

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"rubus/boot"
+	"rubus/boot/writes"
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/ui"
 	"rubus/config"
@@ -36,7 +36,7 @@ type spaceLayer struct {
 }
 
 type spaceBoard struct {
-	boot.Kept
+	writes.Kept
 
 	Name string `json:"name,omitempty"`
 	// Quota is what each of its roots may have; nil: there is no limit.
@@ -70,7 +70,7 @@ of a board; snapshots do not count.`,
 			out.Size, out.Free = int64(st.Blocks)*st.Bsize, int64(st.Bavail)*st.Bsize
 			versions, broken := s.List()
 			out.Layers = spaceOfLayers(versions)
-			kept, err := boot.KeptOfAll(c.Context(), state)
+			kept, err := writes.KeptOfAll(c.Context(), state)
 			if err != nil {
 				return err
 			}

@@ -22,14 +22,14 @@ func house() map[string][]string {
 		// The command is the tree of verbs; nobody imports it. Its rooms do not import
 		// each other: what verbs share is in cmd/internal/cli.
 		"cmd/rubus": {
-			"boot", "boot/eeprom", "boot/fakepi", "boot/fakepi/nic", "boot/pidhcp", "boot/quota", "boot/sdcard",
+			"boot", "boot/eeprom", "boot/fakepi", "boot/fakepi/nic", "boot/pidhcp", "boot/quota", "boot/sdcard", "boot/writes",
 			"cmd/internal/backupcmd", "cmd/internal/buildinfo", "cmd/internal/cli", "cmd/internal/control", "cmd/internal/devicecmd", "cmd/internal/doctor", "cmd/internal/imagecmd", "cmd/internal/ports", "cmd/internal/servecmd", "cmd/internal/simulatecmd", "cmd/internal/ui",
 			"config", "config/device", "config/schema",
 			"images",
 			"overlay",
 		},
 		"cmd/internal/backupcmd": {
-			"boot", "boot/backup", "boot/phase",
+			"boot", "boot/backup", "boot/phase", "boot/writes",
 			"cmd/internal/buildinfo", "cmd/internal/cli", "cmd/internal/control", "cmd/internal/progress", "cmd/internal/ui",
 			"config", "config/device",
 			"images/archive", "images/imageref", "images/upper",
@@ -37,7 +37,7 @@ func house() map[string][]string {
 		},
 		"cmd/internal/cli": {"cmd/internal/control", "cmd/internal/progress", "cmd/internal/ui", "config", "config/device", "images", "images/imageref"},
 		"cmd/internal/devicecmd": {
-			"boot", "boot/flight", "boot/identity", "boot/record",
+			"boot", "boot/flight", "boot/identity", "boot/record", "boot/writes",
 			"cmd/internal/cli", "cmd/internal/control", "cmd/internal/progress", "cmd/internal/showdiff", "cmd/internal/ui",
 			"config", "config/device",
 			"images", "images/golden", "images/imageref", "images/layered", "images/rebase", "images/sysdiff", "images/treediff", "images/treesum", "images/upper",
@@ -49,7 +49,7 @@ func house() map[string][]string {
 			"images", "images/editor", "images/imageref", "images/importer", "images/layered", "images/oci", "images/rules", "images/sysdiff",
 		},
 		"cmd/internal/servecmd": {
-			"boot", "boot/backup", "boot/batch", "boot/bootfs", "boot/dhcpserver", "boot/flight", "boot/identity", "boot/neigh", "boot/netconsole", "boot/netwatch", "boot/phase", "boot/pidhcp", "boot/proxydhcp", "boot/quota", "boot/record", "boot/sighting", "boot/tftp",
+			"boot", "boot/backup", "boot/batch", "boot/bootfs", "boot/dhcpserver", "boot/flight", "boot/identity", "boot/neigh", "boot/netconsole", "boot/netwatch", "boot/phase", "boot/pidhcp", "boot/proxydhcp", "boot/quota", "boot/record", "boot/sighting", "boot/tftp", "boot/writes",
 			"cmd/internal/buildinfo", "cmd/internal/cli", "cmd/internal/control", "cmd/internal/lograte", "cmd/internal/ports", "cmd/internal/ui",
 			"config", "config/boardtext", "config/device",
 			"images", "images/imageref", "images/upper",
@@ -57,7 +57,7 @@ func house() map[string][]string {
 			"overlay",
 		},
 		"cmd/internal/simulatecmd": {
-			"boot", "boot/bootfs", "boot/bootset", "boot/fakepi", "boot/fakepi/child", "boot/fakepi/emulator", "boot/fakepi/nic",
+			"boot", "boot/bootfs", "boot/bootset", "boot/fakepi", "boot/fakepi/child", "boot/fakepi/emulator", "boot/fakepi/nic", "boot/writes",
 			"cmd/internal/capture", "cmd/internal/cli", "cmd/internal/simnet", "cmd/internal/ui",
 			"config", "config/device",
 			"images", "images/imageref", "images/layered",
@@ -87,8 +87,8 @@ func house() map[string][]string {
 		"cmd/stormbench": {"boot/fakepi", "boot/fakepi/child", "boot/fakepi/nic", "cmd/internal/capture", "config/device", "images", "images/imageref", "nfsexport/nfsreplay"},
 
 		// The only room where images, overlays and exports meet; it knows no RPC.
-		"boot":                 {"boot/batch", "boot/bootfs", "boot/bootset", "boot/identity", "boot/phase", "boot/quota", "boot/record", "boot/rootfile", "boot/sighting", "config/device", "images", "images/imageref", "images/layered", "images/rebase", "images/treediff", "images/upper", "nfsexport", "overlay"},
-		"boot/backup":          {"boot", "boot/record", "config/device", "images", "images/archive", "images/imageref", "images/treesum", "images/upper", "overlay"},
+		"boot":                 {"boot/batch", "boot/bootfs", "boot/bootset", "boot/identity", "boot/phase", "boot/quota", "boot/record", "boot/rootfile", "boot/sighting", "boot/writes", "config/device", "images", "images/imageref", "images/layered", "images/rebase", "images/treediff", "images/upper", "nfsexport", "overlay"},
+		"boot/backup":          {"boot/record", "boot/writes", "config/device", "images", "images/archive", "images/imageref", "images/treesum", "images/upper", "overlay"},
 		"boot/batch":           {"config/device", "images/imageref"},
 		"boot/bootfs":          {},
 		"boot/eeprom":          {},
@@ -110,6 +110,7 @@ func house() map[string][]string {
 		"boot/sdcard":          {"boot/eeprom"},
 		"boot/sighting":        {"config/device"},
 		"boot/tftp":            {},
+		"boot/writes":          {"boot/record", "boot/rootfile", "config/device", "overlay"},
 		"boot/fakepi":          {"boot/bootfs", "boot/fakepi/fdt", "boot/fakepi/nic", "config/device"},
 		"boot/fakepi/child":    {},
 		"boot/fakepi/emulator": {"boot/fakepi", "boot/fakepi/child", "boot/fakepi/fdt"},

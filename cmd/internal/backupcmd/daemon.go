@@ -10,6 +10,7 @@ import (
 	"rubus/boot"
 	"rubus/boot/backup"
 	"rubus/boot/phase"
+	"rubus/boot/writes"
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/control"
 	"rubus/cmd/internal/ui"
@@ -110,14 +111,14 @@ func (p *place) stop(ctx context.Context, s device.Serial) error {
 }
 
 // take implements backup.TakeIn.
-func (p *place) take(ctx context.Context, s device.Serial, stage string) (boot.TakenIn, error) {
+func (p *place) take(ctx context.Context, s device.Serial, stage string) (writes.TakenIn, error) {
 	if p.fleet == nil {
 		t, err := p.g.Daemon().TakeIn(ctx, s, stage)
-		return boot.TakenIn(t), err
+		return writes.TakenIn(t), err
 	}
 	dir, ok := backup.TakeInDir(p.state, stage, s)
 	if !ok {
-		return boot.TakenIn{}, fmt.Errorf("%q is no stage of a restore", stage)
+		return writes.TakenIn{}, fmt.Errorf("%q is no stage of a restore", stage)
 	}
 	return p.fleet.TakeIn(ctx, s, dir)
 }

@@ -11,6 +11,7 @@ import (
 
 	"rubus/boot"
 	"rubus/boot/identity"
+	"rubus/boot/writes"
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/control"
 	"rubus/cmd/internal/progress"
@@ -121,7 +122,7 @@ func commit(ctx context.Context, g *cli.Globals, serial device.Serial, ref image
 	return nil
 }
 
-func commitPlace(ctx context.Context, g *cli.Globals, s *images.Store, p boot.Place, base images.Version, serial device.Serial, ref imageref.Ref, o commitOptions) (out committed, err error) {
+func commitPlace(ctx context.Context, g *cli.Globals, s *images.Store, p writes.Place, base images.Version, serial device.Serial, ref imageref.Ref, o commitOptions) (out committed, err error) {
 	if !slices.EqualFunc(base.Layers, p.Base.Digests, func(l images.Layer, d string) bool { return l.Digest == d }) {
 		return out, fmt.Errorf("%s is not the stack of layers that the board wrote over", p.Image)
 	}
@@ -209,7 +210,7 @@ func isSecret(given identity.Given, after *layered.View, file string, n *layered
 
 // stillPlace is what a board wrote, in a state that nobody changes: a snapshot that done
 // removes, or without a daemon, which alone writes to it, the upper itself.
-func stillPlace(ctx context.Context, g *cli.Globals, s *images.Store, serial device.Serial) (p boot.Place, done func(), err error) {
+func stillPlace(ctx context.Context, g *cli.Globals, s *images.Store, serial device.Serial) (p writes.Place, done func(), err error) {
 	state, err := g.StateDir()
 	if err != nil {
 		return p, nil, err
@@ -230,7 +231,7 @@ func stillPlace(ctx context.Context, g *cli.Globals, s *images.Store, serial dev
 			g.Notef("warning: snapshot %d, which is not needed any more, stays: %v", snap.N, err)
 		}
 	}
-	p, err = boot.SnapshotPlace(state, s, serial, snap.N)
+	p, err = writes.SnapshotPlace(state, s, serial, snap.N)
 	if err != nil {
 		done()
 		return p, nil, err

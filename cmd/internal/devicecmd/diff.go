@@ -12,6 +12,7 @@ import (
 
 	"rubus/boot"
 	"rubus/boot/record"
+	"rubus/boot/writes"
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/showdiff"
 	"rubus/cmd/internal/ui"
@@ -146,29 +147,29 @@ func unchangedIdentity(g *cli.Globals, serial device.Serial, after *layered.View
 
 // writtenPlace is where a board's writes lie: its present root's, or those it
 // would boot with.
-func writtenPlace(g *cli.Globals, serial device.Serial) (boot.Place, error) {
+func writtenPlace(g *cli.Globals, serial device.Serial) (writes.Place, error) {
 	state, err := g.StateDir()
 	if err != nil {
-		return boot.Place{}, err
+		return writes.Place{}, err
 	}
 	s, err := g.ImageStore()
 	if err != nil {
-		return boot.Place{}, err
+		return writes.Place{}, err
 	}
-	places, err := boot.Places(state, s, serial)
+	places, err := writes.Places(state, s, serial)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return boot.Place{}, ui.Hint(err, "boards' files belong to root: try sudo")
+		return writes.Place{}, ui.Hint(err, "boards' files belong to root: try sudo")
 	case errors.Is(err, boot.ErrNotFound):
-		return boot.Place{}, ui.Hint(fmt.Errorf("board %s has written nothing: it has no root yet", serial), "\"rubus status\" lists the boards")
+		return writes.Place{}, ui.Hint(fmt.Errorf("board %s has written nothing: it has no root yet", serial), "\"rubus status\" lists the boards")
 	case err != nil:
-		return boot.Place{}, err
+		return writes.Place{}, err
 	}
 	return places[0], nil
 }
 
 // openPlace opens what a board changed, and what it is now.
-func openPlace(p boot.Place) (before, after *layered.View, err error) {
+func openPlace(p writes.Place) (before, after *layered.View, err error) {
 	if before, err = layered.Open(p.Layers); err != nil {
 		return nil, nil, fmt.Errorf("image %s: %w", p.Image, err)
 	}

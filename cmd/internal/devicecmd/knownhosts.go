@@ -11,6 +11,7 @@ import (
 
 	"rubus/boot"
 	"rubus/boot/record"
+	"rubus/boot/writes"
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/ui"
 	"rubus/config/device"
@@ -79,7 +80,7 @@ reset, gets another image or other hardware, so the lines do too.`,
 					address = d.Address
 				}
 				if !address.IsValid() {
-					address = boot.RecordedAddress(state, s)
+					address = writes.RecordedAddress(state, s)
 				}
 				if address.IsValid() {
 					k.Names = append(k.Names, address.String())

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rubus/boot"
+	"rubus/boot/writes"
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/control"
 	"rubus/cmd/internal/ui"
@@ -149,7 +150,7 @@ func planRebase(ctx context.Context, g *cli.Globals, s *images.Store, serial dev
 	if err != nil {
 		return r, err
 	}
-	places, err := boot.Places(state, s, serial)
+	places, err := writes.Places(state, s, serial)
 	if errors.Is(err, boot.ErrNotFound) {
 		r.Skipped = "no writes"
 		return r, nil

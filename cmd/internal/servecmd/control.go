@@ -11,6 +11,7 @@ import (
 
 	"rubus/boot"
 	"rubus/boot/flight"
+	"rubus/boot/writes"
 	"rubus/cmd/internal/buildinfo"
 	"rubus/cmd/internal/control"
 	"rubus/config"
@@ -183,7 +184,7 @@ func controlError(err error) error {
 	case errors.Is(err, boot.ErrUp):
 		return control.Errorf(control.KindRefused, "%v", err).
 			WithHint("shut the board down and wait half a minute, or cut it off with --force")
-	case errors.Is(err, boot.ErrNoSpace):
+	case errors.Is(err, writes.ErrNoSpace):
 		return control.Errorf(control.KindRefused, "%v", err).
 			WithHint("\"rubus df\" shows what takes the space, \"rubus image gc\" and \"rubus device snapshots SERIAL --remove N\" make some")
 	case errors.Is(err, boot.ErrBoots):

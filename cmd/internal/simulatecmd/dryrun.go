@@ -15,6 +15,7 @@ import (
 	"rubus/boot"
 	"rubus/boot/bootfs"
 	"rubus/boot/fakepi"
+	"rubus/boot/writes"
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/ui"
 	"rubus/config"
@@ -222,7 +223,7 @@ func (d *dryBoard) fromImage(store *images.Store, name string, serial device.Ser
 
 // fromWrites takes the root that a persistent board wrote to, if it has one.
 func (d *dryBoard) fromWrites(state string, store *images.Store, serial device.Serial) (bool, error) {
-	places, err := boot.Places(state, store, serial)
+	places, err := writes.Places(state, store, serial)
 	if errors.Is(err, boot.ErrNotFound) {
 		return false, nil
 	}

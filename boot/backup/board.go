@@ -1,16 +1,15 @@
-package boot
+package backup
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"rubus/boot/record"
+	"rubus/boot/writes"
 	"rubus/config/device"
 	"rubus/images/imageref"
 	"rubus/overlay"
@@ -47,30 +46,26 @@ const (
 	filesPart    = "files"
 )
 
-// notFiles are the names in a board's directory that a backup has otherwise, or that are
-// of no use elsewhere: the boot files kept of boots of that root.
-func notFiles() []string { return []string{record.File, "uppers", "snapshots", "boot"} }
-
 // Pack says what is to be backed up of a board. Nobody may change the board
-// meanwhile: see Fleet.Hold. It changes nothing and needs no daemon.
-func Pack(state string, store Store, serial device.Serial) (Packed, []Part, error) {
+// meanwhile: see Options.Hold. It changes nothing and needs no daemon.
+func Pack(state string, layers writes.Layers, serial device.Serial) (Packed, []Part, error) {
 	out := Packed{Serial: serial}
 	rec, err := record.Load(state, serial)
 	if err != nil {
 		return out, nil, err
 	}
-	f := &Fleet{opt: Options{State: state, Store: store}}
+	b := writes.Board{State: state, Serial: serial, Layers: layers}
 	var parts []Part
 	var slots []record.Slot
 	for _, s := range rec.Kept() {
-		empty, err := f.upperEmpty(&board{serial: serial}, s)
+		empty, err := b.IsEmpty(s)
 		if err != nil {
 			return out, nil, fmt.Errorf("board %s: %w", serial, err)
 		}
 		if empty {
 			continue
 		}
-		spec := f.spec(serial, s)
+		spec := b.Spec(s)
 		slots = append(slots, s)
 		parts = append(parts, Part{
 			Name: fmt.Sprintf(rootPart, s.N), ID: s.Export.String(), Dir: spec.UpperDir, Layers: spec.LayerDirs, Made: s.Made,
@@ -87,43 +82,10 @@ func Pack(state string, store Store, serial device.Serial) (Packed, []Part, erro
 	for _, s := range out.Snapshots {
 		parts = append(parts, Part{
 			Name: fmt.Sprintf(snapshotPart, s.N), ID: fmt.Sprintf("%d %s %s", s.N, s.Base.ID, s.Made.Format(time.RFC3339Nano)), Settled: true,
-			Dir: p.Snapshot(s.N), Layers: f.layerDirs(s.Base.Digests), Made: s.Made,
+			Dir: p.Snapshot(s.N), Layers: writes.LayerDirs(layers, s.Base.Digests), Made: s.Made,
 		})
 	}
-	return out, append(parts, Part{Name: filesPart, ID: filesPart, Dir: p.Dir(), Skip: notFiles()}), nil
-}
-
-// Hold keeps what a board wrote as it is, its root and its record, until release is called: the
-// changes of a board that runs wait, without an error. The error wraps ErrNotFound for a board
-// that was never seen.
-func (f *Fleet) Hold(ctx context.Context, serial device.Serial) (release func(), err error) {
-	b := f.known(serial)
-	if b == nil {
-		return nil, fmt.Errorf("board %s: %w", serial, ErrNotFound)
-	}
-	if err := b.lock(ctx); err != nil {
-		return nil, err
-	}
-	held := []func(){b.unlock}
-	release = func() {
-		for _, r := range slices.Backward(held) {
-			r()
-		}
-	}
-	if err := b.usable(); err != nil {
-		release()
-		return nil, err
-	}
-	rec := b.record()
-	for _, s := range rec.Persistent() {
-		r, err := f.opt.Exporter.Hold(ctx, s.Export)
-		if err != nil {
-			release()
-			return nil, fmt.Errorf("holding the writes of board %s: %w", serial, err)
-		}
-		held = append(held, r)
-	}
-	return release, nil
+	return out, append(parts, Part{Name: filesPart, ID: filesPart, Dir: p.Dir(), Skip: writes.NotFiles()}), nil
 }
 
 // Find gives the version of this store that has the layers; wanted is what it was called
@@ -138,9 +100,9 @@ type Bound struct {
 	snapshots []record.Snapshot
 }
 
-// Bind binds a board of a backup, which is not trusted, to the layers that find and store
+// Bind binds a board of a backup, which is not trusted, to the layers that find and layers
 // say. Its export ids are new: handles that a board holds are refused.
-func Bind(p Packed, store Store, find Find) (*Bound, error) {
+func Bind(p Packed, layers writes.Layers, find Find) (*Bound, error) {
 	rec, err := record.Decode(p.Record)
 	if err != nil {
 		return nil, fmt.Errorf("the record of board %s in the backup: %w", p.Serial, err)
@@ -148,13 +110,12 @@ func Bind(p Packed, store Store, find Find) (*Bound, error) {
 	if rec.Serial != p.Serial || p.Serial.IsZero() {
 		return nil, fmt.Errorf("the record of board %q in the backup is that of %q", p.Serial, rec.Serial)
 	}
-	f := &Fleet{opt: Options{Store: store}}
 	bind := func(ref imageref.Ref, base overlay.Base) (imageref.Ref, overlay.Base, error) {
 		now, err := find(ref, base.Digests)
 		if err != nil {
 			return ref, base, err
 		}
-		b, err := overlay.BaseOf(base.Digests, f.layerDirs(base.Digests))
+		b, err := overlay.BaseOf(base.Digests, writes.LayerDirs(layers, base.Digests))
 		return now, b, err
 	}
 	out := &Bound{Serial: p.Serial, rec: rec}
@@ -164,7 +125,7 @@ func Bind(p Packed, store Store, find Find) (*Bound, error) {
 		if s.Image, s.Base, err = bind(s.Image, s.Base); err != nil {
 			return nil, fmt.Errorf("the root of board %s: %w", p.Serial, err)
 		}
-		s.State, s.Export, s.Ephemeral = record.SlotParked, newExportID(), false
+		s.State, s.Export, s.Ephemeral = record.SlotParked, record.NewExportID(), false
 	}
 	seen := map[int]bool{}
 	for _, s := range p.Snapshots {

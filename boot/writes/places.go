@@ -1,4 +1,4 @@
-package boot
+package writes
 
 import (
 	"context"
@@ -36,19 +36,19 @@ func (p Place) IsEmpty() (bool, error) {
 
 // Places lists where a board's writes lie, as device.json says it: the current
 // root first, then the newest. It changes nothing and needs no daemon.
-func Places(state string, store Store, serial device.Serial) ([]Place, error) {
+func Places(state string, layers Layers, serial device.Serial) ([]Place, error) {
 	rec, err := record.Load(state, serial)
 	if err != nil {
 		return nil, err
 	}
-	f := &Fleet{opt: Options{State: state, Store: store}}
+	b := Board{State: state, Serial: serial, Layers: layers}
 	var out []Place
 	for _, s := range append(rec.Persistent(), rec.Ephemeral()...) {
-		spec := f.spec(serial, s)
+		spec := b.Spec(s)
 		out = append(out, Place{Slot: s, UpperDir: spec.UpperDir, Layers: spec.LayerDirs})
 	}
 	if len(out) == 0 {
-		return nil, fmt.Errorf("board %s: it has no root, and no writes: %w", serial, ErrNotFound)
+		return nil, fmt.Errorf("board %s: it has no root, and no writes: %w", serial, record.ErrNotFound)
 	}
 	return out, nil
 }
@@ -64,16 +64,15 @@ func RecordedAddress(state string, serial device.Serial) netip.Addr {
 }
 
 // SnapshotPlace is where a snapshot of a board lies, as Places does for its roots.
-func SnapshotPlace(state string, store Store, serial device.Serial, n int) (Place, error) {
+func SnapshotPlace(state string, layers Layers, serial device.Serial, n int) (Place, error) {
 	dir := record.PathsOf(state, serial).Snapshot(n)
 	s, err := record.ReadSnapshot(dir)
 	if err != nil {
 		return Place{}, err
 	}
-	f := &Fleet{opt: Options{State: state, Store: store}}
 	return Place{
 		Slot:     record.Slot{N: n, State: record.SlotParked, Image: s.Image, Base: s.Base, Boot: s.Boot, Made: s.Made, Mounted: s.Made},
-		UpperDir: dir, Layers: f.layerDirs(s.Base.Digests),
+		UpperDir: dir, Layers: LayerDirs(layers, s.Base.Digests),
 	}, nil
 }
 

@@ -1,4 +1,4 @@
-package boot
+package writes
 
 import (
 	"errors"
@@ -10,10 +10,6 @@ import (
 // ErrNoSpace says that something would take the space which is kept for rubus' own
 // records and for boards that boot.
 var ErrNoSpace = errors.New("not enough space")
-
-// fits says whether a copy of so many bytes leaves Options.Reserve free. Where copies
-// share their blocks (xfs, btrfs) it takes next to nothing.
-func (f *Fleet) fits(bytes int64) error { return Fits(f.opt.State, f.opt.Reserve, bytes, true) }
 
 // Fits says whether so many bytes more leave the reserve of a state directory free: the
 // error wraps ErrNoSpace. What is shared takes nothing where the file system can share.

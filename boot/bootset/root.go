@@ -1,0 +1,105 @@
+package bootset
+
+import (
+	"path"
+	"slices"
+
+	"rubus/boot/bootfs"
+)
+
+// view is boot files and the modules they go with; it implements View.
+type view struct {
+	open    func(name string) (*bootfs.File, error)
+	config  func() []byte
+	modules []string
+}
+
+func (v view) Open(name string) (File, error) {
+	f, err := v.open(name)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func (v view) Config() []byte    { return v.config() }
+func (v view) Modules() []string { return v.modules }
+
+// Mounted says where a mounted root of a board is, and what it is made of.
+type Mounted struct {
+	// Dir is the root; BootDir is where in it the boot files are, "" is boot/firmware.
+	Dir, BootDir string
+	// Config are lines that the board gets in config.txt.
+	Config []string
+	// Upper are the board's own writes, Layers the digests below them, the bottom one first.
+	Upper    string
+	Layers   []string
+	LayerDir func(digest string) string
+}
+
+// Root is the boot directory of a mounted root; it implements Source.
+type Root struct {
+	own     *bootfs.Own
+	modules []string
+	reports bool
+	m       Mounted
+	digests []string // the topmost first
+}
+
+// OpenRoot opens the boot directory of a root. The error says that there is none, or
+// a link in its place.
+func OpenRoot(m Mounted) (*Root, error) {
+	own, err := bootfs.Tree{Root: m.Dir, BootDir: m.BootDir, ConfigLines: m.Config}.Own()
+	if err != nil {
+		return nil, err
+	}
+	if m.BootDir == "" {
+		m.BootDir = "boot/firmware"
+	}
+	digests := slices.Clone(m.Layers)
+	slices.Reverse(digests)
+	return &Root{own: own, m: m, digests: digests, modules: modulesOf(m.Dir), reports: exists(m.Dir, BootedUnit)}, nil
+}
+
+// Close closes the directory.
+func (r *Root) Close() { r.own.Close() }
+
+// View is the root's own boot files.
+func (r *Root) View() View { return view{r.own.Open, r.own.Config, r.modules} }
+
+// ViewOf is other boot files that the board would have in this root; config gives its config.txt.
+func (r *Root) ViewOf(files bootfs.Files, config func() []byte) View {
+	return view{files.Open, config, r.modules}
+}
+
+// Reports says whether the root has the unit that reports a boot.
+func (r *Root) Reports() bool { return r.reports }
+
+// Open implements Source.
+func (r *Root) Open(name string) (*bootfs.File, error) { return r.own.Open(name) }
+
+// Names implements Source.
+func (r *Root) Names() ([]string, error) { return r.own.Names() }
+
+// Layer implements Source.
+func (r *Root) Layer(name string, file *bootfs.File) (digest, at string, ok bool) {
+	at = path.Join(r.m.BootDir, name)
+	if Within(r.m.Upper, at) {
+		return "", "", false
+	}
+	digest, ok = FindInLayers(file, at, r.digests, r.m.LayerDir)
+	return digest, at, ok
+}
+
+// Live opens files of a root's boot directory as they are at each moment.
+func Live(root, bootDir string) func(string) (*bootfs.File, error) {
+	tree := bootfs.Tree{Root: root, BootDir: bootDir}
+	return func(name string) (*bootfs.File, error) {
+		own, err := tree.Own()
+		if err != nil {
+			return nil, err
+		}
+		defer own.Close()
+		return own.Open(name)
+	}
+}

@@ -1,0 +1,95 @@
+package writes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/google/renameio/v2"
+
+	"rubus/boot/record"
+	"rubus/overlay"
+)
+
+// HasSnapshots says that the board had snapshots, or has.
+func (b Board) HasSnapshots() bool {
+	_, err := os.Lstat(b.paths().Snapshots())
+	return err == nil
+}
+
+// NextSnapshot takes the next number, which is on the disk before it is used.
+func (b Board) NextSnapshot() (int, error) {
+	p := b.paths()
+	if err := os.MkdirAll(p.Snapshots(), 0o700); err != nil {
+		return 0, fmt.Errorf("making the directory of snapshots: %w", err)
+	}
+	last := 0
+	counter := filepath.Join(p.Snapshots(), "last")
+	if b, err := os.ReadFile(counter); err == nil {
+		last, _ = strconv.Atoi(strings.TrimSpace(string(b)))
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	have, err := record.LoadSnapshots(b.State, b.Serial)
+	if err != nil {
+		return 0, err
+	}
+	for _, s := range have {
+		last = max(last, s.N)
+	}
+	last++
+	if err := renameio.WriteFile(counter, []byte(strconv.Itoa(last)+"\n"), 0o600); err != nil {
+		return 0, fmt.Errorf("counting snapshots: %w", err)
+	}
+	return last, record.SyncDirs(p.Snapshots(), p.Dir())
+}
+
+// SweepSnapshots removes what is half made or half removed among a board's snapshots.
+func (b Board) SweepSnapshots(ctx context.Context) error {
+	return overlay.Uppers{Dir: b.paths().Snapshots(), Serial: b.Serial}.Sweep(ctx)
+}
+
+// RemoveSnapshot removes a snapshot. The error wraps record.ErrNotFound when there is none.
+func (b Board) RemoveSnapshot(ctx context.Context, n int) error {
+	p := b.paths()
+	release, err := record.LockSnapshots(p)
+	if err != nil {
+		return err
+	}
+	defer release()
+	err = os.Rename(p.Snapshot(n), filepath.Join(p.Snapshots(), ".trash-"+strconv.Itoa(n)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("snapshot %d of board %s: %w", n, b.Serial, record.ErrNotFound)
+	}
+	if err != nil {
+		return fmt.Errorf("removing snapshot %d of board %s: %w", n, b.Serial, err)
+	}
+	if err := record.SyncDirs(p.Snapshots()); err != nil {
+		return err
+	}
+	return b.SweepSnapshots(ctx)
+}
+
+// OpenSnapshot reads a snapshot of the board, with its base as it is now, and says where
+// its upper lies.
+func (b Board) OpenSnapshot(n int) (s record.Snapshot, dir string, err error) {
+	dir = b.paths().Snapshot(n)
+	if s, err = record.ReadSnapshot(dir); err != nil {
+		return s, "", err
+	}
+	base, err := overlay.BaseOf(s.Base.Digests, LayerDirs(b.Layers, s.Base.Digests))
+	if err == nil && s.SetAside {
+		// Its index names the very objects of its layers.
+		err = s.Base.Matches(base)
+	}
+	if err != nil {
+		return s, "", fmt.Errorf("over %s: %w", s.Image, err)
+	}
+	s.Base = base
+	return s, dir, nil
+}
