@@ -254,6 +254,7 @@ func (f *Fleet) export(b *board, s record.Slot, state nfsexport.State) nfsexport
 		e.Awaited = s.Awaits
 	}
 	if state == nfsexport.Ready {
+		e.Layers = f.spec(b.serial, s).LayerDirs
 		e.Index, e.Quota = filepath.Join(e.Upper, "work", "index"), f.quotaOf(b, s, e.Upper)
 		e.Init = bootset.InitInode(dir)
 	}

@@ -58,6 +58,10 @@ type Export struct {
 	// Index is overlayfs' index of Upper: what tells the copies of golden files from
 	// golden files. It is needed to keep Quota; "": all changes count as new copies.
 	Index string
+	// Layers are the layers of Dir's overlay, the bottom one first. With two or more
+	// the server needs them: else a directory that is looked at may be copied into
+	// Upper.
+	Layers []string
 	// Quota bounds what the board may have below Dir, and is where the server counts
 	// it. It is shared by all Exports of one ID; nil: nothing is counted.
 	Quota *Quota

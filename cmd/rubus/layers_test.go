@@ -126,6 +126,7 @@ func house() map[string][]string {
 
 		"overlay":             {"config/device"},
 		"overlay/projquota":   {},
+		"overlay/stack":       {},
 		"overlay/overlaytest": {"config/device", "images/layered", "images/treesum", "overlay"},
 
 		"images/archive":        {"images/internal/onefs", "images/upper"},
@@ -152,7 +153,7 @@ func house() map[string][]string {
 		// Nothing here knows of boards.
 		"nfsexport":           {},
 		"nfsexport/attrcache": {},
-		"nfsexport/handlefs":  {"nfsexport", "nfsexport/attrcache", "nfsexport/nfs3"},
+		"nfsexport/handlefs":  {"nfsexport", "nfsexport/attrcache", "nfsexport/nfs3", "overlay/stack"},
 		"nfsexport/knfsd":     {"nfsexport", "nfsexport/portmap"},
 		"nfsexport/mount3":    {"nfsexport/sunrpc", "nfsexport/xdr"},
 		"nfsexport/nfs3":      {"nfsexport/sunrpc", "nfsexport/xdr"},

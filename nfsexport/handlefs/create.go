@@ -85,7 +85,8 @@ func (fs *FS) Create(c *nfs3.Call, dir []byte, name string, mode nfs3.CreateMode
 		sp, st := o.spendMaking()
 		if st != nfs3.OK {
 			if mode == nfs3.Unchecked { // an existing file may still be cut off
-				if _, e := handleOf(o.obj.fd, &o.name[0], &o.h); e == 0 {
+				var st unix.Stat_t
+				if statAt(o.obj.fd, &o.name, &st) == 0 {
 					return o.existing(mode, s, verf, n)
 				}
 			}

@@ -40,6 +40,8 @@ type root struct {
 	dev      uint64
 	ino      uint64
 	key      key
+	fs       *FS
+	layers   *layers // nil: see Export.Layers
 	commits  group
 	lost     *atomic.Uint64 // failed syncs, for the write verifier
 	shares   sync.Map       // of objects that left the cache with calls at work on them; by key
@@ -84,7 +86,7 @@ func (fs *FS) Publish(x nfsexport.Export) error {
 	}
 	e := &export{Export: x, lost: new(atomic.Uint64), space: new(space), gate: newGate()}
 	if x.State == nfsexport.Ready {
-		r, err := openRoot(x.ID, x.Dir, x.Upper, x.Index)
+		r, err := fs.openRoot(&x)
 		if err != nil {
 			return fmt.Errorf("publishing export %s: %w", x.ID, err)
 		}
@@ -162,20 +164,24 @@ func (fs *FS) RootHandle(id nfsexport.ID) ([]byte, error) {
 
 // openRoot opens dir and checks that it can be served: the root of an overlay
 // whose handles can be opened again.
-func openRoot(id nfsexport.ID, dir, upper, index string) (*root, error) {
-	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+func (fs *FS) openRoot(x *nfsexport.Export) (*root, error) {
+	fd, err := unix.Open(x.Dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("opening %q: %w", dir, err)
+		return nil, fmt.Errorf("opening %q: %w", x.Dir, err)
 	}
-	r := &root{id: id, fd: fd, sentinel: -1, disk: -1, index: -1, drained: make(chan struct{}, 1), listings: make(chan struct{}, rootListings)}
+	r := &root{fs: fs, id: x.ID, fd: fd, sentinel: -1, disk: -1, index: -1, drained: make(chan struct{}, 1), listings: make(chan struct{}, rootListings)}
 	if err := r.check(); err != nil {
 		r.close()
-		return nil, fmt.Errorf("%q cannot be served: %w", dir, err)
+		return nil, fmt.Errorf("%q cannot be served: %w", x.Dir, err)
 	}
-	if inOrder(upper) {
+	if inOrder(x.Upper) {
 		r.openSentinel()
 	}
-	r.openDisk(upper, index)
+	r.openDisk(x.Upper, x.Index)
+	if r.layers, err = fs.layers.get(x.Layers); err != nil {
+		// All is right without, but for the space it takes.
+		fs.opts.Logger.Warn("directories that are looked at are copied into the board's upper", "export", x.ID, "name", x.Name, "err", err)
+	}
 	return r, nil
 }
 
@@ -229,6 +235,7 @@ func (r *root) close() {
 			unix.Close(fd)
 		}
 	}
+	r.fs.layers.put(r.layers)
 }
 
 // Traits are those of a server of our own.

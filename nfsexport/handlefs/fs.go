@@ -92,6 +92,7 @@ type FS struct {
 	cache  cache
 	names  names
 	snaps  snapshots
+	layers layerTable
 	ops    sync.Pool
 
 	stampTime func() time.Time // stampTime, but in tests

@@ -24,6 +24,9 @@ type op struct {
 	h    kernelHandle
 	k    key
 
+	lower belowDir // see below.go
+	found uint64   // see keyBelow
+
 	time  time.Time        // when the call came
 	alter attrcache.Change // that the call makes now
 
@@ -64,6 +67,7 @@ func (o *op) end() {
 	}
 	if o.exp != nil && o.exp.root != nil {
 		o.unclaim()
+		o.lower.close(o.exp.root)
 		o.exp.root.leave()
 	}
 	o.c, o.exp, o.obj, o.counted = nil, nil, nil, nil
@@ -218,9 +222,18 @@ func (o *op) another(fh []byte, obj **object, st *unix.Stat_t) nfs3.Status {
 	return s
 }
 
-// keyOf puts the key of name in the directory dir, or of dir itself when name
-// is empty, into o.k. What is mounted there is not shown.
-func (o *op) keyOf(dir int, name *byte) unix.Errno {
+// keyOf puts the key of name in a directory into o.k. What is mounted there is not
+// shown.
+func (o *op) keyOf(dir *object, name *cname) unix.Errno {
+	if o.exp.root.layers != nil && o.keyBelow(dir, name) {
+		return 0
+	}
+	return o.keyAt(dir.fd, &name[0])
+}
+
+// keyAt is keyOf by descriptors, and without a name of what dir is itself. It copies
+// directories up, see below.go.
+func (o *op) keyAt(dir int, name *byte) unix.Errno {
 	m, e := handleOf(dir, name, &o.h)
 	if e != 0 {
 		return e
@@ -238,7 +251,8 @@ func (o *op) child(dir *object, st *unix.Stat_t) (*object, nfs3.Status) {
 }
 
 func (o *op) childNamed(dir *object, name *cname, st *unix.Stat_t) (*object, nfs3.Status) {
-	if e := o.keyOf(dir.fd, &name[0]); e != 0 {
+	o.found = 0
+	if e := o.keyOf(dir, name); e != 0 {
 		return nil, status(e)
 	}
 	if obj := o.fs.cache.get(&o.k, o.exp.root); obj != nil {
@@ -251,6 +265,9 @@ func (o *op) childNamed(dir *object, name *cname, st *unix.Stat_t) (*object, nfs
 	fd, e := openat(dir.fd, &name[0], unix.O_PATH|unix.O_NOFOLLOW, 0)
 	if e != 0 {
 		return nil, status(e)
+	}
+	if o.found != 0 && fstat(fd, st) == 0 && st.Ino == o.found {
+		return o.adopt(fd, st, false) // o.k is its key
 	}
 	return o.take(fd, st, false)
 }
@@ -292,7 +309,7 @@ func (o *op) named(dir *object, dst *unix.Stat_t, name string, st *unix.Stat_t) 
 func (o *op) take(fd int, st *unix.Stat_t, rw bool) (*object, nfs3.Status) {
 	e := fstat(fd, st)
 	if e == 0 {
-		e = o.keyOf(fd, &empty)
+		e = o.keyAt(fd, &empty)
 	}
 	if e != 0 {
 		unix.Close(fd)

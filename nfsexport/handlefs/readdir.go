@@ -3,7 +3,6 @@ package handlefs
 import (
 	"sort"
 	"sync/atomic"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -123,10 +122,10 @@ func (o *op) emit(l *lister, name *cname, ent nfs3.Entry, at *atomic.Pointer[kno
 	}
 	var e unix.Errno
 	if h == nil {
-		e = o.keyOf(o.obj.fd, &name[0])
+		e = o.keyOf(o.obj, name)
 	}
 	if e == 0 {
-		e = o.statName(name, &l.st)
+		e = statAt(o.obj.fd, name, &l.st)
 	}
 	switch {
 	case e == unix.ENOENT:
@@ -145,10 +144,4 @@ func (o *op) emit(l *lister, name *cname, ent nfs3.Entry, at *atomic.Pointer[kno
 		l.entry.Handle = h.b[:h.n]
 	}
 	return add(&l.entry)
-}
-
-func (o *op) statName(name *cname, st *unix.Stat_t) unix.Errno {
-	_, _, e := unix.Syscall6(sysFstatat, uintptr(o.obj.fd), uintptr(unsafe.Pointer(&name[0])),
-		uintptr(unsafe.Pointer(st)), unix.AT_SYMLINK_NOFOLLOW, 0, 0)
-	return e
 }

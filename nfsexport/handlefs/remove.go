@@ -49,7 +49,7 @@ func (fs *FS) unlink(c *nfs3.Call, dir []byte, name string, flags int, w *nfs3.W
 func (o *op) unlinkName(flags int) unix.Errno {
 	old := o.entry(o.obj, &o.name)
 	defer old.release()
-	known := o.keyOf(o.obj.fd, &o.name[0]) == 0
+	known := o.keyOf(o.obj, &o.name) == 0
 	sp := o.watch(o.obj, &o.st)
 	defer sp.end(o.obj)
 	unlink := func() unix.Errno {
@@ -115,7 +115,7 @@ func (o *op) rename(dst *object, dstStat *unix.Stat_t, target *cname) nfs3.Statu
 	defer old.release()
 	// What the target named loses that name, unless both are one file: then
 	// nothing happens (rename(2)), and dropping it costs a little only.
-	known := o.keyOf(dst.fd, &target[0]) == 0
+	known := o.keyOf(dst, target) == 0
 	sp, st := moved.spend()
 	if st != nfs3.OK {
 		return st
@@ -124,6 +124,11 @@ func (o *op) rename(dst *object, dstStat *unix.Stat_t, target *cname) nfs3.Statu
 	from, to := o.watch(o.obj, &o.st), o.watch(dst, dstStat)
 	defer from.end(o.obj)
 	defer to.end(dst)
+	if o.may(o.obj, &o.st, mayWrite|mayExec) && o.may(dst, dstStat, mayWrite|mayExec) {
+		if e := o.connect(o.obj.fd, &o.name); e != 0 {
+			return status(e)
+		}
+	}
 	e := o.as(func() unix.Errno {
 		_, _, e := unix.Syscall6(unix.SYS_RENAMEAT, uintptr(o.obj.fd), uintptr(unsafe.Pointer(&o.name[0])),
 			uintptr(dst.fd), uintptr(unsafe.Pointer(&target[0])), 0, 0)
@@ -203,7 +208,7 @@ func (fs *FS) Link(c *nfs3.Call, fh, dir []byte, name string, a *nfs3.PostAttr, 
 
 func (o *op) link(dst *object, st *unix.Stat_t) nfs3.Status {
 	if !o.may(dst, st, mayWrite|mayExec) {
-		if o.may(dst, st, mayExec) && o.keyOf(dst.fd, &o.name[0]) == 0 {
+		if o.may(dst, st, mayExec) && o.keyOf(dst, &o.name) == 0 {
 			return nfs3.ErrExist
 		}
 		return nfs3.ErrAcces

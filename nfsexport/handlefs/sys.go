@@ -15,6 +15,11 @@ type cname [256]byte
 
 func (n *cname) set(s string) { n[copy(n[:len(n)-1], s)] = 0 }
 
+// is says whether n is the name s.
+func (n *cname) is(s string) bool {
+	return len(s) < len(n) && string(n[:len(s)]) == s && n[len(s)] == 0
+}
+
 // empty is the name that means the descriptor itself (AT_EMPTY_PATH).
 var empty byte
 
@@ -77,6 +82,12 @@ func openHandle(mountFD int, h *kernelHandle, flags int) (int, unix.Errno) {
 }
 
 func fstat(fd int, st *unix.Stat_t) unix.Errno { return errnoOf(unix.Fstat(fd, st)) }
+
+func statAt(dir int, name *cname, st *unix.Stat_t) unix.Errno {
+	_, _, e := unix.Syscall6(sysFstatat, uintptr(dir), uintptr(unsafe.Pointer(&name[0])),
+		uintptr(unsafe.Pointer(st)), unix.AT_SYMLINK_NOFOLLOW, 0, 0)
+	return e
+}
 
 // reopen opens what the O_PATH descriptor fd stands for. It works where no path
 // can be derived, as for the disconnected handles of a remounted overlay.

@@ -10,11 +10,12 @@ import (
 )
 
 // TestTagMoved: a board that wrote keeps its file and its base, one that never
-// did follows the tag, and an ephemeral one begins anew each time.
+// did follows the tag, and an ephemeral one begins anew each time. The image has
+// several layers: what a board looked at in them it did not write.
 func TestTagMoved(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	l.golden()
+	l.threeLayers()
 	l.devices(`defaults: {image: lab}
 devices:
   - serial: b8123456
@@ -33,6 +34,7 @@ devices:
 	if got := never.look("etc/golden"); got != "golden\n" {
 		t.Fatalf("the board that never wrote sees %q", got)
 	}
+	never.look("srv/data/deep/large") // of the bottom layer, in a directory of all
 	first := l.slot(fleeting.serial, record.SlotCurrent)
 	v := l.goldenNext()
 	m1.cut()

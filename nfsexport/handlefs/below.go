@@ -1,0 +1,231 @@
+package handlefs
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/overlay/stack"
+)
+
+// Handles of directories, over several layers. Asked for one, overlayfs copies up: a
+// directory of a lower layer whose parent is in a layer above it too (fs/overlayfs/export.c,
+// ovl_connect_layer). It does so in case the parent is ever renamed, as it finds a
+// directory by the names above it in its own layer, and of a copy it remembers the
+// topmost layer's alone. A board that only reads would write so to its upper, and
+// belong to its base from then on.
+//
+// But a handle says no more than which directory of which layer it is. So it is taken
+// where nothing can be copied up: from the same layers, mounted without an upper
+// (package stack). And when a directory is renamed, what is below it is copied up
+// before: see connect.
+
+// layers is a stack of layers that roots share.
+type layers struct {
+	file *os.File
+	fd   int
+	root unix.Stat_t
+	key  string
+	refs int // guarded by layerTable
+}
+
+// layerTable has one stack for all roots over the same layers.
+type layerTable struct {
+	mu sync.Mutex
+	m  map[string]*layers
+}
+
+// get gives the stack of layers; nil when there is but one layer.
+func (b *layerTable) get(dirs []string) (*layers, error) {
+	if len(dirs) < 2 {
+		return nil, nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	key := strings.Join(dirs, "\x00")
+	if s := b.m[key]; s != nil {
+		s.refs++
+		return s, nil
+	}
+	f, err := stack.Open(dirs)
+	if err != nil {
+		return nil, err
+	}
+	s := &layers{file: f, fd: int(f.Fd()), key: key, refs: 1}
+	if e := fstat(s.fd, &s.root); e != 0 {
+		f.Close()
+		return nil, fmt.Errorf("looking at the merged layers: %w", e)
+	}
+	if b.m == nil {
+		b.m = map[string]*layers{}
+	}
+	b.m[key] = s
+	return s, nil
+}
+
+func (b *layerTable) put(s *layers) {
+	if s == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s.refs--; s.refs == 0 {
+		delete(b.m, s.key)
+		s.file.Close()
+	}
+}
+
+// belowDir is the call's directory in the layers below, open as long as the call runs.
+type belowDir struct {
+	of *object // nil: none is open
+	fd int     // -1: it is not there
+}
+
+func (b *belowDir) close(root *root) {
+	if b.of != nil && b.fd >= 0 && b.fd != root.layers.fd {
+		unix.Close(b.fd)
+	}
+	*b = belowDir{}
+}
+
+// below opens dir in the layers below; -1: it is not there.
+func (o *op) below(dir *object) int {
+	if o.lower.of == dir {
+		return o.lower.fd
+	}
+	r := o.exp.root
+	o.lower.close(r)
+	o.lower = belowDir{of: dir, fd: -1}
+	switch fh := dir.key.kernel(); {
+	case dir.isRoot():
+		o.lower.fd = r.layers.fd
+	case len(fh) > fhFlags && fh[fhFlags]&fhPathUpper == 0:
+		h := &o.h
+		h.typ, h.bytes = dir.key.kernelType(), uint32(copy(h.data[:], fh))
+		if fd, e := openHandle(r.layers.fd, h, unix.O_PATH|unix.O_DIRECTORY); e == 0 {
+			o.lower.fd = fd
+		}
+	}
+	return o.lower.fd
+}
+
+// keyBelow is keyOf for what is a directory of the layers below: it copies nothing up.
+// Where it is false keyOf asks the overlay: name is no directory, or it is the board's.
+// The inode number of the directory that o.k stands for is then o.found.
+func (o *op) keyBelow(dir *object, name *cname) bool {
+	r := o.exp.root
+	var st unix.Stat_t
+	if o.found = 0; statAt(dir.fd, name, &st) != 0 || st.Mode&unix.S_IFMT != unix.S_IFDIR || st.Dev != r.dev {
+		return false
+	}
+	switch {
+	case name.is("."):
+		o.k = dir.key
+	case st.Ino == r.ino:
+		o.k = r.key
+	default:
+		fd := o.below(dir)
+		if fd < 0 || name.is("..") && o.belowTop(fd) {
+			return false
+		}
+		if _, e := handleOf(fd, &name[0], &o.h); e != 0 || !o.opens(&o.h, &st) || !o.k.setKernel(o.h.typ, o.h.data[:o.h.bytes]) {
+			return false
+		}
+		o.k.setExport(o.exp.ID)
+	}
+	o.found = st.Ino
+	return true
+}
+
+// belowTop says whether the parent of a directory below is the root there, for which
+// there is no handle. In the overlay it need not be: a directory may be moved.
+func (o *op) belowTop(fd int) bool {
+	var st unix.Stat_t
+	e := statAt(fd, &cname{'.', '.'}, &st)
+	top := &o.exp.root.layers.root
+	return e != 0 || st.Ino == top.Ino && st.Dev == top.Dev
+}
+
+// opens says whether h is the handle of the object with the attributes st. What has
+// the same name below may be another: the board may have put its own in its place.
+func (o *op) opens(h *kernelHandle, st *unix.Stat_t) bool {
+	fd, e := openHandle(o.exp.root.fd, h, unix.O_PATH)
+	if e != 0 {
+		return false
+	}
+	defer unix.Close(fd)
+	var is unix.Stat_t
+	return fstat(fd, &is) == 0 && is.Ino == st.Ino && is.Dev == st.Dev
+}
+
+// connect has the overlay copy up what it could not find any more by a handle when
+// the directory name in dir has another name: the directories of deeper layers below
+// it. It goes down to directories that layers share, as below others there are none.
+// It does nothing for what is no directory.
+func (o *op) connect(dir int, name *cname) unix.Errno {
+	if o.exp.root.layers == nil {
+		return 0
+	}
+	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_NONBLOCK
+	var next []kernelHandle
+	fd, e := openat(dir, &name[0], flags, 0)
+	for {
+		if e == 0 {
+			e = o.connectKids(fd, &next)
+			unix.Close(fd)
+		}
+		switch e {
+		case 0:
+		case unix.ENOTDIR, unix.ELOOP, unix.ENOENT, unix.ESTALE: // gone, or no directory
+		default:
+			return e
+		}
+		if len(next) == 0 {
+			return 0
+		}
+		o.waits()
+		fd, e = openHandle(o.exp.root.fd, &next[len(next)-1], flags)
+		next = next[:len(next)-1]
+	}
+}
+
+// connectKids is connect for one directory; those in it go to next. The link count of
+// a directory that is merged is 1.
+func (o *op) connectKids(dir int, next *[]kernelHandle) unix.Errno {
+	var st unix.Stat_t
+	if e := fstat(dir, &st); e != 0 || st.Nlink != 1 {
+		return e
+	}
+	buf := make([]byte, dirBuf)
+	for {
+		n, err := unix.Getdents(dir, buf)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil || n <= 0:
+			return errnoOf(err)
+		}
+		// Inode number, offset, length of the entry, type, name: see snapshot.parse.
+		for rest := buf[:n]; len(rest) >= 19; {
+			ent := rest[:binary.NativeEndian.Uint16(rest[16:])]
+			rest = rest[len(ent):]
+			var name cname
+			copy(name[:len(name)-1], ent[19:])
+			if ent[18] != unix.DT_DIR || name.is(".") || name.is("..") {
+				continue
+			}
+			var h kernelHandle
+			if _, e := handleOf(dir, &name[0], &h); e == unix.EOVERFLOW {
+				return unix.ENOSPC // the kernel does not say why it could not copy up
+			} else if e != 0 && e != unix.ENOENT {
+				return e
+			} else if e == 0 {
+				*next = append(*next, h)
+			}
+		}
+	}
+}

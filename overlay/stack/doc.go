@@ -1,0 +1,2 @@
+// Package stack shows the layers of an image merged and alone, without anybody's upper.
+package stack
