@@ -15,7 +15,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
@@ -36,13 +35,17 @@ type Exported struct {
 
 // Export writes a version to a registry, an OCI layout or an archive. The same version
 // gives the same bytes each time. progress, which may be nil, is told of content bytes
-// as they are packed. A registry that has a layer is not sent it again.
+// as they are packed. A registry that has a layer is not sent it again. A layout or archive is there
+// as a whole and on the disk, or not at all.
 func Export(ctx context.Context, store *images.Store, v images.Version, place string, o Options, progress func(int64)) (e Exported, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("exporting %s to %q: %w", v.Ref, place, err)
 		}
 	}()
+	if err := checkPlace(place, o); err != nil {
+		return e, err
+	}
 	arch := machine(store.Files(v))
 	if o.Platform != "" {
 		arch = strings.TrimPrefix(o.Platform, "linux/")
@@ -100,34 +103,35 @@ func put(ctx context.Context, img v1.Image, place string, v images.Version, o Op
 		if err != nil {
 			return err
 		}
-		return replace(file, func(tmp string) error { return tarball.WriteToFile(tmp, t, img) })
-	}
-	dir := strings.TrimPrefix(place, ociDir)
-	if _, err := os.Lstat(dir); err == nil {
-		return errors.New("it is there already: name a directory that is not")
-	}
-	return replace(dir, func(tmp string) error {
-		p, err := layout.Write(tmp, empty.Index)
+		s, err := newStage(file, o)
 		if err != nil {
 			return err
 		}
-		return p.AppendImage(img, layout.WithAnnotations(map[string]string{refName: fmt.Sprint(v.Ref.Version)}))
-	})
+		defer s.close()
+		w, err := s.create("image")
+		if err != nil {
+			return err
+		}
+		if err := tarball.Write(t, img, w); err != nil {
+			return err
+		}
+		return s.publish("image", file, o.Replace)
+	}
+	return writeLayout(img, strings.TrimPrefix(place, ociDir), fmt.Sprint(v.Ref.Version), o)
 }
 
-// replace makes a file or directory under another name first, so that it is
-// there as a whole or not at all.
-func replace(path string, write func(tmp string) error) error {
-	tmp, err := os.MkdirTemp(filepath.Dir(path), ".rubus-export-")
-	if err != nil {
-		return err
+// checkPlace says before anything is packed that a target is taken.
+func checkPlace(place string, o Options) error {
+	if strings.HasPrefix(place, registry) {
+		return nil
 	}
-	defer os.RemoveAll(tmp)
-	out := filepath.Join(tmp, "image")
-	if err := write(out); err != nil {
-		return err
+	if file, ok := strings.CutPrefix(place, archive); ok {
+		return checkTarget(file, o.Replace)
 	}
-	return os.Rename(out, path)
+	if _, err := os.Lstat(strings.TrimPrefix(place, ociDir)); err == nil {
+		return errThere
+	}
+	return nil
 }
 
 // machine finds out what the programs of a root are for, in the words of OCI: "arm64",

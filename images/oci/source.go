@@ -53,6 +53,10 @@ type Options struct {
 	Platform string
 	// Insecure allows a registry without TLS, or with a certificate that nobody vouches for.
 	Insecure bool
+	// Replace allows Export to replace an archive that is there.
+	Replace bool
+	// Observe, when set, is called by Export whenever what is on the disk has changed. For tests.
+	Observe func()
 }
 
 // Open finds the image. Credentials for a registry are those of "docker login" or "podman login".

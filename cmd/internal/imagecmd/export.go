@@ -14,14 +14,16 @@ import (
 
 func newExportCmd(g *cli.Globals) *cobra.Command {
 	var o oci.Options
+	var yes bool
 	c := &cobra.Command{
 		Use:   "export REF TARGET",
 		Short: "Write a version as a container image",
 		Long: `Writes a version as an image of the OCI specification, a layer for each of its
 own, to a registry (docker://HOST/NAME:TAG, with the credentials of "docker
 login"), a new directory (oci:DIR) or an archive for "docker load"
-(docker-archive:FILE). The same version gives the same bytes; imported again it
-has the same layers.`,
+(docker-archive:FILE; one that is there is replaced when you say so). The target
+is there as a whole or not at all. The same version gives the same bytes;
+imported again it has the same layers.`,
 		Example: `  rubus image export lab@3 docker://registry.example.com/pis/lab:3
   rubus image export lab docker-archive:lab.tar`,
 		Args:              cli.WantArgs,
@@ -37,6 +39,12 @@ has the same layers.`,
 			v, err := cli.ResolveImage(s, args[0])
 			if err != nil {
 				return err
+			}
+			if oci.Replaces(args[1]) {
+				if err := g.Confirm(fmt.Sprintf("replace %q by %s?", args[1], v.Ref), yes); err != nil {
+					return err
+				}
+				o.Replace = true
 			}
 			show := g.Progress()
 			var mu sync.Mutex
@@ -60,5 +68,6 @@ has the same layers.`,
 	}
 	c.Flags().StringVar(&o.Platform, "platform", "", "what to say the image is for, `linux/arm64` or linux/arm")
 	c.Flags().BoolVar(&o.Insecure, "insecure-registry", false, "the registry needs no TLS")
+	c.Flags().BoolVarP(&yes, "yes", "y", false, "replace an archive that is there without asking")
 	return c
 }
