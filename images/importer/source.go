@@ -319,7 +319,8 @@ func decompress(ctx context.Context, kind string, in io.Reader) (stage, error) {
 		z, err := gzip.NewReader(in)
 		return stage{Reader: z}, err
 	case "zstd":
-		z, err := zstd.NewReader(in, zstd.WithDecoderMaxWindow(maxWindow))
+		// It is read ahead of as it is: goroutines of its own only hand blocks around.
+		z, err := zstd.NewReader(in, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderConcurrency(1))
 		if err != nil {
 			return stage{}, err
 		}
