@@ -87,7 +87,7 @@ func adopt(plan MountPlan) (Root, error) {
 
 // checked reads back what was mounted.
 func checked(plan MountPlan) (Root, error) {
-	m, err := mountAt(plan.Target)
+	m, err := mountJustMade(plan.Target, plan.Source)
 	if err != nil {
 		return Root{}, err
 	}

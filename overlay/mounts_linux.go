@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
@@ -47,14 +46,35 @@ func rootFrom(m *mountinfo.Info) (Root, bool) {
 
 // mountAt finds what is mounted on top at a mount point; nil is nothing.
 func mountAt(target string) (*mountinfo.Info, error) {
+	real := realPath(target) // as mountinfo shows it
+	m, err := topMount(target, real)
+	if errors.Is(err, errNoStatMount) || m != nil && m.Source == "" {
+		return mountInTable(real)
+	}
+	return m, err
+}
+
+// mountJustMade is mountAt for what this process mounted from source a moment ago, where
+// nothing was.
+func mountJustMade(target, source string) (*mountinfo.Info, error) {
+	real := realPath(target)
+	m, err := topMount(target, real)
+	if m != nil && m.Source == "" {
+		m.Source = source
+	}
+	if !errors.Is(err, errNoStatMount) {
+		return m, err
+	}
+	return mountInTable(real)
+}
+
+// mountInTable is mountAt for any kernel. target is a path without links.
+func mountInTable(target string) (*mountinfo.Info, error) {
 	mounts, err := mountTable()
 	if err != nil {
 		return nil, err
 	}
-	// mountinfo shows no symlinks, and the last of several is on top.
-	if real, err := filepath.EvalSymlinks(target); err == nil {
-		target = real
-	}
+	// The last of several is on top.
 	var top *mountinfo.Info
 	for _, m := range mounts {
 		if m.Mountpoint == target {

@@ -302,7 +302,7 @@ func TestTwoFileSystems(t *testing.T) {
 	must(t, unix.Mount("none", tmp, "tmpfs", 0, ""))
 	t.Cleanup(func() { unix.Unmount(tmp, unix.MNT_DETACH) })
 	root := s.mount(s.spec("00000001"))
-	m, err := mountAt(root.Target)
+	m, err := mountInTable(root.Target)
 	must(t, err)
 	if v, _ := superOption(m, "xino"); v != "on" {
 		t.Errorf("mount options %q: xino isn't on", m.VFSOptions)
@@ -324,7 +324,7 @@ func TestTarget(t *testing.T) {
 	}
 	must(t, os.Chmod(filepath.Join(s.dir, "roots"), 0o700))
 	root := s.mount(spec)
-	m, err := mountAt(root.Target)
+	m, err := mountInTable(root.Target)
 	must(t, err)
 	if !strings.Contains(m.Options, "nosuid") || !strings.Contains(m.Options, "nodev") || strings.Contains(m.Options, "noexec") {
 		t.Errorf("mount flags %q", m.Options)
