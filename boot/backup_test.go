@@ -42,11 +42,8 @@ func (l *lab) backup(since []byte, with func(*backup.Options)) ([]byte, backup.R
 	o := backup.Options{
 		State: l.opt.State, Store: l.store, Head: archive.Head{ID: archive.NewID(), Made: l.clock.now()}, Whole: true, Images: true,
 		// All that was written is settled.
-		Now: func() time.Time { return time.Now().Add(time.Hour) },
-		Hold: func(ctx context.Context, s device.Serial) (func() error, error) {
-			release, err := l.fleet.Hold(ctx, s)
-			return func() error { release(); return nil }, err
-		},
+		Now:  func() time.Time { return time.Now().Add(time.Hour) },
+		Hold: l.fleet.Hold,
 	}
 	if with != nil {
 		with(&o)

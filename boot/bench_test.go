@@ -214,11 +214,8 @@ func BenchmarkStateOf20000Files(b *testing.B) {
 func benchBackup(b *testing.B, f *boot.Fleet, opt boot.Options, since []byte) ([]byte, error) {
 	o := backup.Options{
 		State: opt.State, Store: opt.Store.(*images.Store), Head: archive.Head{ID: archive.NewID(), Made: time.Now()}, Whole: true,
-		Now: func() time.Time { return time.Now().Add(time.Hour) },
-		Hold: func(ctx context.Context, s device.Serial) (func() error, error) {
-			release, err := f.Hold(ctx, s)
-			return func() error { release(); return nil }, err
-		},
+		Now:  func() time.Time { return time.Now().Add(time.Hour) },
+		Hold: f.Hold,
 	}
 	var out bytes.Buffer
 	if since != nil {

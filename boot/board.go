@@ -2,7 +2,6 @@ package boot
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -63,8 +62,9 @@ type board struct {
 	toldRunning time.Time
 	// probing says that a probe for life is under way.
 	probing bool
-	// giveWay, when not nil, ends work that a boot need not wait for.
-	giveWay context.CancelCauseFunc
+	// yielding is work that what the board needs does not wait for; needs counts who waits.
+	yielding []*yielding
+	needs    [needMount + 1]int
 	// awaiting is when the board was last let in unasked.
 	awaiting time.Time
 }
@@ -139,33 +139,6 @@ func (b *board) lock(ctx context.Context) error {
 }
 
 func (b *board) unlock() { <-b.work }
-
-// ErrBoots: work was given up because the board began to boot.
-var ErrBoots = errors.New("the board began to boot")
-
-// givesWay is a context of work that a boot of the board ends, with ErrBoots. The caller
-// holds work.
-func (b *board) givesWay(ctx context.Context) (_ context.Context, done func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	b.mu.Lock()
-	b.giveWay = cancel
-	b.mu.Unlock()
-	return ctx, func() {
-		b.mu.Lock()
-		b.giveWay = nil
-		b.mu.Unlock()
-		cancel(nil)
-	}
-}
-
-// makeWay ends such work.
-func (b *board) makeWay() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.giveWay != nil {
-		b.giveWay(ErrBoots)
-	}
-}
 
 // tryLock is lock for those who can come again: one board that hangs must not
 // hold up the others.

@@ -44,7 +44,7 @@ func (f *Fleet) Mount(ctx context.Context, path string, peer netip.AddrPort) (nf
 		return 0, err
 	}
 	// Whoever prepares the root holds the lock until it is mounted.
-	if err := b.lock(ctx); err != nil {
+	if err := b.lockFor(ctx, needMount); err != nil {
 		return 0, fmt.Errorf("root of board %s: %w", b.serial, ErrNotReady)
 	}
 	defer b.unlock()
@@ -223,7 +223,7 @@ func (f *Fleet) Rebind(ctx context.Context, id nfsexport.ID, peer netip.AddrPort
 		f.observe(b.serial, mac, "refused", "NFS from "+addr.String())
 		return false
 	}
-	if err := b.lock(ctx); err != nil {
+	if err := b.lockFor(ctx, needMount); err != nil {
 		return false
 	}
 	rec = b.record()

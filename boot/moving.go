@@ -44,7 +44,7 @@ func (f *Fleet) beginMove(ctx context.Context, b *board, dev *Device) error {
 	case record.MoveUndoing:
 		err = f.bringBack(ctx, b)
 	}
-	if err == nil || ctx.Err() != nil {
+	if err == nil || ctx.Err() != nil || errors.Is(err, ErrBoots) { // it runs on what it has, for now
 		return ctx.Err()
 	}
 	return f.giveUpMove(b, err)
@@ -84,8 +84,8 @@ func (f *Fleet) workOut(ctx context.Context, b *board) error {
 	m := *b.record().Move
 	begun := f.opt.Now()
 	out, err := f.carry(ctx, b, m, false, nil)
-	if errors.Is(err, errChanged) {
-		if !b.hasTold(f.opt.Now(), "not moved: it wrote") {
+	if errors.Is(err, errChanged) || errors.Is(err, ErrBoots) {
+		if !b.hasTold(f.opt.Now(), "not moved: it runs") {
 			f.log.Warn("a board is not moved yet", "serial", b.serial, "to", m.To, "why", err)
 		}
 		return nil

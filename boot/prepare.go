@@ -22,10 +22,11 @@ import (
 // root is mounted and published. It is idempotent; calls for one board run one
 // after the other. It may block on mounts. asked is the file that is asked for.
 func (f *Fleet) prepare(ctx context.Context, b *board, dev *Device, asked string) (record.Slot, *chosen, error) {
+	lock := b.lock
 	if f.mayLeave(b) {
-		b.makeWay()
+		lock = func(ctx context.Context) error { return b.lockFor(ctx, needFiles) }
 	}
-	if err := b.lock(ctx); err != nil {
+	if err := lock(ctx); err != nil {
 		return record.Slot{}, nil, err
 	}
 	defer b.unlock()

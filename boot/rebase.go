@@ -73,7 +73,7 @@ func (f *Fleet) Rebase(ctx context.Context, serial device.Serial, o Order, progr
 	return out, nil
 }
 
-// order makes the move, or notes it for the board's next boot.
+// order makes the move, or notes it for the board's next boot. The caller holds work.
 func (f *Fleet) order(ctx context.Context, b *board, o Order, now bool, progress func(upper.Size)) (Rebased, error) {
 	// The version may not go before the record names it.
 	release, err := f.opt.Store.Hold(ctx)
@@ -81,24 +81,72 @@ func (f *Fleet) order(ctx context.Context, b *board, o Order, now bool, progress
 		return Rebased{}, fmt.Errorf("holding the image store: %w", err)
 	}
 	defer release()
-	w, err := f.aim(b, o.To)
+	w, m, err := f.newMove(b, o)
 	if err != nil {
 		return Rebased{}, err
 	}
-	rec := b.record()
-	if !rec.MakeRoom() {
-		return Rebased{}, fmt.Errorf("a move to %s is not over (%s): wait for its boot, or undo it first: %w", rec.Move.To, rec.Move.State, ErrRefused)
+	if !now {
+		return f.later(ctx, b, o, w, m)
 	}
-	m := record.Move{
+	rec := b.record()
+	rec.MakeRoom()
+	if err := errors.Join(f.store(b, rec), f.cutOff(b)); err != nil {
+		return Rebased{}, err
+	}
+	out, err := f.carry(ctx, b, m, true, progress)
+	if errors.Is(err, ErrBoots) { // on what it had: the next boot is to try it
+		rec := b.record()
+		rec.Move, out.State = &m, record.MovePending
+		return out, f.store(b, rec)
+	}
+	return out, err
+}
+
+// newMove is the move that an order asks for, if the board's last one is over.
+func (f *Fleet) newMove(b *board, o Order) (w target, m record.Move, err error) {
+	if w, err = f.aim(b, o.To); err != nil {
+		return w, m, err
+	}
+	if rec := b.record(); !rec.MakeRoom() {
+		return w, m, fmt.Errorf("a move to %s is not over (%s): wait for its boot, or undo it first: %w", rec.Move.To, rec.Move.State, ErrRefused)
+	}
+	m = record.Move{
 		Batch: o.Batch, From: w.former.Image, To: w.version.Ref, Layers: w.base.Digests, Conflicts: o.Conflicts,
 	}
 	m.Enter(record.MovePending, "", f.opt.Now())
-	if now {
-		if err := errors.Join(f.store(b, rec), f.cutOff(b)); err != nil {
-			return Rebased{}, err
+	return w, m, nil
+}
+
+// later notes a move for the board's next boot. It is planned first, for what there is to
+// refuse and to tell. A board that boots meanwhile does not wait for that: the caller,
+// who holds work, does not hold it for the plan.
+func (f *Fleet) later(ctx context.Context, b *board, o Order, w target, m record.Move) (out Rebased, err error) {
+	const tries = 5
+	for range tries {
+		b.unlock()
+		out, err = f.look(ctx, b, w, m)
+		b.work <- struct{}{} // whatever became of ctx: the caller lets go of it
+		if err != nil {
+			return out, err
 		}
-		return f.carry(ctx, b, m, true, progress)
+		var now target
+		if now, m, err = f.newMove(b, o); err != nil {
+			return out, err
+		}
+		if now.former.N == w.former.N && now.base.ID == w.base.ID {
+			m.Reports = out.Reports
+			rec := b.record()
+			rec.MakeRoom()
+			rec.Move = &m
+			return out, f.store(b, rec)
+		}
+		w = now // it booted another root than was looked at
 	}
+	return out, fmt.Errorf("it boots another root whenever it is looked at: %w", ErrRefused)
+}
+
+// look plans a move of a board that may run.
+func (f *Fleet) look(ctx context.Context, b *board, w target, m record.Move) (Rebased, error) {
 	trees, done, err := OpenTrees(f.layerDirs(w.former.Base.Digests), f.uppers(b.serial).Path(w.former.UpperID()), f.layerDirs(w.base.Digests))
 	if err != nil {
 		return Rebased{}, err
@@ -111,10 +159,8 @@ func (f *Fleet) order(ctx context.Context, b *board, o Order, now bool, progress
 	if err != nil {
 		return out, err
 	}
-	m.Reports = willReport(trees, plan)
-	out.State, out.Reports = record.MovePending, m.Reports
-	rec.Move = &m
-	return out, f.store(b, rec)
+	out.State, out.Reports = record.MovePending, willReport(trees, plan)
+	return out, nil
 }
 
 // target is what a move is from and to.
@@ -166,9 +212,15 @@ func willReport(trees rebase.Trees, plan *rebase.Plan) bool {
 }
 
 // carry makes the new upper of a move, and the record that has the board try it. With down
-// the board is cut off; else the board may turn out to run on, with errChanged.
-// The caller holds work.
+// the board is cut off; else the board may turn out to run on, with errChanged. A board that
+// mounts what it has meanwhile does not wait, with ErrBoots. The caller holds work.
 func (f *Fleet) carry(ctx context.Context, b *board, m record.Move, down bool, progress func(upper.Size)) (Rebased, error) {
+	ctx, done := b.yields(ctx, needMount)
+	out, err := f.carryOver(ctx, b, m, down, progress)
+	return out, done(err)
+}
+
+func (f *Fleet) carryOver(ctx context.Context, b *board, m record.Move, down bool, progress func(upper.Size)) (Rebased, error) {
 	w, err := f.aim(b, m.To)
 	if err != nil {
 		return Rebased{}, err
@@ -194,6 +246,7 @@ func (f *Fleet) carry(ctx context.Context, b *board, m record.Move, down bool, p
 		return out, f.orChanged(ctx, b, w.former, m, err)
 	}
 	m.Reports = willReport(trees, plan)
+	out.Reports = m.Reports
 	used, err := f.uppers(b.serial).Usage(ctx, w.former.UpperID())
 	if err != nil {
 		return out, err
@@ -203,7 +256,9 @@ func (f *Fleet) carry(ctx context.Context, b *board, m record.Move, down bool, p
 	}
 	rec := b.record()
 	s := record.Slot{Image: w.version.Ref, Base: w.base, Boot: w.version.Boot}
-	if err := f.build(ctx, b, &rec, &s, func(to string) error { return fillMove(ctx, to, nextDirs, trees, plan, m, progress) }); err != nil {
+	if err := f.build(ctx, b, &rec, &s, func(ctx context.Context, to string) error {
+		return fillMove(ctx, to, nextDirs, trees, plan, m, progress)
+	}); err != nil {
 		return out, f.orChanged(ctx, b, w.former, m, err)
 	}
 	if err := f.orChanged(ctx, b, w.former, m, nil); err != nil {
@@ -222,7 +277,7 @@ func (f *Fleet) carry(ctx context.Context, b *board, m record.Move, down bool, p
 	b.mu.Lock()
 	b.looked = 0
 	b.mu.Unlock()
-	out.State, out.Reports = record.MoveTrial, m.Reports
+	out.State = record.MoveTrial
 	return out, nil
 }
 

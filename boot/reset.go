@@ -58,7 +58,7 @@ func (f *Fleet) startAnew(ctx context.Context, b *board, keep []string) error {
 	}
 	changes = slices.DeleteFunc(changes, func(c treediff.Change) bool { return !isBelowAny(c.Path, keep) })
 	next := record.Slot{Image: w.Image, Base: w.Base, Boot: w.Boot}
-	return f.replaceWith(ctx, b, next, resetNote, func(to string) error {
+	return f.replaceWith(ctx, b, next, resetNote, func(ctx context.Context, to string) error {
 		_, err := upper.Build(ctx, to, upper.Delta{Base: trees.Next, Was: trees.Was, Tree: trees.Board, Changes: changes}, nil)
 		return err
 	})

@@ -41,7 +41,7 @@ func (f *Fleet) Restore(ctx context.Context, serial device.Serial, n int, progre
 		return fmt.Errorf("restoring snapshot %d of board %s: %w", n, serial, err)
 	}
 	dirs := f.layerDirs(s.Base.Digests)
-	err = f.replaceWith(ctx, b, record.Slot{Image: s.Image, Base: s.Base, Boot: s.Boot}, fmt.Sprintf("before snapshot %d was restored", n), func(to string) error {
+	err = f.replaceWith(ctx, b, record.Slot{Image: s.Image, Base: s.Base, Boot: s.Boot}, fmt.Sprintf("before snapshot %d was restored", n), func(ctx context.Context, to string) error {
 		_, err := upper.Copy(ctx, dirs, from, to, progress)
 		return err
 	})
@@ -76,7 +76,7 @@ func (f *Fleet) mayCarry(b *board) error {
 
 // replaceWith makes a new upper, filled by fill, the one the board boots with, and
 // sets aside what it had. The caller holds work and has proved the board down.
-func (f *Fleet) replaceWith(ctx context.Context, b *board, s record.Slot, note string, fill func(to string) error) error {
+func (f *Fleet) replaceWith(ctx context.Context, b *board, s record.Slot, note string, fill func(ctx context.Context, to string) error) error {
 	rec := b.record()
 	if err := f.build(ctx, b, &rec, &s, fill); err != nil {
 		return err
@@ -91,20 +91,22 @@ func (f *Fleet) replaceWith(ctx context.Context, b *board, s record.Slot, note s
 }
 
 // build makes the upper of a new slot, filled by fill, and counts it in rec, which does not
-// name it yet: until a record that is on disk does, a crash undoes it.
-func (f *Fleet) build(ctx context.Context, b *board, rec *record.Record, s *record.Slot, fill func(to string) error) error {
+// name it yet: until a record that is on disk does, a crash undoes it. A board that mounts what
+// it has meanwhile does not wait: ErrBoots.
+func (f *Fleet) build(ctx context.Context, b *board, rec *record.Record, s *record.Slot, fill func(ctx context.Context, to string) error) error {
 	if err := f.disk(b.serial).CountUppers(rec); err != nil {
 		return err
 	}
 	rec.LastSlot++
 	s.N, s.State, s.Export, s.Made = rec.LastSlot, record.SlotParked, record.NewExportID(), f.opt.Now()
+	ctx, done := b.yields(ctx, needMount)
 	_, err := f.uppers(b.serial).Build(ctx, s.Base, s.N, func(to string) error {
-		if err := fill(to); err != nil {
+		if err := fill(ctx, to); err != nil {
 			return err
 		}
 		return writes.Unrecorded(to)
 	})
-	if err == nil {
+	if err = done(err); err == nil {
 		f.step(stepBuilt)
 	}
 	return err

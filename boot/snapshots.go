@@ -36,8 +36,8 @@ func (f *Fleet) Snapshots(serial device.Serial) ([]record.Snapshot, error) {
 
 // Snapshot copies what a board wrote, as it is now. The writes of a board that runs
 // are held meanwhile, without an error; the copy is what a power cut now would
-// leave. It blocks while it copies. A board that begins to boot does not wait for that: the
-// copy is given up, with ErrBoots.
+// leave. It blocks while it copies. A board that begins to boot, or mounts its root, does not
+// wait for that: the copy is given up, with ErrBoots.
 func (f *Fleet) Snapshot(ctx context.Context, serial device.Serial, note string, progress func(upper.Size)) (record.Snapshot, error) {
 	b := f.known(serial)
 	if b == nil {
@@ -54,23 +54,19 @@ func (f *Fleet) Snapshot(ctx context.Context, serial device.Serial, note string,
 	if err != nil {
 		return record.Snapshot{}, err
 	}
+	ctx, done := b.yields(ctx, needFiles)
 	u, err := f.uppers(serial).Usage(ctx, slot.UpperID())
 	if err != nil {
-		return record.Snapshot{}, err
+		return record.Snapshot{}, done(err)
 	}
 	if err := f.fits(u.Bytes); err != nil {
-		return record.Snapshot{}, fmt.Errorf("taking a snapshot of board %s: %w", serial, err)
+		return record.Snapshot{}, fmt.Errorf("taking a snapshot of board %s: %w", serial, done(err))
 	}
 	s := record.Snapshot{Made: f.opt.Now().UTC(), Note: note, Image: slot.Image, Base: slot.Base, Boot: slot.Boot}
 	if s.N, err = f.disk(serial).NextSnapshot(); err != nil {
-		return record.Snapshot{}, err
+		return record.Snapshot{}, done(err)
 	}
-	ctx, done := b.givesWay(ctx)
-	err = f.takeSnapshot(ctx, b, slot, &s, progress)
-	if done(); err != nil {
-		if errors.Is(context.Cause(ctx), ErrBoots) {
-			err = ErrBoots
-		}
+	if err := done(f.takeSnapshot(ctx, b, slot, &s, progress)); err != nil {
 		return record.Snapshot{}, fmt.Errorf("taking a snapshot of board %s: %w", serial, err)
 	}
 	f.log.Info("snapshot taken", "serial", serial, "snapshot", s.N, "bytes", s.Bytes, "files", s.Files)

@@ -161,7 +161,7 @@ func (f *Fleet) merge(ctx context.Context, b *board, rec record.Record, dir stri
 		return nil
 	}
 	s := rec.Persistent()[0]
-	return f.replaceWith(ctx, b, record.Slot{Image: s.Image, Base: s.Base, Boot: s.Boot}, "before a backup was restored", func(to string) error {
+	return f.replaceWith(ctx, b, record.Slot{Image: s.Image, Base: s.Base, Boot: s.Boot}, "before a backup was restored", func(ctx context.Context, to string) error {
 		return f.fillFrom(ctx, u.Path(s.UpperID()), s, to)
 	})
 }

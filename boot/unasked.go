@@ -49,7 +49,7 @@ func (f *Fleet) await(ctx context.Context, b *board, n int, mac device.MAC, addr
 	if s := rec.Slot(n); s != nil && slices.Contains(s.Awaits, addr) && b.isAwaiting() {
 		return nil
 	}
-	if err := b.lock(ctx); err != nil {
+	if err := b.lockFor(ctx, needFiles); err != nil {
 		return fmt.Errorf("root of board %s: %w", b.serial, ErrNotReady)
 	}
 	defer b.unlock()
@@ -115,6 +115,9 @@ func (f *Fleet) Seen(ctx context.Context, id nfsexport.ID, client netip.Addr) {
 		return
 	}
 	mac, err := f.identify(ctx, b, client)
+	if err == nil {
+		b.makeWay(needMount) // else it is seen again
+	}
 	if err == nil && b.tryLock() {
 		_, err = f.takeUp(ctx, b, key.n, mac, client)
 		b.unlock()

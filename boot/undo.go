@@ -96,7 +96,7 @@ func (f *Fleet) bringBackWith(ctx context.Context, b *board, progress func(upper
 	}
 	dirs := f.layerDirs(s.Base.Digests)
 	next := record.Slot{Image: s.Image, Base: s.Base, Boot: s.Boot}
-	err = f.build(ctx, b, &rec, &next, func(to string) error {
+	err = f.build(ctx, b, &rec, &next, func(ctx context.Context, to string) error {
 		_, err := upper.Copy(ctx, dirs, from, to, progress)
 		return err
 	})

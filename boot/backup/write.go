@@ -26,10 +26,12 @@ type Options struct {
 	// State is the state directory, Store its images.
 	State string
 	Store *images.Store
-	// Hold keeps what a board wrote as it is until release is called; an error of release
-	// says that it was not kept for so long.
-	Hold func(ctx context.Context, serial device.Serial) (release func() error, err error)
-	Head archive.Head
+	// Hold keeps what a board wrote as it is until release is called, or held ends; an error of
+	// release says that it was not kept for so long. One that wraps writes.ErrBoots is tried again.
+	Hold func(ctx context.Context, serial device.Serial) (held context.Context, release func() error, err error)
+	// Again is how long to wait then; 0: 15 s.
+	Again time.Duration
+	Head  archive.Head
 	// Since, when not nil, reads the backup that this one goes on from.
 	Since *archive.Reader
 	// Reserve is the space in bytes that what is copied leaves free of the state directory's disk.
@@ -47,6 +49,9 @@ type Options struct {
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 }
+
+// holdTries is how often a board is held that boots whenever it is.
+const holdTries = 10
 
 // Board is what was done about one board.
 type Board struct {
@@ -97,6 +102,9 @@ func Write(ctx context.Context, out io.Writer, o Options) (Report, error) {
 	w := &writer{ctx: ctx, o: o, report: Report{ID: o.Head.ID, Boards: []Board{}}}
 	if w.o.Now == nil {
 		w.o.Now = time.Now
+	}
+	if w.o.Again == 0 {
+		w.o.Again = 15 * time.Second
 	}
 	if w.o.Progress == nil {
 		w.o.Progress = func(string, upper.Size) {}
@@ -179,7 +187,7 @@ func (w *writer) state() error {
 	if err != nil {
 		return err
 	}
-	k, err := w.takePlain(Part{Name: stateTree, ID: stateTree, Dir: w.o.State, Skip: notState()}, old)
+	k, err := w.takePlain(w.ctx, Part{Name: stateTree, ID: stateTree, Dir: w.o.State, Skip: notState()}, old)
 	if err != nil {
 		return err
 	}
@@ -209,7 +217,7 @@ func (w *writer) board(serial device.Serial) error {
 			return err
 		}
 	}
-	t, err := w.take(serial, olds, &report)
+	t, err := w.takeAgain(serial, olds, &report)
 	if err != nil {
 		if w.ctx.Err() != nil {
 			return w.ctx.Err()
@@ -259,6 +267,24 @@ func (t *taken) close() {
 	t.release()
 }
 
+// takeAgain is take, until no boot of the board comes into it.
+func (w *writer) takeAgain(serial device.Serial, olds map[string]*oldPart, report *Board) (t *taken, err error) {
+	for try := 1; ; try++ {
+		*report = Board{Serial: serial}
+		t, err = w.take(serial, olds, report)
+		if !errors.Is(err, writes.ErrBoots) || try == holdTries {
+			return t, err
+		}
+		wait := time.NewTimer(w.o.Again)
+		select {
+		case <-wait.C:
+		case <-w.ctx.Done():
+			wait.Stop()
+			return nil, w.ctx.Err()
+		}
+	}
+}
+
 // take looks at a board while it is held, and at its snapshots, which never change.
 func (w *writer) take(serial device.Serial, olds map[string]*oldPart, report *Board) (t *taken, err error) {
 	t = &taken{}
@@ -270,14 +296,14 @@ func (w *writer) take(serial device.Serial, olds map[string]*oldPart, report *Bo
 			t.close()
 		}
 	}()
-	release, err := w.o.Hold(w.ctx, serial)
+	held, release, err := w.o.Hold(w.ctx, serial)
 	if err != nil {
 		return t, err
 	}
 	began := time.Now()
-	parts, err := w.takeHeld(t, serial, olds)
+	parts, err := w.takeHeld(held, t, serial, olds)
 	report.Held = time.Since(began)
-	if rerr := release(); err == nil {
+	if rerr := release(); err == nil || rerr != nil && held.Err() != nil {
 		err = rerr
 	}
 	if err != nil {
@@ -299,7 +325,7 @@ func (w *writer) take(serial device.Serial, olds map[string]*oldPart, report *Bo
 }
 
 // takeHeld takes what may change, and gives the parts that may not.
-func (w *writer) takeHeld(t *taken, serial device.Serial, olds map[string]*oldPart) (rest []Part, err error) {
+func (w *writer) takeHeld(ctx context.Context, t *taken, serial device.Serial, olds map[string]*oldPart) (rest []Part, err error) {
 	var parts []Part
 	if t.packed, parts, err = Pack(w.o.State, w.o.Store, serial); err != nil {
 		return nil, err
@@ -315,11 +341,11 @@ func (w *writer) takeHeld(t *taken, serial device.Serial, olds map[string]*oldPa
 		}
 		var k *archive.Taken
 		if p.Layers == nil {
-			k, err = w.takePlain(p, old)
+			k, err = w.takePlain(ctx, p, old)
 		} else {
 			var tree *upper.Tree
 			if tree, err = upper.OpenTree(p.Layers, p.Dir); err == nil {
-				k, err = archive.Take(w.ctx, tree, p.ID, old, w.spool(), w.o.Now(), w.telling(serial))
+				k, err = archive.Take(ctx, tree, p.ID, old, w.spool(), w.o.Now(), w.telling(serial))
 				tree.Close()
 			}
 		}
@@ -344,14 +370,14 @@ func (w *writer) telling(serial device.Serial) func(upper.Size) {
 
 // takePlain takes a directory whose files the daemon replaces as it pleases: it is looked
 // at again when one went away in between.
-func (w *writer) takePlain(p Part, old archive.List) (k *archive.Taken, err error) {
+func (w *writer) takePlain(ctx context.Context, p Part, old archive.List) (k *archive.Taken, err error) {
 	const tries = 5
 	for range tries {
 		var tree *upper.Tree
 		if tree, err = upper.OpenPlain(p.Dir, p.Skip...); err != nil {
 			return nil, err
 		}
-		k, err = archive.Take(w.ctx, tree, p.ID, old, w.spool(), w.o.Now(), nil)
+		k, err = archive.Take(ctx, tree, p.ID, old, w.spool(), w.o.Now(), nil)
 		tree.Close()
 		if err == nil || !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESTALE) {
 			return k, err

@@ -12,6 +12,9 @@ import (
 	"rubus/overlay"
 )
 
+// ErrBoots: work on what a board wrote was given up because the board began to boot.
+var ErrBoots = errors.New("the board began to boot")
+
 // Layers says where layers lie.
 type Layers interface {
 	LayerDir(digest string) string

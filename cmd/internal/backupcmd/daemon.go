@@ -20,21 +20,31 @@ import (
 
 // holder holds boards: through the daemon, or, where none runs, by seeing to it that
 // none starts.
-func holder(g *cli.Globals, state string) func(context.Context, device.Serial) (func() error, error) {
-	return func(ctx context.Context, s device.Serial) (func() error, error) {
-		release, err := g.Daemon().Hold(ctx, s)
+func holder(g *cli.Globals, state string) func(context.Context, device.Serial) (context.Context, func() error, error) {
+	return func(ctx context.Context, s device.Serial) (context.Context, func() error, error) {
+		held, release, err := g.Daemon().Hold(ctx, s)
 		switch {
 		case control.IsKind(err, control.KindNotFound):
-			return func() error { return nil }, nil // never seen: nobody writes
+			return ctx, func() error { return nil }, nil // never seen: nobody writes
+		case err == nil:
+			return held, func() error { return gaveWay(release()) }, nil
 		case !control.IsKind(err, control.KindNotRunning):
-			return release, err
+			return nil, nil, gaveWay(err)
 		}
 		unlock, err := control.Lock(state)
 		if err != nil {
-			return nil, ui.Hint(err, "a daemon runs on this state, and does not answer: is --run right?")
+			return nil, nil, ui.Hint(err, "a daemon runs on this state, and does not answer: is --run right?")
 		}
-		return func() error { unlock(); return nil }, nil
+		return ctx, func() error { unlock(); return nil }, nil
 	}
+}
+
+// gaveWay says of an error that the board is to be held again.
+func gaveWay(err error) error {
+	if control.IsKind(err, control.KindBoots) {
+		return writes.ErrBoots
+	}
+	return err
 }
 
 // nobody is what a Fleet is given where no daemon runs: it offers nothing, and knows

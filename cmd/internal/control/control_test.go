@@ -30,6 +30,8 @@ type fake struct {
 
 	status Status
 	err    error
+	// boots ends the last hold.
+	boots func()
 
 	mu    sync.Mutex
 	calls []string
@@ -95,9 +97,11 @@ func (f *fake) Reload(_ context.Context, yes bool) (Reloaded, error) {
 	return Reloaded{Devices: 3}, f.err
 }
 
-func (f *fake) Hold(_ context.Context, s device.Serial) (func() error, error) {
+func (f *fake) Hold(ctx context.Context, s device.Serial) (context.Context, func() error, error) {
 	f.note("hold %s", s)
-	return func() error { f.note("release %s", s); return nil }, f.err
+	held, cancel := context.WithCancelCause(ctx)
+	f.boots = func() { cancel(Errorf(KindBoots, "it boots")) }
+	return held, func() error { f.note("release %s", s); return context.Cause(held) }, f.err
 }
 
 func (f *fake) TakeIn(_ context.Context, s device.Serial, stage string) (TakenIn, error) {

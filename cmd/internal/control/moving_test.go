@@ -30,7 +30,7 @@ func TestHold(t *testing.T) {
 	one := serial(t, "5b154510")
 	f := &fake{}
 	c, _, end := start(t, f)
-	release, err := c.Hold(t.Context(), one)
+	_, release, err := c.Hold(t.Context(), one)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,16 +41,16 @@ func TestHold(t *testing.T) {
 	noted(t, f, "hold 5b154510, release 5b154510")
 
 	ctx, cancel := context.WithCancel(t.Context())
-	if _, err := c.Hold(ctx, one); err != nil {
+	if _, _, err := c.Hold(ctx, one); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.do(t.Context(), "POST", "release", held{Token: "another"}, nil); !IsKind(err, KindBusy) {
+	if err := c.do(t.Context(), "POST", "release", token{Token: "another"}, nil); !IsKind(err, KindBusy) {
 		t.Errorf("released what is not held: %v", err)
 	}
 	cancel() // as when the process is killed
 	noted(t, f, "hold 5b154510, release 5b154510, hold 5b154510, release 5b154510")
 
-	if release, err = c.Hold(t.Context(), one); err != nil {
+	if _, release, err = c.Hold(t.Context(), one); err != nil {
 		t.Fatal(err)
 	}
 	end()
@@ -60,10 +60,27 @@ func TestHold(t *testing.T) {
 	}
 }
 
+// TestHoldGivesWay: when the board boots, its holder hears of it at once.
+func TestHoldGivesWay(t *testing.T) {
+	f := &fake{}
+	c, _, _ := start(t, f)
+	held, release, err := c.Hold(t.Context(), serial(t, "5b154510"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	noted(t, f, "hold 5b154510")
+	f.boots()
+	<-held.Done()
+	if err := release(); !IsKind(err, KindBoots) || !IsKind(context.Cause(held), KindBoots) {
+		t.Errorf("released with %v, after %v", err, context.Cause(held))
+	}
+	noted(t, f, "hold 5b154510, release 5b154510")
+}
+
 func TestHoldRefused(t *testing.T) {
 	f := &fake{err: Errorf(KindNotFound, "no such board")}
 	c, _, _ := start(t, f)
-	if _, err := c.Hold(t.Context(), serial(t, "5b154510")); !IsKind(err, KindNotFound) {
+	if _, _, err := c.Hold(t.Context(), serial(t, "5b154510")); !IsKind(err, KindNotFound) {
 		t.Errorf("held what is not there: %v", err)
 	}
 	f.err = errors.New("broken")

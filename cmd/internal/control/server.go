@@ -226,7 +226,7 @@ func httpStatus(k Kind) int {
 		return http.StatusNotFound
 	case KindRefused:
 		return http.StatusConflict
-	case KindBusy:
+	case KindBusy, KindBoots:
 		return http.StatusServiceUnavailable
 	case KindInvalid:
 		return http.StatusBadRequest

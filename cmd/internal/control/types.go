@@ -230,6 +230,8 @@ const (
 	KindRefused Kind = "refused"
 	// KindBusy: something else is at it; try again.
 	KindBusy Kind = "busy"
+	// KindBoots: it was given up because the board began to boot; try again.
+	KindBoots Kind = "boots"
 	// KindInvalid: the request, or the configuration to load, is wrong.
 	KindInvalid Kind = "invalid"
 	// KindInternal: everything else.

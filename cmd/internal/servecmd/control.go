@@ -188,7 +188,7 @@ func controlError(err error) error {
 		return control.Errorf(control.KindRefused, "%v", err).
 			WithHint("\"rubus df\" shows what takes the space, \"rubus image gc\" and \"rubus device snapshots SERIAL --remove N\" make some")
 	case errors.Is(err, boot.ErrBoots):
-		return control.Errorf(control.KindBusy, "%v", err).WithHint("try again when the board runs")
+		return control.Errorf(control.KindBoots, "%v", err).WithHint("try again when the board runs, or is down")
 	case errors.Is(err, context.DeadlineExceeded):
 		return control.Errorf(control.KindBusy, "%v", err)
 	}

@@ -9,12 +9,12 @@ import (
 )
 
 // Hold implements control.Daemon.
-func (d *controlled) Hold(ctx context.Context, serial device.Serial) (func() error, error) {
-	release, err := d.fleet.Hold(ctx, serial)
+func (d *controlled) Hold(ctx context.Context, serial device.Serial) (context.Context, func() error, error) {
+	held, release, err := d.fleet.Hold(ctx, serial)
 	if err != nil {
-		return nil, controlError(err)
+		return nil, nil, controlError(err)
 	}
-	return func() error { release(); return nil }, nil
+	return held, func() error { return controlError(release()) }, nil
 }
 
 // TakeIn implements control.Daemon.
