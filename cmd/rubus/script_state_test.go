@@ -35,8 +35,8 @@ func (d *scripted) Undo(_ context.Context, s device.Serial, _ func(control.Progr
 	return control.Move{State: "undone", From: ref(1), To: ref(2)}, d.do("undo", "undo %s", s)
 }
 
-func (d *scripted) Hold(_ context.Context, s device.Serial) (func() error, error) {
-	return func() error { return nil }, d.do("hold", "hold %s", s)
+func (d *scripted) Hold(ctx context.Context, s device.Serial) (context.Context, func() error, error) {
+	return ctx, func() error { return nil }, d.do("hold", "hold %s", s)
 }
 
 func (d *scripted) TakeIn(_ context.Context, s device.Serial, _ string) (control.TakenIn, error) {
