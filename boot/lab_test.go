@@ -52,6 +52,8 @@ type link struct {
 	silent map[device.MAC]bool
 	broken bool
 	asked  chan struct{}
+	// beforeOwner, if set, is called at each Owner, and may block.
+	beforeOwner func(context.Context)
 }
 
 func (l *link) OnLink(a netip.Addr) bool {
@@ -60,7 +62,13 @@ func (l *link) OnLink(a netip.Addr) bool {
 	return !l.off[a]
 }
 
-func (l *link) Owner(_ context.Context, a netip.Addr) (device.MAC, bool) {
+func (l *link) Owner(ctx context.Context, a netip.Addr) (device.MAC, bool) {
+	l.mu.Lock()
+	before := l.beforeOwner
+	l.mu.Unlock()
+	if before != nil {
+		before(ctx)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	m, ok := l.owners[a]

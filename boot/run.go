@@ -79,7 +79,9 @@ func (f *Fleet) Expire(ctx context.Context) {
 
 // LookAfter is one round of what Run does.
 func (f *Fleet) LookAfter(ctx context.Context) {
-	for _, b := range f.all() {
+	boards := f.all()
+	f.checkAddresses(ctx, boards)
+	for _, b := range boards {
 		if ctx.Err() != nil {
 			return
 		}
@@ -90,7 +92,6 @@ func (f *Fleet) LookAfter(ctx context.Context) {
 		if up := e.Up(now, f.opt.Limits); e.HasRoot && (up == phase.UpUnknown || up == phase.UpNo && e.Silence(now) > f.opt.Limits.Boot/2) {
 			f.probe(b)
 		}
-		f.checkAddress(ctx, b, &e, now)
 		f.progress(b, &e)
 		f.judgeGood(b)
 		f.retire(ctx, b, now)
@@ -106,18 +107,6 @@ func (f *Fleet) LookAfter(ctx context.Context) {
 func (f *Fleet) isOrphan(b *board) bool {
 	dev := f.wanted(b.serial)
 	return dev == nil || !dev.Enabled
-}
-
-// checkAddress takes the address from a board that called lately when the
-// neighbour table now gives it to another MAC.
-func (f *Fleet) checkAddress(ctx context.Context, b *board, e *phase.Evidence, now time.Time) {
-	rec := b.record()
-	if rec.MAC.IsZero() || !rec.Address.IsValid() || now.Sub(e.LastCall) > f.opt.Limits.Call || !f.opt.Neighbours.OnLink(rec.Address) {
-		return
-	}
-	if mac, ok := f.opt.Neighbours.Owner(ctx, rec.Address); ok && mac != rec.MAC {
-		f.unbind(b, rec.Address)
-	}
 }
 
 // forget drops unknown boards that came to nothing.
