@@ -4,11 +4,12 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rubus/nfsexport/nfs3"
 )
 
 // A read may move the time of a file's last access: the kernel says when, by the flags
-// of the overlay's mount (as a rule ST_RELATIME), and it never does in a lower file. A
-// lower file is not told from others here; it is seen that its time does not move.
+// of the overlay's mount (as a rule ST_RELATIME), and it never does in a lower file.
 
 // The flags of statfs(2) that say when a mount moves access times.
 const (
@@ -22,7 +23,7 @@ func (o *op) access(obj *object) bool {
 	if o.exp.root.flags&stNoAtime != 0 || o.exp.root.flags&stRelAtime != 0 && !o.isDue() {
 		return false
 	}
-	if n, calm := o.exp.root.tree.Shape(); calm && obj.still.Load() == n+1 {
+	if n, calm := o.exp.tree.Shape(); calm && obj.still.Load() == n+1 {
 		return false
 	}
 	o.altersFile(obj)
@@ -37,15 +38,18 @@ func (o *op) isDue() bool {
 	return atime <= o.st.Mtim.Nano() || atime <= o.st.Ctim.Nano() || o.now().UnixNano()-atime >= int64(24*time.Hour-soon)
 }
 
-// accessed ends the read, and looks at what became of the time. When it was due and
-// stays what it was before, it stays until the file is copied up; unless it is of now.
-func (o *op) accessed(obj *object) {
-	const old = 2 * time.Second // a file system may keep whole seconds
-	n, calm := o.exp.root.tree.Shape()
+// accessed ends the read, which gave data or did not, and fills a with the attributes
+// after it. The time of a file that is golden stays what it is until it is copied up.
+func (o *op) accessed(obj *object, data bool, a *nfs3.PostAttr) {
+	n, calm := o.exp.tree.Shape()
 	var st unix.Stat_t
 	e := o.read(obj, &st, &o.alter)
 	o.altered()
-	if age := o.now().UnixNano() - st.Atim.Nano(); e == 0 && calm && st.Atim == o.st.Atim && age > int64(old) {
+	if e != 0 {
+		return
+	}
+	o.post(&st, a)
+	if data && calm && st.Atim == o.st.Atim && o.exp.root.index >= 0 && !o.inUpper(&obj.key) {
 		obj.still.Store(n + 1)
 	}
 }

@@ -35,7 +35,7 @@ type reading struct {
 // change of the call that has done all its work, or nil.
 func (o *op) reads(ino uint64, own *attrcache.Change) (r reading) {
 	if o.fs.opts.AttrAge > 0 {
-		r.mark, r.ok = o.exp.root.tree.Mark(ino, own)
+		r.mark, r.ok = o.exp.tree.Mark(ino, own)
 		r.at = o.now().Sub(o.fs.began)
 	}
 	return r
@@ -45,7 +45,7 @@ func (o *op) reads(ino uint64, own *attrcache.Change) (r reading) {
 func (o *op) holds(r *reading, ino uint64) bool {
 	// Another call may have looked at its clock later, and have been first.
 	age := o.now().Sub(o.fs.began) - r.at
-	return r.ok && age < o.fs.opts.AttrAge && age > -o.fs.opts.AttrAge && o.exp.root.tree.Holds(r.mark, ino)
+	return r.ok && age < o.fs.opts.AttrAge && age > -o.fs.opts.AttrAge && o.exp.tree.Holds(r.mark, ino)
 }
 
 // attributes gives the attributes of obj, as remembered if they are true still.
@@ -74,14 +74,14 @@ func (o *op) read(obj *object, st *unix.Stat_t, own *attrcache.Change) unix.Errn
 // altered. It comes before the first thing that is changed.
 func (o *op) alters() {
 	if !o.alter.Running() {
-		o.alter = o.exp.root.tree.Change()
+		o.alter = o.exp.tree.Change()
 	}
 }
 
 // altersFile is alters for a change that shows at obj alone.
 func (o *op) altersFile(obj *object) {
 	if !o.alter.Running() {
-		o.alter = o.exp.root.tree.ChangeFile(obj.ino)
+		o.alter = o.exp.tree.ChangeFile(obj.ino)
 	}
 }
 

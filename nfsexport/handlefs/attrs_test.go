@@ -541,6 +541,7 @@ func TestAtimes(t *testing.T) {
 		if _, _, st := x.Read(&x.call, f, 0, make([]byte, 4), &a); st != nfs3.OK {
 			t.Fatal(st)
 		}
+		x.same("in the reply to READ", name, a)
 		got := nfs3.PostAttr{OK: true}
 		if st := x.GetAttr(&x.call, f, &got.Attr); st != nfs3.OK {
 			t.Fatal(st)
@@ -571,8 +572,20 @@ func TestAtimes(t *testing.T) {
 			}
 		}
 	}
+	// A read of nothing says nothing of what a read does.
+	f := x.create(t, &x.call, "empty-read", 0o644)
+	put(f)
+	var w nfs3.Wcc
+	if st := x.SetAttr(&x.call, f, set(now-1000, now-500), nil, &w); st != nfs3.OK {
+		t.Fatal(st)
+	}
+	var a nfs3.PostAttr
+	if n, eof, st := x.Read(&x.call, f, 0, nil, &a); n != 0 || eof || st != nfs3.OK {
+		t.Fatal(n, eof, st)
+	}
+	read("empty-read", f)
 	// A golden file's does not move, until it is written to.
-	f := x.lookup(t, "dir/a")
+	f = x.lookup(t, "dir/a")
 	read("dir/a", f)
 	read("dir/a", f)
 	if x.object(t, f).still.Load() == 0 {

@@ -17,7 +17,7 @@ func (fs *FS) making(c *nfs3.Call, dir []byte, name string, n *nfs3.New, f func(
 		return st
 	}
 	defer o.end()
-	o.obj.dir.Lock()
+	o.lock(o.obj, o.obj)
 	o.preNow(o.obj, &n.Dir.Before)
 	o.alters()
 	switch {
@@ -30,9 +30,8 @@ func (fs *FS) making(c *nfs3.Call, dir []byte, name string, n *nfs3.New, f func(
 			st = f(o)
 		}
 	}
-	o.obj.changes.Add(1)
 	o.postNow(o.obj, &n.Dir.After)
-	o.obj.dir.Unlock()
+	o.unlock()
 	return o.settle(st)
 }
 

@@ -27,6 +27,7 @@ type export struct {
 	lost  *atomic.Uint64
 	space *space
 	gate  *gate
+	tree  *attrcache.Tree // the changes that calls make
 }
 
 // root is the open mount of one export.
@@ -46,7 +47,6 @@ type root struct {
 	lost     *atomic.Uint64 // failed syncs, for the write verifier
 	shares   sync.Map       // of objects that left the cache with calls at work on them; by key
 	listings chan struct{}  // held by calls that hold a large listing
-	tree     attrcache.Tree // the changes that calls make
 	flags    int64          // of the mount, as statfs(2) has them
 
 	// calls counts the calls inside; retired is added once the root is on its
@@ -84,7 +84,7 @@ func (fs *FS) Publish(x nfsexport.Export) error {
 	if x.Activity == nil {
 		return fmt.Errorf("publishing export %s: it has no Activity", x.ID)
 	}
-	e := &export{Export: x, lost: new(atomic.Uint64), space: new(space), gate: newGate()}
+	e := &export{Export: x, lost: new(atomic.Uint64), space: new(space), gate: newGate(), tree: new(attrcache.Tree)}
 	if x.State == nfsexport.Ready {
 		r, err := fs.openRoot(&x)
 		if err != nil {
@@ -96,7 +96,7 @@ func (fs *FS) Publish(x nfsexport.Export) error {
 	fs.mu.Lock()
 	old := (*fs.table.Load())[x.ID]
 	if old != nil {
-		e.lost, e.space, e.gate = old.lost, old.space, old.gate
+		e.lost, e.space, e.gate, e.tree = old.lost, old.space, old.gate, old.tree
 		if e.root != nil {
 			e.root.lost = e.lost
 		}

@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 
 	"rubus/nfsexport"
-	"rubus/nfsexport/attrcache"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -72,17 +71,14 @@ func (g *gate) open() { g.inside.Add(-shut) }
 // that is seen at once. It blocks for as long as
 // a call that is under way takes. An export that is not published has no calls.
 func (fs *FS) Hold(ctx context.Context, id nfsexport.ID) (release func(), err error) {
-	e := (*fs.table.Load())[id]
+	e, err := fs.hold(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("holding the changes of export %s: %w", id, err)
+	}
 	if e == nil {
 		return func() {}, nil
 	}
-	if err := e.gate.hold(ctx); err != nil {
-		return nil, fmt.Errorf("holding the changes of export %s: %w", id, err)
-	}
-	var change attrcache.Change // nothing is remembered while somebody else may change files
-	if e.root != nil {
-		change = e.root.tree.Change()
-	}
+	change := e.tree.Change() // nothing is remembered while somebody else may change files
 	var done atomic.Bool
 	return func() {
 		if done.CompareAndSwap(false, true) {
@@ -90,6 +86,24 @@ func (fs *FS) Hold(ctx context.Context, id nfsexport.ID) (release func(), err er
 			e.gate.open()
 		}
 	}, nil
+}
+
+// hold shuts the gate of an export, and gives the export; nil: it is not published. It
+// may be withdrawn and published anew while the calls inside are waited for.
+func (fs *FS) hold(ctx context.Context, id nfsexport.ID) (*export, error) {
+	for {
+		e := (*fs.table.Load())[id]
+		if e == nil {
+			return nil, nil
+		}
+		if err := e.gate.hold(ctx); err != nil {
+			return nil, err
+		}
+		if now := (*fs.table.Load())[id]; now != nil && now.gate == e.gate {
+			return now, nil
+		}
+		e.gate.open()
+	}
 }
 
 // beginChange is begin for calls that change something: they wait while the export's

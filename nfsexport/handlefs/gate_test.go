@@ -5,8 +5,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"rubus/nfsexport/nfs3"
 )
@@ -107,5 +111,66 @@ func TestHoldEnds(t *testing.T) {
 		t.Errorf("an export that is not published: %v", err)
 	} else {
 		release()
+	}
+}
+
+// TestHoldOfAnother: an export may be withdrawn, or another root of it published, while
+// a hold waits or is there. It is a hold of what is published then.
+func TestHoldOfAnother(t *testing.T) {
+	for name, anew := range map[string]func(t *testing.T, w *world){
+		"withdrawn and published": func(t *testing.T, w *world) {
+			must(t, w.Withdraw(w.exp.ID))
+			w.publish(t)
+		},
+		"another mount": func(t *testing.T, w *world) {
+			must(t, unix.Unmount(w.ov.Root, unix.MNT_DETACH)) // the server has it still
+			other := *w.ov
+			w.ov = &other
+			base := t.TempDir()
+			w.ov.Upper, w.ov.Work = filepath.Join(base, "u"), filepath.Join(base, "w")
+			must(t, errors.Join(os.Mkdir(w.ov.Upper, 0o755), os.Mkdir(w.ov.Work, 0o755)))
+			w.ov.Mount(t)
+			w.publish(t)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, t.TempDir(), Options{AttrAge: time.Hour}, true, func(lower string) { write(t, lower+"/f", "golden") })
+			// The row of the call that the hold waits for; Withdraw would wait for it, too.
+			old := (*w.table.Load())[w.exp.ID]
+			if !old.gate.enter() {
+				t.Fatal("shut")
+			}
+			type held struct {
+				release func()
+				err     error
+			}
+			done := make(chan held, 1)
+			go func() {
+				release, err := w.Hold(t.Context(), w.exp.ID)
+				done <- held{release, err}
+			}()
+			for old.gate.inside.Load() < shut {
+				runtime.Gosched() // until the hold waits
+			}
+			anew(t, w)
+			old.gate.leave()
+			h := <-done
+			must(t, h.err)
+			f := w.lookup(t, "f")
+			if st := w.SetAttr(&w.call, f, &nfs3.SetAttr{SetMode: true, Mode: 0o600}, nil, &nfs3.Wcc{}); st != nfs3.ErrJukebox {
+				t.Errorf("a change while changes are held: %v", st)
+			}
+			for _, mode := range []uint32{0o640, 0o604} {
+				must(t, os.Chmod(w.ov.Root+"/f", os.FileMode(mode)))
+				var a nfs3.Attr
+				if st := w.GetAttr(&w.call, f, &a); st != nfs3.OK || a.Mode != mode {
+					t.Errorf("status %v, mode %o, want %o: it was remembered", st, a.Mode, mode)
+				}
+			}
+			h.release()
+			if st := w.SetAttr(&w.call, f, &nfs3.SetAttr{SetMode: true, Mode: 0o600}, nil, &nfs3.Wcc{}); st != nfs3.OK {
+				t.Errorf("a change after all: %v", st)
+			}
+		})
 	}
 }

@@ -14,8 +14,8 @@ func (fs *FS) GetAttr(c *nfs3.Call, fh []byte, a *nfs3.Attr) nfs3.Status {
 	if st != nfs3.OK {
 		return st
 	}
+	defer o.end()
 	o.attr(&o.st, a)
-	o.end()
 	return nfs3.OK
 }
 
@@ -81,8 +81,8 @@ func (fs *FS) FSInfo(c *nfs3.Call, fh []byte, a *nfs3.PostAttr) nfs3.Status {
 	if st != nfs3.OK {
 		return st
 	}
+	defer o.end()
 	o.post(&o.st, a)
-	o.end()
 	return nfs3.OK
 }
 
@@ -95,8 +95,8 @@ func (fs *FS) PathConf(c *nfs3.Call, fh []byte, p *nfs3.PathConf, a *nfs3.PostAt
 	if st != nfs3.OK {
 		return st
 	}
+	defer o.end()
 	o.post(&o.st, a)
-	o.end()
 	*p = nfs3.PathConf{LinkMax: linkMax, NameMax: nfs3.MaxName, NoTrunc: true, ChownRestricted: true, CasePreserve: true}
 	return nfs3.OK
 }

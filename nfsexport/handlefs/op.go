@@ -35,7 +35,8 @@ type op struct {
 	counted *object
 	after   unix.Stat_t
 
-	large bool // holds a large listing, see claim
+	large  bool       // holds a large listing, see claim
+	locked [2]*object // for change, see lock
 	// changing: the call went in by the export's gate.
 	changing bool
 }
@@ -47,16 +48,46 @@ func (fs *FS) begin(c *nfs3.Call, fh []byte) (*op, nfs3.Status) {
 	if o.c, o.time = c, c.Time; o.time.IsZero() {
 		o.time = fs.opts.Now()
 	}
+	begun := false
+	defer func() { // also when something panics
+		if !begun {
+			o.end()
+		}
+	}()
 	st := o.enter(fh)
-	if st == nfs3.OK {
+	if begun = st == nfs3.OK; begun {
 		return o, st
 	}
-	o.end()
 	return nil, st
+}
+
+// lock locks directories for change, in an order that all callers share, until unlock
+// or the end of the call, however it ends. b may be a.
+func (o *op) lock(a, b *object) {
+	if string(a.key[:]) > string(b.key[:]) {
+		a, b = b, a
+	}
+	a.dir.Lock()
+	o.locked[0] = a
+	if a != b {
+		b.dir.Lock()
+		o.locked[1] = b
+	}
+}
+
+// unlock ends what lock began; the directories have changed.
+func (o *op) unlock() {
+	for i, obj := range o.locked {
+		if o.locked[i] = nil; obj != nil {
+			obj.changes.Add(1)
+			obj.dir.Unlock()
+		}
+	}
 }
 
 func (o *op) end() {
 	fs := o.fs
+	o.unlock()
 	o.altered()
 	if o.changing {
 		o.exp.gate.leave()

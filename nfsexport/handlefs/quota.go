@@ -50,6 +50,13 @@ type share struct {
 	gone  bool // its last name is removed, and it counts no more
 }
 
+// held runs f while nobody else is at the share.
+func (s *share) held(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
 // learn makes the share right for before the call; share.mu is held. st is the
 // object as the call found it.
 func (o *op) learn(q *nfsexport.Quota, obj *object, st *unix.Stat_t) {
@@ -160,9 +167,7 @@ func (o *op) watch(obj *object, st *unix.Stat_t) spending {
 	if q == nil {
 		return spending{}
 	}
-	obj.share.mu.Lock()
-	o.learn(q, obj, st)
-	obj.share.mu.Unlock()
+	obj.share.held(func() { o.learn(q, obj, st) })
 	return spending{o: o, q: q}
 }
 
@@ -173,12 +178,11 @@ func (o *op) spendOn(obj *object, st *unix.Stat_t, bytes, files int64) (spending
 	if q == nil {
 		return spending{}, nfs3.OK
 	}
-	obj.share.mu.Lock()
-	o.learn(q, obj, st)
-	if !obj.share.upper && !obj.share.gone {
-		bytes, files = bytes+takes(st), files+1
-	}
-	obj.share.mu.Unlock()
+	obj.share.held(func() {
+		if o.learn(q, obj, st); !obj.share.upper && !obj.share.gone {
+			bytes, files = bytes+takes(st), files+1
+		}
+	})
 	return o.spend(q, bytes, files)
 }
 
@@ -225,10 +229,11 @@ func (o *op) spendSetAttr(obj *object, st *unix.Stat_t, s *nfs3.SetAttr) (spendi
 	if o.quota() != nil && cutsAll(obj, st, s) {
 		cut := *st
 		cut.Size, cut.Blocks = 0, 0 // what is copied up of a golden file: its name
-		obj.share.mu.Lock()
-		o.learn(o.quota(), obj, st)
-		upper := obj.share.upper
-		obj.share.mu.Unlock()
+		upper := false
+		obj.share.held(func() {
+			o.learn(o.quota(), obj, st)
+			upper = obj.share.upper
+		})
 		if !upper {
 			st = &cut
 		}
@@ -241,12 +246,11 @@ func (o *op) spendSetAttr(obj *object, st *unix.Stat_t, s *nfs3.SetAttr) (spendi
 func (o *op) spendWrite(q *nfsexport.Quota, off uint64, n int) (spending, nfs3.Status) {
 	st, s := o.st, nfs3.OK
 	obj := o.obj
-	obj.share.mu.Lock()
-	o.learn(q, obj, &st)
-	if !obj.share.upper && !obj.share.gone {
-		s = o.lift(q, &st)
-	}
-	obj.share.mu.Unlock()
+	obj.share.held(func() {
+		if o.learn(q, obj, &st); !obj.share.upper && !obj.share.gone {
+			s = o.lift(q, &st)
+		}
+	})
 	if s != nfs3.OK {
 		return spending{}, s
 	}
@@ -307,9 +311,7 @@ func (o *op) entry(dir *object, name *cname) (n entry) {
 		return entry{}
 	}
 	n.o, n.q, n.obj = o, q, obj
-	obj.share.mu.Lock()
-	o.learn(q, obj, &n.st)
-	obj.share.mu.Unlock()
+	obj.share.held(func() { o.learn(q, obj, &n.st) })
 	return n
 }
 

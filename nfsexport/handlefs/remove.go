@@ -24,7 +24,7 @@ func (fs *FS) unlink(c *nfs3.Call, dir []byte, name string, flags int, w *nfs3.W
 		return st
 	}
 	defer o.end()
-	o.obj.dir.Lock()
+	o.lock(o.obj, o.obj)
 	o.preNow(o.obj, &w.Before)
 	o.alters()
 	switch {
@@ -37,9 +37,8 @@ func (fs *FS) unlink(c *nfs3.Call, dir []byte, name string, flags int, w *nfs3.W
 			st = status(o.unlinkName(flags))
 		}
 	}
-	o.obj.changes.Add(1)
 	o.postNow(o.obj, &w.After)
-	o.obj.dir.Unlock()
+	o.unlock()
 	return o.settle(st)
 }
 
@@ -82,7 +81,7 @@ func (fs *FS) Rename(c *nfs3.Call, from []byte, fromName string, to []byte, toNa
 		return st
 	}
 	defer fs.cache.release(dst)
-	unlock := lockBoth(o.obj, dst)
+	o.lock(o.obj, dst)
 	o.preNow(o.obj, &wFrom.Before)
 	o.preNow(dst, &wTo.Before)
 	o.alters()
@@ -101,11 +100,9 @@ func (fs *FS) Rename(c *nfs3.Call, from []byte, fromName string, to []byte, toNa
 			}
 		}
 	}
-	o.obj.changes.Add(1)
-	dst.changes.Add(1)
 	o.postNow(o.obj, &wFrom.After)
 	o.postNow(dst, &wTo.After)
-	unlock()
+	o.unlock()
 	return o.settle(st)
 }
 
@@ -148,23 +145,6 @@ func (o *op) rename(dst *object, dstStat *unix.Stat_t, target *cname) nfs3.Statu
 	return nfs3.OK
 }
 
-// lockBoth locks two directories for change, in an order that all callers share.
-func lockBoth(a, b *object) (unlock func()) {
-	if a == b {
-		a.dir.Lock()
-		return a.dir.Unlock
-	}
-	if string(a.key[:]) > string(b.key[:]) {
-		a, b = b, a
-	}
-	a.dir.Lock()
-	b.dir.Lock()
-	return func() {
-		b.dir.Unlock()
-		a.dir.Unlock()
-	}
-}
-
 // Link implements nfs3.FS. The caller needs to be allowed to write to the
 // directory. The link itself is made as root: whether linking to others' files
 // is allowed (fs.protected_hardlinks) is for the client's kernel to say, and this
@@ -182,7 +162,7 @@ func (fs *FS) Link(c *nfs3.Call, fh, dir []byte, name string, a *nfs3.PostAttr, 
 		return st
 	}
 	defer fs.cache.release(dst)
-	dst.dir.Lock()
+	o.lock(dst, dst)
 	o.preNow(dst, &w.Before)
 	o.alters()
 	switch {
@@ -199,10 +179,9 @@ func (fs *FS) Link(c *nfs3.Call, fh, dir []byte, name string, a *nfs3.PostAttr, 
 			st = o.link(dst, &dstStat)
 		}
 	}
-	dst.changes.Add(1)
 	o.postNow(o.obj, a)
 	o.postNow(dst, &w.After)
-	dst.dir.Unlock()
+	o.unlock()
 	return o.settle(st)
 }
 

@@ -19,7 +19,7 @@ func (fs *FS) SetAttr(c *nfs3.Call, fh []byte, s *nfs3.SetAttr, guard *nfs3.Time
 		return st
 	}
 	defer o.end()
-	o.obj.dir.Lock()
+	o.lock(o.obj, o.obj)
 	o.preNow(o.obj, &w.Before)
 	o.alters()
 	if guard != nil && (!w.Before.OK || *guard != w.Before.Ctime) {
@@ -30,7 +30,7 @@ func (fs *FS) SetAttr(c *nfs3.Call, fh []byte, s *nfs3.SetAttr, guard *nfs3.Time
 		st = o.change(o.obj, &o.st, *s)
 	}
 	o.postNow(o.obj, &w.After)
-	o.obj.dir.Unlock()
+	o.unlock()
 	return o.settle(st)
 }
 

@@ -152,8 +152,9 @@ func (g *group) do(f func() unix.Errno) unix.Errno {
 	g.mu.Lock()
 	g.next = nil // from here on callers need another round
 	g.mu.Unlock()
+	r.err = unix.EIO // if f panics: those who wait know nothing
+	defer close(r.done)
+	defer g.run.Unlock()
 	r.err = f()
-	g.run.Unlock()
-	close(r.done)
 	return r.err
 }
