@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"rubus/boot/record"
 	"rubus/config/device"
@@ -39,6 +40,11 @@ func (f *Fleet) Snapshots(serial device.Serial) ([]record.Snapshot, error) {
 // leave. It blocks while it copies. A board that begins to boot, or mounts its root, does not
 // wait for that: the copy is given up, with ErrBoots.
 func (f *Fleet) Snapshot(ctx context.Context, serial device.Serial, note string, progress func(upper.Size)) (record.Snapshot, error) {
+	return f.SnapshotFor(ctx, serial, note, 0, progress)
+}
+
+// SnapshotFor is Snapshot for a time, after which it is removed; 0: it stays.
+func (f *Fleet) SnapshotFor(ctx context.Context, serial device.Serial, note string, keep time.Duration, progress func(upper.Size)) (record.Snapshot, error) {
 	b := f.known(serial)
 	if b == nil {
 		return record.Snapshot{}, fmt.Errorf("board %s: %w", serial, ErrNotFound)
@@ -63,6 +69,9 @@ func (f *Fleet) Snapshot(ctx context.Context, serial device.Serial, note string,
 		return record.Snapshot{}, fmt.Errorf("taking a snapshot of board %s: %w", serial, done(err))
 	}
 	s := record.Snapshot{Made: f.opt.Now().UTC(), Note: note, Image: slot.Image, Base: slot.Base, Boot: slot.Boot}
+	if keep > 0 {
+		s.Expires = s.Made.Add(keep)
+	}
 	if s.N, err = f.disk(serial).NextSnapshot(); err != nil {
 		return record.Snapshot{}, done(err)
 	}

@@ -33,6 +33,12 @@ func (p Paths) Root(n int) string {
 	return filepath.Join(p.Roots(), fmt.Sprint(n))
 }
 
+// BackendFile keeps which server the boards' roots of a state directory were served by last.
+func BackendFile(state string) string { return filepath.Join(state, "nfs.backend") }
+
+// KernelServes is what it says of the kernel's.
+const KernelServes = "kernel"
+
 // Serials lists the boards that have a directory in the state directory.
 func Serials(state string) ([]device.Serial, error) {
 	entries, err := os.ReadDir(filepath.Join(state, "devices"))

@@ -28,6 +28,9 @@ type Place struct {
 func (p Place) IsEmpty() (bool, error) {
 	dir, name := filepath.Split(p.UpperDir)
 	empty, err := overlay.Uppers{Dir: dir}.IsEmpty(overlay.UpperID(name))
+	if errors.Is(err, fs.ErrNotExist) && p.Mounted.IsZero() {
+		return true, nil // never made
+	}
 	if err == nil && !empty {
 		return onlySeeded(p.UpperDir)
 	}

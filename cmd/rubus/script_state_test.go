@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"rubus/cmd/internal/control"
 	"rubus/config/device"
@@ -12,7 +13,7 @@ func (d *scripted) Snapshots(context.Context, device.Serial) ([]control.Snapshot
 	return d.world.Snapshots, nil
 }
 
-func (d *scripted) Snapshot(_ context.Context, s device.Serial, note string, tell func(control.Progress)) (control.Snapshot, error) {
+func (d *scripted) Snapshot(_ context.Context, s device.Serial, note string, _ time.Duration, tell func(control.Progress)) (control.Snapshot, error) {
 	tell(control.Progress{Bytes: 1, Files: 1})
 	return d.world.Snapshots[0], d.do("snapshot", "snapshot %s %q", s, note)
 }

@@ -13,7 +13,6 @@ import (
 	"rubus/boot/writes"
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/control"
-	"rubus/cmd/internal/ui"
 	"rubus/config/device"
 	"rubus/nfsexport"
 )
@@ -31,9 +30,9 @@ func holder(g *cli.Globals, state string) func(context.Context, device.Serial) (
 		case !control.IsKind(err, control.KindNotRunning):
 			return nil, nil, gaveWay(err)
 		}
-		unlock, err := control.Lock(state)
+		unlock, err := cli.StillBoard(state, s)
 		if err != nil {
-			return nil, nil, ui.Hint(err, "a daemon runs on this state, and does not answer: is --run right?")
+			return nil, nil, err
 		}
 		return ctx, func() error { unlock(); return nil }, nil
 	}
@@ -81,8 +80,8 @@ func openPlace(ctx context.Context, g *cli.Globals, o backup.ReadOptions) (*plac
 	if !control.IsKind(err, control.KindNotRunning) {
 		return p, err
 	}
-	if p.unlock, err = control.Lock(o.State); err != nil {
-		return nil, ui.Hint(err, "a daemon runs on this state, and does not answer: is --run right?")
+	if p.unlock, err = cli.LockState(o.State); err != nil {
+		return nil, err
 	}
 	p.fleet = boot.New(boot.Options{State: o.State, Store: o.Store, Exporter: nobody{}, Neighbours: nobody{}, Logger: slog.New(slog.DiscardHandler)})
 	if err := p.fleet.Load(); err != nil {

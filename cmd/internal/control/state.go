@@ -18,8 +18,8 @@ import (
 type States interface {
 	// Snapshots lists what is kept of a board, the oldest first.
 	Snapshots(ctx context.Context, serial device.Serial) ([]Snapshot, error)
-	// Snapshot keeps what a board wrote, as it is now.
-	Snapshot(ctx context.Context, serial device.Serial, note string, tell func(Progress)) (Snapshot, error)
+	// Snapshot keeps what a board wrote, as it is now, for a time; 0: until it is removed.
+	Snapshot(ctx context.Context, serial device.Serial, note string, keep time.Duration, tell func(Progress)) (Snapshot, error)
 	// Restore makes a snapshot the board's root from its next boot on. It is refused
 	// while the board is up or may be.
 	Restore(ctx context.Context, serial device.Serial, n int, tell func(Progress)) error
@@ -79,7 +79,7 @@ func (s *server) stateRoutes(m *http.ServeMux) {
 		return s.d.Snapshots(ctx, serial)
 	})))
 	m.HandleFunc("POST /v1/boards/{serial}/snapshot", s.job("snapshot", func(ctx context.Context, serial device.Serial, b jobBody, tell func(Progress)) (any, error) {
-		return s.d.Snapshot(ctx, serial, b.Note, tell)
+		return s.d.Snapshot(ctx, serial, b.Note, b.Keep, tell)
 	}))
 	m.HandleFunc("POST /v1/boards/{serial}/restore", s.job("restore", func(ctx context.Context, serial device.Serial, b jobBody, tell func(Progress)) (any, error) {
 		return struct{}{}, s.d.Restore(ctx, serial, b.N, tell)
@@ -113,6 +113,8 @@ func (s *server) replace(ctx context.Context, r *http.Request) (any, error) {
 type jobBody struct {
 	N    int    `json:"n,omitempty"`
 	Note string `json:"note,omitempty"`
+	// Keep is in nanoseconds.
+	Keep time.Duration `json:"keep_ns,omitempty"`
 }
 
 // job is a handler of long work on one board, which is logged as a change and answers
@@ -205,8 +207,8 @@ func (c *Client) Snapshots(ctx context.Context, serial device.Serial) (s []Snaps
 }
 
 // Snapshot implements Daemon.
-func (c *Client) Snapshot(ctx context.Context, serial device.Serial, note string, tell func(Progress)) (s Snapshot, err error) {
-	return s, c.job(ctx, "boards/"+serial.String()+"/snapshot", jobBody{Note: note}, tell, &s)
+func (c *Client) Snapshot(ctx context.Context, serial device.Serial, note string, keep time.Duration, tell func(Progress)) (s Snapshot, err error) {
+	return s, c.job(ctx, "boards/"+serial.String()+"/snapshot", jobBody{Note: note, Keep: keep}, tell, &s)
 }
 
 // Restore implements Daemon.

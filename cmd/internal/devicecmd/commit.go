@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -208,8 +209,12 @@ func isSecret(given identity.Given, after *layered.View, file string, n *layered
 	return err != nil || given.IsSecret(file, data)
 }
 
+// keepCommitted is how long a snapshot that was taken for an image stays, at most, when its
+// taker does not live to remove it.
+const keepCommitted = 24 * time.Hour
+
 // stillPlace is what a board wrote, in a state that nobody changes: a snapshot that done
-// removes, or without a daemon, which alone writes to it, the upper itself.
+// removes, or without a daemon the upper itself, while none may start.
 func stillPlace(ctx context.Context, g *cli.Globals, s *images.Store, serial device.Serial) (p writes.Place, done func(), err error) {
 	state, err := g.StateDir()
 	if err != nil {
@@ -217,11 +222,16 @@ func stillPlace(ctx context.Context, g *cli.Globals, s *images.Store, serial dev
 	}
 	d := g.Daemon()
 	tell, end := telling(g, "copying")
-	snap, err := d.Snapshot(ctx, serial, "taken to make an image of", tell)
+	snap, err := d.Snapshot(ctx, serial, "taken to make an image of", keepCommitted, tell)
 	end()
 	if control.IsKind(err, control.KindNotRunning) {
-		p, err := writtenPlace(g, serial)
-		return p, func() {}, err
+		if done, err = cli.StillBoard(state, serial); err != nil {
+			return p, nil, err
+		}
+		if p, err = writtenPlace(g, serial); err != nil {
+			done()
+		}
+		return p, done, err
 	}
 	if err != nil {
 		return p, nil, err

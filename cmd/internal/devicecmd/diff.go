@@ -145,8 +145,8 @@ func unchangedIdentity(g *cli.Globals, serial device.Serial, after *layered.View
 	return given.Unchanged(after.ReadFile), nil
 }
 
-// writtenPlace is where a board's writes lie: its present root's, or those it
-// would boot with.
+// writtenPlace is where a board's writes lie: its present root's, or those it would boot
+// with. One that is empty counts only when all are.
 func writtenPlace(g *cli.Globals, serial device.Serial) (writes.Place, error) {
 	state, err := g.StateDir()
 	if err != nil {
@@ -164,6 +164,11 @@ func writtenPlace(g *cli.Globals, serial device.Serial) (writes.Place, error) {
 		return writes.Place{}, ui.Hint(fmt.Errorf("board %s has written nothing: it has no root yet", serial), "\"rubus status\" lists the boards")
 	case err != nil:
 		return writes.Place{}, err
+	}
+	for _, p := range places {
+		if empty, err := p.IsEmpty(); err != nil || !empty {
+			return p, err
+		}
 	}
 	return places[0], nil
 }

@@ -40,7 +40,7 @@ power cut at that moment would have left.`,
 				return err
 			}
 			tell, end := telling(g, "copying")
-			s, err := g.Daemon().Snapshot(c.Context(), serial, note, tell)
+			s, err := g.Daemon().Snapshot(c.Context(), serial, note, 0, tell)
 			end()
 			if err != nil {
 				return err

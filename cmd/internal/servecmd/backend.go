@@ -15,6 +15,7 @@ import (
 	"rubus/boot"
 	"rubus/boot/phase"
 	"rubus/boot/quota"
+	"rubus/boot/record"
 	"rubus/cmd/internal/ui"
 	"rubus/config"
 	"rubus/config/device"
@@ -113,14 +114,11 @@ func (s *server) openHost(ctx context.Context) (boot.Exporter, error) {
 	return s.host, nil
 }
 
-// backendFile keeps which server the boards' roots were served by last.
-func backendFile(state string) string { return filepath.Join(state, "nfs.backend") }
-
 // settleBackend makes sure that no board that may be up has handles of the other
 // server: they would be stale. It asks boards for signs of life.
 func (s *server) settleBackend(ctx context.Context) error {
 	last, now := config.BackendUser, s.cfg.NFS.Backend
-	b, err := os.ReadFile(backendFile(s.state))
+	b, err := os.ReadFile(record.BackendFile(s.state))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("reading which NFS server was the last: %w", err)
 	}
@@ -143,7 +141,7 @@ func (s *server) settleBackend(ctx context.Context) error {
 			return fmt.Errorf("ending what the kernel's NFS server exports: %w", err)
 		}
 	}
-	if err := renameio.WriteFile(backendFile(s.state), []byte(now+"\n"), 0o600); err != nil {
+	if err := renameio.WriteFile(record.BackendFile(s.state), []byte(now+"\n"), 0o600); err != nil {
 		return fmt.Errorf("keeping which NFS server is in use: %w", err)
 	}
 	return syncDir(s.state)

@@ -2,6 +2,7 @@ package servecmd
 
 import (
 	"context"
+	"time"
 
 	"rubus/boot/record"
 	"rubus/cmd/internal/control"
@@ -27,8 +28,8 @@ func snapshotOf(s record.Snapshot) control.Snapshot {
 }
 
 // Snapshot implements control.Daemon.
-func (d *controlled) Snapshot(ctx context.Context, serial device.Serial, note string, tell func(control.Progress)) (control.Snapshot, error) {
-	s, err := d.fleet.Snapshot(ctx, serial, note, telling(tell))
+func (d *controlled) Snapshot(ctx context.Context, serial device.Serial, note string, keep time.Duration, tell func(control.Progress)) (control.Snapshot, error) {
+	s, err := d.fleet.SnapshotFor(ctx, serial, note, keep, telling(tell))
 	return snapshotOf(s), controlError(err)
 }
 

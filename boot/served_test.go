@@ -1,0 +1,54 @@
+package boot_test
+
+import (
+	"errors"
+	"os"
+	"testing"
+	"time"
+
+	"rubus/boot/record"
+	"rubus/boot/writes"
+)
+
+// TestSnapshotForATime: a snapshot that somebody takes for a purpose of his own goes by
+// itself when he does not live to remove it.
+func TestSnapshotForATime(t *testing.T) {
+	l := newLab(t)
+	x := l.boots(serialA, macA, addrA)
+	l.put(x, "mine", "precious")
+	_, err := l.fleet.Snapshot(t.Context(), serialA, "stays", nil)
+	must(t, err)
+	_, err = l.fleet.SnapshotFor(t.Context(), serialA, "goes", time.Hour, nil)
+	must(t, err)
+	l.clock.add(59 * time.Minute)
+	l.fleet.Expire(t.Context())
+	if all := l.snapshots(); len(all) != 2 {
+		t.Errorf("before its time is over: %q", all)
+	}
+	l.clock.add(time.Minute)
+	l.fleet.Expire(t.Context())
+	if all := l.snapshots(); len(all) != 1 || all[0] != "1 stays" {
+		t.Errorf("when its time is over: %q", all)
+	}
+}
+
+// TestUnserved: without a daemon a board whose root the kernel's server may offer is not
+// taken for one that does not write.
+func TestUnserved(t *testing.T) {
+	l := newLab(t)
+	l.boots(serialA, macA, addrA)
+	want := func(when string, want error) {
+		t.Helper()
+		if err := writes.Unserved(l.opt.State, serialA); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", when, err, want)
+		}
+	}
+	want("our server, which went with the daemon", nil)
+	must(t, os.WriteFile(record.BackendFile(l.opt.State), []byte("kernel\n"), 0o600))
+	want("the kernel's server", writes.ErrServed)
+	must(t, l.fleet.Stop(t.Context(), serialA))
+	want("a board that was cut off", nil)
+	must(t, os.WriteFile(record.BackendFile(l.opt.State), []byte("user\n"), 0o600))
+	l.boots(serialA, macA, addrA)
+	want("our server again", nil)
+}
