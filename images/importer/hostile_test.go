@@ -312,6 +312,59 @@ func TestBombs(t *testing.T) {
 	})
 }
 
+// A packed disk image that unpacks to more than anybody has is given up at the limit, however it is packed, and
+// at the space that stays free; a zip file that lies about the size, too.
+func TestPackedImageBombs(t *testing.T) {
+	head := make([]byte, 1<<20)
+	head[0], head[510], head[511] = 0xeb, 0x55, 0xaa
+	bomb := filepath.Join(t.TempDir(), "bomb.img")
+	f, err := os.Create(bomb)
+	must(t, err)
+	_, err = f.Write(head)
+	must(t, err)
+	must(t, f.Truncate(96<<20)) // zeros, which take no space
+	must(t, f.Close())
+	forms := packed(t, bomb)
+	delete(forms, "disk image")
+	lie := filepath.Join(t.TempDir(), "lie.img.zip")
+	b, err := os.ReadFile(forms["disk image, zip"])
+	must(t, err)
+	// The size that the directory at its end says: PKWARE's APPNOTE.TXT, 4.3.12.
+	at := bytes.LastIndex(b, []byte("PK\x01\x02")) + 24
+	copy(b[at:], []byte{0, 0, 16, 0})
+	must(t, os.WriteFile(lie, b, 0o600))
+	s := openStore(t)
+	for format, file := range forms {
+		_, _, err := importer.Import(t.Context(), s, "bomb", file, importer.Options{MaxSize: 8 << 20})
+		if !errors.Is(err, importer.ErrTooBig) || !strings.Contains(err.Error(), "the disk image has more than 8 MiB") {
+			t.Errorf("%s: %v", format, err)
+		}
+		checkNothingLeft(t, s)
+	}
+	if _, _, err := importer.Import(t.Context(), s, "bomb", lie, importer.Options{}); err == nil || !strings.Contains(err.Error(), "zip") {
+		t.Errorf("a zip file that lies: %v", err)
+	}
+	// What is no zeros takes space: it ends before the reserve.
+	full := compress(t, "zstd", append(head, bytes.Repeat([]byte("bomb"), 24<<20)...))
+	mnt := t.TempDir()
+	inMountNS(t, func() {
+		if err := unix.Mount("tmpfs", mnt, "tmpfs", 0, "size=80m"); err != nil {
+			t.Errorf("mounting a small file system: %v", err)
+			return
+		}
+		s, err := images.Open(filepath.Join(mnt, "images"))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _, err = importer.Import(t.Context(), s, "bomb", "-", importer.Options{Stdin: bytes.NewReader(full), Reserve: 40 << 20})
+		if !errors.Is(err, importer.ErrNoSpace) {
+			t.Errorf("into the reserve: %v", err)
+		}
+		checkNothingLeft(t, s)
+	})
+}
+
 // The parts of one sentence apart make two notes; a wrong root is noticed.
 func TestNotesOfARootBelow(t *testing.T) {
 	_, rep := doImport(t, openStore(t), "-", importer.Options{Stdin: bytes.NewReader(tarOf(t, reg("rootfs/etc/passwd", "")))})

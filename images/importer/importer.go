@@ -1,6 +1,7 @@
 package importer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,8 +27,8 @@ type Options struct {
 	Boot string
 	// MaxBytes bounds the content written, in bytes without holes; 0: only by the space.
 	MaxBytes int64
-	// MaxSize bounds the sizes of all files together, in bytes with holes; 0 is 4 TiB for
-	// a directory and 256 GiB for a tarball, whose holes take time to read.
+	// MaxSize bounds the sizes of all files together, in bytes with holes, and what a packed disk image
+	// unpacks to; 0 is 4 TiB for a directory, and 256 GiB for what takes time to unpack, holes too.
 	MaxSize int64
 	// Reserve is the space in bytes that stays free on the store's file system; 0 is
 	// 1 GiB or a twentieth of it, whichever is less.
@@ -153,7 +154,7 @@ func fill(b *builder, src *source, store *images.Store, o Options) error {
 	}
 	b.meter.setPhase(Unpacking)
 	b.meter.total.Store(src.total)
-	s, err := newSpool(b, filepath.Join(store.Dir(), "tmp"), src.stream, func() { b.meter.read.Store(src.taken()) })
+	s, err := newSpool(b, filepath.Join(store.Dir(), "tmp"), src.stream, cmp.Or(o.MaxSize, maxSizeTar), func() { b.meter.read.Store(src.taken()) })
 	if err != nil {
 		return unpacking(src, err)
 	}

@@ -17,15 +17,16 @@ import (
 type spool struct {
 	file *os.File
 	size int64
+	max  int64 // bytes, holes included
 }
 
-// newSpool reads all of in; dir is where the space for it is.
-func newSpool(b *builder, dir string, in io.Reader, progress func()) (*spool, error) {
+// newSpool reads all of in, of at most so many bytes, holes included; dir is where the space for it is.
+func newSpool(b *builder, dir string, in io.Reader, most int64, progress func()) (*spool, error) {
 	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("making a temporary file in %q: %w", dir, err)
 	}
-	s := &spool{file: os.NewFile(uintptr(fd), filepath.Join(dir, "unpacked"))}
+	s := &spool{file: os.NewFile(uintptr(fd), filepath.Join(dir, "unpacked")), max: most}
 	if err := s.fill(b, in, progress); err != nil {
 		s.file.Close()
 		return nil, err
@@ -57,8 +58,8 @@ func (s *spool) fill(b *builder, in io.Reader, progress func()) error {
 				return err
 			}
 		}
-		if s.size > maxSizeTar {
-			return fmt.Errorf("%w: the disk image has more than %s", ErrTooBig, mib(maxSizeTar))
+		if s.size > s.max {
+			return fmt.Errorf("%w: the disk image has more than %s", ErrTooBig, mib(s.max))
 		}
 		progress()
 		if end {

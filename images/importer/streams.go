@@ -68,6 +68,9 @@ func runStreams(ctx context.Context, store *images.Store, name, source string, l
 		if err := st.stream(ctx, l); err != nil {
 			return v, rep, fmt.Errorf("layer %d of %d: %w", i+1, len(layers), err)
 		}
+		if n := len(st.base) + len(st.built); n > images.MaxLayers {
+			return v, rep, fmt.Errorf("%d layers with files are more than the %d that every kernel mounts: squash the image", n, images.MaxLayers)
+		}
 	}
 	return st.finish(ctx, start, images.NewVersion{Name: name, Source: source}, rep, stop)
 }

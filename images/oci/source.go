@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -49,7 +50,8 @@ type Image struct {
 
 // Options say which image, and how to reach it.
 type Options struct {
-	// Platform is "linux/arm64" or "linux/arm"; "" takes the first of them that there is.
+	// Platform is "linux/arm64", "linux/arm" or one with a variant, as "linux/arm/v6"; "" takes
+	// the first of them that there is, and of linux/arm the latest variant up to v7.
 	Platform string
 	// Insecure allows a registry without TLS, or with a certificate that nobody vouches for.
 	Insecure bool
@@ -65,8 +67,10 @@ func Open(ctx context.Context, place string, o Options) (*Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening %q: %w", place, err)
 	}
-	if err := checkPlatform(img, o.Platform); err != nil {
-		return nil, fmt.Errorf("opening %q: %w", place, err)
+	for _, check := range []func(v1.Image) error{checkSizes, checkConfig, func(img v1.Image) error { return checkPlatform(img, o.Platform) }} {
+		if err := check(img); err != nil {
+			return nil, fmt.Errorf("opening %q: %w", place, err)
+		}
 	}
 	return &Image{img, place}, nil
 }
@@ -151,17 +155,25 @@ func choose(index v1.ImageIndex, tag, platform string) (v1.Image, error) {
 		return nil, err
 	}
 	var have, tags []string
-	best, bestRank := v1.Descriptor{}, 0
 	for _, d := range m.Manifests {
-		if t := d.Annotations[refName]; t != "" {
+		if t := d.Annotations[refName]; t != "" && !slices.Contains(tags, t) {
 			tags = append(tags, t)
 		}
+	}
+	if tag == "" && len(tags) > 1 {
+		return nil, fmt.Errorf("it holds several images: say which, as \":TAG\" behind the directory: %s", strings.Join(tags, ", "))
+	}
+	best, bestRank := v1.Descriptor{}, 0
+	for _, d := range m.Manifests {
 		if tag != "" && d.Annotations[refName] != tag {
 			continue
 		}
-		if d.MediaType.IsIndex() {
+		if d.MediaType.IsIndex() { // "docker buildx" puts one into a layout
 			inner, err := index.ImageIndex(d.Digest)
 			if err != nil {
+				return nil, err
+			}
+			if err := checkSum("an index in it", inner, d.Digest); err != nil {
 				return nil, err
 			}
 			return choose(inner, "", platform)
@@ -180,9 +192,15 @@ func choose(index v1.ImageIndex, tag, platform string) (v1.Image, error) {
 	}
 	switch {
 	case bestRank > 0:
-		return index.Image(best.Digest)
-	case tag != "" && len(have) == 0:
+		img, err := index.Image(best.Digest)
+		if err == nil {
+			err = checkSum("its manifest", img, best.Digest)
+		}
+		return img, err
+	case tag != "" && !slices.Contains(tags, tag):
 		return nil, fmt.Errorf("it has no image %q, only %s", tag, strings.Join(tags, ", "))
+	case platform != "" && !strings.HasPrefix(platform, "linux/arm"):
+		return nil, fmt.Errorf("a Pi runs linux/arm64 or linux/arm, not %s", platform)
 	case platform != "":
 		return nil, fmt.Errorf("it is not there for %s, only for %s", platform, strings.Join(have, ", "))
 	}
@@ -214,6 +232,56 @@ func rank(p, want string) int {
 	return 1 + slices.Index(order, p)
 }
 
+// Bounds no real image comes near: what describes it is read into memory.
+const (
+	maxConfig = 8 << 20
+	maxParts  = 1000 // layers of an image, most of them empty
+)
+
+// checkSum compares a manifest with what it is named by: for a registry that is done already, for
+// a layout not.
+func checkSum(what string, m interface{ RawManifest() ([]byte, error) }, named v1.Hash) error {
+	b, err := m.RawManifest()
+	if err != nil {
+		return err
+	}
+	return sameSum(what, b, named)
+}
+
+func checkConfig(img v1.Image) error {
+	m, err := img.Manifest()
+	if err != nil {
+		return err
+	}
+	b, err := img.RawConfigFile()
+	if err != nil {
+		return err
+	}
+	return sameSum("its configuration", b, m.Config.Digest)
+}
+
+func sameSum(what string, b []byte, named v1.Hash) error {
+	got, _, err := v1.SHA256(bytes.NewReader(b))
+	if err == nil && got != named {
+		err = fmt.Errorf("%s has the digest %s and not %s: it is damaged, or another one", what, got, named)
+	}
+	return err
+}
+
+func checkSizes(img v1.Image) error {
+	m, err := img.Manifest()
+	if err != nil {
+		return err
+	}
+	if m.Config.Size > maxConfig {
+		return fmt.Errorf("its configuration is said to have %d bytes: no image needs more than %d", m.Config.Size, maxConfig)
+	}
+	if len(m.Layers) > maxParts {
+		return fmt.Errorf("it has %d layers: no image has more than %d", len(m.Layers), maxParts)
+	}
+	return nil
+}
+
 func checkPlatform(img v1.Image, want string) error {
 	c, err := img.ConfigFile()
 	if err != nil {
@@ -225,33 +293,41 @@ func checkPlatform(img v1.Image, want string) error {
 		if p != nil {
 			s = p.String()
 		}
+		if want != "" {
+			return fmt.Errorf("it is for %s, not for %s", s, want)
+		}
 		return fmt.Errorf("it is for %s, and a Pi runs linux/arm64 or linux/arm", s)
 	}
 	return nil
 }
 
-// Layers are the image's, the bottom one first, to be read by importer.ImportStreams.
+// Layers are the image's, the bottom one first, to be read by importer.ImportStreams. Each is known
+// by what the configuration says of its content, and that is compared when it is read.
 func (i *Image) Layers() ([]importer.Stream, error) {
 	layers, err := i.image.Layers()
 	if err != nil {
 		return nil, fmt.Errorf("reading the manifest of %q: %w", i.place, err)
 	}
+	c, err := i.image.ConfigFile()
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration of %q: %w", i.place, err)
+	}
+	ids := c.RootFS.DiffIDs
+	if len(ids) != len(layers) {
+		return nil, fmt.Errorf("%q has %d layers, and its configuration names %d: it is damaged, or no image of a root", i.place, len(layers), len(ids))
+	}
 	var out []importer.Stream
 	chain := ""
-	for _, l := range layers {
-		id, err := l.DiffID()
-		if err != nil {
-			return nil, fmt.Errorf("reading the configuration of %q: %w", i.place, err)
+	for n, l := range layers {
+		if ids[n].Algorithm != "sha256" {
+			return nil, fmt.Errorf("%q has a layer named by %q", i.place, ids[n].Algorithm)
 		}
-		if id.Algorithm != "sha256" {
-			return nil, fmt.Errorf("%q has a layer named by %q", i.place, id.Algorithm)
-		}
-		chain = nextChain(chain, id.String())
+		chain = nextChain(chain, ids[n].String())
 		// An archive may not say.
 		size, _ := l.Size()
 		out = append(out, importer.Stream{
 			Open: func() (io.ReadCloser, error) { return l.Compressed() },
-			Size: size, DiffID: id.Hex, Chain: chain,
+			Size: size, DiffID: ids[n].Hex, Chain: chain,
 		})
 	}
 	if len(out) == 0 {

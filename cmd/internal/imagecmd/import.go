@@ -88,7 +88,7 @@ Then NAME means the new version, and boards that follow it boot it next.`,
 	c.Flags().StringVar(&base, "base", "", "stack the source on top of this `version`")
 	c.Flags().StringVarP(&o.Message, "message", "m", "", "what is new, as \"image list\" shows it")
 	c.Flags().StringVar(&from, "boot", "", "take boot files and kernel modules from this `version or directory`")
-	c.Flags().StringVar(&platform.Platform, "platform", "", "which of a container image's, `linux/arm64` or linux/arm")
+	c.Flags().StringVar(&platform.Platform, "platform", "", "which of a container image's, `linux/arm64`, linux/arm or linux/arm/v6")
 	c.Flags().BoolVar(&platform.Insecure, "insecure-registry", false, "the registry needs no TLS")
 	c.Flags().StringVar(&o.SHA256, "sha256", "", "refuse the source unless it has this SHA-256, in `hex`")
 	c.Flags().IntVar(&o.Partition, "partition", 0, "the `number` of the image's partition that holds the root")
