@@ -33,6 +33,8 @@ type written struct {
 	// Size is that of the file, in bytes, Removed are older ones that went (--keep).
 	Size    int64    `json:"size"`
 	Removed []string `json:"removed,omitempty"`
+	// Damaged are files in the directory that are no whole backups.
+	Damaged []damaged `json:"damaged,omitempty"`
 }
 
 type backupFlags struct {
@@ -98,7 +100,14 @@ func (f *backupFlags) run(ctx context.Context, g *cli.Globals, args []string) er
 		}
 		defer dir.close()
 		f.output = filepath.Join(f.to, nameOf(o.Head))
-		if last := dir.chain(); !f.full && len(last) > 0 && len(last) < f.fullEvery {
+		last, err := dir.goesOn(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil && !f.full {
+			g.Notef("warning: all is written again: %v", err)
+		}
+		if !f.full && len(last) > 0 && len(last) < f.fullEvery {
 			f.since = last[len(last)-1].path
 			f.output = filepath.Join(f.to, moreName(o.Head))
 		}
@@ -123,10 +132,17 @@ func (f *backupFlags) run(ctx context.Context, g *cli.Globals, args []string) er
 	if err != nil {
 		return err
 	}
-	if dir != nil && f.keep > 0 {
-		if out.Removed, err = dir.prune(f.keep, filepath.Base(f.output)); err != nil {
-			return err
+	if dir != nil {
+		if f.keep > 0 {
+			show := g.Progress()
+			out.Removed, err = dir.prune(ctx, f.keep, filepath.Base(f.output), func(n int64) {
+				show.Update(progress.State{Phase: "checking those that stay", Done: n})
+			})
+			if show.End(); err != nil {
+				return fmt.Errorf("the backup is written; removing older ones: %w", err)
+			}
 		}
+		out.Damaged = dir.damaged
 	}
 	return f.tell(g, out)
 }
@@ -265,6 +281,9 @@ func (f *backupFlags) tell(g *cli.Globals, w written) error {
 	for _, r := range w.Removed {
 		g.Notef("removed %s", r)
 	}
+	for _, d := range w.Damaged {
+		g.Notef("warning: %s is damaged, and was not removed: %s", d.File, d.Why)
+	}
 	if f.output != "-" {
 		if err := g.Answer(w); err != nil {
 			return err
@@ -272,6 +291,9 @@ func (f *backupFlags) tell(g *cli.Globals, w written) error {
 	}
 	if len(bad) > 0 {
 		return fmt.Errorf("not in the backup: %s", strings.Join(bad, ", "))
+	}
+	if len(w.Damaged) > 0 {
+		return ui.Hint(fmt.Errorf("%s: %s damaged", f.to, ui.Count(int64(len(w.Damaged)), "file")), "the backup just written is whole; move the damaged ones away, and write all again: --full")
 	}
 	return nil
 }

@@ -139,6 +139,10 @@ func openChain(g *cli.Globals, args []string) (in []io.Reader, end func(), err e
 		if err := t.read(); err != nil {
 			return nil, nil, err
 		}
+		if len(t.damaged) > 0 {
+			d := t.damaged[0]
+			return nil, nil, ui.Hint(fmt.Errorf("%s: %s", d.File, d.Why), "move it away, or name the files of a backup, the full one first")
+		}
 		chain := t.chain()
 		if chain == nil {
 			return nil, nil, fmt.Errorf("there is no backup in %q, or one that the newest goes on from is missing", args[0])

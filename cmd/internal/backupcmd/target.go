@@ -39,6 +39,13 @@ type target struct {
 	dir   string
 	lock  *os.File
 	files []backupFile // the oldest first
+	// damaged are files that are no whole backups, and why. They are left alone.
+	damaged []damaged
+}
+
+type damaged struct {
+	File string `json:"file"`
+	Why  string `json:"why"`
 }
 
 type backupFile struct {
@@ -82,6 +89,10 @@ func (t *target) read() error {
 			continue
 		}
 		h, err := headOf(p)
+		if errors.Is(err, archive.ErrBroken) {
+			t.damaged = append(t.damaged, damaged{p, err.Error()})
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", p, err)
 		}
@@ -123,37 +134,6 @@ func (t *target) chainTo(f backupFile) []backupFile {
 		out = slices.Insert(out, 0, t.files[i])
 	}
 	return out
-}
-
-// prune removes the oldest full backups but for the newest n, with what goes on from them;
-// written is the name of the one just written.
-func (t *target) prune(n int, written string) (removed []string, err error) {
-	t.files = nil
-	if err := t.read(); err != nil {
-		return nil, err
-	}
-	var fulls []backupFile
-	for _, f := range t.files {
-		if f.head.Since == "" {
-			fulls = append(fulls, f)
-		}
-	}
-	if len(fulls) <= n {
-		return nil, nil
-	}
-	keep := fulls[len(fulls)-n:]
-	for _, f := range slices.Backward(t.files) { // what goes on from others first
-		chain := t.chainTo(f)
-		kept := chain != nil && slices.ContainsFunc(keep, func(k backupFile) bool { return k.head.ID == chain[0].head.ID })
-		if kept || filepath.Base(f.path) == written {
-			continue
-		}
-		if err := os.Remove(f.path); err != nil {
-			return removed, err
-		}
-		removed = append(removed, f.path)
-	}
-	return removed, syncDir(t.dir)
 }
 
 // backupIn is a backup that is read: a file, or a stream.
