@@ -104,6 +104,34 @@ func TestConversations(t *testing.T) {
 			discover c want 0.10 -> offer 0.12
 			wait 11m
 			discover d want 0.10 -> offer 0.10`,
+		"declined in a board's name, which renews": `
+			list a
+			hold a 0.10
+			discover a -> offer 0.10
+			request a want 0.10 of 0.1 -> ack 0.10
+			decline a want 0.10 of 0.1 -> silence
+			request a want 0.10 -> nak
+			request a has 0.10 -> ack 0.10
+			restart
+			request a has 0.10 -> ack 0.10
+			discover b want 0.10 -> offer 0.11`,
+		"declined in the name of one that is no board": `
+			discover a -> offer 0.10
+			request a want 0.10 of 0.1 -> ack 0.10
+			decline a want 0.10 of 0.1 -> silence
+			request a has 0.10 -> nak`,
+		"all is declined": `
+			discover a -> offer 0.10
+			decline a want 0.10 of 0.1 -> silence
+			discover a -> offer 0.11
+			decline a want 0.11 of 0.1 -> silence
+			discover a -> offer 0.12
+			decline a want 0.12 of 0.1 -> silence
+			discover b -> full
+			list c
+			discover c -> offer 0.12
+			wait 11m
+			discover b -> offer 0.12`,
 		"inform": `
 			inform a has 0.200 -> ack
 			inform a has 7.1 -> silence

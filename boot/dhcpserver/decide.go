@@ -150,10 +150,16 @@ func (b *book) request(a *ask, sub subnet, now time.Time) verdict {
 		return nak("no client has that address here")
 	case mine != nil && mine.live(now) && mine.State == Bound:
 		return nak("it has another address")
-	case other != nil && other.live(now):
-		return nak("another client has that address")
 	}
-	if mac, held := b.dir.Holder(addr); held && mac != a.MAC {
+	mac, held := b.dir.Holder(addr)
+	if other != nil && other.live(now) {
+		// A board that is at work on the address it renews keeps it, whoever said in its
+		// name that somebody else uses it.
+		if !held || mac != a.MAC || other.State != Conflict || !a.CIAddr.IsValid() {
+			return nak("another client has that address")
+		}
+	}
+	if held && mac != a.MAC {
 		return nak("the address is another board's")
 	} else if held {
 		// The board's root is exported to it: only the lease was lost.
