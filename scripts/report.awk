@@ -2,8 +2,9 @@
 #
 # Shown: a package's own lines, the output of failed and skipped tests, and with
 # live=1 everything as it comes. The last line of the file named by counts is
-# "PASSED FAILED". A skipped test counts as failed: it means that the machine
-# lacks something, and the point of this run is to notice.
+# "PASSED FAILED"; what failed tests said goes to the end of the file named by
+# told, too, where nothing stands between. A skipped test counts as failed: it means
+# that the machine lacks something, and the point of this run is to notice.
 
 function field(name,    at, rest) {
     at = index($0, "\"" name "\":\"")
@@ -36,8 +37,8 @@ action == "output" {
     out = field("Output")
     if (out ~ /^=== (RUN|PAUSE|CONT|NAME)/) next
     if (live) { printf "%s", out; fflush() }
-    else if (test == "") { if (out != "PASS\n" && out !~ /no test files/) { printf "%s", out; fflush() } }
-    else kept[key] = kept[key] out
+    else if (test == "" && out != "PASS\n" && out !~ /no test files/) { printf "%s", out; fflush() }
+    if (test != "") kept[key] = kept[key] out
 }
 action == "pass" && test != "" { passed++; delete kept[key] }
 action == "fail" && test != "" { failed++; failures[pkg]++; show("FAILED") }
@@ -48,15 +49,26 @@ action == "fail" && test == "" && !failures[pkg] { failed++; crashed(pkg) }
 function show(word) {
     printf "--- %s: %s %s\n%s", word, pkg, test, live ? "" : kept[key]
     fflush()
+    again(sprintf("--- %s: %s %s\n%s", word, pkg, test, kept[key]))
     delete kept[key]
+}
+
+# again says once more, after all stages, what is lost among the lines of others: of
+# much the end.
+function again(s) {
+    if (length(s) > 20000) s = substr(s, 1, 2000) "[...]\n" substr(s, length(s) - 18000)
+    printf "%s", s >>told
 }
 
 # crashed shows what the tests that never ended had said.
 function crashed(p,    k, parts) {
     printf "--- FAILED: package %s\n", p
+    again(sprintf("--- FAILED: package %s\n", p))
     for (k in kept) {
         split(k, parts, SUBSEP)
-        if (parts[1] == p) printf "%s", kept[k]
+        if (parts[1] != p) continue
+        if (!live) printf "%s", kept[k]
+        again(kept[k])
     }
     fflush()
 }

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,8 +34,9 @@ const (
 )
 
 // holding is what the daemon, and the state directory, have of things that must not
-// grow with the number of boots.
-type holding struct{ fds, threads, mounts, files, kib int }
+// grow with the number of boots. Threads at work are those that do not wait to be told:
+// Go ends no thread that calls once needed side by side, such as waits for a slow disk.
+type holding struct{ fds, threads, working, mounts, files, kib int }
 
 // above says what of h is more than limit has, with what boards may differ in from one
 // moment to the next.
@@ -44,7 +47,8 @@ func (h holding) above(limit holding) error {
 		is, was, room int
 	}{
 		{"descriptors", h.fds, limit.fds, 8},
-		{"threads", h.threads, limit.threads, 8},
+		{"threads", h.threads, limit.threads, 64},
+		{"threads at work", h.working, limit.working, 8},
 		{"mounts", h.mounts, limit.mounts, 0},
 		{"files of boards", h.files, limit.files, 8},
 		{"KiB of memory", h.kib, limit.kib, limit.kib/4 + 4<<10},
@@ -60,7 +64,7 @@ func (h holding) above(limit holding) error {
 }
 
 func (h holding) most(o holding) holding {
-	return holding{max(h.fds, o.fds), max(h.threads, o.threads), max(h.mounts, o.mounts), max(h.files, o.files), max(h.kib, o.kib)}
+	return holding{max(h.fds, o.fds), max(h.threads, o.threads), max(h.working, o.working), max(h.mounts, o.mounts), max(h.files, o.files), max(h.kib, o.kib)}
 }
 
 // holds looks at the daemon.
@@ -80,6 +84,15 @@ func (d *daemon) holds() (h holding, err error) {
 		return n
 	}
 	h = holding{fds: len(fds), threads: field("Threads"), kib: field("VmRSS")}
+	tasks, err := filepath.Glob(proc + "task/*/wchan")
+	if err != nil {
+		return h, err
+	}
+	for _, name := range tasks {
+		if in, err := os.ReadFile(name); err == nil && !bytes.HasPrefix(in, []byte("futex_")) {
+			h.working++
+		}
+	}
 	points, err := mountPoints(d.l.dir)
 	if err != nil {
 		return h, err
@@ -103,16 +116,17 @@ func (d *daemon) holds() (h holding, err error) {
 
 // What has grown is told, and what differs from one moment to the next is not.
 func TestHoldingAbove(t *testing.T) {
-	limit := holding{fds: 100, threads: 10, mounts: 7, files: 200, kib: 80000}
+	limit := holding{fds: 100, threads: 10, working: 3, mounts: 7, files: 200, kib: 80000}
 	for name, c := range map[string]struct {
 		now  holding
 		want string
 	}{
 		"the same":    {limit, ""},
 		"less":        {holding{}, ""},
-		"a moment":    {holding{108, 18, 7, 208, 104000}, ""},
+		"a moment":    {holding{108, 74, 11, 7, 208, 104000}, ""},
 		"descriptors": {holding{fds: 109}, "109 descriptors, 100 were enough"},
-		"threads":     {holding{threads: 19}, "19 threads, 10 were enough"},
+		"threads":     {holding{threads: 75}, "75 threads, 10 were enough"},
+		"at work":     {holding{working: 12}, "12 threads at work, 3 were enough"},
 		"mounts":      {holding{mounts: 8}, "8 mounts, 7 were enough"},
 		"files":       {holding{files: 209}, "209 files of boards, 200 were enough"},
 		"memory":      {holding{kib: 104097}, "104097 KiB of memory, 80000 were enough"},
@@ -141,6 +155,12 @@ func TestSoak(t *testing.T) {
 	}
 	s.configure(0)
 	d := l.serve("quiet: 1s")
+	var rounds []holding
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("what the daemon held, round by round: %+v\n%s", rounds, d.details())
+		}
+	})
 	var limit holding
 	lives, round := 1, 1
 	for begin := time.Now(); time.Since(begin) < length || round <= warmRounds*3; round++ {
@@ -151,6 +171,7 @@ func TestSoak(t *testing.T) {
 			now, err = d.holds()
 			must(t, err)
 			limit = limit.most(now)
+			t.Logf("round %d: %+v", round, now)
 		} else {
 			l.until(settled, fmt.Sprintf("in round %d the daemon holds what it held in the first %d", round, 2*warmRounds), func() (err error) {
 				if now, err = d.holds(); err == nil {
@@ -159,9 +180,7 @@ func TestSoak(t *testing.T) {
 				return err
 			})
 		}
-		if round <= 2*warmRounds || round%lifeRounds == 0 {
-			t.Logf("round %d: %+v", round, now)
-		}
+		rounds = append(rounds, now)
 		if round == warmRounds || round%lifeRounds == 0 {
 			if lives++; lives%2 == 0 {
 				d.kill()
@@ -175,9 +194,55 @@ func TestSoak(t *testing.T) {
 	t.Logf("%d boots, %d daemons", (round-1)*soakBoards, lives)
 	for _, bad := range []string{"panic", "DATA RACE", "level=ERROR"} {
 		if err := d.said(0, bad); err == nil {
-			t.Errorf("the daemon's log has %q", bad)
+			t.Errorf("the daemon's log has %q:\n%s", bad, linesWith(d.text(0), bad))
 		}
 	}
+}
+
+// linesWith are the lines of a text with a word.
+func linesWith(text, word string) string {
+	var found strings.Builder
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, word) {
+			found.WriteString(line)
+		}
+	}
+	return found.String()
+}
+
+// details says what the daemon's numbers are made of, for whoever looks for a leak.
+func (d *daemon) details() string {
+	proc := fmt.Sprintf("/proc/%d/", d.p.Pid())
+	kinds := map[string]int{}
+	for _, pattern := range []string{"fd/*", "task/*/wchan"} {
+		names, _ := filepath.Glob(proc + pattern)
+		for _, name := range names {
+			kind, err := os.Readlink(name)
+			if err != nil {
+				in, _ := os.ReadFile(name) // gone meanwhile
+				kind = "a thread in " + string(in)
+			}
+			kind, _, _ = strings.Cut(kind, ":[") // sockets and pipes have numbers
+			kinds[strings.TrimPrefix(kind, d.l.state())]++
+		}
+	}
+	var text strings.Builder
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		fmt.Fprintf(&text, "%4d %s\n", kinds[kind], kind)
+	}
+	points, err := mountPoints(d.l.dir)
+	for _, p := range points {
+		fmt.Fprintf(&text, "mount %s\n", p.Mountpoint)
+	}
+	records, _ := filepath.Glob(filepath.Join(d.l.state(), "devices/*/device.json"))
+	for _, name := range records {
+		b, _ := os.ReadFile(name)
+		fmt.Fprintf(&text, "%s: %s\n", name, b)
+	}
+	if err != nil {
+		fmt.Fprintln(&text, err)
+	}
+	return text.String()
 }
 
 // soak is what the rounds share.

@@ -101,8 +101,9 @@ func (s *station) close() {
 	}
 	close(s.work)
 	s.work = nil
-	if out, err := exec.Command("ip", "link", "del", s.card).CombinedOutput(); err != nil {
-		s.t.Logf("ip link del %s: %v: %s", s.card, err, out) // it went with its namespace
+	out, err := exec.Command("ip", "link", "del", s.card).CombinedOutput()
+	if _, gone := net.InterfaceByName(s.card); err != nil && gone == nil { // else it went with its namespace
+		s.t.Logf("ip link del %s: %v: %s", s.card, err, out)
 	}
 }
 
