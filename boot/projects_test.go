@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/boot/quota"
+	"rubus/boot/writes"
 	"rubus/nfsexport"
 	"rubus/nfsexport/handlefs"
 	"rubus/nfsexport/nfs3"
@@ -213,6 +214,39 @@ func TestProjectQuotasHere(t *testing.T) {
 		return err
 	})
 
+	// A board that is restored from a backup on such a file system is counted by the
+	// kernel, too, and leaves the reserve free; and one that had something here.
+	if err := errors.Join(fill(x, "a", 8), os.Symlink("a", in("link"))); err != nil {
+		t.Fatal(err)
+	}
+	data, _ := l.backup(nil, nil)
+	m := newLabIn(t, filepath.Join(*projectsIn, "new"))
+	m.want.Devices[serialA].Quota = limit
+	m.fleet.Apply(m.want)
+	m.opt.Reserve = 1 << 60
+	m.restart()
+	if _, err := m.restoreBackup(data); !errors.Is(err, writes.ErrNoSpace) && !sharesBlocks(*projectsIn) {
+		t.Errorf("a restore without room: %v", err)
+	}
+	m.opt.Reserve = 0
+	m.restart()
+	for _, what := range []string{"a board that is new", "one that has something"} {
+		if _, err := m.restoreBackup(data); err != nil {
+			t.Fatal(err)
+		}
+		z := m.boots(serialA, macA, addrA)
+		if s, _ := m.fleet.Board(serialA); s.Quota == nil || s.Quota.Way != quota.Kernel || s.Quota.Used.Bytes < 8*mib || project(z) == 0 {
+			t.Errorf("restored, %s: %+v", what, s.Quota)
+		}
+		if err := os.Rename(filepath.Join(z.Dir, "link"), filepath.Join(z.Dir, "etc/moved")); err != nil {
+			t.Errorf("restored, %s: %v", what, err)
+		}
+		refused("more than its quota, restored", fill(z, "more", 12))
+		if err := m.fleet.Stop(t.Context(), serialA); err != nil {
+			t.Fatal(err)
+		}
+	}
+
 	// An upper that has no project, as one made earlier, is counted by the server.
 	if err := l.fleet.Stop(t.Context(), serialA); err != nil {
 		t.Fatal(err)
@@ -287,4 +321,10 @@ func overNFS(t *testing.T, x nfsexport.Export, limit int64) {
 	if st := fs.SetAttr(call, h, &nfs3.SetAttr{SetSize: true, Size: 8 << 20}, nil, &w); st != nfs3.OK {
 		t.Errorf("SETATTR that cuts: %s", st)
 	}
+}
+
+// sharesBlocks says whether copies take next to nothing in a file system.
+func sharesBlocks(dir string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(dir, &st) == nil && st.Type == unix.XFS_SUPER_MAGIC
 }

@@ -87,6 +87,9 @@ func TestCopiesLeaveTheReserve(t *testing.T) {
 	if err := l.fleet.Restore(t.Context(), serialA, 1, nil); !errors.Is(err, writes.ErrNoSpace) {
 		t.Errorf("a restore without room: %v", err)
 	}
+	if err := l.fleet.Reset(t.Context(), serialA, false, "/mine"); !errors.Is(err, writes.ErrNoSpace) {
+		t.Errorf("a reset that keeps something, without room: %v", err)
+	}
 	l.importImage("two", "boot/firmware/kernel8.img", "kernel one")
 	if _, err := l.fleet.Rebase(t.Context(), serialA, two(), nil); !errors.Is(err, writes.ErrNoSpace) {
 		t.Errorf("a rebase without room: %v", err)

@@ -33,9 +33,6 @@ func (f *Fleet) startAnew(ctx context.Context, b *board, keep []string) error {
 	case dev.Ephemeral:
 		return fmt.Errorf("nothing can be kept: the board is ephemeral: %w", ErrRefused)
 	}
-	if err := f.cutOff(b); err != nil {
-		return err
-	}
 	// The version may not go before the record names it.
 	release, err := f.opt.Store.Hold(ctx)
 	if err != nil {
@@ -46,6 +43,26 @@ func (f *Fleet) startAnew(ctx context.Context, b *board, keep []string) error {
 	if err != nil {
 		return err
 	}
+	// Looked at before the board is cut off, for what there is to refuse, and then once more.
+	err = f.keeping(ctx, b, slot, w, keep, func(d upper.Delta) error { return f.fits(bytesOf(d.Changes)) })
+	if err != nil {
+		return err
+	}
+	if err := f.cutOff(b); err != nil {
+		return err
+	}
+	next := record.Slot{Image: w.Image, Base: w.Base, Boot: w.Boot}
+	return f.keeping(ctx, b, slot, w, keep, func(d upper.Delta) error {
+		return f.replaceWith(ctx, b, next, resetNote, func(ctx context.Context, to string) error {
+			_, err := upper.Build(ctx, to, d, nil)
+			return err
+		})
+	})
+}
+
+// keeping looks at what a board changed at or below the paths in keep, to be put over another
+// version.
+func (f *Fleet) keeping(ctx context.Context, b *board, slot record.Slot, w record.Want, keep []string, do func(upper.Delta) error) error {
 	spec := f.spec(b.serial, slot)
 	trees, done, err := OpenTrees(spec.LayerDirs, spec.UpperDir, f.layerDirs(w.Base.Digests))
 	if err != nil {
@@ -57,11 +74,17 @@ func (f *Fleet) startAnew(ctx context.Context, b *board, keep []string) error {
 		return err
 	}
 	changes = slices.DeleteFunc(changes, func(c treediff.Change) bool { return !isBelowAny(c.Path, keep) })
-	next := record.Slot{Image: w.Image, Base: w.Base, Boot: w.Boot}
-	return f.replaceWith(ctx, b, next, resetNote, func(ctx context.Context, to string) error {
-		_, err := upper.Build(ctx, to, upper.Delta{Base: trees.Next, Was: trees.Was, Tree: trees.Board, Changes: changes}, nil)
-		return err
-	})
+	return do(upper.Delta{Base: trees.Next, Was: trees.Was, Tree: trees.Board, Changes: changes})
+}
+
+// bytesOf is what a copy of changes takes on the disk, holes left out.
+func bytesOf(changes []treediff.Change) (n int64) {
+	for _, c := range changes {
+		if c.New != nil && c.New.IsRegular() {
+			n += min(c.New.Stat.Size, c.New.Stat.Blocks*512)
+		}
+	}
+	return n
 }
 
 // isBelowAny says whether a path is one of the directories, or lies in one.

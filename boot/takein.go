@@ -102,6 +102,9 @@ func (f *Fleet) moveIn(ctx context.Context, b *board, rec record.Record, dir str
 			return err
 		}
 	}
+	if err := f.giveProjects(ctx, b.serial, rec, dir); err != nil {
+		return err
+	}
 	f.step(stepIntended)
 	if err := os.Rename(dir, p.Dir()); err != nil {
 		return err
@@ -176,6 +179,49 @@ func (f *Fleet) fillFrom(ctx context.Context, from string, s record.Slot, to str
 		return unix.Rename(filepath.Join(from, "upper"), to) // over the empty one
 	}
 	// What is moved keeps its project, and would be counted nowhere.
+	return f.copyOf(ctx, from, s, to)
+}
+
+// copyOf copies an upper that nobody writes to, where that leaves the reserve free.
+func (f *Fleet) copyOf(ctx context.Context, from string, s record.Slot, to string) error {
+	used, err := overlay.Footprint(ctx, from)
+	if err != nil {
+		return err
+	}
+	if err := f.fits(used.Bytes); err != nil {
+		return err
+	}
 	_, err = upper.Copy(ctx, f.layerDirs(s.Base.Digests), from, to, nil)
 	return err
+}
+
+// giveProjects makes the uppers in the directory of a board anew where the kernel keeps
+// quotas: what is not made in a project cannot be given one.
+func (f *Fleet) giveProjects(ctx context.Context, serial device.Serial, rec record.Record, dir string) error {
+	if way, err := quota.WayOf(dir); err != nil || way != quota.Kernel {
+		return err
+	}
+	have := overlay.Uppers{Dir: filepath.Join(dir, "uppers"), Serial: serial}
+	anew := overlay.Uppers{Dir: filepath.Join(dir, ".counted"), Serial: serial, Fresh: f.quotas.Fresh}
+	defer os.RemoveAll(anew.Dir) // of another restore's, or of an error
+	for _, s := range rec.Slots {
+		id := s.UpperID()
+		if s.Aside != "" || f.quotas.HasProject(have.Path(id)) {
+			continue // to be a snapshot, or done by one that was killed
+		}
+		if err := os.RemoveAll(anew.Path(id)); err != nil {
+			return err
+		}
+		_, err := anew.Build(ctx, s.Base, s.N, func(to string) error { return f.copyOf(ctx, have.Path(id), s, to) })
+		if err != nil {
+			return fmt.Errorf("counting what it has: %w", err)
+		}
+		if err := unix.Renameat2(unix.AT_FDCWD, anew.Path(id), unix.AT_FDCWD, have.Path(id), unix.RENAME_EXCHANGE); err != nil {
+			return err
+		}
+		if err := os.RemoveAll(anew.Path(id)); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(anew.Dir)
 }

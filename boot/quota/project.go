@@ -78,6 +78,9 @@ func (k *Keeper) projectOf(dir string) projquota.Project {
 	return upper
 }
 
+// HasProject says that the kernel counts what an upper has.
+func (k *Keeper) HasProject(dir string) bool { return k.projectOf(dir) != 0 }
+
 // Lift takes the kernel's limit from an upper until restore is called, for what the
 // server itself does there: a root whose quota is used up could not be mounted, since
 // overlayfs makes directories for itself. The board must not be at work meanwhile.
