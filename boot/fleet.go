@@ -138,8 +138,10 @@ type Fleet struct {
 	boards  map[device.Serial]*board
 	byPath  map[string]slotKey       // export path -> slot
 	byID    map[nfsexport.ID]slotKey // export id -> slot
-	unknown *sighting.List
-	batches *batch.Book
+	// replaced has for a board that was replaced the one that has its place.
+	replaced map[device.Serial]device.Serial
+	unknown  *sighting.List
+	batches  *batch.Book
 	// advancing has a token while somebody advances the batches.
 	advancing chan struct{}
 
@@ -176,7 +178,8 @@ func New(opt Options) *Fleet {
 		opt: opt, log: opt.Logger, traits: opt.Exporter.Traits(), started: opt.Now(),
 		quotas: quota.New(quota.Options{Logger: opt.Logger, Now: opt.Now, Hold: opt.Exporter.Hold}),
 		boards: map[device.Serial]*board{}, byPath: map[string]slotKey{}, byID: map[nfsexport.ID]slotKey{},
-		unknown: sighting.New(opt.MaxUnknown), batches: batch.NewBook(opt.State), advancing: make(chan struct{}, 1),
+		replaced: map[device.Serial]device.Serial{},
+		unknown:  sighting.New(opt.MaxUnknown), batches: batch.NewBook(opt.State), advancing: make(chan struct{}, 1),
 		stopped: make(chan struct{}), carrying: make(chan struct{}, atOnce),
 	}
 }
@@ -248,6 +251,7 @@ func (f *Fleet) load() (up []*board, err error) {
 			f.log.Error("a board's record cannot be read; nothing is done to the board until it can", "serial", s, "err", err)
 			continue
 		}
+		f.noteReplaced(&rec)
 		f.recall(b)
 		if rec.MayBeUp() {
 			up = append(up, b)
@@ -294,14 +298,15 @@ func (f *Fleet) Apply(d *Desired) {
 }
 
 // wanted is the device of a serial as desired now; nil when there is none, and
-// for an unknown board the template when the policy is to boot it.
+// for an unknown board the template when the policy is to boot it; one that was replaced
+// is no stranger, and boots when an entry names it again.
 func (f *Fleet) wanted(s device.Serial) *Device {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if d := f.desired.device(s); d != nil {
 		return d
 	}
-	if f.desired != nil && f.desired.Unknown == UnknownBoot && !s.IsZero() {
+	if f.desired != nil && f.desired.Unknown == UnknownBoot && !s.IsZero() && f.replaced[s].IsZero() {
 		d := f.desired.UnknownDevice
 		d.Serial, d.Enabled = s, true
 		return &d

@@ -111,7 +111,7 @@ func (f *Fleet) handOver(ctx context.Context, a, b *board) error {
 		return err
 	}
 	rec := a.record()
-	rec.Serial, rec.Replaces = b.serial, a.serial
+	rec.TakeOver(b.serial)
 	rec.MAC, rec.Address = device.MAC{}, netip.Addr{}
 	if rec.Move != nil {
 		rec.Move.Batch = 0 // that was the other's
@@ -138,7 +138,25 @@ func (f *Fleet) handOver(ctx context.Context, a, b *board) error {
 	b.mu.Lock()
 	b.rec, b.problem = rec, ""
 	b.mu.Unlock()
+	f.noteReplaced(&rec)
 	return nil
+}
+
+// noteReplaced remembers whose place a board has taken.
+func (f *Fleet) noteReplaced(rec *record.Record) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.replaced, rec.Serial)
+	for _, s := range rec.HasReplaced() {
+		f.replaced[s] = rec.Serial
+	}
+}
+
+// replacedBy is the board that took the place of one which no entry names; zero: none.
+func (f *Fleet) replacedBy(s device.Serial) device.Serial {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.replaced[s]
 }
 
 // dropUnkept removes the slots that hold nothing to be kept. The caller holds work; the

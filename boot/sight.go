@@ -43,7 +43,11 @@ func (f *Fleet) Sight(s sighting.Sighting) Verdict {
 	}
 	dev := f.wanted(s.Serial)
 	if dev == nil {
-		return f.stranger(s, now)
+		v := f.stranger(s, now)
+		if by := f.replacedBy(s.Serial); !by.IsZero() {
+			v.Why = "board " + by.String() + " has taken its place"
+		}
+		return v
 	}
 	v := Verdict{Serial: s.Serial}
 	if !dev.Enabled {

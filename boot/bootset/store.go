@@ -101,7 +101,7 @@ func (s *Store) write(name string, v any) error {
 	}
 	b, err := json.Marshal(v)
 	if err == nil {
-		err = renameio.WriteFile(filepath.Join(s.Dir, name), append(b, '\n'), 0o600)
+		err = renameio.WriteFile(filepath.Join(s.Dir, name), append(b, '\n'), 0o600, renameio.WithTempDir(s.Dir))
 	}
 	if err == nil {
 		err = syncDir(s.Dir)

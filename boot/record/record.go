@@ -89,6 +89,8 @@ type Record struct {
 	LastSlot int  `json:"last_slot"`
 	// Replaces is the board whose state this was.
 	Replaces device.Serial `json:"replaces,omitzero"`
+	// Former are all boards whose state this was, the first one first.
+	Former []device.Serial `json:"former,omitempty"`
 	// Move is the board's last rebase; nil: none.
 	Move  *Move  `json:"move,omitempty"`
 	Slots []Slot `json:"slots"`
@@ -172,6 +174,22 @@ func (r *Record) Offered() []Slot {
 		return slices.Clone(r.Slots)
 	}
 	return slices.DeleteFunc(slices.Clone(r.Slots), func(s Slot) bool { return !s.IsAwaited() })
+}
+
+// TakeOver makes the state of another board, which the record was, that of board now: it
+// is to be moved there.
+func (r *Record) TakeOver(now device.Serial) {
+	former := append(slices.Clone(r.Former), r.Serial)
+	r.Former = slices.DeleteFunc(former, func(s device.Serial) bool { return s == now })
+	r.Serial, r.Replaces = now, r.Serial
+}
+
+// HasReplaced lists the boards that this one took the place of.
+func (r *Record) HasReplaced() []device.Serial {
+	if r.Replaces.IsZero() || slices.Contains(r.Former, r.Replaces) {
+		return r.Former
+	}
+	return append(slices.Clone(r.Former), r.Replaces) // written before there was Former
 }
 
 // Clone is a copy that shares nothing with the record but what is only ever replaced.
@@ -276,7 +294,8 @@ func SaveIn(dir string, r *Record) error {
 	if err != nil {
 		return fmt.Errorf("writing the board's record: %w", err)
 	}
-	if err := renameio.WriteFile(filepath.Join(dir, File), b, 0o600); err != nil {
+	// WithTempDir: else two files are made and renamed to find out where one can be.
+	if err := renameio.WriteFile(filepath.Join(dir, File), b, 0o600, renameio.WithTempDir(dir)); err != nil {
 		return fmt.Errorf("writing the board's record: %w", err)
 	}
 	// renameio syncs the file; the name is safe once the directory is.

@@ -28,7 +28,7 @@ func newReplaceCmd(g *cli.Globals) *cobra.Command {
 		Short: "Give what a dead board has to another one",
 		Long: `Give what a dead board has to another one: its writes, with its host keys and
 names, its snapshots, and its entry in devices.yaml, comments kept ("mac" goes).
-NEW is a serial; the board may never have been seen. OLD is unknown from then
+NEW is a serial; the board may never have been seen. OLD is refused from then
 on. Both must be down.`,
 		Example: `  rubus device replace bench-01 b8123456`,
 		Args: func(c *cobra.Command, args []string) error {
@@ -73,7 +73,7 @@ on. Both must be down.`,
 			out.Listed = true
 			edit := *g // its answer is ours
 			edit.JSON = false
-			if err := editDevices(ctx, &edit, fmt.Sprintf("device %s is now %s", old, now), config.ReplaceDevice(old, now), false); err != nil {
+			if err := editDevices(ctx, &edit, fmt.Sprintf("device %s is now %s", old, now), config.ReplaceDevice(old, now), true); err != nil {
 				return ui.Hint(err, "its writes are handed over already: mend the file and run this again")
 			}
 			return g.Answer(out)
