@@ -1,11 +1,14 @@
 package importer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"time"
+
+	"github.com/klauspost/compress/gzip"
 
 	"rubus/images"
 	"rubus/images/treesum"
@@ -97,6 +100,38 @@ func (t *Top) Put(p string, e *treesum.Entry, content Content) error {
 	}
 	return nil
 }
+
+// Gzip puts a file of the layers below there packed, with its owner and mode. What is packed already, or
+// not there, is left alone.
+func (t *Top) Gzip(p string) error {
+	e, err := t.Lstat(p)
+	if err != nil || e == nil || e.Type != treesum.File {
+		return err
+	}
+	if e.Size > maxGzip {
+		return fmt.Errorf("packing %q: it has more than %s", p, mib(maxGzip))
+	}
+	b, err := fs.ReadFile(t.Below, p)
+	if err != nil {
+		return fmt.Errorf("packing %q: %w", p, err)
+	}
+	if bytes.HasPrefix(b, []byte{0x1f, 0x8b}) {
+		return nil
+	}
+	var out bytes.Buffer
+	z := gzip.NewWriter(&out)
+	if _, err := z.Write(b); err != nil {
+		return err
+	}
+	if err := z.Close(); err != nil {
+		return err
+	}
+	t.Note(fmt.Sprintf("a kernel is packed: %s instead of %s to send for each boot", mib(int64(out.Len())), mib(int64(len(b)))), "/"+p)
+	return t.Put(p, &treesum.Entry{Type: treesum.File, Mode: e.Mode, UID: e.UID, GID: e.GID, Size: int64(out.Len()), Sec: t.Time.Unix()}, memory(out.Bytes()))
+}
+
+// maxGzip bounds what is packed in memory, in bytes.
+const maxGzip = 256 << 20
 
 // Symlink makes a symbolic link of root.
 func (t *Top) Symlink(p, target string) error {

@@ -7,6 +7,8 @@ type Layer interface {
 	WriteFile(path string, data []byte, mode uint32) error
 	Symlink(path, target string) error
 	Remove(path string) error
+	// Gzip packs a file that is there.
+	Gzip(path string) error
 }
 
 // Apply writes what the plan changes.
@@ -22,6 +24,8 @@ func (p *Plan) Apply(l Layer) error {
 				err = l.Symlink(at, c.Target)
 			case Hide:
 				err = l.Remove(at)
+			case Gzip:
+				err = l.Gzip(at)
 			}
 			if err != nil {
 				return err

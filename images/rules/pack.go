@@ -45,6 +45,7 @@ type step struct {
 	Link         *link    `yaml:"link"`
 	Enable       *enable  `yaml:"enable"`
 	Hide         []string `yaml:"hide"`
+	Kernels      []string `yaml:"kernels"`
 	Capabilities bool     `yaml:"capabilities"`
 
 	// When holds paths of which one has to be there, Unless such of which none may be.
@@ -137,7 +138,7 @@ func parse(b []byte) ([]Pack, error) {
 // check fills in what a step may leave out, and refuses one that means nothing.
 func (s *step) check() error {
 	n := 0
-	for _, set := range []bool{s.Fstab, s.Bind != "", s.Mask != nil, s.File != nil, s.Append != nil, s.Link != nil, s.Enable != nil, s.Hide != nil, s.Capabilities} {
+	for _, set := range []bool{s.Fstab, s.Bind != "", s.Mask != nil, s.File != nil, s.Append != nil, s.Link != nil, s.Enable != nil, s.Hide != nil, s.Kernels != nil, s.Capabilities} {
 		if set {
 			n++
 		}
@@ -145,7 +146,7 @@ func (s *step) check() error {
 	if n != 1 {
 		return fmt.Errorf("it does %d things and not one", n)
 	}
-	paths := slices.Concat(s.When, s.Unless, s.Hide)
+	paths := slices.Concat(s.When, s.Unless, s.Hide, s.Kernels)
 	switch f := s.File; {
 	case f != nil:
 		paths = append(paths, f.Path)

@@ -19,6 +19,7 @@ const (
 	Link  Kind = "link"  // a symbolic link
 	Mask  Kind = "mask"  // a link to /dev/null: a unit that is never started
 	Hide  Kind = "hide"  // what is there is hidden
+	Gzip  Kind = "gzip"  // what is there is packed
 )
 
 // Change is one path of the layer.
@@ -125,6 +126,8 @@ func (m *planner) step(s step) error {
 		return m.enable(s.Enable)
 	case s.Capabilities:
 		return m.capabilities()
+	case s.Kernels != nil:
+		return m.kernels(s.Kernels)
 	}
 	for _, unit := range s.Mask {
 		if err := m.mask(unit); err != nil {
@@ -188,7 +191,7 @@ func (m *planner) change(c Change) error {
 			same = target == c.Target
 		}
 	} else {
-		same = c.Kind == Hide
+		same = c.Kind == Hide || c.Kind == Gzip
 	}
 	if old, ok := m.done[c.Path]; ok && old.Kind != c.Kind {
 		return fmt.Errorf("%s is there twice: %s and %s", c.Path, old.Kind, c.Kind)

@@ -1,6 +1,9 @@
 package rules_test
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"strings"
+)
 
 // netRaw is cap_net_raw+ep, as setcap writes it.
 func netRaw() []byte {
@@ -69,6 +72,11 @@ func resolved() tree {
 	}
 }
 
+// kernel is one for 64-bit ARM, as it is built, before any packing.
+func kernel() string {
+	return strings.Repeat("\x00", 56) + "ARM\x64" + strings.Repeat("kernel", 1<<18)
+}
+
 type root struct {
 	name    string
 	tree    tree
@@ -79,7 +87,7 @@ type root struct {
 func roots() []root {
 	firmware := tree{"boot/firmware/kernel8.img": "", "boot/firmware/config.txt": "", "etc/fstab": fstab("/boot/firmware")}
 	old := tree{
-		"boot/kernel8.img": "", "boot/config.txt": "", "etc/fstab": fstab("/boot"),
+		"boot/kernel8.img": "", "boot/config.txt": "", "boot/recovery.bin": "", "etc/fstab": fstab("/boot"),
 		"etc/init.d/resize2fs_once": "", "etc/init.d/dphys-swapfile": "", "var/swap": "",
 		"usr/lib/systemd/system/dphys-swapfile.service": "",
 		"etc/dhcpcd.conf":          "hostname\npersistent",
@@ -89,6 +97,7 @@ func roots() []root {
 		{"raspios-bullseye", with(systemd(), raspios(), ifupdown(), old, osRelease("raspbian", "bullseye")), []string{"usr/bin/ping"}},
 		{"raspios-bookworm", with(systemd(), raspios(), networkManager(), ifupdown(), firmware, osRelease("debian", "bookworm"), tree{
 			"etc/init.d/resize2fs_once": "", "usr/lib/systemd/system/dphys-swapfile.service": "",
+			"boot/firmware/recovery.bin": "", "boot/firmware/pieeprom.upd": "", "boot/firmware/pieeprom.sig": "",
 			"usr/bin/dumpcap": "", "etc/shadow": "root:*:1::::::\npi:$y$j9T$x:1::::::\n",
 		}), []string{"usr/bin/ping", "usr/bin/dumpcap"}},
 		{"raspios-trixie", with(systemd(), raspios(), networkManager(), firmware, cloudInit(), osRelease("debian", "trixie"), tree{
@@ -96,7 +105,11 @@ func roots() []root {
 			"usr/lib/systemd/system/rpi-resize-swap-file.service": "", "boot/firmware/userconf.txt": "",
 		}), nil},
 		{"debian-bullseye", with(systemd(), ifupdown(), firmware, osRelease("debian", "bullseye"), tree{"usr/lib/systemd/system/rpi-resizerootfs.service": ""}), nil},
-		{"debian-bookworm", with(systemd(), ifupdown(), osRelease("debian", "bookworm")), nil},
+		{"debian-bookworm", with(systemd(), ifupdown(), osRelease("debian", "bookworm"), tree{
+			"boot/firmware/vmlinuz-6.1.0-56-arm64": kernel(), "boot/vmlinuz-6.1.0-56-arm64": kernel(),
+			"boot/firmware/bcm2711-rpi-4-b.dtb": kernel(), "boot/firmware/kernel8.img": "\x1f\x8b" + kernel(),
+			"boot/firmware/kernel7l.img": strings.Repeat("\x00", 36) + "\x18\x28\x6f\x01" + strings.Repeat("zImage", 1<<18),
+		}), nil},
 		{"debian-trixie", with(systemd(), ifupdown(), firmware, cloudInit(), osRelease("debian", "trixie"), tree{"etc/machine-id": ""}), nil},
 	}
 	for _, r := range []string{"jammy", "kinetic", "lunar", "mantic", "noble", "oracular", "plucky", "questing", "resolute"} {

@@ -217,7 +217,7 @@ func TestEmulatedPi(t *testing.T) {
 	if want := "vmlinuz-" + out[3]; kernel != want {
 		t.Errorf("firmware fetched %q, but %q runs", kernel, want)
 	}
-	if got, want := r.Kernel.SHA256, sha(t, filepath.Join(shared.golden, "boot/firmware", kernel)); got != want {
+	if got, want := r.Kernel.SHA256, sha(t, packedKernel(t, state, kernel)); got != want {
 		t.Errorf("the fetched %s has the digest %s; the image's has %s", kernel, got, want)
 	}
 	entries, err := os.ReadDir(state)

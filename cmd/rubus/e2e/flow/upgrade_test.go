@@ -1,8 +1,10 @@
 package flow
 
 import (
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,7 +60,7 @@ func TestKernelUpgrade(t *testing.T) {
 
 	golden := filepath.Join(shared.golden, "boot/firmware")
 	neighbour := b.fetch()
-	fetched(t, neighbour.Kernel, filepath.Join(golden, "vmlinuz-"+old))
+	fetched(t, neighbour.Kernel, packedKernel(t, s.state, "vmlinuz-"+old))
 	fetched(t, neighbour.Initramfs, filepath.Join(golden, "initrd.img-"+old))
 	if _, err := os.Stat(filepath.Join(s.root(serialB, 1), "lib/modules", next)); err == nil {
 		t.Error("the neighbour has the modules of the new kernel")
@@ -89,4 +91,29 @@ func fetched(t *testing.T, got fakepi.File, path string) {
 	if hex.EncodeToString(sum[:]) != sha(t, path) {
 		t.Errorf("what firmware fetched as %q is not %q", got.Name, path)
 	}
+}
+
+// packedKernel is the golden root's kernel as the rules packed it for the boards of an image.
+func packedKernel(t *testing.T, state, name string) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(state, "images/layers/*/tree/boot/firmware", name))
+	must(t, err)
+	for _, p := range found {
+		f, err := os.Open(p)
+		must(t, err)
+		defer f.Close()
+		z, err := gzip.NewReader(f)
+		if err != nil {
+			continue // as it was imported
+		}
+		h := sha256.New()
+		_, err = io.Copy(h, z)
+		must(t, err)
+		if got, want := hex.EncodeToString(h.Sum(nil)), sha(t, filepath.Join(shared.golden, "boot/firmware", name)); got != want {
+			t.Errorf("%s unpacks to %s, not to %s", p, got, want)
+		}
+		return p
+	}
+	t.Fatalf("no packed %s among %v", name, found)
+	return ""
 }
