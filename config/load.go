@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
+	"time"
 
 	"github.com/google/renameio/v2"
 )
@@ -58,23 +60,44 @@ func Load(p Paths) (*Snapshot, error) {
 	return Parse(daemon, devices)
 }
 
-// LoadFile reads one file, MaxFile bytes at most. Name "" is no file.
-func LoadFile(name string) (File, error) {
+// pipeLimit is how long a pipe may take to say all: whoever reads a configuration
+// cannot be waited for.
+const pipeLimit = time.Minute
+
+// LoadFile reads one file, MaxFile bytes at most. Name "" is no file. A pipe, as of a
+// shell's <(...), is read as long as somebody writes, pipeLimit at most.
+func LoadFile(name string) (File, error) { return loadFile(name, pipeLimit) }
+
+func loadFile(name string, limit time.Duration) (File, error) {
 	if name == "" {
 		return File{}, nil
 	}
-	f, err := os.Open(name)
+	// Without O_NONBLOCK the open of a pipe waits for a writer, and nothing ends that.
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return File{Name: name}, fmt.Errorf("reading the configuration: %w", err)
 	}
 	defer f.Close()
-	if fi, err := f.Stat(); err == nil && fi.IsDir() {
+	fi, err := f.Stat()
+	if err != nil {
+		return File{Name: name}, fmt.Errorf("reading the configuration: %w", err)
+	}
+	isPipe := fi.Mode()&fs.ModeNamedPipe != 0
+	switch {
+	case fi.IsDir():
 		return File{Name: name}, fmt.Errorf("reading the configuration: %q is a directory", name)
+	case isPipe:
+		if err := f.SetReadDeadline(time.Now().Add(limit)); err != nil {
+			return File{Name: name}, fmt.Errorf("reading the configuration: %w", err)
+		}
 	}
 	// One byte more than allowed lets the parser say that it is too much.
 	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
 	if err != nil {
 		return File{Name: name}, fmt.Errorf("reading the configuration: %w", err)
+	}
+	if isPipe && len(data) == 0 {
+		return File{Name: name}, fmt.Errorf("reading the configuration: %q is a pipe that nobody writes to", name)
 	}
 	if data == nil {
 		data = []byte{}
