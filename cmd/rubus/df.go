@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -15,14 +17,18 @@ import (
 	"rubus/config"
 	"rubus/config/device"
 	"rubus/images"
+	"rubus/images/share"
 )
 
 // space is what "rubus df --json" prints. Sizes are in bytes.
 type space struct {
 	State string `json:"state"`
 	// Size and Free are of the file system; Free is what rubus may use.
-	Size   int64        `json:"size_bytes"`
-	Free   int64        `json:"free_bytes"`
+	Size int64 `json:"size_bytes"`
+	Free int64 `json:"free_bytes"`
+	// Saved is what layers take less than the sum of their bytes, as files of the same
+	// content share blocks; null where the file system cannot tell.
+	Saved  *int64       `json:"saved_bytes"`
 	Layers []spaceLayer `json:"layers"`
 	Boards []spaceBoard `json:"boards"`
 }
@@ -33,6 +39,9 @@ type spaceLayer struct {
 	// Versions have the layer; more than one share it. None: gc takes it when no
 	// board stands on it.
 	Versions []string `json:"versions"`
+	// Shared are the bytes on blocks that other files have, too: they stay when the
+	// layer goes. It is null where the file system shares none.
+	Shared *int64 `json:"shared_bytes"`
 }
 
 type spaceBoard struct {
@@ -49,7 +58,8 @@ func newDfCmd(g *cli.Globals) *cobra.Command {
 		Short: "Show what takes the disk's space",
 		Long: `Show what takes the disk's space: each layer once, with the versions that share
 it, and of each board the roots and snapshots. What layers hold is counted as it
-was imported, without holes; what boards hold as it lies on the disk, and
+was imported, without holes, and on xfs and btrfs SHARED is what of it lies on
+blocks that other files have, too; what boards hold as it lies on the disk, and
 snapshots that share blocks with it (reflink) in full. A quota is of each root
 of a board; snapshots do not count.`,
 		Args: cli.NoArgs,
@@ -70,6 +80,9 @@ of a board; snapshots do not count.`,
 			out.Size, out.Free = int64(st.Blocks)*st.Bsize, int64(st.Bavail)*st.Bsize
 			versions, broken := s.List()
 			out.Layers = spaceOfLayers(versions)
+			if err := out.measure(c.Context(), g, s); err != nil {
+				return err
+			}
 			kept, err := writes.KeptOfAll(c.Context(), state)
 			if err != nil {
 				return err
@@ -124,15 +137,44 @@ func spaceOfLayers(versions []images.Version) []spaceLayer {
 	return out
 }
 
+// measure finds out which blocks of layers are shared. It blocks for a look at each file.
+func (s *space) measure(ctx context.Context, g *cli.Globals, store *images.Store) error {
+	digests := make([]string, len(s.Layers))
+	for i, l := range s.Layers {
+		digests[i] = l.Digest
+	}
+	usage, err := share.Measure(ctx, store, digests)
+	if errors.Is(err, share.ErrUnsupported) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	saved := -usage.Once
+	for i := range s.Layers {
+		s.Layers[i].Shared = &usage.Shared[i]
+		saved += usage.Shared[i]
+	}
+	s.Saved = &saved
+	return nil
+}
+
 func showSpace(g *cli.Globals, s space) {
 	var layers, roots, snapshots int64
 	var rows [][]string
 	for _, l := range s.Layers {
 		layers += l.Bytes
-		rows = append(rows, []string{l.Digest[:12], ui.Bytes(l.Bytes), strconv.FormatInt(l.Files, 10), strings.Join(l.Versions, ", ")})
+		row := []string{l.Digest[:12], ui.Bytes(l.Bytes), strconv.FormatInt(l.Files, 10), strings.Join(l.Versions, ", ")}
+		if l.Shared != nil {
+			row = slices.Insert(row, 2, ui.Bytes(*l.Shared))
+		}
+		rows = append(rows, row)
 	}
 	if len(rows) > 0 {
-		ui.Table(g.Stdout, []string{"LAYER", "BYTES", "FILES", "VERSIONS"}, rows, 3)
+		head := []string{"LAYER", "BYTES", "FILES", "VERSIONS"}
+		if s.Saved != nil {
+			head = slices.Insert(head, 2, "SHARED")
+		}
+		ui.Table(g.Stdout, head, rows, len(head)-1)
 		fmt.Fprintln(g.Stdout)
 	}
 	rows = nil
@@ -153,4 +195,7 @@ func showSpace(g *cli.Globals, s space) {
 	}
 	fmt.Fprintf(g.Stdout, "layers %s, roots %s, snapshots %s; %s of %s free\n",
 		ui.Bytes(layers), ui.Bytes(roots), ui.Bytes(snapshots), ui.Bytes(s.Free), ui.Bytes(s.Size))
+	if s.Saved != nil {
+		fmt.Fprintf(g.Stdout, "layers take %s less: files of the same content lie on the disk once\n", ui.Bytes(*s.Saved))
+	}
 }

@@ -25,7 +25,7 @@ func house() map[string][]string {
 			"boot", "boot/eeprom", "boot/fakepi", "boot/fakepi/nic", "boot/pidhcp", "boot/quota", "boot/sdcard", "boot/writes",
 			"cmd/internal/backupcmd", "cmd/internal/buildinfo", "cmd/internal/cli", "cmd/internal/control", "cmd/internal/devicecmd", "cmd/internal/doctor", "cmd/internal/imagecmd", "cmd/internal/ports", "cmd/internal/servecmd", "cmd/internal/simulatecmd", "cmd/internal/ui",
 			"config", "config/device", "config/schema",
-			"images",
+			"images", "images/share",
 			"overlay",
 		},
 		"cmd/internal/backupcmd": {
@@ -46,7 +46,7 @@ func house() map[string][]string {
 			"boot", "boot/record",
 			"cmd/internal/cli", "cmd/internal/progress", "cmd/internal/showdiff", "cmd/internal/ui",
 			"config",
-			"images", "images/editor", "images/imageref", "images/importer", "images/layered", "images/oci", "images/rules", "images/sysdiff",
+			"images", "images/editor", "images/imageref", "images/importer", "images/layered", "images/oci", "images/rules", "images/share", "images/sysdiff",
 		},
 		"cmd/internal/servecmd": {
 			"boot", "boot/backup", "boot/batch", "boot/bootfs", "boot/dhcpserver", "boot/flight", "boot/identity", "boot/neigh", "boot/netconsole", "boot/netwatch", "boot/phase", "boot/pidhcp", "boot/proxydhcp", "boot/quota", "boot/record", "boot/sighting", "boot/tftp", "boot/writes",

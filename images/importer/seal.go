@@ -154,5 +154,6 @@ func (s *stack) step(ctx context.Context, step Step, what string) (err error) {
 		return err
 	}
 	s.built[last] = images.Built{Digest: l.Digest}
+	s.kept++
 	return nil
 }

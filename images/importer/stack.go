@@ -24,6 +24,7 @@ type stack struct {
 	fd    int // the store's directory
 	base  []string
 	built []images.Built
+	kept  int // of built are new, and in the store already
 }
 
 // newStack begins a version; holes says that holes of the source's files cost no time.
@@ -125,7 +126,7 @@ func (s *stack) finish(ctx context.Context, start time.Time, nv images.NewVersio
 		below = len(o.Base.Layers)
 	}
 	rep.Layers = v.Layers[min(below, len(v.Layers)-1):]
-	if shared < len(s.built) {
+	if shared-s.kept < len(s.built) {
 		rep.Joined = s.join(ctx, rep.Layers)
 	}
 	s.meter.setPhase(Done)
@@ -140,15 +141,17 @@ func (s *stack) finish(ctx context.Context, start time.Time, nv images.NewVersio
 // join has the files of new layers share the blocks of those that the store had. The version
 // is made: what goes wrong here costs space.
 func (s *stack) join(ctx context.Context, layers []images.Layer) *share.Report {
-	s.meter.read.Store(0)
-	s.meter.total.Store(0)
-	s.meter.files.Store(0)
-	s.meter.setPhase(Joining)
 	o := share.Options{Only: make([]string, 0, len(layers))}
 	for _, l := range layers {
 		o.Only = append(o.Only, l.Digest)
 	}
+	begun := false
 	o.Progress = func(e share.Event) {
+		if !begun { // where nothing can be joined, nothing is said of it
+			begun = true
+			s.meter.total.Store(0)
+			s.meter.setPhase(Joining)
+		}
 		s.meter.files.Store(e.Files)
 		s.meter.read.Store(e.Bytes)
 	}

@@ -291,7 +291,11 @@ func TestDamaged(t *testing.T) {
 // Where blocks can't be shared it is said, and an import works as ever.
 func TestUnsupported(t *testing.T) {
 	s := open(t, disk(t, "ext4"))
-	_, rep, err := importer.Import(t.Context(), s, "lab", root(t, 1), importer.Options{})
+	_, rep, err := importer.Import(t.Context(), s, "lab", root(t, 1), importer.Options{Progress: func(e importer.Event) {
+		if e.Phase == importer.Joining {
+			t.Errorf("it is shown to join: %+v", e)
+		}
+	}})
 	must(t, err)
 	if rep.Joined != nil || strings.Contains(strings.Join(rep.Notes, "\n"), "twice") {
 		t.Errorf("joined %+v, notes %q", rep.Joined, rep.Notes)

@@ -24,7 +24,7 @@ new version: "lab@3" is the third version of the image "lab" and never changes,
 	}
 	c.AddCommand(
 		newImportCmd(g), newListCmd(g), newShowCmd(g), newTagCmd(g),
-		newRmCmd(g), newGCCmd(g), newVerifyCmd(g), newDiffCmd(g), newLintCmd(g), newExportCmd(g), newEditCmd(g), newBuildCmd(g), newInsideCmd(),
+		newRmCmd(g), newGCCmd(g), newVerifyCmd(g), newDedupeCmd(g), newDiffCmd(g), newLintCmd(g), newExportCmd(g), newEditCmd(g), newBuildCmd(g), newInsideCmd(),
 	)
 	return c
 }
