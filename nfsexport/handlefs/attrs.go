@@ -103,9 +103,10 @@ func (o *op) postNow(obj *object, a *nfs3.PostAttr) {
 // preNow fills a with the object's attributes of this moment: of the file system, as a
 // client that sees the ones it knows takes all that follows for its own change (RFC 1813,
 // section 2.6). Remembered ones would hide from it for good what was done on the host.
+// They are not kept either: the call is about to change them.
 func (o *op) preNow(obj *object, a *nfs3.PreAttr) {
 	var st unix.Stat_t
-	if o.read(obj, &st, nil) == 0 {
+	if fstat(obj.fd, &st) == 0 {
 		pre(&st, a)
 	}
 }

@@ -139,26 +139,37 @@ func (fs *FS) Write(c *nfs3.Call, fh []byte, off uint64, data []byte, how nfs3.S
 // pwrite writes as much as goes. When there are set-id bits to lose, it writes
 // as the caller: the kernel clears them for all who lack CAP_FSETID.
 func (o *op) pwrite(fd int, data []byte, off int64) (n int, e unix.Errno) {
-	write := func() unix.Errno {
-		for n < len(data) {
-			m, err := unix.Pwrite(fd, data[n:], off+int64(n))
-			if err == unix.EINTR {
-				continue
-			}
-			if err != nil && n == 0 {
-				return errnoOf(err)
-			}
-			if err != nil || m <= 0 {
-				break
-			}
-			n += m
+	if o.c.UID == 0 || o.st.Mode&(unix.S_ISUID|unix.S_ISGID) == 0 {
+		return pwrite(fd, data, off)
+	}
+	return o.pwriteAs(fd, data, off)
+}
+
+// pwriteAs has a function to itself for what the closure takes from the heap.
+func (o *op) pwriteAs(fd int, data []byte, off int64) (n int, e unix.Errno) {
+	e = o.as(func() (e unix.Errno) {
+		n, e = pwrite(fd, data, off)
+		return e
+	})
+	return n, e
+}
+
+// pwrite writes as much as goes; an error is of the first byte.
+func pwrite(fd int, data []byte, off int64) (n int, e unix.Errno) {
+	for n < len(data) {
+		m, err := unix.Pwrite(fd, data[n:], off+int64(n))
+		if err == unix.EINTR {
+			continue
 		}
-		return 0
+		if err != nil && n == 0 {
+			return 0, errnoOf(err)
+		}
+		if err != nil || m <= 0 {
+			break
+		}
+		n += m
 	}
-	if o.c.UID != 0 && o.st.Mode&(unix.S_ISUID|unix.S_ISGID) != 0 {
-		return n, o.as(write)
-	}
-	return n, write()
+	return n, 0
 }
 
 // grows says whether a write may need space: past the end, into a hole, or into
