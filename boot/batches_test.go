@@ -227,35 +227,57 @@ func TestBatchReleasedByHand(t *testing.T) {
 	}
 }
 
-// A daemon that is killed while it moves boards is followed by one that goes on.
+// A daemon that is killed while it moves boards, at any step, is followed by one that goes on.
 func TestBatchKilled(t *testing.T) {
-	l, at := pairLab(t)
-	for s := range at {
-		must(t, l.fleet.Stop(t.Context(), s))
-	}
-	l.opt.Step = func(string) { runtime.Goexit() }
-	l.restart()
-	o := canary()
-	o.First = 0
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_, _ = l.fleet.RebaseAll(t.Context(), o, nil)
-	}()
-	<-done
-	l.opt.Step = nil
-	l.restart()
-	must(t, l.fleet.Sweep(t.Context()))
-	l.fleet.Advance(t.Context())
-	l.wantBatch("1 released: pending pending")
-	for s := range at {
-		if got := l.comesUp(at, s, true); got != "two" {
-			t.Errorf("%s boots %q", s, got)
-		}
-	}
-	l.wantBatch("1 done: good good")
-	l.clock.add(time.Second)
-	if got, err := filepath.Glob(filepath.Join(l.opt.State, "batches", "*")); err != nil || len(got) != 1 {
-		t.Errorf("%q, %v", got, err)
+	for kill, whole := 0, false; !whole && !t.Failed(); kill++ {
+		t.Run(fmt.Sprint(kill), func(t *testing.T) {
+			l, at := pairLab(t)
+			for s := range at {
+				must(t, l.fleet.Stop(t.Context(), s))
+			}
+			n, last := 0, ""
+			l.opt.Step = func(step string) {
+				if n++; n > kill {
+					last = step
+					runtime.Goexit() // dead: nothing more is done to the disk
+				}
+			}
+			l.restart()
+			o := canary()
+			o.First = 0
+			done := make(chan error, 1)
+			go func() {
+				defer close(done)
+				_, err := l.fleet.RebaseAll(t.Context(), o, nil)
+				done <- err
+			}()
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+			whole = last == ""
+			l.opt.Step = nil
+			l.restart()
+			must(t, l.fleet.Sweep(t.Context()))
+			l.fleet.Advance(t.Context())
+			if kill == 0 {
+				l.wantBatch("1 released: pending pending")
+			}
+			for s := range at {
+				if got := l.comesUp(at, s, true); got != "two" {
+					t.Errorf("killed at %q: %s boots %q", last, s, got)
+				}
+			}
+			l.wantBatch("1 done: good good")
+			if litter := l.litter(); len(litter) > 0 {
+				t.Errorf("killed at %q: left behind %q", last, litter)
+			}
+			l.clock.add(time.Second)
+			if got, err := filepath.Glob(filepath.Join(l.opt.State, "batches", "*")); err != nil || len(got) != 1 {
+				t.Errorf("%q, %v", got, err)
+			}
+			if whole && kill < 3 {
+				t.Errorf("to move two boards takes %d steps", kill)
+			}
+		})
 	}
 }

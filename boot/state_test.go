@@ -238,8 +238,9 @@ func TestStateKilledAtEveryStep(t *testing.T) {
 			_, err := l.fleet.Snapshot(l.Context(), serialA, "two", nil)
 			return err
 		}, "second", 1},
-		"reset":   {func(l *lab) error { return l.fleet.Reset(l.Context(), serialA, false) }, "(none)", 3},
-		"restore": {func(l *lab) error { return l.fleet.Restore(l.Context(), serialA, 1, nil) }, "first", 4},
+		"reset":            {func(l *lab) error { return l.fleet.Reset(l.Context(), serialA, false) }, "(none)", 3},
+		"reset that keeps": {func(l *lab) error { return l.fleet.Reset(l.Context(), serialA, false, "kept") }, "(none)", 4},
+		"restore":          {func(l *lab) error { return l.fleet.Restore(l.Context(), serialA, 1, nil) }, "first", 4},
 		"rebase": {func(l *lab) error {
 			_, err := l.fleet.Rebase(l.Context(), serialA, boot.Order{To: imageref.Ref{Name: "lab", Version: 2}}, nil)
 			if errors.Is(err, boot.ErrRefused) { // it is there
@@ -253,6 +254,7 @@ func TestStateKilledAtEveryStep(t *testing.T) {
 				l := newLab(t)
 				x := l.boots(serialA, macA, addrA)
 				l.put(x, "mine", "first")
+				l.put(x, "kept", "kept")
 				if _, err := l.fleet.Snapshot(t.Context(), serialA, "one", nil); err != nil {
 					t.Fatal(err)
 				}
@@ -282,6 +284,9 @@ func TestStateKilledAtEveryStep(t *testing.T) {
 				got := l.read(x, "mine")
 				if got != "second" && got != c.after || last == "" && got != c.after {
 					t.Errorf("killed at %q: /mine is %q", last, got)
+				}
+				if kept := l.read(x, "kept"); kept != "kept" && !(name == "reset" && got == "(none)") {
+					t.Errorf("killed at %q: /kept is %q", last, kept)
 				}
 				if litter := l.litter(); len(litter) > 0 {
 					t.Errorf("killed at %q: left behind %q", last, litter)

@@ -264,20 +264,40 @@ func (f *restoreFlags) files(g *cli.Globals, p *place, s *backup.Staged, out *re
 			g.Notef("%s is another than in the backup, and stays (--with-config)", path)
 			continue
 		default:
-			if err := renameio.WriteFile(path+".before-restore", have, 0o644); err != nil {
+			if err := putFile(path+".before-restore", have); err != nil {
 				return err
 			}
 		}
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
 		}
-		if err := renameio.WriteFile(path, want, 0o644); err != nil {
+		if err := putFile(path, want); err != nil {
 			return err
 		}
 		out.Config = append(out.Config, path)
 		g.Notef("%s is back", path)
 	}
 	return nil
+}
+
+// putFile replaces a file of the configuration: whole, and on the disk when it returns.
+func putFile(path string, data []byte) error {
+	dir, name := filepath.Dir(path), filepath.Base(path)
+	old, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range old { // what a restore that was killed was writing
+		if n, ok := strings.CutPrefix(e.Name(), "."+name); ok && n != "" && strings.Trim(n, "0123456789") == "" {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	if err := renameio.WriteFile(path, data, 0o644, renameio.WithTempDir(dir)); err != nil {
+		return err
+	}
+	return syncDir(dir)
 }
 
 // show says what there is, on standard error, as the question is.
