@@ -1,6 +1,7 @@
 package boot_test
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -14,8 +15,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/boot"
 	"rubus/boot/quota"
 	"rubus/boot/writes"
+	"rubus/images/imageref"
+	"rubus/images/importer"
 	"rubus/nfsexport"
 	"rubus/nfsexport/handlefs"
 	"rubus/nfsexport/nfs3"
@@ -142,6 +146,17 @@ func TestProjectQuotasHere(t *testing.T) {
 	if err := fill(y, "a", 40); err != nil {
 		t.Errorf("another board: %v", err)
 	}
+	noRoomToImport(l)
+	third, addr := mustSerial("10000003"), netip.MustParseAddr("10.77.0.52")
+	l.want.Devices[third] = &boot.Device{Serial: third, Image: imageref.Ref{Name: "lab"}, Enabled: true, Quota: limit}
+	l.fleet.Apply(l.want)
+	l.link.set(func(k *link) { k.owners[addr] = third.PiMAC() })
+	z := l.boots(third, third.PiMAC(), addr)
+	defer l.fleet.Stop(context.WithoutCancel(t.Context()), third) //nolint:errcheck // the machine ends
+	if err := fill(z, "a", 8); err != nil {
+		t.Errorf("a third board: %v", err)
+	}
+	refused("more on the third board", fill(z, "b", 9))
 	if err := errors.Join(os.Remove(in("b")), os.Remove(in("b2"))); err != nil {
 		t.Error(err)
 	}
@@ -261,6 +276,31 @@ func TestProjectQuotasHere(t *testing.T) {
 	l.fleet.CountQuotas(t.Context())
 	if s, _ := l.fleet.Board(serialA); s.Quota == nil || s.Quota.Way != quota.Server || !x.Quota.Counts() {
 		t.Errorf("an upper without a project: %+v", s.Quota)
+	}
+}
+
+// noRoomToImport imports what would take the reserve: it is refused, and leaves nothing.
+func noRoomToImport(l *lab) {
+	l.Helper()
+	free := func() int64 {
+		var st unix.Statfs_t
+		must(l.T, unix.Statfs(l.opt.State, &st))
+		return int64(st.Bavail) * st.Bsize
+	}
+	dir := l.TempDir()
+	must(l.T, os.WriteFile(filepath.Join(dir, "data"), []byte(strings.Repeat("rubus board ", 3<<20)), 0o644))
+	unix.Sync()
+	before := free()
+	_, _, err := importer.Import(l.Context(), l.store, "large", dir, importer.Options{Reserve: before - 20<<20})
+	if err == nil || !strings.Contains(err.Error(), "not enough space") {
+		l.Errorf("an import into the reserve: %v", err)
+	}
+	unix.Sync()
+	if after := free(); after < before-1<<20 {
+		l.Errorf("an import that failed left %d bytes", before-after)
+	}
+	if list, err := l.store.List(); err != nil || len(list) != 1 {
+		l.Errorf("an import that failed left an image: %v, %v", list, err)
 	}
 }
 
