@@ -42,7 +42,7 @@ func TestRootInterface(t *testing.T) {
 			if string(b) != c.resolv {
 				t.Errorf("resolv.conf is %q, want %q", b, c.resolv)
 			}
-			for _, f := range []string{"systemd/network/05-rubus.network", "NetworkManager/conf.d/05-rubus.conf"} {
+			for _, f := range []string{"systemd/network/05-rubus.network", "NetworkManager/conf.d/95-rubus.conf"} {
 				b, err := os.ReadFile(filepath.Join(root, "run", f))
 				if err != nil || !strings.Contains(string(b), "b8:27:eb:00:00:01\n") {
 					t.Errorf("%s: %q, %v", f, b, err)
