@@ -69,10 +69,23 @@ func ParseRecipe(r io.Reader) (Recipe, error) {
 	return out, nil
 }
 
+// Progress is how far a step is.
+type Progress int
+
+// The progress of a step.
+const (
+	// StepCached: it is not done again.
+	StepCached Progress = iota
+	// StepRuns: it begins, and what it prints is printed.
+	StepRuns
+	// StepRan: it ended well, and what it wrote is kept now.
+	StepRan
+)
+
 // Build makes the next version of the image name by the steps of a recipe that lies in dir.
 // A step whose text, files and predecessors did not change is not done again. told is called
-// before each step.
-func Build(ctx context.Context, store *images.Store, base images.Version, name, dir string, r Recipe, o Options, told func(i int, s Step, cached bool)) (images.Version, importer.Report, error) {
+// at each progress of each step.
+func Build(ctx context.Context, store *images.Store, base images.Version, name, dir string, r Recipe, o Options, told func(i int, s Step, p Progress)) (images.Version, importer.Report, error) {
 	chain := "build"
 	for _, l := range base.Layers {
 		chain = next(chain, l.Digest)
@@ -90,10 +103,14 @@ func Build(ctx context.Context, store *images.Store, base images.Version, name, 
 		chain = next(chain, text)
 		steps = append(steps, importer.Step{
 			Chain:  chain,
-			Cached: func() { told(i, s, true) },
+			Cached: func() { told(i, s, StepCached) },
 			Upper: func(ctx context.Context, dirs []string) (string, func() error, error) {
-				told(i, s, false)
-				return upper(ctx, store, dirs, base.Ref.Name, dir, s, o)
+				told(i, s, StepRuns)
+				wrote, done, err := upper(ctx, store, dirs, base.Ref.Name, dir, s, o)
+				if err == nil {
+					told(i, s, StepRan)
+				}
+				return wrote, done, err
 			},
 		})
 	}

@@ -66,14 +66,22 @@ fails, until "rubus image gc". Steps run as those of "rubus image edit" do.
 			o.Self, o.Import.NoTag = []string{exe, "image", insideVerb}, !move
 			// The answer alone goes to standard output.
 			o.Stdin, o.Stdout, o.Stderr = null, os.Stderr, os.Stderr
-			v, rep, err := editor.Build(c.Context(), s, base, args[0], filepath.Dir(args[1]), r, o, func(i int, s editor.Step, cached bool) {
+			show := &importProgress{g: g, rest: true}
+			o.Import.Progress = show.update
+			v, rep, err := editor.Build(c.Context(), s, base, args[0], filepath.Dir(args[1]), r, o, func(i int, s editor.Step, what editor.Progress) {
+				show.give(what != editor.StepRan)
 				how := ""
-				if cached {
+				switch what {
+				case editor.StepCached:
 					how = " (as before)"
+				case editor.StepRan:
+					return // how far it is to keep what it wrote is shown
+				case editor.StepRuns:
 				}
 				first, _, _ := strings.Cut(strings.TrimSpace(s.String()), "\n")
 				g.Notef("step %d of %d: %s%s", i+1, len(r.Steps), first, how)
 			})
+			show.end()
 			if err != nil {
 				return cli.ImageError(err)
 			}

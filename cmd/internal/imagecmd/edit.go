@@ -12,7 +12,6 @@ import (
 	"rubus/cmd/internal/progress"
 	"rubus/cmd/internal/ui"
 	"rubus/images/editor"
-	"rubus/images/importer"
 )
 
 // insideVerb is what "image edit" starts itself as, in the command's namespaces.
@@ -61,14 +60,10 @@ Boards see nothing of it until the name means the new version: --tag, or
 				o.Stdout = os.Stderr // the answer alone goes out
 			}
 			o.Terminal = g.IsTerminal(os.Stdin)
-			show := g.Progress()
-			o.Import.Progress = func(e importer.Event) {
-				if e.Phase != importer.Done {
-					show.Update(progress.State{Phase: string(e.Phase), Done: e.Read, Total: e.Total, Files: e.Files})
-				}
-			}
+			show := &importProgress{g: g}
+			o.Import.Progress = show.update
 			v, rep, err := editor.Edit(c.Context(), s, base, base.Ref.Name, o)
-			show.End()
+			show.end()
 			switch {
 			case errors.Is(err, editor.ErrUnchanged):
 				return ui.Hint(err, "there is no new version")

@@ -108,14 +108,10 @@ type imported struct {
 
 func importImage(g *cli.Globals, c *cobra.Command, s *images.Store, name, source string, o importer.Options, p oci.Options, ruled func() *rules.Plan) error {
 	o.Stdin, o.Reserve = g.Stdin, g.Reserve()
-	show := g.Progress()
-	o.Progress = func(e importer.Event) {
-		if e.Phase != importer.Done {
-			show.Update(progress.State{Phase: string(e.Phase), Done: e.Read, Total: e.Total, Files: e.Files})
-		}
-	}
+	show := &importProgress{g: g}
+	o.Progress = show.update
 	v, rep, err := importAny(c.Context(), s, name, source, o, p)
-	show.End()
+	show.end()
 	if errors.Is(err, importer.ErrNoSpace) {
 		return ui.Hint(err, `"rubus image gc" removes what no version needs`)
 	}

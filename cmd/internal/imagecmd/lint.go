@@ -54,7 +54,10 @@ version with the changes in a layer of their own.`,
 					Base: &v, NoTag: !move, Message: "rules over " + v.Ref.String(),
 					Finish: withRules(nil, func(*rules.Plan, error) {}),
 				}
+				show := &importProgress{g: g}
+				o.Progress = show.update
 				next, rep, err := importer.ImportStreams(c.Context(), s, v.Ref.Name, "rules over "+v.Ref.String(), "rules", nil, o)
+				show.end()
 				if err != nil {
 					return cli.ImageError(err)
 				}
