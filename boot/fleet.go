@@ -142,6 +142,7 @@ type Fleet struct {
 	replaced map[device.Serial]device.Serial
 	unknown  *sighting.List
 	batches  *batch.Book
+	naming   naming
 	// advancing has a token while somebody advances the batches.
 	advancing chan struct{}
 
@@ -178,8 +179,8 @@ func New(opt Options) *Fleet {
 		opt: opt, log: opt.Logger, traits: opt.Exporter.Traits(), started: opt.Now(),
 		quotas: quota.New(quota.Options{Logger: opt.Logger, Now: opt.Now, Hold: opt.Exporter.Hold}),
 		boards: map[device.Serial]*board{}, byPath: map[string]slotKey{}, byID: map[nfsexport.ID]slotKey{},
-		replaced: map[device.Serial]device.Serial{},
-		unknown:  sighting.New(opt.MaxUnknown), batches: batch.NewBook(opt.State), advancing: make(chan struct{}, 1),
+		replaced: map[device.Serial]device.Serial{}, naming: naming{claims: map[string]device.Serial{}},
+		unknown: sighting.New(opt.MaxUnknown), batches: batch.NewBook(opt.State), advancing: make(chan struct{}, 1),
 		stopped: make(chan struct{}), carrying: make(chan struct{}, atOnce),
 	}
 }

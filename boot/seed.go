@@ -81,9 +81,11 @@ func (f *Fleet) seedHeld(ctx context.Context, b *board, dev *Device, s record.Sl
 	}
 	spec := f.spec(b.serial, s)
 	defer f.quotas.Lift(spec.UpperDir)()
+	defer f.releaseNames(b)
 	res, err := identity.Seed{
 		Store: IdentityStore(f.opt.State, b.serial), Wish: f.wishOf(b, dev, s, addr),
 		Root: spec.Target, Upper: filepath.Join(spec.UpperDir, "upper"),
+		Claim:  func(name string) string { return f.claimName(b, name) },
 		Golden: func(path string) (identity.Golden, error) { return goldenAt(spec.LayerDirs, path) },
 	}.Do()
 	if isEmpty && err == nil {

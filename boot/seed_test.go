@@ -316,3 +316,58 @@ func TestIdentityOfUnknown(t *testing.T) {
 		t.Errorf("identities %q and %q", got, l.identityOf(a))
 	}
 }
+
+// Boards that took the same name themselves, or one that is another's by now, are told
+// apart again; who may log in is each board's own.
+func TestIdentityIsUnique(t *testing.T) {
+	l := newLab(t)
+	l.importImage("golden text", "etc/passwd", "root:x:0:0:root:/root:/bin/sh\n", "root/note", "x")
+	l.wishes()
+	l.want.Devices[serialB].Ephemeral = false
+	l.fleet.Apply(l.want)
+	own := func(x nfsexport.Export) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(x.Dir, "etc/hostname"), []byte("Raspberrypi\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	own(l.boots(serialA, macA, addrA))
+	own(l.boots(serialB, macB, addrB))
+	if got := l.content(l.boots(serialA, macA, addrA), "etc/hostname"); got != "Raspberrypi\n" {
+		t.Errorf("the first is called %q", got)
+	}
+	b := l.boots(serialB, macB, addrB)
+	if got := l.content(b, "etc/hostname"); got != "rpi-"+serialB.String()+"\n" {
+		t.Errorf("the second is called %q", got)
+	}
+	if st, _ := l.fleet.Board(serialB); !strings.Contains(st.Problem, "that of board "+serialA.String()) {
+		t.Errorf("problem %q", st.Problem)
+	}
+	// devices.yaml comes first, and each board gets its own keys.
+	next := *l.want
+	next.Devices = map[device.Serial]*boot.Device{}
+	for s, d := range l.want.Devices {
+		dev, wish := *d, *d.Identity
+		wish.Keys = map[string][]identity.Key{"root": {{Line: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICm6J7xvxe+eWJNKCbOJw99P+Jdan1EblMd0d8ntaBxl " + s.String()}}}
+		if s == serialB {
+			wish.Hostname = "raspberrypi"
+		}
+		dev.Identity = &wish
+		next.Devices[s] = &dev
+	}
+	l.want = &next
+	l.fleet.Apply(l.want)
+	for serial, want := range map[device.Serial]string{serialA: "rpi-" + serialA.String(), serialB: "raspberrypi"} {
+		mac, addr := macA, addrA
+		if serial == serialB {
+			mac, addr = macB, addrB
+		}
+		x := l.boots(serial, mac, addr)
+		if got := l.content(x, "etc/hostname"); got != want+"\n" {
+			t.Errorf("%s is called %q, not %q", serial, got, want)
+		}
+		if got := l.content(x, "root/.ssh/authorized_keys"); !strings.HasSuffix(got, " "+serial.String()+"\n") || strings.Count(got, "\n") != 1 {
+			t.Errorf("%s lets in %q", serial, got)
+		}
+	}
+}

@@ -26,6 +26,9 @@ func (r *reader) resolve(f *deviceFile, s *Snapshot) {
 			first.claim(e, "hostname", strings.ToLower(d.Hostname))
 		}
 		first.claim(e, "machine_id", d.MachineID)
+		for _, key := range d.HostKeys {
+			first.claim(e, "ssh_host_keys", key)
+		}
 		first.claim(e, "mac", d.MAC.String())
 		if d.Address.IsValid() {
 			first.claim(e, "address", d.Address.String())
@@ -42,7 +45,7 @@ func (r *reader) resolve(f *deviceFile, s *Snapshot) {
 	}
 }
 
-// claims notes who was first to have a serial, name, MAC or address.
+// claims notes who was first to have a serial, name, MAC, address or host key.
 type claims struct {
 	r    *reader
 	seen map[string]map[string]*entry
@@ -50,10 +53,14 @@ type claims struct {
 
 // lineOf is where a device's own key stands, or what its value was made of.
 func (e *entry) lineOf(key string) int {
-	if line := e.lines[key]; line != 0 || key != "hostname" {
-		return line
+	line := e.lines[key]
+	switch {
+	case key == "hostname" && line == 0:
+		return e.lines["name"]
+	case key == "ssh_host_keys":
+		return e.hostKeys.line
 	}
-	return e.lines["name"]
+	return line
 }
 
 // claim says whether e is the first with this value; if not, that is a problem.

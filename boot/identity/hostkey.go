@@ -11,6 +11,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -25,6 +27,13 @@ const (
 	kindECDSA   = "ecdsa"
 	kindRSA     = "rsa"
 )
+
+func kinds() []string { return []string{kindEd25519, kindECDSA, kindRSA} }
+
+// isHostKey says whether a path is that of a host key, or of its public half.
+func isHostKey(path string) bool {
+	return slices.ContainsFunc(kinds(), func(kind string) bool { return strings.TrimSuffix(path, ".pub") == keyPath(kind) })
+}
 
 // hostKey is a private key of a board's sshd.
 type hostKey struct {

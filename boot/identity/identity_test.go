@@ -28,6 +28,8 @@ type box struct {
 	wish identity.Wish
 	// golden is what the image has.
 	golden map[string]identity.Golden
+	// taken are host names of other boards.
+	taken map[string]string
 }
 
 func newBox(t *testing.T) *box {
@@ -96,6 +98,7 @@ func (b *box) seed() identity.Result {
 	res, err := identity.Seed{
 		Store: b.store(), Wish: &b.wish, Root: filepath.Join(b.dir, "root"), Upper: filepath.Join(b.dir, "upper"),
 		Golden: func(p string) (identity.Golden, error) { return b.golden[p], nil },
+		Claim:  func(name string) string { return b.taken[name] },
 	}.Do()
 	must(b.T, err)
 	return res
@@ -359,6 +362,36 @@ func TestHostKeysOfFiles(t *testing.T) {
 	b.seed()
 	if b.read("etc/ssh/ssh_host_ed25519_key") != "(none)" {
 		t.Error("a key that was not asked for")
+	}
+	// Keys that the board is given no more go: sshd would show them, and nobody knows them.
+	for _, off := range []bool{false, true} {
+		b := newBox(t)
+		b.golden["/etc/ssh/ssh_host_ed25519_key.pub"] = identity.Golden{Exists: true, Data: []byte("golden\n"), Mode: 0o644}
+		b.seed()
+		made := b.read("etc/ssh/ssh_host_ed25519_key")
+		b.write("root/etc/ssh/ssh_host_ecdsa_key.pub", "the board's\n", 0o644)
+		b.wish.HostKeys = []string{filepath.Join(b.dir, "none")}
+		if res := b.seed(); b.read("etc/ssh/ssh_host_ed25519_key") != made || len(res.Problems) != 1 {
+			t.Errorf("with a file that is not there yet: problems %q", res.Problems)
+		}
+		want := "(none)"
+		if b.wish.HostKeys, b.wish.NoHostKeys = nil, off; !off {
+			b.wish.HostKeys = []string{key}
+			text, err := os.ReadFile(key)
+			must(t, err)
+			want = string(text)
+		}
+		b.seed()
+		if b.read("etc/ssh/ssh_host_ed25519_key") != "(none)" || b.read("etc/ssh/ssh_host_ecdsa_key") != want || b.read("etc/ssh/ssh_host_ed25519_key.pub") != "golden\n" {
+			t.Errorf("off %v: a key that the board is given no more", off)
+		}
+		if got := b.read("etc/ssh/ssh_host_ecdsa_key.pub"); off && got != "the board's\n" {
+			t.Errorf("what the board made its own is %q", got)
+		}
+		b.wish.HostKeys, b.wish.NoHostKeys = nil, false
+		if b.seed(); b.read("etc/ssh/ssh_host_ed25519_key") != made {
+			t.Error("made keys are not those of before")
+		}
 	}
 	// Without sshd there is nowhere to put one; without /etc there is no system.
 	for _, dir := range []string{"etc/ssh", "etc"} {

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"maps"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -25,7 +24,8 @@ type planner struct {
 
 	targets   []target
 	problems  []string
-	failed    map[string]bool // listed files that cannot be made now
+	failed    map[string]bool // files that cannot be made now
+	own       string          // the host name that the board took itself
 	machineID string
 	hostKeys  []string
 	lines     map[string][]string
@@ -65,31 +65,9 @@ func (p *planner) add(t target) {
 	}
 }
 
-// hostnameForm is what systemd takes for a host name.
-var hostnameForm = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$`)
-
-// IsHostname says whether a system can have this host name; maxHostname is Linux'.
-func IsHostname(s string) bool { return len(s) <= maxHostname && hostnameForm.MatchString(s) }
-
-const maxHostname = 64
-
-// hostname is what devices.yaml says, or else what the board has written itself, or
-// else made of its serial.
-func (p *planner) hostname() string {
-	if p.Wish.Hostname != "" {
-		return p.Wish.Hostname
-	}
-	if data, _, err := p.upper.Read("/etc/hostname", 4096); err == nil {
-		if own := strings.TrimSpace(string(data)); IsHostname(own) {
-			return own
-		}
-	}
-	return "rpi-" + p.facts.Serial
-}
-
 // names are the files with the host name.
 func (p *planner) names() {
-	p.add(target{File: rootfile.File{Path: "/etc/hostname", Data: []byte(p.facts.Hostname + "\n"), Mode: 0o644}})
+	p.add(target{File: rootfile.File{Path: hostnameFile, Data: []byte(p.facts.Hostname + "\n"), Mode: 0o644}})
 	f := rootfile.File{Path: "/etc/hosts", Mode: 0o644}
 	own, info, err := p.root.Read(f.Path, maxFile)
 	switch {
@@ -162,6 +140,13 @@ func (p *planner) ssh() error {
 	if err != nil {
 		return err
 	}
+	if len(keys) < len(p.Wish.HostKeys) {
+		// Without the key that it is to have the board keeps what it has: a sshd with
+		// none lets nobody in.
+		for _, kind := range kinds() {
+			p.failed[keyPath(kind)], p.failed[keyPath(kind)+".pub"] = true, true
+		}
+	}
 	for _, k := range keys {
 		name := keyPath(k.kind)
 		p.add(target{File: rootfile.File{Path: name, Data: k.private, Mode: 0o600}, secret: true})
@@ -189,7 +174,7 @@ func (p *planner) keys() (keys []*hostKey, err error) {
 		}
 		return keys, nil
 	}
-	for _, kind := range []string{kindEd25519, kindECDSA, kindRSA} {
+	for _, kind := range kinds() {
 		had := p.ownKey(kind)
 		if kind == kindRSA && had == nil && !p.wantsRSA() && !p.Store.has(kind) {
 			continue

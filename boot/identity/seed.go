@@ -33,12 +33,17 @@ type Seed struct {
 	// writes: what makes the board one board and is there already, is kept when the
 	// server has none yet.
 	Root, Upper string
+	// Claim takes a host name that the board gave itself for it, unless another board
+	// has it, and then says which; nil: there are no others.
+	Claim func(name string) (other string)
 	// Golden says what the image has at a path, for a file that is given no more.
 	Golden func(path string) (Golden, error)
 }
 
 // Result is what seeding did.
 type Result struct {
+	// Hostname is what the board is called.
+	Hostname string
 	// Changed are the paths that were written or taken back.
 	Changed []string
 	// Problems say what the board has to do without, and why.
@@ -78,8 +83,8 @@ func (s Seed) Do() (Result, error) {
 	if err := p.plan(); err != nil {
 		return Result{}, err
 	}
-	out := Result{Problems: p.problems}
 	given := p.given()
+	out := Result{Hostname: given.Hostname, Problems: p.problems}
 	// What the board is about to have is written down first: nothing of it may come
 	// into an image because of a crash in between.
 	if err := s.save(before, given); err != nil {
@@ -95,7 +100,7 @@ func (s Seed) Do() (Result, error) {
 		}
 	}
 	for i := range given.Files {
-		if f := &given.Files[i]; f.Now && f.Listed && !p.isTarget(f.Path) && !p.failed[f.Path] {
+		if f := &given.Files[i]; f.Now && (f.Listed || isHostKey(f.Path)) && !p.isTarget(f.Path) && !p.failed[f.Path] {
 			changed, err := s.takeBack(root, f)
 			f.Now = err != nil
 			tell(f.Path, changed, err)
@@ -164,7 +169,7 @@ const (
 
 // given is what the board has been given when the targets are written.
 func (p *planner) given() Given {
-	g := Given{Hostname: p.facts.Hostname, MachineID: p.machineID, HostKeys: p.hostKeys, Lines: p.lines}
+	g := Given{Hostname: p.facts.Hostname, OwnName: p.own, KnowsName: true, MachineID: p.machineID, HostKeys: p.hostKeys, Lines: p.lines}
 	for _, f := range p.before.Files {
 		f.Digests = slices.Clone(f.Digests)
 		g.Files = append(g.Files, f)

@@ -134,7 +134,12 @@ func (s Store) hostKey(kind string, had *hostKey) (*hostKey, error) {
 
 // Given is what a board was given last. It is a copy.
 type Given struct {
-	Hostname  string `json:"hostname,omitempty"`
+	Hostname string `json:"hostname,omitempty"`
+	// OwnName is the host name that the board took itself. KnowsName says that it was
+	// looked for with what the board had been given in mind: older records may have as
+	// given what was the board's own.
+	OwnName   string `json:"own_hostname,omitempty"`
+	KnowsName bool   `json:"knows_hostname,omitempty"`
 	MachineID string `json:"machine_id,omitempty"`
 	// HostKeys are public keys as lines of known_hosts have them: type and base64.
 	HostKeys []string    `json:"host_keys,omitempty"`
