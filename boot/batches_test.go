@@ -11,6 +11,8 @@ import (
 
 	"rubus/boot"
 	"rubus/boot/batch"
+	"rubus/boot/record"
+	"rubus/boot/sighting"
 	"rubus/config/device"
 	"rubus/images/imageref"
 	"rubus/images/upper"
@@ -279,5 +281,108 @@ func TestBatchKilled(t *testing.T) {
 				t.Errorf("to move two boards takes %d steps", kill)
 			}
 		})
+	}
+}
+
+// TestBatchOfABoardThatHangs: a canary that never comes up stops its batch, is told of, and
+// is good after all when it says so.
+func TestBatchOfABoardThatHangs(t *testing.T) {
+	l, at := pairLab(t)
+	l.opt.GoodWithin = 30 * time.Minute
+	l.restart()
+	if _, err := l.fleet.RebaseAll(t.Context(), canary(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := l.comesUp(at, serialA, false); got != "two" {
+		t.Errorf("the canary boots %q", got)
+	}
+	look := func(after time.Duration) *record.Move {
+		l.clock.add(after)
+		l.fleet.LookAfter(t.Context())
+		l.fleet.Advance(t.Context())
+		st, _ := l.fleet.Board(serialA)
+		return st.Move
+	}
+	if m := look(29 * time.Minute); m.State != record.MoveTrial || !m.Overdue.IsZero() {
+		t.Errorf("it may be up soon: %+v", m)
+	}
+	l.wantBatch("1 canaries: trial waiting")
+	l.restart() // of which the board knows nothing: it has the time again
+	if m := look(29 * time.Minute); !m.Overdue.IsZero() {
+		t.Errorf("right after a restart: %+v", m)
+	}
+	m := look(2 * time.Minute)
+	if m.State != record.MoveTrial || m.Overdue.IsZero() || !strings.Contains(m.Why, "is not reported as good after 30m") {
+		t.Errorf("it hangs: %+v", m)
+	}
+	l.wantBatch("1 stopped: trial dropped")
+	if all := l.fleet.Batches(); !strings.Contains(all[0].Why, serialA.String()+" is on trial: its boot") {
+		t.Errorf("the batch says %q", all[0].Why)
+	}
+	if got := l.comesUp(at, serialB, true); got != "one" {
+		t.Errorf("the board that waited boots %q", got)
+	}
+	st, _ := l.fleet.Board(serialA)
+	put(t, at[serialA].x.Dir, "var/lib/rubus/booted", st.Boot.ID+"\n")
+	l.calls(at[serialA].x)
+	if m := look(time.Minute); m.State != record.MoveGood || !m.Overdue.IsZero() || m.Why != "" {
+		t.Errorf("it came up after all: %+v", m)
+	}
+}
+
+// TestTrialThatNeverMounts: a kernel that does not come to its root hangs as well, however long
+// nobody looks after the board, and the boot counts as failed when the next begins.
+func TestTrialThatNeverMounts(t *testing.T) {
+	for _, within := range []time.Duration{0, 30 * time.Minute} {
+		l, at := pairLab(t)
+		l.opt.GoodWithin = within
+		l.restart()
+		if _, err := l.fleet.RebaseAll(t.Context(), canary(), nil); err != nil {
+			t.Fatal(err)
+		}
+		l.clock.add(time.Minute)
+		l.fleet.Sight(sighting.Sighting{Serial: serialA, MAC: macA, Stage: "eeprom"})
+		if _, err := l.file(serialA.String()+"/start.elf", addrA); err != nil {
+			t.Fatal(err)
+		}
+		l.fleet.Fetched(serialA, "kernel8.img")
+		for range 4 {
+			l.clock.add(20 * time.Minute)
+			l.fleet.LookAfter(t.Context())
+			l.fleet.Advance(t.Context())
+		}
+		st, _ := l.fleet.Board(serialA)
+		if st.Move.State != record.MoveTrial || st.Move.Overdue.IsZero() != (within == 0) {
+			t.Errorf("after 80 minutes: %+v", st.Move)
+		}
+		if got := l.comesUp(at, serialA, true); got != "one" {
+			t.Errorf("the next boot is on %q", got)
+		}
+		l.fleet.Advance(t.Context())
+		l.wantBatch("1 stopped: back dropped")
+	}
+}
+
+// TestTrialThatNobodyBegan: while a board runs on what it had, a boot that somebody began in
+// its name does not hang.
+func TestTrialThatNobodyBegan(t *testing.T) {
+	l, at := pairLab(t)
+	l.opt.GoodWithin = 10 * time.Minute
+	l.restart()
+	if _, err := l.fleet.RebaseAll(t.Context(), canary(), nil); err != nil {
+		t.Fatal(err)
+	}
+	l.clock.add(time.Minute)
+	l.fleet.Sight(sighting.Sighting{Serial: serialA, MAC: macA, Stage: "eeprom"})
+	if _, err := l.file(serialA.String()+"/start.elf", addrA); err != nil {
+		t.Fatal(err)
+	}
+	l.fleet.Fetched(serialA, "kernel8.img")
+	l.clock.add(20 * time.Minute)
+	former, _ := l.exp.get(at[serialA].x.ID)
+	former.Activity.LastCall.Store(l.clock.now().UnixNano())
+	l.fleet.LookAfter(t.Context())
+	if st, _ := l.fleet.Board(serialA); st.Move.State != record.MoveTrial || !st.Move.Overdue.IsZero() {
+		t.Errorf("it runs on: %+v", st.Move)
 	}
 }

@@ -89,6 +89,9 @@ type Options struct {
 	// FallbackAfter is how many boots in a row must fail with changed boot files
 	// until a board gets those of its last good boot; 0: never.
 	FallbackAfter int
+	// GoodWithin is after how long a boot on trial that was not reported as good is told of, and
+	// stops the batch of its board; 0: never.
+	GoodWithin time.Duration
 	// MaxUnknown bounds the unknown boards that are remembered.
 	MaxUnknown int
 	// KeepAside is how long writes that were set aside, by a reset for one, are

@@ -94,6 +94,7 @@ func (f *Fleet) LookAfter(ctx context.Context) {
 		}
 		f.progress(b, &e)
 		f.judgeGood(b)
+		f.noteHang(b, now)
 		f.retire(ctx, b, now)
 		if f.isOrphan(b) && e.HasRoot && e.Up(now, f.opt.Limits) == phase.UpNo {
 			f.letGo(ctx, b)
@@ -183,6 +184,9 @@ func (f *Fleet) retireSlot(ctx context.Context, b *board, s record.Slot, now tim
 	}
 	if s.State == record.SlotParked {
 		f.rest(b, s)
+		return
+	}
+	if b.isTried(&rec, s.N) {
 		return
 	}
 	if !s.Ephemeral && !rec.Offers(s.N) {

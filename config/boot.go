@@ -2,6 +2,7 @@ package config
 
 import (
 	"strconv"
+	"time"
 
 	"gopkg.in/yaml.v3"
 )
@@ -14,6 +15,9 @@ type Boot struct {
 	// FallbackAfter is how many boots in a row must fail with changed boot files
 	// until the board gets those of its last good boot; 0: never.
 	FallbackAfter int
+	// GoodWithin is after how long a boot on trial, after a rebase, that was not reported as
+	// good is told of, and stops its batch; 0: never.
+	GoodWithin time.Duration
 }
 
 // Netconsole is the section "netconsole".
@@ -24,12 +28,15 @@ type Netconsole struct {
 
 // boot reads the section "boot".
 func (r *reader) boot(n *yaml.Node, b *Boot) {
-	f := r.fields(n, "boot", []string{"check", "fallback_after"}, nil)
+	f := r.fields(n, "boot", []string{"check", "fallback_after", "good_within"}, nil)
 	if v := f["check"]; v != nil {
 		b.Refuse = choose(r, v, "boot.check", b.Refuse, map[string]bool{"refuse": true, "warn": false})
 	}
 	if v := f["fallback_after"]; v != nil {
 		r.count(v, "boot.fallback_after", &b.FallbackAfter)
+	}
+	if v := f["good_within"]; v != nil {
+		b.GoodWithin = r.duration(v, "boot.good_within", 0, b.GoodWithin)
 	}
 }
 

@@ -98,7 +98,7 @@ func DefaultDaemon() Daemon {
 		Quiet:   5*time.Minute + 30*time.Second,
 		Log:     Log{Level: slog.LevelInfo},
 		Control: Control{Group: "rubus"},
-		Boot:    Boot{Refuse: true, FallbackAfter: 3}, Netconsole: Netconsole{Port: 6666},
+		Boot:    Boot{Refuse: true, FallbackAfter: 3, GoodWithin: 30 * time.Minute}, Netconsole: Netconsole{Port: 6666},
 	}
 }
 

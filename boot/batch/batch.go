@@ -18,7 +18,7 @@ const (
 	Canaries State = "canaries"
 	// Released: all its members move.
 	Released State = "released"
-	// Stopped: a member went back, or a canary did not move; no more of them move.
+	// Stopped: a member went back or hangs, or a canary did not move; no more of them move.
 	Stopped State = "stopped"
 	// Done: every member came to an end.
 	Done State = "done"
@@ -71,6 +71,8 @@ type Member struct {
 	// State is one of the above, or the state of the board's move.
 	State string `json:"state"`
 	Why   string `json:"why,omitempty"`
+	// Overdue says that its boot on trial is under way for longer than one may be.
+	Overdue bool `json:"overdue,omitempty"`
 	// Snapshot is what was set aside of the board; 0: nothing yet.
 	Snapshot int `json:"snapshot,omitempty"`
 }
@@ -79,6 +81,7 @@ type Member struct {
 type Move struct {
 	State    string
 	Why      string
+	Overdue  bool
 	Snapshot int
 }
 
@@ -156,7 +159,7 @@ func (m *Member) follow(move func(device.Serial) (Move, bool)) {
 	now, ok := move(m.Serial)
 	switch {
 	case ok && m.State != Dropped:
-		m.State, m.Why, m.Snapshot = now.State, now.Why, now.Snapshot
+		m.State, m.Why, m.Overdue, m.Snapshot = now.State, now.Why, now.Overdue, now.Snapshot
 	case !ok && m.isOpen() && m.State != Waiting:
 		m.State, m.Why = Dropped, "it was reset, restored or moved otherwise"
 	}
@@ -168,6 +171,10 @@ func (b *Batch) judge() {
 		for _, m := range b.Members {
 			if m.State == back {
 				b.stop(fmt.Sprintf("board %s went back: %s", m.Serial, m.Why))
+				break
+			}
+			if m.State == trial && m.Overdue {
+				b.stop(fmt.Sprintf("board %s is on trial: %s", m.Serial, m.Why))
 				break
 			}
 		}

@@ -41,6 +41,9 @@ func say(all []device.Serial, states ...string) func(device.Serial) (Move, bool)
 	return func(s device.Serial) (Move, bool) {
 		for i, st := range states {
 			if all[i] == s {
+				if st == "hangs" {
+					return Move{State: trial, Overdue: true, Why: "it hangs"}, true
+				}
 				return Move{State: st, Why: map[bool]string{true: "broken"}[st == back || st == failed]}, st != ""
 			}
 		}
@@ -89,6 +92,14 @@ func TestAdvance(t *testing.T) {
 			"a canary goes back", 2,
 			[][]string{{good, trial}, {good, back}},
 			[]string{"canaries: good trial waiting waiting", "stopped: good back dropped dropped"},
+		}, {
+			"a canary hangs, and is good after all", 2,
+			[][]string{{good, "hangs"}, {good, good}},
+			[]string{"stopped: good trial dropped dropped", "stopped: good good dropped dropped"},
+		}, {
+			"one of the rest hangs", 1,
+			[][]string{{good}, {good, pending, "hangs", trial}},
+			[]string{"released: good waiting waiting waiting +2 +3 +4", "stopped: good pending trial trial -2"},
 		}, {
 			"a canary cannot be moved", 1,
 			[][]string{{failed}},

@@ -3,6 +3,7 @@ package record
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"rubus/images/imageref"
@@ -72,6 +73,9 @@ type Move struct {
 	// Starts counts the boots that began on the new root, Failures those that failed.
 	Starts   int `json:"starts,omitempty"`
 	Failures int `json:"failures,omitempty"`
+	// Overdue is when a boot on trial was under way for longer than one may be; Why says
+	// which. It is nothing any more when another boot begins.
+	Overdue time.Time `json:"overdue,omitzero"`
 }
 
 // IsOver says that nothing more happens to the board because of the move.
@@ -81,7 +85,7 @@ func (m *Move) IsOver() bool {
 
 // Enter changes the state.
 func (m *Move) Enter(s MoveState, why string, now time.Time) {
-	m.State, m.Why, m.Since = s, why, now.UTC()
+	m.State, m.Why, m.Since, m.Overdue = s, why, now.UTC(), time.Time{}
 }
 
 // isKept says that the board is to stand on the new slot, as far as is known.
@@ -244,6 +248,9 @@ func (r *Record) Judge(was int, good, failed bool, tries int, now time.Time) boo
 	if m == nil || m.State != MoveTrial || m.Slot == 0 || was != m.Slot {
 		return false
 	}
+	if !m.Overdue.IsZero() { // that boot is over
+		m.Overdue, m.Why = time.Time{}, ""
+	}
 	switch {
 	case good:
 		r.settle(MoveGood, now)
@@ -260,6 +267,32 @@ func (r *Record) Judge(was int, good, failed bool, tries int, now time.Time) boo
 		r.TakeBack(MoveBack, fmt.Sprintf("it began to boot there %s and was never good", times(m.Starts)), now)
 	}
 	return true
+}
+
+// Hangs takes note that the boot on trial, of slot was and begun at begun, is under way for
+// longer than within: nobody waits for it any more, though it may be good yet. The board
+// goes back only when it boots again. It says whether that is news.
+func (r *Record) Hangs(was int, begun time.Time, within time.Duration, now time.Time) bool {
+	m := r.Move
+	if m == nil || m.State != MoveTrial || m.Slot == 0 || was != m.Slot || !m.Overdue.IsZero() || within == 0 || now.Sub(begun) <= within {
+		return false
+	}
+	not := "is not reported as good"
+	if !m.Reports {
+		not = "has not mounted its root"
+	}
+	m.Overdue = now.UTC()
+	m.Why = fmt.Sprintf("its boot that began at %s %s after %s", begun.Local().Format("2006-01-02 15:04"), not, spanText(within))
+	return true
+}
+
+// spanText is a span as people write it: 30m, not 30m0s.
+func spanText(d time.Duration) string {
+	text := d.String()
+	if short, ok := strings.CutSuffix(text, "m0s"); ok {
+		return short + "m"
+	}
+	return text
 }
 
 func times(n int) string {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // moving is a record of a board with a former slot 1 and the slot 2 of a move.
@@ -82,5 +83,43 @@ func TestFormerIsKept(t *testing.T) {
 	out.TakeBack(MoveBack, "", t0)
 	if _, n, _, err := PlanBoot(out, Want{Base: baseA}, func(Slot) (bool, error) { return true, nil }, nil, t0); err != nil || n != 1 {
 		t.Errorf("it goes back to slot %d, %v", n, err)
+	}
+}
+
+// A boot on trial that takes too long is told of once; another one begins anew.
+func TestHangs(t *testing.T) {
+	const within = 30 * time.Minute
+	late := t0.Add(within + time.Second)
+	for name, c := range map[string]struct {
+		state  MoveState
+		slot   int
+		within time.Duration
+		now    time.Time
+		want   bool
+	}{
+		"in time":               {MoveTrial, 2, within, t0.Add(within), false},
+		"late":                  {MoveTrial, 2, within, late, true},
+		"late, any time":        {MoveTrial, 2, 0, late, false},
+		"of what it had before": {MoveTrial, 1, within, late, false},
+		"it is good":            {MoveGood, 2, within, late, false},
+		"it is to be undone":    {MoveUndoing, 2, within, late, false},
+	} {
+		r := moving(c.state, true, SlotParked, SlotCurrent)
+		got := r.Hangs(c.slot, t0, c.within, c.now)
+		if got != c.want || got != !r.Move.Overdue.IsZero() || got != strings.Contains(r.Move.Why, "not reported as good after 30m") {
+			t.Errorf("%s: %v, %+v", name, got, r.Move)
+		}
+		if got && r.Hangs(c.slot, t0, c.within, c.now) {
+			t.Errorf("%s: it is news twice", name)
+		}
+	}
+	r := moving(MoveTrial, true, SlotParked, SlotCurrent)
+	r.Hangs(2, t0, within, late)
+	if r.Judge(2, false, true, 3, late); !r.Move.Overdue.IsZero() || r.Move.Why != "" || r.Move.State != MoveTrial || r.Move.Failures != 1 {
+		t.Errorf("when it boots again: %+v", r.Move)
+	}
+	r.Hangs(2, late, within, late.Add(time.Hour))
+	if r.Judge(2, true, false, 3, late); !r.Move.Overdue.IsZero() || r.Move.Why != "" || r.Move.State != MoveGood {
+		t.Errorf("when it is good after all: %+v", r.Move)
 	}
 }

@@ -111,6 +111,9 @@ func MoveText(m *control.Move) string {
 	if text == "" {
 		text = fmt.Sprintf("its rebase to %s is %q", m.To, m.State)
 	}
+	if !m.Overdue.IsZero() { // why is in the batch
+		return fmt.Sprintf("it is on trial of %s since %s, without a good boot", m.To, m.Since.Local().Format("2006-01-02 15:04"))
+	}
 	if m.Failures > 0 && m.State == "trial" {
 		text += "; " + ui.Count(int64(m.Failures), "boot") + " failed"
 	}

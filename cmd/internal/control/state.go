@@ -54,6 +54,8 @@ type Move struct {
 	// Reports says that the new version reports its boots, Failures how many of them failed.
 	Reports  bool `json:"reports"`
 	Failures int  `json:"failures,omitempty"`
+	// Overdue is when a boot on trial was under way for longer than one may be.
+	Overdue time.Time `json:"overdue,omitzero"`
 	// Snapshot is what was set aside: what the board had before, or, of a move that was
 	// taken back, what it wrote since.
 	Snapshot int `json:"snapshot,omitempty"`

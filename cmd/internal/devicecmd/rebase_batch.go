@@ -109,6 +109,9 @@ func memberText(m control.Member, to imageref.Ref) string {
 	if text == "" {
 		text = "is " + strconv.Quote(m.State)
 	}
+	if m.State == "trial" && m.Why != "" {
+		text = fmt.Sprintf("is on trial of %s", to)
+	}
 	if m.Why != "" {
 		text += ": " + ui.Visible(m.Why)
 	}

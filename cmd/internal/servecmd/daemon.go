@@ -86,7 +86,7 @@ func newServer(ctx context.Context, g *cli.Globals, conf *reloader, log *slog.Lo
 		State: s.state, Store: s.store, Exporter: s.exports, Neighbours: s.neigh, Logger: log,
 		Reserve: s.cfg.Reserve, NFSPort: s.cfg.NFS.Port, InsecurePorts: s.cfg.NFS.InsecurePorts,
 		TrustFirst: s.cfg.DHCP.Mode == config.DHCPOff, Limits: limits, Observe: s.flights.board,
-		WarnOnly: !s.cfg.Boot.Refuse, FallbackAfter: s.cfg.Boot.FallbackAfter,
+		WarnOnly: !s.cfg.Boot.Refuse, FallbackAfter: s.cfg.Boot.FallbackAfter, GoodWithin: s.cfg.Boot.GoodWithin,
 		Prefixes: s.cfg.TFTP.Prefixes, Pi5Start: boot.Pi5Start(s.cfg.TFTP.Pi5Start),
 	})
 	s.flights.fleet = s.fleet

@@ -74,6 +74,6 @@ func moveOf(m *record.Move) *control.Move {
 	}
 	return &control.Move{
 		State: string(m.State), Since: m.Since, Why: m.Why, From: m.From, To: m.To, Batch: m.Batch,
-		Reports: m.Reports, Failures: m.Failures, Snapshot: m.Snapshot,
+		Reports: m.Reports, Failures: m.Failures, Overdue: m.Overdue, Snapshot: m.Snapshot,
 	}
 }
