@@ -129,26 +129,27 @@ func house() map[string][]string {
 		"overlay/stack":       {},
 		"overlay/overlaytest": {"config/device", "images/layered", "images/treesum", "overlay"},
 
-		"images/archive":        {"images/internal/onefs", "images/upper"},
-		"images":                {"images/imageref", "images/internal/onefs", "images/treesum"},
-		"images/imageref":       {},
-		"images/disk":           {},
-		"images/editor":         {"images", "images/importer", "images/internal/onefs"},
-		"images/ext4":           {},
-		"images/fat":            {},
-		"images/importer":       {"images", "images/disk", "images/ext4", "images/fat", "images/imageref", "images/internal/onefs", "images/share", "images/treesum"},
-		"images/internal/onefs": {},
-		"images/oci":            {"images", "images/importer", "images/internal/onefs", "images/treesum"},
-		"images/share":          {"images", "images/internal/onefs", "images/treesum"},
-		"images/treesum":        {"images/internal/onefs"},
-		"images/dpkg":           {},
-		"images/layered":        {"images/internal/onefs"},
-		"images/treediff":       {"images/layered"},
-		"images/golden":         {"images/treediff"},
-		"images/rebase":         {"images/dpkg", "images/layered", "images/treediff"},
-		"images/rules":          {"images/layered"},
-		"images/upper":          {"images/internal/onefs", "images/layered", "images/treediff"},
-		"images/sysdiff":        {"images/dpkg", "images/layered", "images/treediff"},
+		"images/archive":            {"images/internal/onefs", "images/upper"},
+		"images":                    {"images/imageref", "images/internal/onefs", "images/treesum"},
+		"images/imageref":           {},
+		"images/disk":               {},
+		"images/editor":             {"images", "images/importer", "images/internal/onefs"},
+		"images/ext4":               {},
+		"images/fat":                {},
+		"images/importer":           {"images", "images/disk", "images/ext4", "images/fat", "images/imageref", "images/internal/onefs", "images/share", "images/treesum"},
+		"images/importer/imagetest": {},
+		"images/internal/onefs":     {},
+		"images/oci":                {"images", "images/importer", "images/internal/onefs", "images/treesum"},
+		"images/share":              {"images", "images/internal/onefs", "images/treesum"},
+		"images/treesum":            {"images/internal/onefs"},
+		"images/dpkg":               {},
+		"images/layered":            {"images/internal/onefs"},
+		"images/treediff":           {"images/layered"},
+		"images/golden":             {"images/treediff"},
+		"images/rebase":             {"images/dpkg", "images/layered", "images/treediff"},
+		"images/rules":              {"images/layered"},
+		"images/upper":              {"images/internal/onefs", "images/layered", "images/treediff"},
+		"images/sysdiff":            {"images/dpkg", "images/layered", "images/treediff"},
 
 		// Nothing here knows of boards.
 		"nfsexport":           {},
@@ -168,7 +169,9 @@ func house() map[string][]string {
 }
 
 // tested are packages that only tests may import.
-func tested() []string { return []string{"boot/dhcptest", "nfsexport/nfstest", "overlay/overlaytest"} }
+func tested() []string {
+	return []string{"boot/dhcptest", "images/importer/imagetest", "nfsexport/nfstest", "overlay/overlaytest"}
+}
 
 const (
 	module     = "rubus/"

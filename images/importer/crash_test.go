@@ -13,6 +13,7 @@ import (
 
 	"rubus/images"
 	"rubus/images/importer"
+	"rubus/images/importer/imagetest"
 )
 
 // TestMain is also the process that is killed: with RUBUS_IMPORT set it imports
@@ -54,7 +55,7 @@ func TestKilledAtRandom(t *testing.T) {
 func TestImageKilledAtRandom(t *testing.T) {
 	f := small()
 	root, boot := makeParts(t, f)
-	killImports(t, packed(t, makeImage(t, f, root, boot))["disk image, zstd"], 8, func(int) {})
+	killImports(t, packed(t, imagetest.Make(t, f, root, boot))["disk image, zstd"], 8, func(int) {})
 }
 
 func killImports(t *testing.T, src string, kills int, before func(i int)) {

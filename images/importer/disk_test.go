@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -20,58 +19,18 @@ import (
 
 	"rubus/images"
 	"rubus/images/importer"
+	"rubus/images/importer/imagetest"
 )
 
-// family is how a release lays out its images.
-type family struct {
-	start, bootMB int64 // of the boot partition: first sector, MiB
-	cluster       string
-	label         string // of the boot partition
-	mount         string
-	root          []string // arguments of mkfs.ext4
-	fstab         string
-	gpt           bool
-}
-
-// families are the release families, as pi-gen's export-image, Ubuntu's and
-// Debian's image builders made them.
-func families() map[string]family {
-	const pios = "proc /proc proc defaults 0 0\nPARTUUID=5e3da3da-01 %s vfat defaults 0 2\nPARTUUID=5e3da3da-02 / ext4 defaults,noatime 0 1\n"
-	old := []string{"-L", "rootfs", "-O", "^huge_file,^metadata_csum,^64bit"}
-	trixie := []string{"-L", "rootfs", "-O", "^huge_file,metadata_csum,metadata_csum_seed,orphan_file,64bit"}
-	return map[string]family{
-		"bullseye":       {8192, 256, "4", "boot", "boot", old, fmt.Sprintf(pios, "/boot"), false},
-		"bookworm early": {8192, 512, "4", "bootfs", "boot/firmware", old, fmt.Sprintf(pios, "/boot/firmware"), false},
-		"bookworm late":  {16384, 512, "4", "bootfs", "boot/firmware", old, fmt.Sprintf(pios, "/boot/firmware"), false},
-		"trixie":         {16384, 512, "1", "bootfs", "boot/firmware", trixie, fmt.Sprintf(pios, "/boot/firmware"), false},
-		"ubuntu": {
-			2048, 512, "8", "system-boot", "boot/firmware",
-			[]string{"-L", "writable", "-O", "64bit,metadata_csum"},
-			"LABEL=writable\t/\text4\tdefaults\t0 1\nLABEL=system-boot       /boot/firmware  vfat    defaults        0       1\n", false,
-		},
-		"debian, GPT": {2048, 300, "4", "RASPIFIRM", "boot/firmware", []string{"-L", "RASPIROOT"}, "LABEL=RASPIROOT / ext4 rw 0 1\nLABEL=RASPIFIRM /boot/firmware vfat rw 0 2\n", true},
-	}
-}
-
 // small is like trixie, with less room.
-func small() family {
-	f := families()["trixie"]
-	f.bootMB = 40
+func small() imagetest.Family {
+	f := imagetest.Families()["trixie"]
+	f.BootMB = 40
 	return f
 }
 
 // whole is a time that FAT can keep, too.
 var whole = time.Date(2026, 6, 18, 12, 34, 56, 0, time.UTC)
-
-func tool(t testing.TB, stdin, name string, args ...string) {
-	t.Helper()
-	c := exec.CommandContext(t.Context(), name, args...)
-	c.Env = append(os.Environ(), "TZ=UTC")
-	c.Stdin = strings.NewReader(stdin)
-	if out, err := c.CombinedOutput(); err != nil {
-		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
-	}
-}
 
 func write(t testing.TB, path string, content []byte, mode os.FileMode) {
 	t.Helper()
@@ -81,11 +40,11 @@ func write(t testing.TB, path string, content []byte, mode os.FileMode) {
 }
 
 // makeParts makes what the root and the boot partition of a release hold.
-func makeParts(t testing.TB, f family) (root, boot string) {
+func makeParts(t testing.TB, f imagetest.Family) (root, boot string) {
 	t.Helper()
 	root, boot = t.TempDir(), t.TempDir()
 	must(t, os.Chmod(root, 0o755))
-	write(t, root+"/etc/fstab", []byte(f.fstab), 0o644)
+	write(t, root+"/etc/fstab", []byte(f.Fstab), 0o644)
 	write(t, root+"/etc/shadow", []byte("root:*:1::::::\n"), 0o640)
 	must(t, os.Chown(root+"/etc/shadow", 0, 42))
 	write(t, root+"/usr/bin/sudo", bytes.Repeat([]byte("sudo"), 1<<18), 0o755|os.ModeSetuid)
@@ -93,7 +52,7 @@ func makeParts(t testing.TB, f family) (root, boot string) {
 	write(t, root+"/usr/bin/ping", []byte("ping"), 0o755)
 	must(t, unix.Setxattr(root+"/usr/bin/ping", "security.capability", []byte("\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"), 0))
 	must(t, os.Symlink("usr/bin", root+"/bin"))
-	must(t, os.MkdirAll(root+"/"+f.mount, 0o755))
+	must(t, os.MkdirAll(root+"/"+f.Mount, 0o755))
 	must(t, os.MkdirAll(root+"/dev", 0o755))
 	must(t, unix.Mknod(root+"/dev/null", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
 	must(t, os.MkdirAll(root+"/tmp", 0o755))
@@ -113,53 +72,25 @@ func makeParts(t testing.TB, f family) (root, boot string) {
 	return root, boot
 }
 
-// makeImage builds an image in the shape of a release.
-func makeImage(t testing.TB, f family, root, boot string) string {
-	t.Helper()
-	img := filepath.Join(t.TempDir(), "raspios.img")
-	const rootMB = 64
-	end := f.start*512 + f.bootMB<<20
-	size := end + rootMB<<20
-	tail := ""
-	if f.gpt {
-		tail = fmt.Sprintf("size=%d,", rootMB<<11)
-		size += 1 << 20
-	}
-	must(t, os.WriteFile(img, nil, 0o600))
-	must(t, os.Truncate(img, size))
-	label := "label: dos\nlabel-id: 0x5e3da3da\n"
-	kinds := [2]string{"c", "83"}
-	if f.gpt {
-		label, kinds = "label: gpt\n", [2]string{"U", "L"}
-	}
-	tool(t, fmt.Sprintf("%sstart=%d,size=%d,type=%s\nstart=%d,%stype=%s\n", label, f.start, f.bootMB<<11, kinds[0], end/512, tail, kinds[1]), "sfdisk", "-q", img)
-	tool(t, "", "mkfs.vfat", "-F", "32", "-s", f.cluster, "-n", f.label, "--offset", fmt.Sprint(f.start), img, fmt.Sprint(f.bootMB<<10))
-	list, err := filepath.Glob(boot + "/*")
-	must(t, err)
-	tool(t, "", "mcopy", append([]string{"-s", "-m", "-i", fmt.Sprintf("%s@@%d", img, f.start*512)}, append(list, "::")...)...)
-	tool(t, "", "mkfs.ext4", append(f.root, "-q", "-F", "-d", root, "-E", fmt.Sprintf("offset=%d", end), img, fmt.Sprintf("%dM", rootMB))...)
-	return img
-}
-
 // An image of each release family gives the tree that its boards see, boot
 // partition in place.
 func TestReleaseFamilies(t *testing.T) {
-	for name, f := range families() {
+	for name, f := range imagetest.Families() {
 		t.Run(name, func(t *testing.T) {
 			root, boot := makeParts(t, f)
-			img := makeImage(t, f, root, boot)
+			img := imagetest.Make(t, f, root, boot)
 			s := openStore(t)
 			v, rep, err := importer.Import(t.Context(), s, "pios", img, importer.Options{})
 			must(t, err)
-			if v.Boot != f.mount || rep.Format != "disk image" || len(rep.Notes) != 0 {
+			if v.Boot != f.Mount || rep.Format != "disk image" || len(rep.Notes) != 0 {
 				t.Errorf("boot files in %q, format %q, notes %q", v.Boot, rep.Format, rep.Notes)
 			}
 			must(t, s.Verify(t.Context(), v.Layers[0].Digest, nil))
-			must(t, os.CopyFS(filepath.Join(root, f.mount), os.DirFS(boot)))
-			must(t, filepath.WalkDir(filepath.Join(root, f.mount), func(p string, _ os.DirEntry, err error) error {
+			must(t, os.CopyFS(filepath.Join(root, f.Mount), os.DirFS(boot)))
+			must(t, filepath.WalkDir(filepath.Join(root, f.Mount), func(p string, _ os.DirEntry, err error) error {
 				return errors.Join(err, os.Chmod(p, 0o755), os.Chtimes(p, whole, whole))
 			}))
-			must(t, os.Chtimes(filepath.Dir(filepath.Join(root, f.mount)), whole, whole))
+			must(t, os.Chtimes(filepath.Dir(filepath.Join(root, f.Mount)), whole, whole))
 			got, want := describe(t, top(s, v)), describe(t, root)
 			// mkfs makes the root directory anew.
 			delete(got, "")
@@ -172,10 +103,10 @@ func TestReleaseFamilies(t *testing.T) {
 // packed makes every form in which an image is published.
 func packed(t testing.TB, img string) map[string]string {
 	t.Helper()
-	tool(t, "", "xz", "-k", "-T2", "-0", img)
-	tool(t, "", "gzip", "-k", "-1", img)
-	tool(t, "", "zstd", "-q", "-1", img)
-	tool(t, "", "zip", "-q", "-j", "-1", img+".zip", img)
+	imagetest.Tool(t, "", "xz", "-k", "-T2", "-0", img)
+	imagetest.Tool(t, "", "gzip", "-k", "-1", img)
+	imagetest.Tool(t, "", "zstd", "-q", "-1", img)
+	imagetest.Tool(t, "", "zip", "-q", "-j", "-1", img+".zip", img)
 	return map[string]string{"disk image": img, "disk image, xz": img + ".xz", "disk image, gzip": img + ".gz", "disk image, zstd": img + ".zst", "disk image, zip": img + ".zip"}
 }
 
@@ -184,7 +115,7 @@ func packed(t testing.TB, img string) map[string]string {
 func TestPackedImages(t *testing.T) {
 	f := small()
 	root, boot := makeParts(t, f)
-	forms := packed(t, makeImage(t, f, root, boot))
+	forms := packed(t, imagetest.Make(t, f, root, boot))
 	s := openStore(t)
 	first, _, err := importer.Import(t.Context(), s, "pios", forms["disk image"], importer.Options{})
 	must(t, err)
@@ -280,7 +211,7 @@ func TestBrokenDownload(t *testing.T) {
 func TestRefusedImages(t *testing.T) {
 	f := small()
 	root, boot := makeParts(t, f)
-	img := makeImage(t, f, root, boot)
+	img := imagetest.Make(t, f, root, boot)
 	forms := packed(t, img)
 	dir := t.TempDir()
 	cut := func(from string, bytes int64) string {
@@ -295,7 +226,7 @@ func TestRefusedImages(t *testing.T) {
 	}
 	change := func(name string, at int64, to []byte) string {
 		p := filepath.Join(dir, name)
-		tool(t, "", "cp", "--sparse=always", img, p)
+		imagetest.Tool(t, "", "cp", "--sparse=always", img, p)
 		w, err := os.OpenFile(p, os.O_WRONLY, 0)
 		must(t, err)
 		defer w.Close()
@@ -303,11 +234,11 @@ func TestRefusedImages(t *testing.T) {
 		must(t, err)
 		return p
 	}
-	rootAt := f.start*512 + f.bootMB<<20
+	rootAt := f.Start*512 + f.BootMB<<20
 	empty := filepath.Join(dir, "empty.img")
 	must(t, os.WriteFile(empty, nil, 0o600))
 	must(t, os.Truncate(empty, 64<<20))
-	tool(t, "label: dos\nstart=2048,type=83\n", "sfdisk", "-q", empty)
+	imagetest.Tool(t, "label: dos\nstart=2048,type=83\n", "sfdisk", "-q", empty)
 	for name, c := range map[string]struct{ source, want string }{
 		"image cut off":     {cut(img, -30<<20), "cut off"},
 		"xz cut off":        {cut(forms["disk image, xz"], -1000), "truncated xz data"},
@@ -317,7 +248,7 @@ func TestRefusedImages(t *testing.T) {
 		"another root":      {change("btrfs.img", rootAt+1024, make([]byte, 2048)), `no root file system is in it that rubus could read (ext4), only partition 1 (FAT, "bootfs"), partition 2 (unknown)`},
 		"no file system":    {empty, "no root file system"},
 		"damaged inodes":    {change("inodes.img", rootAt+280<<10, bytes.Repeat([]byte{0xaa}, 700<<10)), "damaged"},
-		"damaged boot part": {change("boot.img", f.start*512+13, []byte{3}), "boot partition"},
+		"damaged boot part": {change("boot.img", f.Start*512+13, []byte{3}), "boot partition"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := openStore(t)
