@@ -1,7 +1,6 @@
 package identity
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -151,8 +150,7 @@ func (p *planner) ssh() error {
 		name := keyPath(k.kind)
 		p.add(target{File: rootfile.File{Path: name, Data: k.private, Mode: 0o600}, secret: true})
 		p.add(target{File: rootfile.File{Path: name + ".pub", Data: k.publicLine("root@" + p.facts.Hostname), Mode: 0o644}})
-		fields := bytes.Fields(k.publicLine("-"))
-		p.hostKeys = append(p.hostKeys, string(fields[0])+" "+string(fields[1]))
+		p.hostKeys = append(p.hostKeys, k.knownLine())
 	}
 	return nil
 }

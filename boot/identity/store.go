@@ -100,16 +100,19 @@ func newMachineID() string {
 	return hex.EncodeToString(b[:])
 }
 
+// storedKey is the file of the store with the key of a kind.
+func storedKey(kind string) string { return filepath.Base(keyPath(kind)) }
+
 // has says whether the board has a key of a kind.
 func (s Store) has(kind string) bool {
-	_, err := os.Lstat(filepath.Join(s.Dir, filepath.Base(keyPath(kind))))
+	_, err := os.Lstat(filepath.Join(s.Dir, storedKey(kind)))
 	return err == nil
 }
 
 // hostKey is the board's key of a kind; when it has none yet it keeps had, or else gets
 // a new one. had may be nil.
 func (s Store) hostKey(kind string, had *hostKey) (*hostKey, error) {
-	name := filepath.Base(keyPath(kind))
+	name := storedKey(kind)
 	data, err := s.read(name)
 	if err != nil {
 		return nil, err

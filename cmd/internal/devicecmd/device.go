@@ -17,7 +17,7 @@ func New(g *cli.Globals) *cobra.Command {
 /proc/device-tree/serial-number says, or the board's name in devices.yaml.`,
 	}
 	c.AddCommand(
-		newListCmd(g), newShowCmd(g), newKnownHostsCmd(g), newDiffCmd(g),
+		newListCmd(g), newShowCmd(g), newKnownHostsCmd(g), newRekeyCmd(g), newDiffCmd(g),
 		newSnapshotCmd(g), newSnapshotsCmd(g), newRestoreCmd(g),
 		newCommitCmd(g, false), newCommitCmd(g, true), newReplaceCmd(g), newRebaseCmd(g), newLogCmd(g),
 		newStopCmd(g), newResetCmd(g),

@@ -113,13 +113,9 @@ func identityInfoOf(g *cli.Globals, serial device.Serial) (*identityInfo, error)
 	if err != nil {
 		return nil, err
 	}
-	out := &identityInfo{Hostname: given.Hostname, MachineID: given.MachineID, HostKeys: []hostKeyInfo{}, Files: []string{}}
-	for _, line := range given.HostKeys {
-		key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
-		if err != nil {
-			return nil, fmt.Errorf("a host key of board %s: %w", serial, err)
-		}
-		out.HostKeys = append(out.HostKeys, hostKeyInfo{key.Type(), ssh.FingerprintSHA256(key), line})
+	out := &identityInfo{Hostname: given.Hostname, MachineID: given.MachineID, Files: []string{}}
+	if out.HostKeys, err = hostKeyInfos(serial, given.HostKeys); err != nil {
+		return nil, err
 	}
 	for _, f := range given.Files {
 		if f.Now {
@@ -129,9 +125,24 @@ func identityInfoOf(g *cli.Globals, serial device.Serial) (*identityInfo, error)
 	return out, nil
 }
 
+// hostKeyInfos are public keys of a board, of lines of known_hosts.
+func hostKeyInfos(serial device.Serial, lines []string) ([]hostKeyInfo, error) {
+	out := []hostKeyInfo{}
+	for _, line := range lines {
+		key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
+		if err != nil {
+			return nil, fmt.Errorf("a host key of board %s: %w", serial, err)
+		}
+		out = append(out, hostKeyInfo{key.Type(), ssh.FingerprintSHA256(key), line})
+	}
+	return out, nil
+}
+
+func (k hostKeyInfo) String() string { return k.Fingerprint + " " + strings.TrimPrefix(k.Type, "ssh-") }
+
 func (i *identityInfo) print(g *cli.Globals) {
 	fmt.Fprintf(g.Stdout, "\n%-8s %s\n%-8s %s\n", "hostname", i.Hostname, "machine", i.MachineID)
 	for _, k := range i.HostKeys {
-		fmt.Fprintf(g.Stdout, "%-8s %s %s\n", "host key", k.Fingerprint, strings.TrimPrefix(k.Type, "ssh-"))
+		fmt.Fprintf(g.Stdout, "%-8s %s\n", "host key", k)
 	}
 }

@@ -1,0 +1,59 @@
+package identity
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// HostKeys are the public keys of those that the server made for the board or took over
+// from it, as lines of known_hosts have them: type and base64. One that cannot be read is
+// left out.
+func (s Store) HostKeys() ([]string, error) {
+	var out []string
+	for _, kind := range kinds() {
+		switch _, err := os.Lstat(filepath.Join(s.Dir, storedKey(kind))); {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("reading the identity: %w", err)
+		}
+		k, err := s.hostKey(kind, nil)
+		if errors.Is(err, fs.ErrPermission) {
+			return nil, err
+		}
+		if err == nil {
+			out = append(out, k.knownLine())
+		}
+	}
+	return out, nil
+}
+
+// Rekey makes new ssh host keys of the kinds that the server made for the board or took over
+// from it; the board has them at its next boot. Each key is replaced as a whole; after an
+// error, or a crash, some may be new, and it may be done again.
+func (s Store) Rekey() (is []string, err error) {
+	for _, kind := range kinds() {
+		if !s.has(kind) {
+			continue
+		}
+		k, err := makeHostKey(kind)
+		if err != nil {
+			return is, err
+		}
+		if err := s.write(storedKey(kind), k.private); err != nil {
+			return is, fmt.Errorf("a new ssh host key (%s): %w", kind, err)
+		}
+		is = append(is, k.knownLine())
+	}
+	return is, nil
+}
+
+// knownLine is the public key as a line of known_hosts has it: type and base64.
+func (k *hostKey) knownLine() string {
+	fields := bytes.Fields(k.publicLine("-"))
+	return string(fields[0]) + " " + string(fields[1])
+}
