@@ -80,7 +80,7 @@ func (d *daemon) kill() {
 	<-d.p.Done()
 }
 
-// stop ends the daemon as systemd does; it must end well and in time.
+// stop ends the daemon as systemd does; it must end well.
 func (d *daemon) stop() {
 	d.l.t.Helper()
 	select {
@@ -88,7 +88,7 @@ func (d *daemon) stop() {
 		return
 	default:
 	}
-	d.p.Stop(20 * time.Second)
+	d.p.Stop(90 * time.Second) // systemd's own patience
 	if err := d.p.Err(); err != nil {
 		d.l.t.Errorf("rubus did not end cleanly: %v", err)
 	}

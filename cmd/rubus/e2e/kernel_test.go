@@ -22,6 +22,8 @@ type kernelServer struct {
 	tools, etc string
 }
 
+const kernelConfig = "nfs: {backend: kernel, accept_unauthenticated_handles: true}\n"
+
 // newKernelServer makes a machine with the host's NFS server, which has an export
 // of its own; it is off. Its state is a file system of its own, and what a host
 // keeps of its exports outlives its power.
@@ -33,7 +35,7 @@ func (l *lab) newKernelServer() *kernelServer {
 	must(l.t, err)
 	s := &kernelServer{l.newServerMachine(10), strings.TrimSpace(string(out)), filepath.Join(l.dir, "etc")}
 	must(l.t, os.MkdirAll(s.etc+"/exports.d", 0o755))
-	l.writeConfig("kernel.yaml", "nfs: {backend: kernel, accept_unauthenticated_handles: true}\n")
+	l.writeConfig("kernel.yaml", kernelConfig)
 	s.state, s.config = "/mnt/disk", l.dir+"/kernel.yaml"
 	s.options = []string{"--share", s.etc, "--share", s.tools}
 	return s
@@ -157,6 +159,14 @@ func TestKernelBackend(t *testing.T) {
 	s.config = l.dir + "/kernel.yaml"
 	s.launch()
 	w.goesOn(time.Minute)
+	l.writeConfig("kernel.yaml", "nfs: {backend: user}\n")
+	out, err := s.m.try(s.command() + " reload 2>&1")
+	if want := "nfs.backend: user is refused while boards are up, or may be: b8123456"; err == nil || !strings.Contains(out, want) {
+		t.Errorf("reload: %v, and %q is missing in:\n%s", err, want, out)
+	}
+	w.goesOn(time.Minute)
+	l.writeConfig("kernel.yaml", kernelConfig)
+	s.rubus("reload")
 	if after := s.m.all("exportfs -s; cat /etc/exports.d/*; grep rubus: /proc/self/mountinfo"); after != before {
 		t.Errorf("before the kill\n%s\nafter it\n%s", before, after)
 	}

@@ -121,8 +121,12 @@ func (l *lab) writeConfig(name, text string) {
 	must(l.t, os.Rename(tmp, filepath.Join(l.dir, name)))
 }
 
-// until polls until ok has no error; after the limit it fails the test with the
-// last one.
+// patience is how many times longer than usual a machine may take that is slow, or busy
+// with other things: what is waited for comes, or never.
+const patience = 4
+
+// until polls until ok has no error; a while after the limit, which is what it takes
+// at most on a machine at rest, it fails the test with the last one.
 func (l *lab) until(limit time.Duration, what string, ok func() error) {
 	l.t.Helper()
 	until(l.t, limit, what, ok)
@@ -130,7 +134,7 @@ func (l *lab) until(limit time.Duration, what string, ok func() error) {
 
 func until(t *testing.T, limit time.Duration, what string, ok func() error) {
 	t.Helper()
-	if err := poll(t, limit, ok); err != nil {
+	if err := poll(t, patience*limit, ok); err != nil {
 		t.Fatalf("%s: %v", what, err)
 	}
 }

@@ -110,7 +110,7 @@ func (s *station) close() {
 // dial connects from a port: 0 is any.
 func (s *station) dial(port, from int) (c net.Conn, err error) {
 	s.in(func() {
-		d := net.Dialer{Timeout: 10 * time.Second, LocalAddr: &net.TCPAddr{Port: from}}
+		d := net.Dialer{Timeout: time.Minute, LocalAddr: &net.TCPAddr{Port: from}}
 		c, err = d.Dial("tcp4", net.JoinHostPort(s.server, fmt.Sprint(port)))
 	})
 	return c, err
@@ -163,7 +163,7 @@ func (s *station) callOn(c net.Conn, prog, proc uint32, args func(*xdr.Writer)) 
 		args(&w)
 	}
 	w.PutUint32(0, 1<<31|uint32(len(w.Buf)-4))
-	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(90 * time.Second)); err != nil {
 		return xdr.Reader{}, err
 	}
 	if _, err := c.Write(w.Buf); err != nil {

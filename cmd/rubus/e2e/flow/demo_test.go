@@ -114,7 +114,7 @@ func (d *demo) end(want int) {
 	t.Helper()
 	select {
 	case <-d.ended:
-	case <-time.After(2 * time.Minute):
+	case <-time.After(patience * 2 * time.Minute):
 		t.Fatal("the demo does not end")
 	}
 	if got := d.cmd.ProcessState.ExitCode(); got != want {

@@ -123,6 +123,18 @@ func TestEditWhileServing(t *testing.T) {
 	s.devices(good)
 	s.listed(serialA, serialB, serialC)
 	b.fetch()
+
+	// Handles are good for one NFS server: no other while a board is up.
+	s.write("rubus.yaml", "nfs: {backend: kernel, accept_unauthenticated_handles: true}\n")
+	s.refused("nfs.backend: kernel is refused while boards are up", serialA)
+	s.refuses(1, []string{"nfs.backend: kernel is refused", serialA, "shut them down first"}, "reload")
+	must(t, a.has("etc/mine", "written by A"))
+	b.fetch()
+	must(t, os.Remove(filepath.Join(s.dir, "rubus.yaml")))
+	s.must("reload")
+	if why := s.status().Refused; why != "" {
+		t.Errorf("the status says %q although the file is in force", why)
+	}
 }
 
 // A removed board keeps its root until it is down; it gets no new boot; its

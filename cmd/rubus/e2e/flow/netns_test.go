@@ -79,11 +79,15 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// until polls until ok has no error; after the limit it fails the test with the
-// last one.
+// patience is how many times longer than usual a machine may take that is slow, or busy
+// with other things: what is waited for comes, or never.
+const patience = 4
+
+// until polls until ok has no error; a while after the limit, which is what it takes
+// at most on a machine at rest, it fails the test with the last one.
 func until(t *testing.T, limit time.Duration, what string, ok func() error) {
 	t.Helper()
-	deadline := time.Now().Add(limit)
+	deadline := time.Now().Add(patience * limit)
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -92,7 +96,7 @@ func until(t *testing.T, limit time.Duration, what string, ok func() error) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %v: %v", what, limit, err)
+			t.Fatalf("%s: not within %v: %v", what, patience*limit, err)
 		}
 		select {
 		case <-tick.C:

@@ -73,14 +73,14 @@ func (d *server) start(binary string) {
 	})
 }
 
-// stop ends the daemon as systemd does; it must end well and in time.
+// stop ends the daemon as systemd does; it must end well.
 func (d *server) stop() {
 	select {
 	case <-d.p.Done():
 		return
 	default:
 	}
-	d.p.Stop(20 * time.Second)
+	d.p.Stop(90 * time.Second) // systemd's own patience
 	if err := d.p.Err(); err != nil {
 		d.s.t.Errorf("rubus did not end cleanly: %v", err)
 	}
