@@ -2,7 +2,6 @@ package devicecmd
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/control"
 	"rubus/cmd/internal/ui"
-	"rubus/config/device"
 )
 
 func newLogCmd(g *cli.Globals) *cobra.Command {
@@ -47,7 +45,8 @@ A file that is "not there, as on most boards" is none that anybody misses.`,
 			}
 			switch {
 			case follow:
-				return followBoots(c.Context(), g, serial)
+				f := follower{g: g, ask: func(ctx context.Context, n int) (control.BootLog, error) { return g.Daemon().Log(ctx, serial, n) }}
+				return f.run(c.Context(), time.NewTicker(followEvery).C)
 			case list && g.JSON:
 				return g.PrintJSON(l.Boots)
 			case list:
@@ -206,50 +205,4 @@ func bootFileText(e flight.Event) string {
 		text += fmt.Sprintf(", %d packets sent again", e.Retries)
 	}
 	return text
-}
-
-// followEvery is how often the daemon is asked for more.
-const followEvery = time.Second
-
-// followBoots prints the latest boot and all that comes, until ctx ends.
-func followBoots(ctx context.Context, g *cli.Globals, serial device.Serial) error {
-	tick := time.NewTicker(followEvery)
-	defer tick.Stop()
-	boot, seen, said := 0, 0, ""
-	for {
-		l, err := g.Daemon().Log(ctx, serial, 0)
-		switch {
-		case ctx.Err() != nil:
-			return nil // Ctrl-C is how this ends
-		case control.IsKind(err, control.KindNotFound): // not heard of yet
-		case err != nil:
-			return err
-		default:
-			if l.Timeline.N != boot {
-				boot, seen, said = l.Timeline.N, 0, ""
-				if !g.JSON {
-					printHead(g, l)
-				}
-			}
-			for _, e := range l.Timeline.Events[min(seen, len(l.Timeline.Events)):] {
-				if g.JSON {
-					if err := json.NewEncoder(g.Stdout).Encode(e); err != nil {
-						return err
-					}
-				} else {
-					printEvent(g, l.Timeline.Begin, e)
-				}
-			}
-			seen = len(l.Timeline.Events)
-			if v := l.Verdict; !g.JSON && v.Grade != flight.Open && v.Text != said {
-				said = v.Text
-				printVerdict(g, v)
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
 }
