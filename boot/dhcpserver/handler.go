@@ -49,6 +49,8 @@ type handler struct {
 	links map[string]*served // by name
 	own   map[netip.Addr]int // our addresses, by how many links have them
 	full  time.Time          // when it was last told that there is no address
+	// elsewhere are reservations that were told to be of no use, by their boards' MACs.
+	elsewhere map[device.MAC]netip.Addr
 }
 
 // subnetOf is the network of the pool on a link; ok is false when the link has
@@ -131,11 +133,30 @@ func (h *handler) hearClient(ctx context.Context, out dhcplink.Outlet, sub subne
 		h.repeats.Drop(a.MAC)
 	}
 	a.listed, a.reserved = h.dir.Board(a.MAC)
+	h.checkReserved(a, sub)
 	x := &exchange{handler: h, out: out, sub: sub, event: event, ask: a, msg: m, source: d.Source}
 	h.mu.Lock()
 	v := h.book.decide(a, sub, event.Time)
 	h.mu.Unlock()
 	x.do(ctx, v)
+}
+
+// checkReserved says once of an address of devices.yaml that it cannot be given out here:
+// its board gets one of the range.
+func (h *handler) checkReserved(a *ask, sub subnet) {
+	if !a.reserved.IsValid() || sub.usable(a.reserved) {
+		return
+	}
+	h.mu.Lock()
+	said := h.elsewhere[a.MAC] == a.reserved
+	if h.elsewhere == nil {
+		h.elsewhere = map[device.MAC]netip.Addr{}
+	}
+	h.elsewhere[a.MAC] = a.reserved // of boards that devices.yaml names, so not of anybody
+	h.mu.Unlock()
+	if !said {
+		h.log.Warn("the address that devices.yaml gives a board cannot be given out here: it gets another", "mac", a.MAC, "address", a.reserved, "network", sub.prefix)
+	}
 }
 
 // exchange is one message of a client on its way to an answer.

@@ -1,8 +1,10 @@
 package dhcpserver
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -18,6 +20,35 @@ import (
 	"rubus/boot/pidhcp"
 	"rubus/config/device"
 )
+
+// A reservation that is of no use here is said once, and its board gets another address.
+func TestReservationElsewhere(t *testing.T) {
+	mac := client("a")
+	dir := &fakeDirectory{reserved: map[device.MAC]netip.Addr{mac: netip.MustParseAddr("172.16.0.7")}}
+	var log bytes.Buffer
+	b := newBench(t, "", func(s *Server) {
+		s.Directory, s.Logger = dir, slog.New(slog.NewTextHandler(&log, nil))
+	})
+	for range 3 {
+		got := b.say(message(t, mac, dhcpv4.MessageTypeDiscover))
+		if len(got) != 1 || got[0].YourIPAddr.String() != "10.0.0.10" {
+			t.Fatalf("%v", got)
+		}
+	}
+	if n := strings.Count(log.String(), "cannot be given out here: it gets another"); n != 1 || !strings.Contains(log.String(), "address=172.16.0.7 network=10.0.0.0/24") {
+		t.Errorf("it is said %d times:\n%s", n, log.String())
+	}
+	// Moved to another useless address, and then to a good one.
+	dir.reserved[mac] = netip.MustParseAddr("10.0.0.1")
+	b.say(message(t, mac, dhcpv4.MessageTypeDiscover))
+	if !strings.Contains(log.String(), "address=10.0.0.1 ") {
+		t.Errorf("the server's own address: nothing is said:\n%s", log.String())
+	}
+	dir.reserved[mac] = netip.MustParseAddr("10.0.0.77")
+	if got := b.say(message(t, mac, dhcpv4.MessageTypeDiscover)); len(got) != 1 || got[0].YourIPAddr.String() != "10.0.0.77" {
+		t.Errorf("%v", got)
+	}
+}
 
 // An ordinary client gets a lease with everything a system wants, by unicast
 // unless it asks for broadcast, and nothing that speaks of network boot.

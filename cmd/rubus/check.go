@@ -106,7 +106,7 @@ func check(g *cli.Globals, p config.Paths, installed bool) error {
 	if s != nil {
 		out.Devices = len(s.Devices())
 		if installed {
-			out.Warnings = append(missingImages(g, s), badReferences(s)...)
+			out.Warnings = slices.Concat(missingImages(g, s), badReferences(s), badReservations(s))
 			if s.Quotas() > 0 {
 				out.Quotas = quotaWay(stateOf(g, s))
 				if out.Quotas == quota.Server && s.Daemon().NFS.Backend == config.BackendKernel {

@@ -75,3 +75,29 @@ func serverAddress(listen []config.Listen) (netip.Addr, error) {
 	}
 	return found[0], nil
 }
+
+// badReservations says which addresses of devices.yaml cannot be given out by the DHCP
+// server of this machine. It says nothing while no interface has the range's network.
+func badReservations(s *config.Snapshot) (out []string) {
+	d := s.Daemon().DHCP
+	if d.Mode != config.DHCPServer {
+		return nil
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	for _, a := range addrs {
+		p, err := netip.ParsePrefix(a.String())
+		if err != nil || !p.Contains(d.First) || !p.Contains(d.Last) {
+			continue
+		}
+		for _, dev := range s.Devices() {
+			if dev.Address.IsValid() && (!p.Contains(dev.Address) || dev.Address == p.Addr()) {
+				out = append(out, fmt.Sprintf("device %s gets another address than its %s, which cannot be given out in %s", dev.Serial, dev.Address, p.Masked()))
+			}
+		}
+		return out
+	}
+	return nil
+}
