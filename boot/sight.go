@@ -103,8 +103,11 @@ func (f *Fleet) Sight(s sighting.Sighting) Verdict {
 	return v
 }
 
-// stranger notes a board that no entry names.
+// stranger notes a board that no entry names, unless "rubus doctor" made it up.
 func (f *Fleet) stranger(s sighting.Sighting, now time.Time) Verdict {
+	if s.MAC == device.DoctorMAC() {
+		return Verdict{Serial: s.Serial, Why: "rubus doctor asks"}
+	}
 	f.mu.Lock()
 	policy := UnknownIgnore
 	if f.desired != nil {

@@ -307,11 +307,8 @@ func roleOn(iface string, d config.Daemon) doctor.DHCPRole {
 	return doctor.Alone
 }
 
-// The board that asks: no Pi has this address or serial.
-const (
-	doctorMAC    = "02:72:75:62:75:73"
-	doctorSerial = "d0c70000"
-)
+// doctorSerial is that of the board that asks: no Pi has it.
+const doctorSerial = "d0c70000"
 
 // examineLAN asks on one interface as every model does, and listens.
 func examineLAN(ctx context.Context, ifi net.Interface, wait time.Duration, role doctor.DHCPRole, running bool) []doctor.Finding {
@@ -322,9 +319,8 @@ func examineLAN(ctx context.Context, ifi net.Interface, wait time.Duration, role
 	// One of each kind: a 400 and a CM4 do as a 4B does, a 500 and a CM5 as a 5.
 	for _, model := range []string{"3b", "3b+", "4b", "5"} {
 		serial, err := device.ParseSerial(doctorSerial)
-		mac, err2 := device.ParseMAC(doctorMAC)
-		b, err3 := fakepi.NewBoard(model, serial, mac)
-		if err := errors.Join(err, err2, err3); err != nil {
+		b, err2 := fakepi.NewBoard(model, serial, device.DoctorMAC())
+		if err := errors.Join(err, err2); err != nil {
 			return failed(err)
 		}
 		boards = append(boards, b)

@@ -14,6 +14,7 @@ import (
 	"rubus/boot/writes"
 	"rubus/cmd/internal/buildinfo"
 	"rubus/cmd/internal/control"
+	"rubus/cmd/internal/ui"
 	"rubus/config"
 	"rubus/config/device"
 	"rubus/nfsexport"
@@ -160,7 +161,9 @@ func (d *controlled) Reload(_ context.Context, yes bool) (control.Reloaded, erro
 		var drop *config.DropError
 		if errors.As(err, &drop) {
 			e.Kind = control.KindRefused
-			e.Hints = append(e.Hints, "if that is meant: rubus reload --yes")
+		}
+		if hinted, ok := errors.AsType[*ui.Error](err); ok {
+			e.Hints = hinted.Hints
 		}
 		return control.Reloaded{}, e
 	}

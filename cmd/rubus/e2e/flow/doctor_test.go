@@ -57,6 +57,9 @@ func TestDoctor(t *testing.T) {
 	if levels, words = worst(t, out.stdout); out.code != 0 || levels["ports"] != doctor.OK {
 		t.Errorf("beside the daemon: exit code %d, %v\n%v", out.code, levels, words)
 	}
+	if u := s.status().Unknown; len(u) != 0 {
+		t.Errorf("the board that the doctor makes up is listed: %+v", u)
+	}
 
 	s2 := newSite(t)
 	s2.useTiny()
