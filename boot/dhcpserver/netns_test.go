@@ -1,8 +1,10 @@
 package dhcpserver
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -209,15 +211,13 @@ func TestAddressComesLaterOnTheWire(t *testing.T) {
 // Beside a server that gives out addresses it is silent, and says why.
 func TestBesideAnother(t *testing.T) {
 	_, host := lan(t, "10.0.0.2")
-	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
 	cmd := exec.Command("nsenter", "--net="+host, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0",
 		"--log-facility=-", "--user=root", "--pid-file", "--no-ping", "--dhcp-leasefile="+filepath.Join(t.TempDir(), "leases"),
 		"--interface=eth0", "--dhcp-range=10.0.0.50,10.0.0.60,2m")
-	cmd.Stderr = log
+	said, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -225,13 +225,16 @@ func TestBesideAnother(t *testing.T) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	}()
-	for range 1000 {
-		b, err := os.ReadFile(log.Name())
-		if err == nil && strings.Contains(string(b), "DHCP, IP range") {
+	// It says so when its socket is there.
+	for lines := bufio.NewScanner(said); ; {
+		if !lines.Scan() {
+			t.Fatalf("dnsmasq ended: %v", lines.Err())
+		}
+		if strings.Contains(lines.Text(), "DHCP, IP range") {
 			break
 		}
-		time.Sleep(10 * time.Millisecond) // for another program's socket; the next line fails without it
 	}
+	go func() { _, _ = io.Copy(io.Discard, said) }() // until its end
 	why := make(chan string, 16)
 	s := &Server{
 		Dir: t.TempDir(), Directory: &fakeDirectory{}, Pool: Pool{First: netip.MustParseAddr("10.0.0.20"), Last: netip.MustParseAddr("10.0.0.30"), Lease: time.Hour},

@@ -2,12 +2,12 @@ package oci_test
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"cmp"
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -136,31 +136,28 @@ func TestLayersMerge(t *testing.T) {
 // has it, from the network the first time: scripts/test calls it before.
 func registryAt(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	addr := ln.Addr().String()
-	must(t, ln.Close())
 	dir := t.TempDir()
 	config := filepath.Join(dir, "config.yml")
-	must(t, os.WriteFile(config, []byte(fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %s/data}}\nhttp: {addr: %q}\n", dir, addr)), 0o600))
+	must(t, os.WriteFile(config, []byte(fmt.Sprintf("version: 0.1\nlog: {level: info, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %s/data}}\nhttp: {addr: \"127.0.0.1:0\"}\n", dir)), 0o600))
 	scripts := cmp.Or(os.Getenv("RUBUS_SCRIPTS"), "../../scripts")
 	tools, err := exec.Command(filepath.Join(scripts, "peer-tools"), "registry").Output()
 	must(t, err)
 	c := exec.Command(filepath.Join(strings.TrimSpace(string(tools)), "usr/bin/docker-registry"), "serve", config)
 	c.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	said, err := c.StderrPipe()
+	must(t, err)
 	must(t, c.Start())
 	t.Cleanup(func() { _, _ = c.Process.Kill(), c.Wait() })
-	for deadline := time.Now().Add(20 * time.Second); ; {
-		conn, err := net.Dial("tcp", addr)
-		if err == nil {
-			conn.Close()
+	lines := bufio.NewScanner(said)
+	for lines.Scan() {
+		if _, at, ok := strings.Cut(lines.Text(), `msg="listening on `); ok {
+			go func() { _, _ = io.Copy(io.Discard, said) }() // until its end
+			addr, _, _ := strings.Cut(at, `"`)
 			return addr
 		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-		time.Sleep(10 * time.Millisecond) // it has no way to say that it is ready
 	}
+	t.Fatalf("the registry ended: %v", lines.Err())
+	return ""
 }
 
 // A version that goes out comes back with the same layers, whichever way; and going out
