@@ -1,6 +1,7 @@
 package handlefs
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -22,7 +23,9 @@ import (
 // But a handle says no more than which directory of which layer it is. So it is taken
 // where nothing can be copied up: from the same layers, mounted without an upper
 // (package stack). And when a directory is renamed, what is below it is copied up
-// before: see connect.
+// before: see connect. Below a directory that is not where the layers have it the overlay
+// is asked: it may be one that we did not rename, in an upper that a restore or a rebase
+// has made, and copies up what is left to copy.
 
 // layers is a stack of layers that roots share.
 type layers struct {
@@ -106,11 +109,26 @@ func (o *op) below(dir *object) int {
 	case len(fh) > fhFlags && fh[fhFlags]&fhPathUpper == 0:
 		h := &o.h
 		h.typ, h.bytes = dir.key.kernelType(), uint32(copy(h.data[:], fh))
-		if fd, e := openHandle(r.layers.fd, h, unix.O_PATH|unix.O_DIRECTORY); e == 0 {
-			o.lower.fd = fd
+		fd, e := openHandle(r.layers.fd, h, unix.O_PATH|unix.O_DIRECTORY)
+		if e != 0 {
+			break
 		}
+		if !o.inPlace(dir.fd, fd) {
+			unix.Close(fd)
+			break
+		}
+		o.lower.fd = fd
 	}
 	return o.lower.fd
+}
+
+// inPlace says whether a directory has the same path in the overlay as below.
+func (o *op) inPlace(dir, below int) bool {
+	var a, b [unix.PathMax]byte
+	path, ok := o.fs.pathOf(dir, &a)
+	golden, okBelow := o.fs.pathOf(below, &b)
+	at := o.exp.root.path
+	return ok && okBelow && len(path) == len(at)+len(golden) && string(path[:len(at)]) == at && bytes.Equal(path[len(at):], golden)
 }
 
 // keyBelow is keyOf for what is a directory of the layers below: it copies nothing up.
@@ -223,8 +241,8 @@ func (o *op) connectKids(dir int, next *[]kernelHandle) unix.Errno {
 				return unix.ENOSPC // the kernel does not say why it could not copy up
 			} else if e != 0 && e != unix.ENOENT {
 				return e
-			} else if e == 0 {
-				*next = append(*next, h)
+			} else if e == 0 && statAt(dir, &name, &st) == 0 && st.Nlink == 1 {
+				*next = append(*next, h) // none of a board's own, which may be very many
 			}
 		}
 	}

@@ -43,6 +43,7 @@ type root struct {
 	key      key
 	fs       *FS
 	layers   *layers // nil: see Export.Layers
+	path     string  // of fd when it was opened, see inPlace
 	commits  group
 	lost     *atomic.Uint64 // failed syncs, for the write verifier
 	shares   sync.Map       // of objects that left the cache with calls at work on them; by key
@@ -178,6 +179,10 @@ func (fs *FS) openRoot(x *nfsexport.Export) (*root, error) {
 		r.openSentinel()
 	}
 	r.openDisk(x.Upper, x.Index)
+	var path [unix.PathMax]byte
+	if p, ok := fs.pathOf(r.fd, &path); ok {
+		r.path = string(p)
+	}
 	if r.layers, err = fs.layers.get(x.Layers); err != nil {
 		// All is right without, but for the space it takes.
 		fs.opts.Logger.Warn("directories that are looked at are copied into the board's upper", "export", x.ID, "name", x.Name, "err", err)

@@ -97,6 +97,18 @@ func (fs *FS) reopen(fd, flags int) (int, unix.Errno) {
 	return openat(fs.proc, &name[0], flags|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 }
 
+// pathOf gives the path of what fd stands for; false: it is too long.
+func (fs *FS) pathOf(fd int, buf *[unix.PathMax]byte) ([]byte, bool) {
+	var name [20]byte
+	putDecimal(&name, fd)
+	n, _, e := unix.Syscall6(unix.SYS_READLINKAT, uintptr(fs.proc), uintptr(unsafe.Pointer(&name[0])),
+		uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)), 0, 0)
+	if e != 0 || int(n) == len(buf) {
+		return nil, false
+	}
+	return buf[:n], true
+}
+
 func putDecimal(b *[20]byte, n int) {
 	var digits [20]byte
 	i := len(digits) - 1 // the last byte stays NUL
