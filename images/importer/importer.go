@@ -39,7 +39,10 @@ type Options struct {
 	SHA256 string
 	// Client downloads; nil: one with the defaults of net/http.
 	Client *http.Client
-	// Finish, when set, is called when all layers are made and before there is a version: it may put
+	// BootFiles, when set, is called when the layers of the source are made: it may put one more there,
+	// with boot files from elsewhere.
+	BootFiles func(ctx context.Context, top *Top) error
+	// Finish, when set, is called when all other layers are made and before there is a version: it may put
 	// one more layer on top.
 	Finish func(ctx context.Context, top *Top) error
 	// Stdin is read for the source "-".

@@ -102,8 +102,11 @@ func (s *stack) abort() error {
 func (s *stack) finish(ctx context.Context, start time.Time, nv images.NewVersion, rep Report, stop func()) (images.Version, Report, error) {
 	o := s.o
 	made := len(s.built)
-	if o.Finish != nil {
-		if err := s.top(ctx, o.Finish); err != nil {
+	for _, more := range []func(context.Context, *Top) error{o.BootFiles, o.Finish} {
+		if more == nil {
+			continue
+		}
+		if err := s.top(ctx, more); err != nil {
 			return images.Version{}, rep, err
 		}
 	}

@@ -25,7 +25,7 @@ mount -t overlay -o "lowerdir=$layer/etc:$tools/etc:/etc,upperdir=/run/etc,workd
 mount -t tmpfs tmpfs /var/lib
 mount -t sysfs sysfs /sys
 mkdir -p /var/lib/NetworkManager
-case $what in *without*) rm -f /etc/NetworkManager/conf.d/* && cp "$tools/etc/dhcpcd.conf" /etc/ ;; esac
+case $what in *without*) rm -f /etc/NetworkManager/conf.d/* /etc/cloud/cloud-init.disabled && cp "$tools/etc/dhcpcd.conf" /etc/ ;; esac
 
 unshare --net sleep infinity &
 far=$!
@@ -74,6 +74,15 @@ dhcpcd*)
     daemon=$!
     until grep -q 'no valid interfaces found\|leased 10' /run/log/manager; do sleep 0.1; done
     ;;
+cloud-init*)
+    # It runs for whatever it takes for a cloud, so that only the rule keeps it from running.
+    printf 'policy: enabled\n' >/etc/cloud/ds-identify.cfg
+    mkdir /run/normal /run/early /run/late
+    sh "$tools/lib/systemd/system-generators/cloud-init-generator" /run/normal /run/early /run/late >/run/log/manager 2>&1
+    echo state "$(cd /run/cloud-init && ls -d enabled disabled 2>/dev/null)"
+    sleep infinity &
+    daemon=$!
+    ;;
 networkd)
     dbus-daemon --system --fork
     /usr/lib/systemd/systemd-networkd 2>/run/log/manager &
@@ -104,13 +113,14 @@ func TestManagersLeaveTheAddress(t *testing.T) {
 	tools := strings.TrimSpace(string(out))
 	conf, err := os.ReadFile(filepath.Join(tools, "etc/dhcpcd.conf"))
 	must(t, err)
-	release := osRelease("raspbian", "bullseye")
-	layer := imported(t, with(systemd(), networkManager(), ifupdown(), release, tree{"etc/rpi-issue": "", "etc/dhcpcd.conf": string(conf)}).write(t))[0]
+	layer := imported(t, with(systemd(), networkManager(), ifupdown(), cloudInit(), osRelease("debian", "bookworm"), tree{"etc/dhcpcd.conf": string(conf)}).write(t))[0]
 	const resolv = "../run/rubus/resolv.conf nameserver 10.77.0.254"
 	for what, want := range map[string]map[string]string{
 		"NetworkManager":         {"state": "unmanaged", "up": "refused", "runs": "10.77.0.20/", "stopped": "10.77.0.20/", "lost": "0", "leases": "0", "resolv": resolv},
 		"dhcpcd":                 {"runs": "10.77.0.20/", "stopped": "10.77.0.20/", "lost": "0", "leases": "0", "resolv": resolv},
 		"networkd":               {"state": "configured", "discovers": "1", "runs": "10.77.0.20/", "stopped": "10.77.0.20/", "lost": "0", "resolv": resolv},
+		"cloud-init":             {"state": "disabled", "runs": "10.77.0.20/"},
+		"cloud-init without":     {"state": "enabled"},
 		"NetworkManager without": {"up": "taken", "runs": "10.99.0.1/", "lost": "1"},
 		"dhcpcd without":         {"lost": "1"},
 	} {

@@ -69,14 +69,14 @@ Then NAME means the new version, and boards that follow it boot it next.`,
 				o.Base = &v
 			}
 			if from != "" {
-				if o.Finish, err = bootFrom(g, s, from); err != nil {
+				if o.BootFiles, err = bootFrom(g, s, from); err != nil {
 					return err
 				}
 			}
 			var plan *rules.Plan
 			var none error
 			if !noRules {
-				o.Finish = withRules(o.Finish, func(p *rules.Plan, err error) { plan, none = p, err })
+				o.Finish = withRules(func(p *rules.Plan, err error) { plan, none = p, err })
 			}
 			done := func() *rules.Plan {
 				noteRules(g, plan, none)

@@ -52,7 +52,7 @@ version with the changes in a layer of their own.`,
 			if apply && plan.Changes() > 0 {
 				o := importer.Options{
 					Base: &v, NoTag: !move, Message: "rules over " + v.Ref.String(),
-					Finish: withRules(nil, func(*rules.Plan, error) {}),
+					Finish: withRules(func(*rules.Plan, error) {}),
 				}
 				show := &importProgress{g: g}
 				o.Progress = show.update

@@ -33,29 +33,19 @@ func planRules(dirs []string) (rules.Plan, error) {
 	return pack.Make(t)
 }
 
-// withRules puts what the rules change on top of an import, after before, if that is
-// set; told gets the plan, or that there is none.
-func withRules(before func(context.Context, *importer.Top) error, told func(*rules.Plan, error)) func(context.Context, *importer.Top) error {
-	return func(ctx context.Context, top *importer.Top) error {
+// withRules puts what the rules change on top of an import; told gets the plan, or that there is none.
+func withRules(told func(*rules.Plan, error)) func(context.Context, *importer.Top) error {
+	return func(_ context.Context, top *importer.Top) error {
 		plan, err := planRules(top.Dirs)
-		switch {
-		case errors.Is(err, rules.ErrUnknown):
+		if errors.Is(err, rules.ErrUnknown) {
 			told(nil, err)
-		case err != nil:
-			return fmt.Errorf("applying the rules for netbooting: %w", err)
-		}
-		if before != nil {
-			if err := before(ctx, top); err != nil {
-				return err
-			}
-		}
-		if plan.Family == "" {
 			return nil
 		}
-		if before == nil {
-			// The same tree gets the same layer.
-			top.Time = time.Unix(plan.Sec, 0)
+		if err != nil {
+			return fmt.Errorf("applying the rules for netbooting: %w", err)
 		}
+		// The same tree gets the same layer.
+		top.Time = time.Unix(plan.Sec, 0)
 		told(&plan, nil)
 		return plan.Apply(top)
 	}
