@@ -7,12 +7,14 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"rubus/boot/identity"
 	"rubus/boot/phase"
 	"rubus/boot/record"
+	"rubus/boot/rootfile"
 	"rubus/boot/writes"
 	"rubus/config/device"
 	"rubus/images/layered"
@@ -141,10 +143,22 @@ func goldenAt(layers []string, path string) (g identity.Golden, err error) {
 	if err != nil {
 		return g, err
 	}
-	g = identity.Golden{Exists: true, Mode: fs.FileMode(n.Stat.Mode & 0o777), UID: n.Stat.Uid, GID: n.Stat.Gid}
+	g.Exists = true
 	switch n.Stat.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
-		g.Data, err = v.ReadFile(path, 1<<20)
+		x, err := v.Xattrs(n)
+		if err != nil {
+			return g, err
+		}
+		file, err := v.Open(n)
+		if err != nil {
+			return g, err
+		}
+		g.Close = file.Close
+		g.File = rootfile.Copy{
+			Content: file, Mode: n.Stat.Mode & 0o7777, UID: n.Stat.Uid, GID: n.Stat.Gid,
+			Xattrs: x, ModTime: time.Unix(n.Stat.Mtim.Unix()),
+		}
 	case unix.S_IFLNK:
 		g.Target, err = v.Readlink(n)
 	default:

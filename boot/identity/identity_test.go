@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/boot/identity"
+	"rubus/boot/rootfile"
 	"rubus/config/boardtext"
 )
 
@@ -234,6 +235,7 @@ func TestFiles(t *testing.T) {
 		{Path: "/etc/hostname", Content: "listed\n", Mode: 0o640},
 		{Path: "/etc/bad", From: filepath.Join(b.dir, "none"), Mode: 0o644},
 		{Path: "/etc/who", Content: "x", Mode: 0o644, Owner: "nobody"},
+		{Path: "/etc/large", Content: "x", Mode: 0o644},
 	}
 	res := b.seed()
 	if got := b.read("etc/motd"); got != "bench-01 rpi-b8123456 north\n" {
@@ -256,10 +258,13 @@ func TestFiles(t *testing.T) {
 	b.seed()
 
 	// What is listed no more goes, unless the board made it its own.
-	b.golden["/etc/motd"] = identity.Golden{Exists: true, Data: []byte("golden\n"), Mode: 0o600, UID: 3}
+	b.golden["/etc/motd"] = identity.Golden{Exists: true, File: rootfile.Copy{Content: strings.NewReader("golden\n"), Mode: 0o600, UID: 3}}
 	b.write("root/etc/who", "mine", 0o644)
+	b.write("root/etc/large", strings.Repeat("mine", 1<<19), 0o644)
 	b.wish.Files = nil
-	b.seed()
+	if res := b.seed(); len(res.Problems) > 0 {
+		t.Errorf("problems %q", res.Problems)
+	}
 	if b.read("home/pi/app/token") != "(none)" || b.read("etc/motd") != "golden\n" || b.read("etc/who") != "mine" {
 		t.Errorf("%q, %q, %q", b.read("home/pi/app/token"), b.read("etc/motd"), b.read("etc/who"))
 	}
@@ -366,7 +371,7 @@ func TestHostKeysOfFiles(t *testing.T) {
 	// Keys that the board is given no more go: sshd would show them, and nobody knows them.
 	for _, off := range []bool{false, true} {
 		b := newBox(t)
-		b.golden["/etc/ssh/ssh_host_ed25519_key.pub"] = identity.Golden{Exists: true, Data: []byte("golden\n"), Mode: 0o644}
+		b.golden["/etc/ssh/ssh_host_ed25519_key.pub"] = identity.Golden{Exists: true, File: rootfile.Copy{Content: strings.NewReader("golden\n"), Mode: 0o644}}
 		b.seed()
 		made := b.read("etc/ssh/ssh_host_ed25519_key")
 		b.write("root/etc/ssh/ssh_host_ecdsa_key.pub", "the board's\n", 0o644)

@@ -18,11 +18,11 @@ import (
 type Golden struct {
 	// Exists is false when it has nothing there.
 	Exists bool
-	// Target is that of a symbolic link; "": it is a regular file with the rest.
-	Target   string
-	Data     []byte
-	Mode     fs.FileMode
-	UID, GID uint32
+	// Target is that of a symbolic link; "": it is a regular file, and File says which but
+	// for its path. Close, if not nil, is called when it was read.
+	Target string
+	File   rootfile.Copy
+	Close  func() error
 }
 
 // Seed puts an identity into a root.
@@ -133,10 +133,14 @@ func (s Seed) save(before, now Given) error {
 // takeBack puts what the image has in the place of a file that the board is given no
 // more; one that the board changed is the board's now.
 func (s Seed) takeBack(root *rootfile.Root, f *GivenFile) (changed bool, err error) {
-	data, _, err := root.Read(f.Path, maxFile)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, rootfile.ErrNotRegular) {
+	info, err := root.Stat(f.Path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && (!info.Mode.IsRegular() || info.Size > maxFile) {
 		return false, nil
 	}
+	if err != nil {
+		return false, err
+	}
+	data, _, err := root.Read(f.Path, maxFile)
 	if err != nil {
 		return false, err
 	}
@@ -144,6 +148,9 @@ func (s Seed) takeBack(root *rootfile.Root, f *GivenFile) (changed bool, err err
 		return false, nil
 	}
 	g, err := s.Golden(f.Path)
+	if g.Close != nil {
+		defer g.Close()
+	}
 	switch {
 	case err != nil:
 		return false, fmt.Errorf("%s: what the image has in its place: %w", f.Path, err)
@@ -152,7 +159,8 @@ func (s Seed) takeBack(root *rootfile.Root, f *GivenFile) (changed bool, err err
 	case g.Target != "":
 		return true, root.Link(f.Path, g.Target)
 	}
-	return root.Write(rootfile.File{Path: f.Path, Data: g.Data, Mode: g.Mode, UID: g.UID, GID: g.GID})
+	g.File.Path = f.Path
+	return true, root.Put(g.File)
 }
 
 func digest(data []byte) string {
