@@ -83,9 +83,16 @@ func (m *Move) IsOver() bool {
 	return !slices.Contains([]MoveState{MovePending, MoveTrial, MoveUndoing}, m.State)
 }
 
+// maxWhy bounds a reason, in bytes: it may have a path of the board's, which is as long as the
+// board made it, and a record that is too large is not read again.
+const maxWhy = 1 << 10
+
 // Enter changes the state.
 func (m *Move) Enter(s MoveState, why string, now time.Time) {
-	m.State, m.Why, m.Since, m.Overdue = s, why, now.UTC(), time.Time{}
+	if len(why) > maxWhy {
+		why = why[:maxWhy/2] + " ... " + why[len(why)-maxWhy/2:]
+	}
+	m.State, m.Why, m.Since, m.Overdue = s, strings.ToValidUTF8(why, "?"), now.UTC(), time.Time{}
 }
 
 // isKept says that the board is to stand on the new slot, as far as is known.

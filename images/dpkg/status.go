@@ -9,6 +9,10 @@ import (
 
 // Where the database lies in a root, relative to it (dpkg(1), FILES).
 const (
+	// MaxConffile bounds what is read of a configuration file, in bytes: a larger one is
+	// not what its package brought.
+	MaxConffile = 64 << 20
+
 	StatusPath = "var/lib/dpkg/status"
 	InfoDir    = "var/lib/dpkg/info"
 	// MaxStatus bounds a status file, in bytes: that of a desktop has some 5 MiB.

@@ -133,7 +133,7 @@ func (d *databases) isEdited(c treediff.Change, board *layered.View) bool {
 		if !ok {
 			continue
 		}
-		if c.New == nil || !c.New.IsRegular() {
+		if c.New == nil || !c.New.IsRegular() || c.New.Stat.Size > dpkg.MaxConffile {
 			return true
 		}
 		f, err := board.Open(c.New)

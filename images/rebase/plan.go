@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"path"
 	"slices"
@@ -112,7 +111,7 @@ func Make(ctx context.Context, t Trees) (*Plan, error) {
 		if t.Given[c.Path] {
 			continue
 		}
-		item, err := p.judge(db, c)
+		item, err := p.judge(ctx, db, c)
 		if err != nil {
 			return nil, err
 		}
@@ -122,7 +121,7 @@ func Make(ctx context.Context, t Trees) (*Plan, error) {
 	return p, nil
 }
 
-func (p *Plan) judge(db *databases, c treediff.Change) (Item, error) {
+func (p *Plan) judge(ctx context.Context, db *databases, c treediff.Change) (Item, error) {
 	i := Item{Path: c.Path, Kind: c.Kind, change: c}
 	next, err := lookup(p.trees.Next, c.Path)
 	if err != nil {
@@ -132,7 +131,7 @@ func (p *Plan) judge(db *databases, c treediff.Change) (Item, error) {
 		i.Verdict, i.Why = v, why
 		return i, nil
 	}
-	same, err := sameObject(p.trees.Board, c.New, p.trees.Next, next)
+	same, err := sameObject(ctx, p.trees.Board, c.New, p.trees.Next, next)
 	if err != nil {
 		return i, err
 	}
@@ -140,7 +139,7 @@ func (p *Plan) judge(db *databases, c treediff.Change) (Item, error) {
 		i.Verdict, i.Why = Drop, "the new version has the same"
 		return i, nil
 	}
-	unchanged, err := sameObject(p.trees.Was, c.Old, p.trees.Next, next)
+	unchanged, err := sameObject(ctx, p.trees.Was, c.Old, p.trees.Next, next)
 	if err != nil {
 		return i, err
 	}
@@ -209,7 +208,7 @@ func lookup(v *layered.View, p string) (*layered.Node, error) {
 
 // sameObject says whether two names show the same, but for times; of directories the
 // names in them do not count.
-func sameObject(a *layered.View, x *layered.Node, b *layered.View, y *layered.Node) (bool, error) {
+func sameObject(ctx context.Context, a *layered.View, x *layered.Node, b *layered.View, y *layered.Node) (bool, error) {
 	switch {
 	case x == nil || y == nil:
 		return x == nil && y == nil, nil
@@ -235,12 +234,12 @@ func sameObject(a *layered.View, x *layered.Node, b *layered.View, y *layered.No
 		t, err := b.Readlink(y)
 		return s == t, err
 	case unix.S_IFREG:
-		return sameContent(a, x, b, y)
+		return sameContent(ctx, a, x, b, y)
 	}
 	return true, nil
 }
 
-func sameContent(a *layered.View, x *layered.Node, b *layered.View, y *layered.Node) (bool, error) {
+func sameContent(ctx context.Context, a *layered.View, x *layered.Node, b *layered.View, y *layered.Node) (bool, error) {
 	if x.Stat.Size != y.Stat.Size {
 		return false, nil
 	}
@@ -254,22 +253,7 @@ func sameContent(a *layered.View, x *layered.Node, b *layered.View, y *layered.N
 		return false, err
 	}
 	defer g.Close()
-	p, q := make([]byte, 128<<10), make([]byte, 128<<10)
-	for {
-		n, err := io.ReadFull(f, p)
-		m, err2 := io.ReadFull(g, q)
-		if n != m || !bytes.Equal(p[:n], q[:m]) {
-			return false, nil
-		}
-		for _, e := range []error{err, err2} {
-			if e != nil && !errors.Is(e, io.EOF) && !errors.Is(e, io.ErrUnexpectedEOF) {
-				return false, e
-			}
-		}
-		if err != nil || err2 != nil {
-			return true, nil
-		}
-	}
+	return treediff.SameBytes(ctx, f, g, x.Stat.Size)
 }
 
 // hideRemoved adds removals of what next's version of a package has, and the board
@@ -310,7 +294,7 @@ func (p *Plan) Check(ctx context.Context, result *layered.View, board bool) erro
 		for at := path.Dir(i.Path); i.change.New != nil && at != "." && !above[at]; at = path.Dir(at) {
 			above[at] = true
 		}
-		if err := p.checkItem(i, result); err != nil {
+		if err := p.checkItem(ctx, i, result); err != nil {
 			return fmt.Errorf("carrying over %q: %w", "/"+i.Path, err)
 		}
 	}
@@ -326,7 +310,7 @@ func (p *Plan) Check(ctx context.Context, result *layered.View, board bool) erro
 	return nil
 }
 
-func (p *Plan) checkItem(i Item, result *layered.View) error {
+func (p *Plan) checkItem(ctx context.Context, i Item, result *layered.View) error {
 	got, err := lookup(result, i.Path)
 	if err != nil {
 		return err
@@ -338,7 +322,7 @@ func (p *Plan) checkItem(i Item, result *layered.View) error {
 		}
 		return nil
 	}
-	same, err := sameObject(p.trees.Board, i.change.New, result, got)
+	same, err := sameObject(ctx, p.trees.Board, i.change.New, result, got)
 	if err == nil && !same {
 		err = errors.New("it came out as something else")
 	}

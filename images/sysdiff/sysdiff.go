@@ -160,7 +160,7 @@ func edited(after *layered.View, c treediff.Change, want string) string {
 	if c.Kind == treediff.Removed {
 		return "removed"
 	}
-	if c.New == nil || !c.New.IsRegular() {
+	if c.New == nil || !c.New.IsRegular() || c.New.Stat.Size > dpkg.MaxConffile {
 		return "edited"
 	}
 	f, err := after.Open(c.New)

@@ -1,11 +1,9 @@
 package treediff
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -240,24 +238,9 @@ func (c *comparer) otherBytes(ctx context.Context, x, y *layered.Node) (bool, er
 		return false, err
 	}
 	defer g.Close()
-	const block = 256 << 10
-	p, q := make([]byte, block), make([]byte, block)
-	for {
-		if err := ctx.Err(); err != nil {
-			return false, err
-		}
-		n, err := io.ReadFull(f, p)
-		m, err2 := io.ReadFull(g, q)
-		if n != m || !bytes.Equal(p[:n], q[:m]) {
-			return true, nil
-		}
-		for _, e := range []error{err, err2} {
-			if e != nil && !errors.Is(e, io.EOF) && !errors.Is(e, io.ErrUnexpectedEOF) {
-				return false, fmt.Errorf("comparing %q: %w", "/"+y.Path, e)
-			}
-		}
-		if err != nil || err2 != nil {
-			return false, nil
-		}
+	same, err := SameBytes(ctx, f, g, y.Stat.Size)
+	if err != nil {
+		return false, fmt.Errorf("comparing %q: %w", "/"+y.Path, err)
 	}
+	return !same, nil
 }
