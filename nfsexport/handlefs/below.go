@@ -147,10 +147,7 @@ func (o *op) keyBelow(dir *object, name *cname) bool {
 		o.k = r.key
 	default:
 		fd := o.below(dir)
-		if fd < 0 || name.is("..") && o.belowTop(fd) {
-			return false
-		}
-		if _, e := handleOf(fd, &name[0], &o.h); e != 0 || !o.opens(&o.h, &st) || !o.k.setKernel(o.h.typ, o.h.data[:o.h.bytes]) {
+		if fd < 0 || name.is("..") && o.belowTop(fd) || !o.sameBelow(fd, name, &st) || !o.k.setKernel(o.h.typ, o.h.data[:o.h.bytes]) {
 			return false
 		}
 		o.k.setExport(o.exp.ID)
@@ -168,8 +165,24 @@ func (o *op) belowTop(fd int) bool {
 	return e != 0 || st.Ino == top.Ino && st.Dev == top.Dev
 }
 
-// opens says whether h is the handle of the object with the attributes st. What has
-// the same name below may be another: the board may have put its own in its place.
+// sameBelow puts the handle of name in a directory below into o.h, and says whether that
+// is the directory with the attributes st: not one that the board has put in its place,
+// nor one that is in the upper too. Of these the overlay knows more: a rebase leaves
+// some that have handles of their own. Their ctime tells, which is set when they are
+// made, after the layers.
+func (o *op) sameBelow(fd int, name *cname, st *unix.Stat_t) bool {
+	var is unix.Stat_t
+	if statAt(fd, name, &is) != 0 || is.Ctim != st.Ctim {
+		return false
+	}
+	if _, e := handleOf(fd, &name[0], &o.h); e != 0 {
+		return false
+	}
+	// With xino=on numbers differ, as some say on which file system they are.
+	return is.Ino == st.Ino || o.opens(&o.h, st)
+}
+
+// opens says whether h is the handle of the object with the attributes st.
 func (o *op) opens(h *kernelHandle, st *unix.Stat_t) bool {
 	fd, e := openHandle(o.exp.root.fd, h, unix.O_PATH)
 	if e != 0 {
@@ -178,6 +191,14 @@ func (o *op) opens(h *kernelHandle, st *unix.Stat_t) bool {
 	defer unix.Close(fd)
 	var is unix.Stat_t
 	return fstat(fd, &is) == 0 && is.Ino == st.Ino && is.Dev == st.Dev
+}
+
+// joined says whether the call's directory may be one that a rebase or a restore has
+// made, joined with the layers' by its name alone: there the overlay copies up whatever
+// directory it makes a handle of.
+func (o *op) joined() bool {
+	fh := o.obj.key.kernel()
+	return o.st.Nlink == 1 && !o.obj.isRoot() && len(fh) > fhFlags && fh[fhFlags]&fhPathUpper != 0
 }
 
 // connect has the overlay copy up what it could not find any more by a handle when

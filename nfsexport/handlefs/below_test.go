@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,6 +21,12 @@ import (
 // newLayered is newWorld over n layers of random trees, each with directories of its
 // own and some that it shares with others.
 func newLayered(t testing.TB, n int, rng *rand.Rand) *world {
+	t.Helper()
+	return newLayeredIn(t, n, rng, "")
+}
+
+// newLayeredIn has the upper in a directory, on another file system than the layers.
+func newLayeredIn(t testing.TB, n int, rng *rand.Rand, upper string) *world {
 	t.Helper()
 	base := t.TempDir()
 	w := &world{call: nfs3.Call{Peer: board}}
@@ -39,14 +46,18 @@ func newLayered(t testing.TB, n int, rng *rand.Rand) *world {
 			write(t, filepath.Join(p, fmt.Sprintf("f%d", j%3)), fmt.Sprint(i, j))
 		}
 	}
-	w.layered(t, base)
+	w.layered(t, base, upper)
 	return w
 }
 
 // layered mounts the world's layers and publishes them.
-func (w *world) layered(t testing.TB, base string) {
+func (w *world) layered(t testing.TB, base, upper string) {
 	t.Helper()
-	w.ov = &nfstest.Overlay{Upper: filepath.Join(base, "upper"), Work: filepath.Join(base, "work"), Root: filepath.Join(base, "root"), More: ",redirect_dir=on"}
+	w.ov = &nfstest.Overlay{Root: filepath.Join(base, "root"), More: ",redirect_dir=on"}
+	if upper != "" {
+		base, w.ov.More = upper, ",redirect_dir=on,xino=on"
+	}
+	w.ov.Upper, w.ov.Work = filepath.Join(base, "upper"), filepath.Join(base, "work")
 	for _, d := range []string{w.ov.Upper, w.ov.Work, w.ov.Root} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			t.Fatal(err)
@@ -158,10 +169,20 @@ func (w *world) hold(t testing.TB, all []seen) {
 // nothing, over however many layers; the handles that it got are those of the kernel,
 // and good after a restart of the server and of the machine.
 func TestReadingWritesNothing(t *testing.T) {
-	for _, n := range []int{2, 3, 60} {
-		t.Run(fmt.Sprint(n, " layers"), func(t *testing.T) {
-			rng := rand.New(rand.NewPCG(1, uint64(n)))
-			w := newLayered(t, n, rng)
+	for name, c := range map[string]struct {
+		layers int
+		upper  string
+	}{
+		"two layers":                      {2, ""},
+		"three layers":                    {3, ""},
+		"sixty layers":                    {60, ""},
+		"an upper on another file system": {3, diskOf(t, "tmpfs")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newLayeredIn(t, c.layers, rand.New(rand.NewPCG(1, uint64(c.layers))), c.upper)
+			w.exp.Quota = new(nfsexport.Quota)
+			w.exp.Quota.Limit(nfsexport.Space{Files: 1})
+			w.publish(t)
 			all := w.walk(t)
 			before := w.FS
 			w.FS = newFS(t, Options{})
@@ -174,6 +195,14 @@ func TestReadingWritesNothing(t *testing.T) {
 			if got := w.written(t); len(got) > 0 {
 				t.Errorf("a board that only reads has written %d files: %q", len(got), got)
 			}
+			if got := w.exp.Quota.Used(); got != (nfsexport.Space{}) {
+				t.Errorf("it is said to have %+v", got)
+			}
+			must(t, w.Withdraw(w.exp.ID))
+			if n := len(w.layers.m); n > 0 {
+				t.Errorf("%d stacks of layers are mounted after the last export is gone", n)
+			}
+			w.publish(t)
 			w.asKernel(t, all)
 			if got := w.written(t); len(got) == 0 {
 				t.Error("the kernel copied nothing up: this test shows nothing")
@@ -211,6 +240,9 @@ func TestHandlesOverChanges(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(7, uint64(seed)))
 			w := newLayered(t, 2+seed%3, rng)
+			if seed%2 == 1 {
+				w.rebased(t, rng)
+			}
 			moved := 0
 			for round := range 4 {
 				all := w.walk(t)
@@ -234,6 +266,27 @@ func TestHandlesOverChanges(t *testing.T) {
 			}
 		})
 	}
+}
+
+// rebased makes the upper one that a rebase or a restore has made: some of its
+// directories are merged with those of the layers by their names alone.
+func (w *world) rebased(t testing.TB, rng *rand.Rand) {
+	t.Helper()
+	dirs := w.walk(t)
+	must := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(w.Withdraw(w.exp.ID))
+	w.ov.Unmount(t)
+	for range 5 {
+		if s := dirs[rng.IntN(len(dirs))]; s.dir {
+			must(os.MkdirAll(filepath.Join(w.ov.Upper, s.path), 0o755))
+		}
+	}
+	w.ov.Mount(t)
+	w.publish(t)
 }
 
 // scramble does one thing that boards do to directories. What is removed is noted in
@@ -303,7 +356,7 @@ func TestMovedStack(t *testing.T) {
 		}
 		w.exp.Layers = append(w.exp.Layers, l)
 	}
-	w.layered(t, base)
+	w.layered(t, base, "")
 	all := w.walk(t)
 	if got := w.written(t); len(got) > 0 {
 		t.Fatalf("written: %q", got)
@@ -326,4 +379,59 @@ func TestMovedStack(t *testing.T) {
 		w.hold(t, all)
 	}
 	w.asKernel(t, w.walk(t))
+}
+
+// TestLayersGone: a root whose layers cannot be mounted once more is served all the same.
+func TestLayersGone(t *testing.T) {
+	w := newLayered(t, 3, rand.New(rand.NewPCG(1, 1)))
+	must(t, w.Withdraw(w.exp.ID))
+	layers := w.exp.Layers
+	w.exp.Layers = append([]string{"/none"}, layers...)
+	w.publish(t)
+	all := w.walk(t)
+	w.exp.Layers = layers
+	w.remount(t)
+	w.hold(t, all)
+}
+
+// TestAttrsOfJoined: where a handle is not to be had without copying up, as below what
+// a rebase has made, the answers are of what is there after it.
+func TestAttrsOfJoined(t *testing.T) {
+	for name, look := range map[string]func(w *world, dir []byte) nfs3.PostAttr{
+		"LOOKUP": func(w *world, dir []byte) (d nfs3.PostAttr) {
+			var h []byte
+			var a nfs3.PostAttr
+			if st := w.Lookup(&w.call, dir, "sub", &h, &a, &d); st != nfs3.OK {
+				t.Fatal(st)
+			}
+			return d
+		},
+		"READDIRPLUS": func(w *world, dir []byte) (d nfs3.PostAttr) {
+			var verf uint64
+			if _, st := w.ReadDir(&w.call, dir, 0, &verf, true, func(*nfs3.Entry) bool { return true }, &d); st != nfs3.OK {
+				t.Fatal(st)
+			}
+			return d
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := &truth{t: t, used: true}
+			x.world = newWorld(t, t.TempDir(), Options{AttrAge: time.Hour}, true, func(lower string) {
+				must(t, os.MkdirAll(filepath.Join(lower, "d/sub"), 0o755))
+				must(t, os.Mkdir(filepath.Join(lower, "../upper/d"), 0o755))
+			})
+			dir := x.lookup(t, "d")
+			ask := func() (a nfs3.PostAttr) {
+				a.OK = x.GetAttr(&x.call, dir, &a.Attr) == nfs3.OK
+				return a
+			}
+			before := ask()
+			x.same("in the reply", "d", look(x.world, dir))
+			after := ask()
+			x.same("GETATTR", "d", after)
+			if after == before {
+				t.Error("nothing was copied up: this shows nothing")
+			}
+		})
+	}
 }

@@ -43,6 +43,9 @@ func (fs *FS) Lookup(c *nfs3.Call, dir []byte, name string, h *[]byte, a, dirAtt
 	}
 	var kid unix.Stat_t
 	obj, st := o.named(o.obj, &o.st, name, &kid)
+	if o.alter.Running() {
+		o.postNow(o.obj, dirAttr)
+	}
 	if st != nfs3.OK {
 		return st
 	}

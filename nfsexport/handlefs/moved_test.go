@@ -27,7 +27,7 @@ func newStack(t *testing.T, layers ...[]string) *world {
 		}
 		w.exp.Layers = append(w.exp.Layers, l)
 	}
-	w.layered(t, base)
+	w.layered(t, base, "")
 	return w
 }
 

@@ -259,6 +259,9 @@ func (o *op) keyOf(dir *object, name *cname) unix.Errno {
 	if o.exp.root.layers != nil && o.keyBelow(dir, name) {
 		return 0
 	}
+	if dir == o.obj && o.joined() {
+		o.alters() // it may copy up
+	}
 	return o.keyAt(dir.fd, &name[0])
 }
 

@@ -49,6 +49,9 @@ func (fs *FS) ReadDir(c *nfs3.Call, dir []byte, cookie uint64, verf *uint64, plu
 		return false, status(e)
 	}
 	eof = o.list(s, cookie, plus, add) && !s.more
+	if o.alter.Running() {
+		o.postNow(o.obj, a)
+	}
 	if eof && !s.settled {
 		fs.snaps.drop(o.obj, s)
 	} else if o.obj.snap.Load() != s {
