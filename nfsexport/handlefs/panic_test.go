@@ -27,6 +27,7 @@ func TestPanic(t *testing.T) {
 	}
 	w := newWorld(t, full, Options{Observe: func(Event) { defect() }, Rebind: func(nfsexport.ID, netip.AddrPort) bool { defect(); return false }}, true, func(lower string) {
 		must(t, os.MkdirAll(filepath.Join(lower, "dir/golden"), 0o755))
+		must(t, os.Mkdir(filepath.Join(lower, "other"), 0o755))
 		write(t, filepath.Join(lower, "dir/f"), "golden")
 		write(t, filepath.Join(lower, "dir/g"), "golden")
 	})
@@ -53,7 +54,7 @@ func TestPanic(t *testing.T) {
 		"SYMLINK":               func() nfs3.Status { return w.Symlink(c, dir, "new", "text", nil, &n) },
 		"MKNOD":                 func() nfs3.Status { return w.Mknod(c, dir, "new", nfs3.TypeFifo, 0, 0, nil, &n) },
 		"LINK":                  func() nfs3.Status { return w.Link(c, f, dir, "new", &a, &wcc) },
-		"RENAME":                func() nfs3.Status { return w.Rename(c, w.root, "dir", w.root, "new", &wcc, &wcc2) },
+		"RENAME":                func() nfs3.Status { return w.Rename(c, w.root, "other", w.root, "new", &wcc, &wcc2) },
 		"RENAME in one":         func() nfs3.Status { return w.Rename(c, dir, "f", dir, "new", &wcc, &wcc2) },
 		"REMOVE on a full disk": func() nfs3.Status {
 			q.Limit(nfsexport.Space{})
