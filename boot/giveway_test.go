@@ -129,6 +129,35 @@ func TestCopiesGiveWayToAMount(t *testing.T) {
 	}
 }
 
+// TestRemovalGivesWay: a board that mounts its root does not wait until the files of a snapshot
+// are removed, and removed they are.
+func TestRemovalGivesWay(t *testing.T) {
+	l := newLab(t)
+	x := l.boots(serialA, macA, addrA)
+	path := l.statusA().Path
+	for i := range 3000 {
+		l.put(x, fmt.Sprint("file", i), "")
+	}
+	_, err := l.fleet.Snapshot(t.Context(), serialA, "", nil)
+	must(t, err)
+	removed := make(chan error, 1)
+	go func() { removed <- l.fleet.RemoveSnapshot(l.Context(), serialA, 1) }()
+	for len(l.snapshots()) > 0 {
+		runtime.Gosched()
+	}
+	for range 20 {
+		if err := <-l.mountsA(path); err != nil {
+			t.Errorf("the MOUNT: %v", err)
+		}
+	}
+	if err := <-removed; err != nil {
+		t.Error(err)
+	}
+	if litter := l.litter(); len(litter) > 0 {
+		t.Errorf("left behind %q", litter)
+	}
+}
+
 // TestBackupGivesWay: a board that boots, or mounts its root, while it is backed up goes on
 // before the copy ends, and the backup has it all the same.
 func TestBackupGivesWay(t *testing.T) {

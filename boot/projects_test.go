@@ -235,6 +235,9 @@ func TestProjectQuotasHere(t *testing.T) {
 		t.Fatal(err)
 	}
 	data, _ := l.backup(nil, nil)
+	if err := l.fleet.Stop(t.Context(), serialA); err != nil { // one board stands on one root
+		t.Fatal(err)
+	}
 	m := newLabIn(t, filepath.Join(*projectsIn, "new"))
 	m.want.Devices[serialA].Quota = limit
 	m.fleet.Apply(m.want)

@@ -49,6 +49,20 @@ func (f *Fleet) SnapshotFor(ctx context.Context, serial device.Serial, note stri
 	if b == nil {
 		return record.Snapshot{}, fmt.Errorf("board %s: %w", serial, ErrNotFound)
 	}
+	s, err := f.snapshotFor(ctx, b, note, keep, progress)
+	if err == nil || s.N == 0 {
+		return s, err
+	}
+	// The board does not wait for what is to be removed, either.
+	if clean := f.sweepSnapshots(context.WithoutCancel(ctx), b); clean != nil {
+		f.log.Warn("what is left of a copy still takes space", "serial", serial, "err", clean)
+	}
+	return record.Snapshot{}, err
+}
+
+// snapshotFor is SnapshotFor; a snapshot with a number and an error may be half there.
+func (f *Fleet) snapshotFor(ctx context.Context, b *board, note string, keep time.Duration, progress func(upper.Size)) (record.Snapshot, error) {
+	serial := b.serial
 	if err := b.lock(ctx); err != nil {
 		return record.Snapshot{}, err
 	}
@@ -76,7 +90,7 @@ func (f *Fleet) SnapshotFor(ctx context.Context, serial device.Serial, note stri
 		return record.Snapshot{}, done(err)
 	}
 	if err := done(f.takeSnapshot(ctx, b, slot, &s, progress)); err != nil {
-		return record.Snapshot{}, fmt.Errorf("taking a snapshot of board %s: %w", serial, err)
+		return s, fmt.Errorf("taking a snapshot of board %s: %w", serial, err)
 	}
 	f.log.Info("snapshot taken", "serial", serial, "snapshot", s.N, "bytes", s.Bytes, "files", s.Files)
 	return s, nil
@@ -85,8 +99,7 @@ func (f *Fleet) SnapshotFor(ctx context.Context, serial device.Serial, note stri
 func (f *Fleet) takeSnapshot(ctx context.Context, b *board, slot record.Slot, s *record.Snapshot, progress func(upper.Size)) error {
 	p := record.PathsOf(f.opt.State, b.serial)
 	tmp := filepath.Join(p.Snapshots(), ".new-"+strconv.Itoa(s.N))
-	clean := func() error { return f.disk(b.serial).SweepSnapshots(context.WithoutCancel(ctx)) }
-	if err := clean(); err != nil {
+	if err := f.disk(b.serial).SweepSnapshots(ctx); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Join(tmp, "upper"), 0o700); err != nil {
@@ -98,11 +111,11 @@ func (f *Fleet) takeSnapshot(ctx context.Context, b *board, slot record.Slot, s 
 		err = record.WriteSnapshot(tmp, *s)
 	}
 	if err != nil {
-		return errors.Join(err, clean())
+		return err
 	}
 	f.step(stepCopied)
 	if err := os.Rename(tmp, p.Snapshot(s.N)); err != nil {
-		return errors.Join(err, clean())
+		return err
 	}
 	return record.SyncDirs(p.Snapshots())
 }
@@ -121,7 +134,8 @@ func (f *Fleet) copyHeld(ctx context.Context, b *board, slot record.Slot, to str
 	return upper.Copy(ctx, spec.LayerDirs, spec.UpperDir, to, progress)
 }
 
-// RemoveSnapshot removes a snapshot of a board. It blocks while it removes files.
+// RemoveSnapshot removes a snapshot of a board. It blocks while it removes files, for which a
+// board that boots does not wait.
 func (f *Fleet) RemoveSnapshot(ctx context.Context, serial device.Serial, n int) error {
 	b := f.known(serial)
 	if b == nil {
@@ -130,16 +144,34 @@ func (f *Fleet) RemoveSnapshot(ctx context.Context, serial device.Serial, n int)
 	if err := b.lock(ctx); err != nil {
 		return err
 	}
-	defer b.unlock()
-	return f.removeSnapshot(ctx, serial, n)
-}
-
-func (f *Fleet) removeSnapshot(ctx context.Context, serial device.Serial, n int) error {
-	if err := f.disk(serial).RemoveSnapshot(ctx, n); err != nil {
+	err := f.disk(serial).RemoveSnapshot(n)
+	b.unlock()
+	if err != nil {
 		return err
 	}
 	f.log.Info("snapshot removed", "serial", serial, "snapshot", n)
-	return nil
+	return f.sweepSnapshots(ctx, b)
+}
+
+// sweepSnapshots removes what is left of copies that were given up and of snapshots that
+// were taken away, between the boots of the board.
+func (f *Fleet) sweepSnapshots(ctx context.Context, b *board) error {
+	for {
+		if err := b.lock(ctx); err != nil {
+			return err
+		}
+		err := f.sweepHeld(ctx, b)
+		b.unlock()
+		if !errors.Is(err, ErrBoots) {
+			return err
+		}
+	}
+}
+
+// sweepHeld is sweepSnapshots until a boot comes, for those who hold work.
+func (f *Fleet) sweepHeld(ctx context.Context, b *board) error {
+	ctx, done := b.yields(ctx, needFiles)
+	return done(f.disk(b.serial).SweepSnapshots(ctx))
 }
 
 // expire removes the snapshots of a board whose time is over.
@@ -149,14 +181,21 @@ func (f *Fleet) expire(ctx context.Context, b *board) {
 		f.log.Warn("a board's snapshots cannot be read", "serial", b.serial, "err", err)
 		return
 	}
+	if !f.disk(b.serial).HasSnapshots() || !b.tryLock() {
+		return
+	}
+	defer b.unlock()
 	for _, s := range all {
-		if s.Expires.IsZero() || f.opt.Now().Before(s.Expires) || !b.tryLock() {
+		if s.Expires.IsZero() || f.opt.Now().Before(s.Expires) {
 			continue
 		}
-		err := f.removeSnapshot(ctx, b.serial, s.N)
-		b.unlock()
-		if err != nil {
+		if err := f.disk(b.serial).RemoveSnapshot(s.N); err != nil {
 			f.log.Warn("a snapshot whose time is over stays", "serial", b.serial, "snapshot", s.N, "err", err)
+			continue
 		}
+		f.log.Info("snapshot removed: its time is over", "serial", b.serial, "snapshot", s.N)
+	}
+	if err := f.sweepHeld(ctx, b); err != nil && !errors.Is(err, ErrBoots) {
+		f.log.Warn("what was removed of a board's snapshots still takes space", "serial", b.serial, "err", err)
 	}
 }

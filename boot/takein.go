@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -203,14 +204,18 @@ func (f *Fleet) giveProjects(ctx context.Context, serial device.Serial, rec reco
 	}
 	have := overlay.Uppers{Dir: filepath.Join(dir, "uppers"), Serial: serial}
 	anew := overlay.Uppers{Dir: filepath.Join(dir, ".counted"), Serial: serial, Fresh: f.quotas.Fresh}
-	defer os.RemoveAll(anew.Dir) // of another restore's, or of an error
+	if err := anew.Sweep(ctx); err != nil {
+		return err
+	}
 	for _, s := range rec.Slots {
 		id := s.UpperID()
 		if s.Aside != "" || f.quotas.HasProject(have.Path(id)) {
 			continue // to be a snapshot, or done by one that was killed
 		}
-		if err := os.RemoveAll(anew.Path(id)); err != nil {
-			return err
+		if _, err := os.Lstat(anew.Path(id)); err == nil { // of one that was killed
+			if err := anew.Remove(ctx, id); err != nil {
+				return err
+			}
 		}
 		_, err := anew.Build(ctx, s.Base, s.N, func(to string) error { return f.copyOf(ctx, have.Path(id), s, to) })
 		if err != nil {
@@ -219,9 +224,12 @@ func (f *Fleet) giveProjects(ctx context.Context, serial device.Serial, rec reco
 		if err := unix.Renameat2(unix.AT_FDCWD, anew.Path(id), unix.AT_FDCWD, have.Path(id), unix.RENAME_EXCHANGE); err != nil {
 			return err
 		}
-		if err := os.RemoveAll(anew.Path(id)); err != nil {
+		if err := anew.Remove(ctx, id); err != nil {
 			return err
 		}
 	}
-	return os.RemoveAll(anew.Dir)
+	if err := os.Remove(anew.Dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }

@@ -49,13 +49,15 @@ func (b Board) NextSnapshot() (int, error) {
 	return last, record.SyncDirs(p.Snapshots(), p.Dir())
 }
 
-// SweepSnapshots removes what is half made or half removed among a board's snapshots.
+// SweepSnapshots removes what is half made or half removed among a board's snapshots. When
+// ctx ends it may be called again.
 func (b Board) SweepSnapshots(ctx context.Context) error {
 	return overlay.Uppers{Dir: b.paths().Snapshots(), Serial: b.Serial}.Sweep(ctx)
 }
 
-// RemoveSnapshot removes a snapshot. The error wraps record.ErrNotFound when there is none.
-func (b Board) RemoveSnapshot(ctx context.Context, n int) error {
+// RemoveSnapshot takes a snapshot away; SweepSnapshots removes its files. The error wraps
+// record.ErrNotFound when there is none.
+func (b Board) RemoveSnapshot(n int) error {
 	p := b.paths()
 	release, err := record.LockSnapshots(p)
 	if err != nil {
@@ -69,10 +71,7 @@ func (b Board) RemoveSnapshot(ctx context.Context, n int) error {
 	if err != nil {
 		return fmt.Errorf("removing snapshot %d of board %s: %w", n, b.Serial, err)
 	}
-	if err := record.SyncDirs(p.Snapshots()); err != nil {
-		return err
-	}
-	return b.SweepSnapshots(ctx)
+	return record.SyncDirs(p.Snapshots())
 }
 
 // OpenSnapshot reads a snapshot of the board, with its base as it is now, and says where
