@@ -110,7 +110,7 @@ func roots() []root {
 			"boot/firmware/bcm2711-rpi-4-b.dtb": kernel(), "boot/firmware/kernel8.img": "\x1f\x8b" + kernel(),
 			"boot/firmware/kernel7l.img": strings.Repeat("\x00", 36) + "\x18\x28\x6f\x01" + strings.Repeat("zImage", 1<<18),
 		}), nil},
-		{"debian-trixie", with(systemd(), ifupdown(), firmware, cloudInit(), osRelease("debian", "trixie"), tree{"etc/machine-id": ""}), nil},
+		{"debian-trixie", with(systemd(), ifupdown(), tree{"etc/initramfs-tools/conf.d/rubus": "MODULES=list\n"}, firmware, cloudInit(), osRelease("debian", "trixie"), tree{"etc/machine-id": ""}), nil},
 	}
 	for _, r := range []string{"jammy", "kinetic", "lunar", "mantic", "noble", "oracular", "plucky", "questing", "resolute"} {
 		boot := tree{"boot/firmware/vmlinuz": "", "etc/fstab": "LABEL=writable / ext4 defaults 0 1\nLABEL=system-boot /boot/firmware vfat defaults 0 1\n"}
