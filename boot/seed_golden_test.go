@@ -26,8 +26,8 @@ func TestIdentityGivesBackTheImagesFile(t *testing.T) {
 	capability := []byte{1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 	made := time.Date(2024, 2, 3, 4, 5, 6, 7, time.UTC)
 	for file, data := range map[string][]byte{
-		"sbin/init": []byte("#!init"), "boot/firmware/config.txt": []byte("arm_64bit=1\n"), "boot/firmware/bootcode.bin": nil,
-		"boot/firmware/kernel8.img": nil, "boot/firmware/start.elf": []byte("elf"), name: text,
+		"sbin/init": []byte("#!init"), "boot/firmware/config.txt": []byte("arm_64bit=1\n"), "boot/firmware/bootcode.bin": []byte("boot"),
+		"boot/firmware/kernel8.img": []byte("kernel"), "boot/firmware/start.elf": []byte("elf"), name: text,
 	} {
 		p := filepath.Join(dir, file)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o755), os.WriteFile(p, data, 0o755)); err != nil {
