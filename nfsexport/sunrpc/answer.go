@@ -105,6 +105,8 @@ func (s *Server) reply(ctx context.Context, p *program, c *Call, once bool, w *x
 		switch {
 		case st == Success && !c.Forget:
 			s.cache.finish(slot, w.Buf[at:])
+		case st == Success && c.Begun != 0:
+			s.cache.adjourn(slot)
 		case st == SystemErr || st == NoReply || c.Begun != 0:
 			s.cache.abandon(slot)
 		default:

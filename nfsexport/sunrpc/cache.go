@@ -5,6 +5,7 @@ import (
 	"hash/crc32"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"rubus/nfsexport/xdr"
@@ -40,6 +41,9 @@ const (
 	wayRunning
 	wayMaybe // begun, and left without a reply
 	wayDone
+	// wayAdjourned: as wayMaybe, and then told "not now": a client asks again with
+	// another number.
+	wayAdjourned
 )
 
 // Cache is the duplicate request cache: it keeps replies, so that a call that
@@ -48,9 +52,10 @@ const (
 // process was killed. Calls are told apart by client address (a client that
 // reconnects may come from another port), number, procedure and arguments.
 type Cache struct {
-	file *cacheFile
-	now  func() time.Time
-	sets [cacheSets]cacheSet
+	file      *cacheFile
+	now       func() time.Time
+	adjourned atomic.Bool // some call was, since the start
+	sets      [cacheSets]cacheSet
 }
 
 // cacheSet is the part of the index for the clients that fall into it.
@@ -149,6 +154,11 @@ func (c *Cache) begin(call *Call, w *xdr.Writer) (slot int, seen sight) {
 		set.states[way], call.Begun = wayRunning, old.began
 		return slot, fresh
 	}
+	if c.adjourned.Load() {
+		if at, ok := c.resume(set, n, &k); ok {
+			k.began, call.Begun = at, at
+		}
+	}
 	way := set.victim(k.owner())
 	if way < 0 {
 		return noSlot, fresh // all are running: this one goes without
@@ -245,6 +255,33 @@ func (c *Cache) finish(slot int, reply []byte) {
 
 // abandon leaves a call of which nobody knows whether it was done.
 func (c *Cache) abandon(slot int) { c.leave(slot, wayMaybe) }
+
+// adjourn is abandon for a call that was told "not now", and may have been done by a
+// server that is gone: the call that comes instead of it has begun when this one did.
+func (c *Cache) adjourn(slot int) {
+	c.leave(slot, wayAdjourned)
+	c.adjourned.Store(true)
+}
+
+// resume frees the slot of a call that was adjourned and is the same but for its number,
+// and gives the time that it began at; ok is false without one. set.mu is held.
+func (c *Cache) resume(set *cacheSet, n int, k *cacheKey) (began int64, ok bool) {
+	for way, state := range set.states {
+		if state != wayAdjourned {
+			continue
+		}
+		slot := n*cacheWays + way
+		old, _, ok := c.file.key(slot)
+		if was := old.began; ok {
+			if old.xid = k.xid; old.same(k) {
+				c.file.free(slot)
+				set.drop(way)
+				return was, true
+			}
+		}
+	}
+	return 0, false
+}
 
 // forget drops a call that was not done.
 func (c *Cache) forget(slot int) {

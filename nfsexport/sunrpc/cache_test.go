@@ -74,6 +74,29 @@ func TestCache(t *testing.T) {
 	if slot = see(t, c, again, fresh, ""); again.Begun != 12345 {
 		t.Error("an abandoned call has not begun")
 	}
+	// Adjourned: it comes with another number, once.
+	c.adjourn(slot)
+	for _, not := range []*Call{cacheCall(700, 6, "another"), cacheCall(700, 7, "jukebox")} {
+		if not.XID == 7 { // another client's
+			not.Peer = netip.MustParseAddrPort("10.0.0.4:700")
+		}
+		if see(t, c, not, fresh, ""); not.Begun != 0 {
+			t.Errorf("another call has begun: %v", not)
+		}
+	}
+	renamed := cacheCall(701, 8, "jukebox")
+	slot = see(t, c, renamed, fresh, "")
+	if renamed.Begun != 12345 {
+		t.Error("a call that was told to come again has not begun")
+	}
+	if second := cacheCall(701, 9, "jukebox"); see(t, c, second, fresh, "") < 0 || second.Begun != 0 {
+		t.Error("another one like it has begun, too")
+	}
+	c.adjourn(slot) // and again
+	again = cacheCall(701, 10, "jukebox")
+	if slot = see(t, c, again, fresh, ""); again.Begun != 12345 {
+		t.Error("a call that was told twice to come again has not begun")
+	}
 	c.finish(slot, bytes.Repeat([]byte("x"), maxReply+1)) // cannot be kept
 	if see(t, c, again, fresh, ""); again.Begun != 12345 {
 		t.Error("a call with a long reply has not begun")

@@ -113,6 +113,12 @@ func TestKernelBackend(t *testing.T) {
 	tree := goldenTree(t, filepath.Join(l.dir, "golden"))
 	s := l.newKernelServer()
 	s.on()
+	t.Cleanup(func() {
+		if t.Failed() {
+			tables, err := s.m.try("cat /var/lib/nfs/etab /etc/exports.d/* /proc/net/rpc/{auth.unix.ip,nfsd.export,nfsd.fh}/content; grep rubus: /proc/self/mountinfo; dmesg | tail -n 20")
+			t.Logf("what the server's kernel knows (%v):\n%s", err, tables)
+		}
+	})
 
 	// What is missing is said, one thing at a time.
 	s.refuses("", "there is no exportfs on this host", "apt install nfs-kernel-server")
@@ -186,8 +192,11 @@ func TestKernelBackend(t *testing.T) {
 
 	// The server's power goes under the board. The host's NFS server is there first:
 	// calls wait until the root is. What the kernel acknowledges of names a power cut
-	// may take (docs/nfs.md), so all is on the disk before it.
-	m.do("kill -STOP $writer")
+	// may take (docs/nfs.md), so all is on the disk before it: also what a call made that
+	// was under way when the writer was told to stop. Without that its new file is gone,
+	// and it is told ESTALE.
+	m.all(`kill -STOP $writer
+while grep -h '^State:' /proc/$writer/task/*/status | grep -qv stopped; do sleep 0.1; done`)
 	s.m.all("sync")
 	s.m.cut()
 	s.on()
