@@ -201,6 +201,17 @@ func (o *op) joined() bool {
 	return o.st.Nlink == 1 && !o.obj.isRoot() && len(fh) > fhFlags && fh[fhFlags]&fhPathUpper != 0
 }
 
+// handleInSpite is handleOf where the kernel could not copy up, and does not say why: as a
+// rule the quota is used up. A board must be able to look at its files then.
+func (o *op) handleInSpite(dir int, name *byte) (mount int32, e unix.Errno) {
+	e = unix.ENOSPC
+	o.exp.Quota.Relieve(func() { mount, e = handleOf(dir, name, &o.h) })
+	if e == unix.EOVERFLOW {
+		e = unix.ENOSPC
+	}
+	return mount, e
+}
+
 // connect has the overlay copy up what it could not find any more by a handle when
 // the directory name in dir has another name: the directories of deeper layers below
 // it. It goes down to directories that layers share, as below others there are none.

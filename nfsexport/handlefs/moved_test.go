@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -76,4 +77,47 @@ func (w *world) forgetIndex(t *testing.T) {
 		}
 		return err
 	}))
+}
+
+// TestLookedAtWhenFull: below what a restore has made a board can look at directories of
+// its image when the kernel's quota is used up, as that gives way a little. Where there is
+// no room at all it is told so.
+func TestLookedAtWhenFull(t *testing.T) {
+	base := t.TempDir()
+	if err := unix.Mount("tmpfs", base, "tmpfs", 0, "nr_inodes=100"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(base, unix.MNT_DETACH) })
+	w := newWorld(t, base, Options{}, true, func(lower string) {
+		must(t, os.MkdirAll(filepath.Join(lower, "d/sub"), 0o755))
+		must(t, os.Mkdir(filepath.Join(base, "upper/d"), 0o755))
+	})
+	dir := w.lookup(t, "d")
+	var fill []string
+	for {
+		p := filepath.Join(base, fmt.Sprint("fill", len(fill)))
+		if err := os.Mkdir(p, 0); err != nil {
+			break
+		}
+		fill = append(fill, p)
+	}
+	look := func() nfs3.Status {
+		var h []byte
+		var a, d nfs3.PostAttr
+		return w.Lookup(&w.call, dir, "sub", &h, &a, &d)
+	}
+	if st := look(); st != nfs3.ErrNoSpc {
+		t.Errorf("without room: status %d, want NOSPC", st)
+	}
+	w.exp.Quota = new(nfsexport.Quota)
+	w.exp.Quota.OnFull(func(do func()) {
+		for _, p := range fill {
+			must(t, os.Remove(p))
+		}
+		do()
+	})
+	w.publish(t)
+	if st := look(); st != nfs3.OK {
+		t.Errorf("where the quota gives way: status %d", st)
+	}
 }

@@ -269,6 +269,9 @@ func (o *op) keyOf(dir *object, name *cname) unix.Errno {
 // directories up, see below.go.
 func (o *op) keyAt(dir int, name *byte) unix.Errno {
 	m, e := handleOf(dir, name, &o.h)
+	if e == unix.EOVERFLOW {
+		m, e = o.handleInSpite(dir, name)
+	}
 	if e != 0 {
 		return e
 	}
