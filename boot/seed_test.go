@@ -343,6 +343,13 @@ func TestIdentityIsUnique(t *testing.T) {
 	if st, _ := l.fleet.Board(serialB); !strings.Contains(st.Problem, "that of board "+serialA.String()) {
 		t.Errorf("problem %q", st.Problem)
 	}
+	l.goesDown()
+	if err := l.fleet.Reset(l.Context(), serialA, false); err != nil {
+		t.Fatal(err)
+	}
+	if got := l.content(l.boots(serialA, macA, addrA), "etc/hostname"); got != "Raspberrypi\n" {
+		t.Errorf("after a reset the first is called %q", got)
+	}
 	// devices.yaml comes first, and each board gets its own keys.
 	next := *l.want
 	next.Devices = map[device.Serial]*boot.Device{}

@@ -87,6 +87,21 @@ func (w *Wish) CheckReferences() error {
 	return errors.Join(errs...)
 }
 
+// PublicHostKeys are those of the private keys that a wish names, as lines of known_hosts
+// have them. What cannot be read is left out: CheckReferences tells it.
+func (w *Wish) PublicHostKeys() (out []string) {
+	for _, p := range w.HostKeys {
+		data, err := readReference(p, true)
+		if err != nil {
+			continue
+		}
+		if k, err := parseHostKey(data); err == nil {
+			out = append(out, k.knownLine())
+		}
+	}
+	return out
+}
+
 // keyLines are the lines of authorized_keys that a wish gives a user.
 func keyLines(keys []Key) (lines []string, errs []error) {
 	for _, k := range keys {

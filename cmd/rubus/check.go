@@ -168,8 +168,18 @@ func badReferences(s *config.Snapshot) (out []string) {
 	if os.Geteuid() != 0 {
 		return nil
 	}
+	owner := map[string]string{} // of ssh host keys
 	for _, d := range s.Devices() {
-		err := servecmd.WishOf(d).CheckReferences()
+		w := servecmd.WishOf(d)
+		for _, key := range w.PublicHostKeys() {
+			switch other, known := owner[key]; {
+			case !known:
+				owner[key] = d.Label()
+			case other != d.Label():
+				out = append(out, fmt.Sprintf("devices %s and %s have the same ssh host key in their files: no two boards may", other, d.Label()))
+			}
+		}
+		err := w.CheckReferences()
 		if err == nil {
 			continue
 		}
