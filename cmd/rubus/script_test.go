@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 //	daemon FILE        a daemon answers as FILE (JSON) says, and notes what it
 //	                   was asked to change in $WORK/calls
 //	widest N FILE      no line of FILE has more than N characters
+//	json FILE [A.B]... FILE is one JSON document, in which these keys are; FILE may be
+//	                   stdout
 //	bootloader N FILE  FILE is a bootloader of N bytes with an order of 0xf41
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -43,7 +45,7 @@ func TestScript(t *testing.T) {
 			e.Setenv("RUBUS_DEVICES", filepath.Join(e.WorkDir, "devices.yaml"))
 			return os.MkdirAll(filepath.Join(e.WorkDir, "run"), 0o700)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"daemon": startScripted, "widest": widest, "bootloader": makeBootloader},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"daemon": startScripted, "widest": widest, "bootloader": makeBootloader, "json": isJSON},
 	})
 }
 
@@ -57,6 +59,29 @@ func widest(ts *testscript.TestScript, neg bool, args []string) {
 	for line := range strings.Lines(ts.ReadFile(args[1])) {
 		if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > limit {
 			ts.Fatalf("%d characters: %s", n, line)
+		}
+	}
+}
+
+func isJSON(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: json FILE [KEY.KEY]...")
+	}
+	d := json.NewDecoder(strings.NewReader(ts.ReadFile(args[0])))
+	var whole any
+	ts.Check(d.Decode(&whole))
+	if d.More() {
+		ts.Fatalf("there is more than one document")
+	}
+	for _, path := range args[1:] {
+		at := whole
+		for key := range strings.SplitSeq(path, ".") {
+			m, _ := at.(map[string]any)
+			next, ok := m[key]
+			if !ok {
+				ts.Fatalf("there is no %s", path)
+			}
+			at = next
 		}
 	}
 }
