@@ -12,6 +12,7 @@ import (
 	"rubus/boot/writes"
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/control"
+	"rubus/cmd/internal/progress"
 	"rubus/cmd/internal/ui"
 	"rubus/config/device"
 	"rubus/images"
@@ -199,20 +200,33 @@ func rebaseBoards(ctx context.Context, g *cli.Globals, boards []device.Serial, r
 		return cli.ImageError(err)
 	}
 	var all []rebasing
-	for _, serial := range boards {
+	var failed []error
+	show := g.Progress()
+	for i, serial := range boards {
+		show.Update(progress.State{Phase: "comparing", Of: fmt.Sprintf("board %d of %d", i+1, len(boards))})
 		r, err := planRebase(ctx, g, s, serial, to)
 		if err != nil {
-			return fmt.Errorf("planning for board %s: %w", serial, err)
+			// What one board made does not keep the others where they are. Its paths are as
+			// long as it made them.
+			failed = append(failed, fmt.Errorf("planning for board %s: %.500w", serial, err))
+			r.Plan, r.Skipped = nil, "cannot be read"
 		}
 		all = append(all, r)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	show.End()
+	if ctx.Err() != nil || len(failed) == len(boards) {
+		return errors.Join(failed...)
 	}
 	if !g.JSON {
 		showPlans(g, all, o)
 	}
 	if o.apply {
-		return applyRebase(ctx, g, all, to.Ref, o)
+		return errors.Join(append(failed, applyRebase(ctx, g, all, to.Ref, o))...)
 	}
-	return g.Answer(all)
+	return errors.Join(append(failed, g.Answer(all))...)
 }
 
 // undoRebase takes the last rebase of each board back.

@@ -18,10 +18,15 @@ type State struct {
 	Done, Total int64
 	// Files counts files; 0 isn't shown.
 	Files int64
+	// Of, when not "", stands in the place of all these: which of several things it is.
+	Of string
 }
 
 // String is one line for people.
 func (s State) String() string {
+	if s.Of != "" {
+		return s.Phase + " " + s.Of
+	}
 	out := s.Phase + " " + Bytes(s.Done)
 	if s.Total > 0 {
 		out += fmt.Sprintf(" of %s (%d%%)", Bytes(s.Total), s.percent())

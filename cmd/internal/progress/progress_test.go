@@ -17,6 +17,13 @@ func TestBytes(t *testing.T) {
 	}
 }
 
+// Which of several things it is is said in the place of bytes.
+func TestOf(t *testing.T) {
+	if got := (State{Phase: "comparing", Of: "board 3 of 16", Done: 7}).String(); got != "comparing board 3 of 16" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestLines(t *testing.T) {
 	now := time.Unix(0, 0)
 	var out bytes.Buffer
