@@ -17,6 +17,7 @@ import (
 	"rubus/boot/record"
 	"rubus/boot/writes"
 	"rubus/images/imageref"
+	"rubus/images/rebase"
 	"rubus/images/treediff"
 	"rubus/images/treesum"
 	"rubus/images/upper"
@@ -121,7 +122,7 @@ func TestHostileUpper(t *testing.T) {
 
 	places, err := writes.Places(l.opt.State, l.store, serialA)
 	must(t, err)
-	trees, done, err := boot.OpenTrees(places[0].Layers, places[0].UpperDir, places[0].Layers)
+	trees, done, err := rebase.Open(places[0].Layers, places[0].UpperDir, places[0].Layers)
 	must(t, err)
 	changes, err := treediff.Plain(t.Context(), trees.Was, trees.Board)
 	must(t, err)
@@ -228,7 +229,7 @@ func TestMemoryOfManyFiles(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	trees, done, err := boot.OpenTrees([]string{filepath.Join(dir, "layer")}, filepath.Join(dir, "board"), []string{filepath.Join(dir, "next")})
+	trees, done, err := rebase.Open([]string{filepath.Join(dir, "layer")}, filepath.Join(dir, "board"), []string{filepath.Join(dir, "next")})
 	must(t, err)
 	defer done()
 	changes, err := treediff.Plain(t.Context(), trees.Was, trees.Board)

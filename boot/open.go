@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
-	"strings"
 
 	"rubus/boot/bootfs"
 	"rubus/boot/phase"
@@ -45,7 +44,7 @@ func (f *Fleet) IsBoard(ctx context.Context, addr netip.Addr) bool {
 // ErrRefused, ErrNotFound or fs.ErrNotExist where the board is told "not found".
 func (f *Fleet) Open(ctx context.Context, r FileRequest) (*bootfs.File, error) {
 	addr := r.Client.Unmap()
-	serial, prefix, name := f.splitPrefix(r.Path)
+	serial, prefix, name := bootfs.SplitPrefix(r.Path, f.opt.Prefixes)
 	switch {
 	case !prefix.IsZero():
 		serial = f.serialOf(prefix)
@@ -195,29 +194,3 @@ const (
 
 // isOldStart says that a name is that of firmware for boards before the 5.
 func isOldStart(name string) bool { return name == "start.elf" || name == "start4.elf" }
-
-// splitPrefix takes off the front of a TFTP name what firmware puts there: a
-// serial (8 lower-case hex digits), a MAC ("dc-a6-32-01-36-c2/", TFTP_PREFIX=2),
-// or one of the site's own strings (TFTP_PREFIX_STR). What comes before "//" or
-// after it is the same as before "/". serial is zero unless it was there; mac
-// likewise.
-func (f *Fleet) splitPrefix(path string) (serial device.Serial, mac device.MAC, name string) {
-	path = strings.TrimLeft(path, "/")
-	for _, p := range f.opt.Prefixes {
-		if rest, ok := strings.CutPrefix(path, strings.TrimLeft(p, "/")); ok && rest != "" {
-			return serial, mac, strings.TrimLeft(rest, "/")
-		}
-	}
-	first, rest, more := strings.Cut(path, "/")
-	rest = strings.TrimLeft(rest, "/")
-	if !more {
-		return serial, mac, path
-	}
-	if s, err := device.ParseSerial(first); err == nil && s.String() == first {
-		return s, mac, rest
-	}
-	if m, err := device.ParseMAC(first); err == nil && strings.Count(first, "-") == 5 && strings.ToLower(first) == first {
-		return serial, m, rest
-	}
-	return serial, mac, path
-}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"rubus/boot/bootfs"
 	"rubus/boot/bootset"
 	"rubus/boot/phase"
 	"rubus/boot/record"
@@ -15,7 +16,7 @@ import (
 // for without its prefix. When nobody can tell whose the address is, the name's
 // own serial counts; zero: no board. It may wait for the neighbour table.
 func (f *Fleet) AskerOf(ctx context.Context, addr netip.Addr, path string) (device.Serial, string) {
-	named, mac, name := f.splitPrefix(path)
+	named, mac, name := bootfs.SplitPrefix(path, f.opt.Prefixes)
 	if !mac.IsZero() {
 		named = f.serialOf(mac)
 	}

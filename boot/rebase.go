@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"rubus/boot/bootset"
@@ -12,7 +11,6 @@ import (
 	"rubus/config/device"
 	"rubus/images"
 	"rubus/images/imageref"
-	"rubus/images/layered"
 	"rubus/images/rebase"
 	"rubus/images/upper"
 	"rubus/overlay"
@@ -147,7 +145,7 @@ func (f *Fleet) later(ctx context.Context, b *board, o Order, w target, m record
 
 // look plans a move of a board that may run.
 func (f *Fleet) look(ctx context.Context, b *board, w target, m record.Move) (Rebased, error) {
-	trees, done, err := OpenTrees(f.layerDirs(w.former.Base.Digests), f.uppers(b.serial).Path(w.former.UpperID()), f.layerDirs(w.base.Digests))
+	trees, done, err := rebase.Open(f.layerDirs(w.former.Base.Digests), f.uppers(b.serial).Path(w.former.UpperID()), f.layerDirs(w.base.Digests))
 	if err != nil {
 		return Rebased{}, err
 	}
@@ -159,7 +157,7 @@ func (f *Fleet) look(ctx context.Context, b *board, w target, m record.Move) (Re
 	if err != nil {
 		return out, err
 	}
-	out.State, out.Reports = record.MovePending, willReport(trees, plan)
+	out.State, out.Reports = record.MovePending, plan.WillHave(trees, bootset.BootedUnit)
 	return out, nil
 }
 
@@ -200,17 +198,6 @@ func planMove(ctx context.Context, trees rebase.Trees, m record.Move) (out Rebas
 	return out, plan, nil
 }
 
-// willReport says whether the root that comes of a plan has the unit that reports a boot.
-func willReport(trees rebase.Trees, plan *rebase.Plan) bool {
-	for _, c := range plan.Changes(true) {
-		if c.Path == bootset.BootedUnit {
-			return c.New != nil
-		}
-	}
-	n, err := trees.Next.Lookup(bootset.BootedUnit)
-	return err == nil && n != nil
-}
-
 // carry makes the new upper of a move, and the record that has the board try it. With down
 // the board is cut off; else the board may turn out to run on, with errChanged. A board that
 // mounts what it has meanwhile does not wait, with ErrBoots. The caller holds work.
@@ -233,7 +220,7 @@ func (f *Fleet) carryOver(ctx context.Context, b *board, m record.Move, down boo
 		return Rebased{}, err
 	}
 	nextDirs := f.layerDirs(w.base.Digests)
-	trees, done, err := OpenTrees(f.layerDirs(w.former.Base.Digests), f.uppers(b.serial).Path(w.former.UpperID()), nextDirs)
+	trees, done, err := rebase.Open(f.layerDirs(w.former.Base.Digests), f.uppers(b.serial).Path(w.former.UpperID()), nextDirs)
 	if err != nil {
 		return Rebased{}, err
 	}
@@ -245,7 +232,7 @@ func (f *Fleet) carryOver(ctx context.Context, b *board, m record.Move, down boo
 	if err != nil {
 		return out, f.orChanged(ctx, b, w.former, m, err)
 	}
-	m.Reports = willReport(trees, plan)
+	m.Reports = plan.WillHave(trees, bootset.BootedUnit)
 	out.Reports = m.Reports
 	used, err := f.uppers(b.serial).Usage(ctx, w.former.UpperID())
 	if err != nil {
@@ -257,7 +244,7 @@ func (f *Fleet) carryOver(ctx context.Context, b *board, m record.Move, down boo
 	rec := b.record()
 	s := record.Slot{Image: w.version.Ref, Base: w.base, Boot: w.version.Boot}
 	if err := f.build(ctx, b, &rec, &s, func(ctx context.Context, to string) error {
-		return fillMove(ctx, to, nextDirs, trees, plan, m, progress)
+		return plan.Build(ctx, to, nextDirs, trees, m.Conflicts == record.ConflictsBoard, progress)
 	}); err != nil {
 		return out, f.orChanged(ctx, b, w.former, m, err)
 	}
@@ -305,47 +292,4 @@ func (f *Fleet) orChanged(ctx context.Context, b *board, former record.Slot, m r
 		return errChanged
 	}
 	return err
-}
-
-// fillMove fills a new upper by a plan, and compares it with the plan.
-func fillMove(ctx context.Context, to string, nextDirs []string, trees rebase.Trees, plan *rebase.Plan, m record.Move, progress func(upper.Size)) error {
-	boards := m.Conflicts == record.ConflictsBoard
-	_, err := upper.Build(ctx, to, upper.Delta{
-		Base: trees.Next, Was: trees.Was, Tree: trees.Board, Changes: plan.Changes(boards), Content: plan.Content(),
-	}, progress)
-	if err != nil {
-		return err
-	}
-	result, err := layered.OpenUpper(nextDirs, filepath.Dir(to))
-	if err != nil {
-		return err
-	}
-	defer result.Close()
-	return plan.Check(ctx, result, boards)
-}
-
-// OpenTrees opens the three trees of a rebase: the layers a board wrote over, with its
-// upper, and those it is to move to.
-func OpenTrees(was []string, upperDir string, next []string) (t rebase.Trees, done func(), err error) {
-	var open []*layered.View
-	done = func() {
-		for _, v := range open {
-			v.Close()
-		}
-	}
-	for _, c := range []struct {
-		v    **layered.View
-		open func() (*layered.View, error)
-	}{
-		{&t.Was, func() (*layered.View, error) { return layered.Open(was) }},
-		{&t.Board, func() (*layered.View, error) { return layered.OpenUpper(was, upperDir) }},
-		{&t.Next, func() (*layered.View, error) { return layered.Open(next) }},
-	} {
-		if *c.v, err = c.open(); err != nil {
-			done()
-			return rebase.Trees{}, nil, err
-		}
-		open = append(open, *c.v)
-	}
-	return t, done, nil
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"rubus/boot/record"
+	"rubus/images/rebase"
 	"rubus/images/treediff"
 	"rubus/images/upper"
 )
@@ -64,7 +65,7 @@ func (f *Fleet) startAnew(ctx context.Context, b *board, keep []string) error {
 // version.
 func (f *Fleet) keeping(ctx context.Context, b *board, slot record.Slot, w record.Want, keep []string, do func(upper.Delta) error) error {
 	spec := f.spec(b.serial, slot)
-	trees, done, err := OpenTrees(spec.LayerDirs, spec.UpperDir, f.layerDirs(w.Base.Digests))
+	trees, done, err := rebase.Open(spec.LayerDirs, spec.UpperDir, f.layerDirs(w.Base.Digests))
 	if err != nil {
 		return err
 	}

@@ -175,7 +175,7 @@ func planRebase(ctx context.Context, g *cli.Globals, s *images.Store, serial dev
 		r.Skipped = "ephemeral"
 		return r, nil
 	}
-	trees, done, err := boot.OpenTrees(p.Layers, p.UpperDir, next)
+	trees, done, err := rebase.Open(p.Layers, p.UpperDir, next)
 	if err != nil {
 		return r, err
 	}
