@@ -356,7 +356,7 @@ func has(x nfsexport.Export, name string) bool {
 // background.
 func (l *lab) published(id nfsexport.ID, addr netip.Addr) {
 	l.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		now, _ := l.exp.get(id)
 		if now.Client == addr {

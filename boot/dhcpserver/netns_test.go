@@ -123,7 +123,7 @@ func serve(t *testing.T, dir string) (stop func()) {
 			stop()
 			t.Fatal(why)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("it does not serve")
 	}
 	return stop
@@ -193,7 +193,7 @@ func TestAddressComesLaterOnTheWire(t *testing.T) {
 		t.Errorf("without an address: %+v", p)
 	}
 	sh(t, "ip addr add 10.0.0.1/24 dev br0")
-	late := time.After(20 * time.Second)
+	late := time.After(time.Minute)
 	for served := false; !served; {
 		select {
 		case p := <-problems:

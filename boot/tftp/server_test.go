@@ -88,7 +88,7 @@ func (f *fixture) outcome(want Outcome) Event {
 			f.Fatalf("outcome %q (%v), want %q", e.Outcome, e.Err, want)
 		}
 		return e
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		f.Fatalf("no event, want %q", want)
 	}
 	panic("not reached")

@@ -339,7 +339,7 @@ func TestGroup(t *testing.T) {
 		defer g.mu.Unlock()
 		return g.next != nil
 	}
-	for deadline := time.Now().Add(10 * time.Second); !waiting(); {
+	for deadline := time.Now().Add(time.Minute); !waiting(); {
 		if time.Now().After(deadline) {
 			t.Fatal("no one waits")
 		}

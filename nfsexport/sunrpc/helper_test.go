@@ -137,7 +137,7 @@ func start(t testing.TB, cfg Config) (*Server, string) {
 	over := make(chan error, 1)
 	go func() { over <- s.Serve(context.Background(), []net.Listener{l}, []net.PacketConn{pc}) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := s.Shutdown(ctx); err != nil {
 			t.Errorf("Shutdown: %v", err)

@@ -11,7 +11,7 @@ import (
 // noted waits until the daemon was asked for something.
 func noted(t *testing.T, f *fake, want string) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		f.mu.Lock()
 		said := strings.Join(f.calls, ", ")
 		f.mu.Unlock()
