@@ -52,6 +52,15 @@ case $what in *without*) ;; *)
     ;;
 esac
 ip monitor address >/run/log/addresses &
+# told waits until what happened so far is written there: it is told of an address of lo.
+told() {
+    until grep -q "$1" /run/log/addresses; do
+        ip addr add "$1/32" dev lo
+        sleep 0.1
+        ip addr del "$1/32" dev lo
+    done
+}
+told 10.255.0.1
 lost() { grep '^Deleted' /run/log/addresses | grep -c 'inet 10.77.0.20/' || true; }
 has() { ip -4 -o addr show dev eth0 | grep -o '10[.0-9]*/' | tr '\n' ' '; }
 
@@ -97,6 +106,7 @@ echo runs "$(has)"
 kill $daemon
 wait $daemon || true
 echo stopped "$(has)"
+told 10.255.0.2
 echo lost "$(lost)"
 echo leases "$(grep -c DHCPACK /run/log/dnsmasq || true)"
 echo resolv "$(readlink /etc/resolv.conf) $(cat /run/rubus/resolv.conf 2>/dev/null)"
