@@ -244,7 +244,7 @@ func BenchmarkStateOf20000Files(b *testing.B) {
 			_, err := f.Rebase(b.Context(), s, boot.Order{To: imageref.Ref{Name: "lab", Version: 2}}, nil)
 			return err
 		})
-		timed("reset", func() error { return f.Reset(b.Context(), s, false) })
+		timed("reset", func() error { return f.Reset(b.Context(), s, boot.ResetOptions{}) })
 	}
 }
 

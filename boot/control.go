@@ -12,6 +12,7 @@ import (
 	"rubus/boot/record"
 	"rubus/config/device"
 	"rubus/images/imageref"
+	"rubus/images/upper"
 )
 
 // ErrUp says that something was refused because the board is up, or may be.
@@ -96,11 +97,21 @@ func (f *Fleet) Uppers(ctx context.Context, serial device.Serial) ([]UpperInfo, 
 	return out, nil
 }
 
+// ResetOptions are how a board is reset.
+type ResetOptions struct {
+	// Force cuts the board off first when it is up, or may be.
+	Force bool
+	// Keep are paths: what the board changed at or below one it has afterwards, too, over
+	// the image as it is then.
+	Keep []string
+	// Progress, which may be nil, is told how much of that is copied.
+	Progress func(upper.Size)
+}
+
 // Reset sets a board's uppers aside, as snapshots that go after Options.KeepAside, so
 // that its next boot starts from its image as tagged then. It is refused while the
-// board is up or may be, unless forced; then the board is cut off first. What it
-// changed at or below the paths in keep it has then too, over the image as it is now.
-func (f *Fleet) Reset(ctx context.Context, serial device.Serial, force bool, keep ...string) error {
+// board is up or may be, unless forced.
+func (f *Fleet) Reset(ctx context.Context, serial device.Serial, o ResetOptions) error {
 	b := f.known(serial)
 	if b == nil {
 		return fmt.Errorf("board %s: %w", serial, ErrNotFound)
@@ -109,18 +120,18 @@ func (f *Fleet) Reset(ctx context.Context, serial device.Serial, force bool, kee
 		return err
 	}
 	defer b.unlock()
-	if !force && !f.isDown(ctx, b) {
+	if !o.Force && !f.isDown(ctx, b) {
 		return fmt.Errorf("board %s: %w, or nobody can tell", serial, ErrUp)
 	}
 	if err := b.usable(); err != nil {
 		return err
 	}
-	if err := f.startAnew(ctx, b, keep); err != nil {
+	if err := f.startAnew(ctx, b, o); err != nil {
 		return fmt.Errorf("resetting board %s: %w", serial, err)
 	}
 	if err := f.forgetBoots(b); err != nil {
 		f.log.Warn("a reset board's kept boot files stay", "serial", serial, "err", err)
 	}
-	f.log.Info("board reset", "serial", serial, "forced", force)
+	f.log.Info("board reset", "serial", serial, "forced", o.Force)
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/boot"
 	"rubus/images/imageref"
 	"rubus/nfsexport"
 )
@@ -68,7 +69,7 @@ func TestFileSystems(t *testing.T) {
 			if err := l.store.Verify(t.Context(), v.Layers[0].Digest, nil); err != nil {
 				t.Error(err)
 			}
-			if err := l.fleet.Reset(t.Context(), serialA, true); err != nil {
+			if err := l.fleet.Reset(t.Context(), serialA, boot.ResetOptions{Force: true}); err != nil {
 				t.Fatal(err)
 			}
 			if x := l.boots(serialA, macA, addrA); has(x, "mine") || l.golden(x) != "two" {

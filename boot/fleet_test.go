@@ -277,7 +277,7 @@ func TestStopAndReset(t *testing.T) {
 	x := l.boots(serialA, macA, addrA)
 	l.write(x, "mine")
 	x.Activity.LastCall.Store(l.clock.now().UnixNano())
-	if err := l.fleet.Reset(t.Context(), serialA, false); !errors.Is(err, boot.ErrUp) {
+	if err := l.fleet.Reset(t.Context(), serialA, boot.ResetOptions{}); !errors.Is(err, boot.ErrUp) {
 		t.Fatalf("reset of a board that is up: %v", err)
 	}
 	// Idle for long, and nobody can tell: still up.
@@ -285,7 +285,7 @@ func TestStopAndReset(t *testing.T) {
 	l.clock.add(time.Hour)
 	l.fleet.LookAfter(t.Context())
 	<-l.link.asked
-	if err := l.fleet.Reset(t.Context(), serialA, false); !errors.Is(err, boot.ErrUp) {
+	if err := l.fleet.Reset(t.Context(), serialA, boot.ResetOptions{}); !errors.Is(err, boot.ErrUp) {
 		t.Fatalf("reset of a board of which nobody can tell: %v", err)
 	}
 	if err := l.fleet.Stop(t.Context(), serialA); err != nil {
@@ -302,7 +302,7 @@ func TestStopAndReset(t *testing.T) {
 	if err != nil || len(uppers) != 1 || uppers[0].Files == 0 {
 		t.Errorf("what a reset would delete: %+v, %v", uppers, err)
 	}
-	if err := l.fleet.Reset(t.Context(), serialA, true); err != nil {
+	if err := l.fleet.Reset(t.Context(), serialA, boot.ResetOptions{Force: true}); err != nil {
 		t.Fatal(err)
 	}
 	again := l.boots(serialA, macA, addrA)

@@ -144,7 +144,7 @@ func TestHostileUpper(t *testing.T) {
 		t.Errorf("it is on %q", l.golden(x))
 	}
 	same("carried over", filepath.Join(x.Dir, "evil"))
-	must(t, l.fleet.Reset(t.Context(), serialA, true, "evil"))
+	must(t, l.fleet.Reset(t.Context(), serialA, boot.ResetOptions{Force: true, Keep: []string{"evil"}}))
 	x = l.boots(serialA, macA, addrA)
 	same("kept by a reset", filepath.Join(x.Dir, "evil"))
 
@@ -154,7 +154,7 @@ func TestHostileUpper(t *testing.T) {
 	x = n.boots(serialA, macA, addrA)
 	same("on another machine", filepath.Join(x.Dir, "evil"))
 	must(t, n.fleet.Stop(t.Context(), serialA))
-	must(t, n.fleet.Reset(t.Context(), serialA, false))
+	must(t, n.fleet.Reset(t.Context(), serialA, boot.ResetOptions{}))
 	for _, s := range n.allSnapshots() {
 		must(t, n.fleet.RemoveSnapshot(t.Context(), serialA, s))
 	}
@@ -184,7 +184,7 @@ func TestTooDeepUpper(t *testing.T) {
 	if x = l.boots(serialA, macA, addrA); l.read(x, "mine") != "mine" || len(l.litter()) > 0 {
 		t.Errorf("after a rebase it has %q; left behind %q", l.read(x, "mine"), l.litter())
 	}
-	must(t, l.fleet.Reset(t.Context(), serialA, true))
+	must(t, l.fleet.Reset(t.Context(), serialA, boot.ResetOptions{Force: true}))
 	for _, s := range l.allSnapshots() {
 		must(t, l.fleet.RemoveSnapshot(t.Context(), serialA, s))
 	}

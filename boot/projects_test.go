@@ -204,7 +204,7 @@ func TestProjectQuotasHere(t *testing.T) {
 		return p
 	}
 	was := project(x)
-	if err := l.fleet.Reset(t.Context(), serialA, true); err != nil {
+	if err := l.fleet.Reset(t.Context(), serialA, boot.ResetOptions{Force: true}); err != nil {
 		t.Fatal(err)
 	}
 	x = l.boots(serialA, macA, addrA)

@@ -87,7 +87,7 @@ func TestCopiesLeaveTheReserve(t *testing.T) {
 	if err := l.fleet.Restore(t.Context(), serialA, 1, nil); !errors.Is(err, writes.ErrNoSpace) {
 		t.Errorf("a restore without room: %v", err)
 	}
-	if err := l.fleet.Reset(t.Context(), serialA, false, "/mine"); !errors.Is(err, writes.ErrNoSpace) {
+	if err := l.fleet.Reset(t.Context(), serialA, boot.ResetOptions{Keep: []string{"/mine"}}); !errors.Is(err, writes.ErrNoSpace) {
 		t.Errorf("a reset that keeps something, without room: %v", err)
 	}
 	l.importImage("two", "boot/firmware/kernel8.img", "kernel one")

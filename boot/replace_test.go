@@ -91,7 +91,7 @@ func TestReplaceKeepsWhatIsThere(t *testing.T) {
 	stray := strings.TrimSuffix(found[0], filepath.Ext(found[0])) + ".77"
 	put(t, stray, "upper/other", "of another time")
 	must(t, os.MkdirAll(stray+"/work", 0o700))
-	must(t, l.fleet.Reset(t.Context(), serialB, false))
+	must(t, l.fleet.Reset(t.Context(), serialB, boot.ResetOptions{}))
 	if text, err := os.ReadFile(stray + "/upper/other"); err != nil || string(text) != "of another time" {
 		t.Errorf("after a reset an upper that no slot names has %q: %v", text, err)
 	}

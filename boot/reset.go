@@ -16,12 +16,12 @@ import (
 // resetNote is the note of what a reset has set aside.
 const resetNote = "before a reset"
 
-// startAnew sets aside what a board wrote. What it changed at or below the paths in keep
+// startAnew sets aside what a board wrote. What it changed at or below the paths to keep
 // becomes a new upper over the image as it is tagged now. The caller holds work, and
 // the board is down or may be cut off.
-func (f *Fleet) startAnew(ctx context.Context, b *board, keep []string) error {
+func (f *Fleet) startAnew(ctx context.Context, b *board, o ResetOptions) error {
 	slot, err := f.disk(b.serial).Written(b.record())
-	if len(keep) == 0 || errors.Is(err, ErrNotFound) {
+	if len(o.Keep) == 0 || errors.Is(err, ErrNotFound) {
 		return f.setAside(ctx, b, b.record(), resetNote, nil)
 	}
 	if err != nil {
@@ -45,7 +45,7 @@ func (f *Fleet) startAnew(ctx context.Context, b *board, keep []string) error {
 		return err
 	}
 	// Looked at before the board is cut off, for what there is to refuse, and then once more.
-	err = f.keeping(ctx, b, slot, w, keep, func(d upper.Delta) error { return f.fits(bytesOf(d.Changes)) })
+	err = f.keeping(ctx, b, slot, w, o.Keep, func(d upper.Delta) error { return f.fits(bytesOf(d.Changes)) })
 	if err != nil {
 		return err
 	}
@@ -53,9 +53,9 @@ func (f *Fleet) startAnew(ctx context.Context, b *board, keep []string) error {
 		return err
 	}
 	next := record.Slot{Image: w.Image, Base: w.Base, Boot: w.Boot}
-	return f.keeping(ctx, b, slot, w, keep, func(d upper.Delta) error {
+	return f.keeping(ctx, b, slot, w, o.Keep, func(d upper.Delta) error {
 		return f.replaceWith(ctx, b, next, resetNote, func(ctx context.Context, to string) error {
-			_, err := upper.Build(ctx, to, d, nil)
+			_, err := upper.Build(ctx, to, d, o.Progress)
 			return err
 		})
 	})

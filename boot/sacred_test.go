@@ -41,7 +41,7 @@ func TestCorruptRecordIsNotOverwritten(t *testing.T) {
 	if _, err := l.file(serialA.String()+"/start.elf", addrA); err == nil {
 		t.Error("files are served from a root that nobody knows")
 	}
-	if err := l.fleet.Reset(t.Context(), serialA, true); err == nil {
+	if err := l.fleet.Reset(t.Context(), serialA, boot.ResetOptions{Force: true}); err == nil {
 		t.Error("a board with an unreadable record was reset")
 	}
 	if _, err := record.Uses(l.opt.State); err == nil {
@@ -99,7 +99,7 @@ func TestResetWhileRootCannotBeRestored(t *testing.T) {
 	if now, ok := l.exp.get(x.ID); !ok || now.State != nfsexport.Preparing {
 		t.Errorf("calls of the board do not wait: %+v %v", now, ok)
 	}
-	if err := l.fleet.Reset(t.Context(), serialA, false); !errors.Is(err, boot.ErrUp) {
+	if err := l.fleet.Reset(t.Context(), serialA, boot.ResetOptions{}); !errors.Is(err, boot.ErrUp) {
 		t.Errorf("reset under a waiting board: %v", err)
 	}
 	if err := os.Rename(layers+".late", layers); err != nil {
@@ -122,7 +122,7 @@ func TestSilenceDoesNotLast(t *testing.T) {
 	if st, _ := l.fleet.Board(serialA); st.Up == phase.UpNo {
 		t.Error("a proof of an hour ago still counts")
 	}
-	if err := l.fleet.Reset(t.Context(), serialA, false); !errors.Is(err, boot.ErrUp) {
+	if err := l.fleet.Reset(t.Context(), serialA, boot.ResetOptions{}); !errors.Is(err, boot.ErrUp) {
 		t.Errorf("reset of an idle board: %v", err)
 	}
 }

@@ -98,7 +98,7 @@ func TestIdentityStays(t *testing.T) {
 
 	l.importImage("second")
 	l.goesDown()
-	if err := l.fleet.Reset(l.Context(), serialA, false); err != nil {
+	if err := l.fleet.Reset(l.Context(), serialA, boot.ResetOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	x := l.boots(serialA, macA, addrA)
@@ -344,7 +344,7 @@ func TestIdentityIsUnique(t *testing.T) {
 		t.Errorf("problem %q", st.Problem)
 	}
 	l.goesDown()
-	if err := l.fleet.Reset(l.Context(), serialA, false); err != nil {
+	if err := l.fleet.Reset(l.Context(), serialA, boot.ResetOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if got := l.content(l.boots(serialA, macA, addrA), "etc/hostname"); got != "Raspberrypi\n" {

@@ -173,7 +173,7 @@ func TestResetIsUndone(t *testing.T) {
 	l.put(x, "mine", "precious")
 	for range 2 {
 		must(t, l.fleet.Stop(t.Context(), serialA))
-		must(t, l.fleet.Reset(t.Context(), serialA, false))
+		must(t, l.fleet.Reset(t.Context(), serialA, boot.ResetOptions{}))
 		x = l.boots(serialA, macA, addrA)
 		if l.read(x, "mine") != "(none)" || l.golden(x) != "one" {
 			t.Error("a reset board does not start from its image")
@@ -213,7 +213,13 @@ func TestResetKeeps(t *testing.T) {
 	must(t, os.Remove(filepath.Join(x.Dir, "boot/firmware/bootcode.bin")))
 	l.importImage("two")
 	for range 2 {
-		must(t, l.fleet.Reset(t.Context(), serialA, true, "/home", "etc/kept"))
+		var copied upper.Size
+		must(t, l.fleet.Reset(t.Context(), serialA, boot.ResetOptions{
+			Force: true, Keep: []string{"/home", "etc/kept"}, Progress: func(s upper.Size) { copied = s },
+		}))
+		if copied.Files < 2 || copied.Bytes < 8 {
+			t.Errorf("it told that %+v was copied", copied)
+		}
 		x = l.boots(serialA, macA, addrA)
 		if l.golden(x) != "two" || l.read(x, "etc/kept") != "mine" || l.read(x, "home/pi/file") != "mine" || !has(x, "boot/firmware/bootcode.bin") {
 			t.Errorf("golden %q, kept %q and %q", l.golden(x), l.read(x, "etc/kept"), l.read(x, "home/pi/file"))
@@ -238,9 +244,11 @@ func TestStateKilledAtEveryStep(t *testing.T) {
 			_, err := l.fleet.Snapshot(l.Context(), serialA, "two", nil)
 			return err
 		}, "second", 1},
-		"reset":            {func(l *lab) error { return l.fleet.Reset(l.Context(), serialA, false) }, "(none)", 3},
-		"reset that keeps": {func(l *lab) error { return l.fleet.Reset(l.Context(), serialA, false, "kept") }, "(none)", 4},
-		"restore":          {func(l *lab) error { return l.fleet.Restore(l.Context(), serialA, 1, nil) }, "first", 4},
+		"reset": {func(l *lab) error { return l.fleet.Reset(l.Context(), serialA, boot.ResetOptions{}) }, "(none)", 3},
+		"reset that keeps": {func(l *lab) error {
+			return l.fleet.Reset(l.Context(), serialA, boot.ResetOptions{Keep: []string{"kept"}})
+		}, "(none)", 4},
+		"restore": {func(l *lab) error { return l.fleet.Restore(l.Context(), serialA, 1, nil) }, "first", 4},
 		"rebase": {func(l *lab) error {
 			_, err := l.fleet.Rebase(l.Context(), serialA, boot.Order{To: imageref.Ref{Name: "lab", Version: 2}}, nil)
 			if errors.Is(err, boot.ErrRefused) { // it is there

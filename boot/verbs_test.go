@@ -37,9 +37,9 @@ func TestVerbsUpAndTwice(t *testing.T) {
 			return nil
 		}},
 		"restore": {mine: "first", do: func(l *lab, _ []byte) error { return l.fleet.Restore(l.Context(), serialA, 1, nil) }},
-		"reset":   {mine: "(none)", do: func(l *lab, _ []byte) error { return l.fleet.Reset(l.Context(), serialA, false) }},
+		"reset":   {mine: "(none)", do: func(l *lab, _ []byte) error { return l.fleet.Reset(l.Context(), serialA, boot.ResetOptions{}) }},
 		"reset that keeps": {mine: "second", do: func(l *lab, _ []byte) error {
-			return l.fleet.Reset(l.Context(), serialA, false, "mine")
+			return l.fleet.Reset(l.Context(), serialA, boot.ResetOptions{Keep: []string{"mine"}})
 		}},
 		"replace": {mine: "second", do: func(l *lab, _ []byte) error {
 			return l.fleet.Replace(l.Context(), serialA, serialB)

@@ -216,8 +216,8 @@ func (d *scripted) ResetPlan(_ context.Context, s device.Serial) (control.ResetP
 	return p, nil
 }
 
-func (d *scripted) Reset(_ context.Context, s device.Serial, force bool, keep ...string) error {
-	return d.do("reset", "reset %s force=%v%s", s, force, strings.Join(append([]string{""}, keep...), " keep="))
+func (d *scripted) Reset(_ context.Context, s device.Serial, o control.ResetOptions, _ func(control.Progress)) error {
+	return d.do("reset", "reset %s force=%v%s", s, o.Force, strings.Join(append([]string{""}, o.Keep...), " keep="))
 }
 
 func (d *scripted) Log(_ context.Context, s device.Serial, n int) (control.BootLog, error) {

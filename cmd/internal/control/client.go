@@ -73,8 +73,8 @@ func (c *Client) ResetPlan(ctx context.Context, serial device.Serial) (p ResetPl
 }
 
 // Reset implements Daemon.
-func (c *Client) Reset(ctx context.Context, serial device.Serial, force bool, keep ...string) error {
-	return c.do(ctx, http.MethodPost, "boards/"+serial.String()+"/reset", resetBody{force, keep}, nil)
+func (c *Client) Reset(ctx context.Context, serial device.Serial, o ResetOptions, tell func(Progress)) error {
+	return c.job(ctx, "boards/"+serial.String()+"/reset", o, tell, nil)
 }
 
 // Reload implements Daemon.
@@ -117,11 +117,7 @@ func (c *Client) do(ctx context.Context, method, path string, body, answer any) 
 	defer resp.Body.Close()
 	data := io.LimitReader(resp.Body, maxAnswer)
 	if resp.StatusCode != http.StatusOK {
-		e := &Error{}
-		if err := json.NewDecoder(data).Decode(e); err != nil || e.Message == "" {
-			return Errorf(KindInternal, "the daemon answered %s", resp.Status).WithHint("is it of another version? see \"rubus version\" and \"rubus status\"")
-		}
-		return e
+		return refused(resp)
 	}
 	if answer == nil {
 		return nil
@@ -130,6 +126,15 @@ func (c *Client) do(ctx context.Context, method, path string, body, answer any) 
 		return fmt.Errorf("reading the daemon's answer: %w", err)
 	}
 	return nil
+}
+
+// refused reads the error that the daemon answers with.
+func refused(resp *http.Response) error {
+	e := &Error{}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(e); err != nil || e.Message == "" {
+		return Errorf(KindInternal, "the daemon answered %s", resp.Status).WithHint("is it of another version? see \"rubus version\" and \"rubus status\"")
+	}
+	return e
 }
 
 // explain says why the daemon cannot be reached.

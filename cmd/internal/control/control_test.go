@@ -70,7 +70,7 @@ func (f *fake) ResetPlan(_ context.Context, s device.Serial) (ResetPlan, error) 
 	return ResetPlan{Serial: s, Up: "no", Uppers: []Upper{{Name: "b.1", Bytes: 5}}}, f.err
 }
 
-func (f *fake) Reset(ctx context.Context, s device.Serial, force bool, keep ...string) error {
+func (f *fake) Reset(ctx context.Context, s device.Serial, o ResetOptions, tell func(Progress)) error {
 	if f.block != nil {
 		close(f.entered)
 		defer close(f.left)
@@ -80,9 +80,10 @@ func (f *fake) Reset(ctx context.Context, s device.Serial, force bool, keep ...s
 			return ctx.Err()
 		}
 	}
-	f.note("reset %s %v", s, force)
-	if len(keep) > 0 {
-		f.note("keep %q", keep)
+	f.note("reset %s %v", s, o.Force)
+	if len(o.Keep) > 0 {
+		tell(Progress{Bytes: 7})
+		f.note("keep %q", o.Keep)
 	}
 	return f.err
 }
@@ -184,8 +185,13 @@ func TestVerbs(t *testing.T) {
 	if strings.Contains(log.String(), "verb=") {
 		t.Errorf("reading was logged: %s", log)
 	}
-	if err := errors.Join(c.Stop(ctx, one), c.Reset(ctx, one, true), c.Reset(ctx, one, false)); err != nil {
+	if err := errors.Join(c.Stop(ctx, one), c.Reset(ctx, one, ResetOptions{Force: true}, nil), c.Reset(ctx, one, ResetOptions{}, nil)); err != nil {
 		t.Error(err)
+	}
+	var copied []Progress
+	err = c.Reset(ctx, one, ResetOptions{Keep: []string{"/home"}}, func(p Progress) { copied = append(copied, p) })
+	if err != nil || len(copied) != 1 || copied[0].Bytes != 7 {
+		t.Errorf("a reset that keeps: %v, told %+v", err, copied)
 	}
 	if r, err := c.Reload(ctx, true); err != nil || r.Devices != 3 {
 		t.Errorf("Reload: %+v, %v", r, err)
@@ -196,7 +202,7 @@ func TestVerbs(t *testing.T) {
 	if err := c.Did(ctx, "reset", "5b154510"); err == nil {
 		t.Error("a caller says that the daemon reset a board, and is believed")
 	}
-	want := []string{"stop 5b154510", "reset 5b154510 true", "reset 5b154510 false", "reload true"}
+	want := []string{"stop 5b154510", "reset 5b154510 true", "reset 5b154510 false", "reset 5b154510 false", `keep ["/home"]`, "reload true"}
 	if diff := cmp.Diff(want, f.calls); diff != "" {
 		t.Errorf("calls (-want +got):\n%s", diff)
 	}
@@ -307,7 +313,7 @@ func TestChangeOutlivesCaller(t *testing.T) {
 			c, _, end := start(t, f)
 			ctx, cancel := context.WithCancel(t.Context())
 			asked := make(chan error, 1)
-			go func() { asked <- c.Reset(ctx, one, false) }()
+			go func() { asked <- c.Reset(ctx, one, ResetOptions{}, nil) }()
 			<-f.entered
 			if stop {
 				end()

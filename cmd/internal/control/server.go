@@ -79,13 +79,13 @@ func (s *server) routes() http.Handler {
 	m.HandleFunc("POST /v1/boards/{serial}/stop", s.change("stop", s.board(func(ctx context.Context, serial device.Serial) (any, error) {
 		return struct{}{}, s.d.Stop(ctx, serial)
 	})))
-	m.HandleFunc("POST /v1/boards/{serial}/reset", s.change("reset", func(ctx context.Context, r *http.Request) (any, error) {
-		var body resetBody
-		if err := readBody(r, &body); err != nil {
+	m.HandleFunc("POST /v1/boards/{serial}/reset", s.long("reset", func(ctx context.Context, r *http.Request, tell func(Progress)) (any, error) {
+		var o ResetOptions
+		if err := readBody(r, &o); err != nil {
 			return nil, err
 		}
 		return s.board(func(ctx context.Context, serial device.Serial) (any, error) {
-			return struct{}{}, s.d.Reset(ctx, serial, body.Force, body.Keep...)
+			return struct{}{}, s.d.Reset(ctx, serial, o, tell)
 		})(ctx, r)
 	}))
 	m.HandleFunc("POST /v1/reload", s.change("reload", func(ctx context.Context, r *http.Request) (any, error) {
@@ -102,12 +102,6 @@ func (s *server) routes() http.Handler {
 	s.moverRoutes(m)
 	s.batchRoutes(m)
 	return m
-}
-
-// resetBody is what a reset may be told.
-type resetBody struct {
-	Force bool     `json:"force"`
-	Keep  []string `json:"keep,omitempty"`
 }
 
 // deed is a change that its caller made without the daemon: of images, or of

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"rubus/config/device"
@@ -138,29 +139,42 @@ func (s *server) long(name string, do func(context.Context, *http.Request, func(
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/x-ndjson")
 		out, flush := json.NewEncoder(w), http.NewResponseController(w)
+		last := &lastLine{ResponseWriter: w}
 		tell := func(p Progress) {
+			last.begun.Store(true)
 			// The caller may be gone; the work goes on.
 			_ = out.Encode(line{Progress: &p})
 			_ = flush.Flush()
 		}
 		s.change(name, func(ctx context.Context, r *http.Request) (any, error) {
 			return do(ctx, r, tell)
-		}).ServeHTTP(&lastLine{ResponseWriter: w}, r)
+		}).ServeHTTP(last, r)
 	}
 }
 
 // lastLine writes an answer of reply as the last line of a job's; the status of
-// the whole was that of its first line.
+// the whole was that of its first line. An error before the first line is answered as
+// elsewhere.
 type lastLine struct {
 	http.ResponseWriter
 
-	failed bool
+	begun         atomic.Bool // a line was written
+	failed, plain bool
 }
 
-func (l *lastLine) Header() http.Header    { return http.Header{} }
-func (l *lastLine) WriteHeader(status int) { l.failed = status != http.StatusOK }
+func (l *lastLine) Header() http.Header { return http.Header{} }
+
+func (l *lastLine) WriteHeader(status int) {
+	l.failed = status != http.StatusOK
+	if l.plain = l.failed && !l.begun.Load(); l.plain {
+		l.ResponseWriter.WriteHeader(status)
+	}
+}
 
 func (l *lastLine) Write(b []byte) (int, error) {
+	if l.plain {
+		return l.ResponseWriter.Write(b)
+	}
 	end := line{Answer: b}
 	if l.failed {
 		end = line{Error: &Error{}}
@@ -179,7 +193,7 @@ func (c *Client) job(ctx context.Context, path string, body any, tell func(Progr
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return Errorf(KindInternal, "the daemon answered %s", resp.Status).WithHint("is it of another version? see \"rubus version\" and \"rubus status\"")
+		return refused(resp)
 	}
 	dec := json.NewDecoder(resp.Body)
 	for {

@@ -29,9 +29,9 @@ type Daemon interface {
 	Stop(ctx context.Context, serial device.Serial) error
 	// ResetPlan says what Reset would delete. It reads whole trees.
 	ResetPlan(ctx context.Context, serial device.Serial) (ResetPlan, error)
-	// Reset sets a board's writes aside, but for those at or below the paths in keep. Unless forced it is refused while the
+	// Reset sets a board's writes aside, but for those it is to keep. Unless forced it is refused while the
 	// board is up or may be.
-	Reset(ctx context.Context, serial device.Serial, force bool, keep ...string) error
+	Reset(ctx context.Context, serial device.Serial, o ResetOptions, tell func(Progress)) error
 	// Log gives a recorded boot of a board: 0 the latest, -1 the one before it.
 	Log(ctx context.Context, serial device.Serial, n int) (BootLog, error)
 	States
@@ -187,6 +187,14 @@ type Status struct {
 	Warnings []string   `json:"warnings,omitempty"`
 	Boards   []Board    `json:"boards"`
 	Unknown  []Sighting `json:"unknown"`
+}
+
+// ResetOptions are how a board is reset.
+type ResetOptions struct {
+	// Force cuts the board off first when it is up, or may be.
+	Force bool `json:"force,omitempty"`
+	// Keep are paths: what the board changed at or below one it has afterwards, too.
+	Keep []string `json:"keep,omitempty"`
 }
 
 // ResetPlan is what a reset would delete.

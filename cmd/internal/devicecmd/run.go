@@ -92,7 +92,9 @@ what it changed at or below a path over to the image.`,
 			if err := confirmCutOff(g, b, fmt.Sprintf("set all of this of %s aside?", boardName(b)), yes); err != nil {
 				return err
 			}
-			if err := d.Reset(c.Context(), serial, force, keep...); err != nil {
+			tell, end := telling(g, "copying")
+			err = d.Reset(c.Context(), serial, control.ResetOptions{Force: force, Keep: keep}, tell)
+			if end(); err != nil {
 				return err
 			}
 			next := ""

@@ -131,8 +131,8 @@ func (d *controlled) ResetPlan(ctx context.Context, serial device.Serial) (contr
 }
 
 // Reset implements control.Daemon.
-func (d *controlled) Reset(ctx context.Context, serial device.Serial, force bool, keep ...string) error {
-	return controlError(d.fleet.Reset(ctx, serial, force, keep...))
+func (d *controlled) Reset(ctx context.Context, serial device.Serial, o control.ResetOptions, tell func(control.Progress)) error {
+	return controlError(d.fleet.Reset(ctx, serial, boot.ResetOptions{Force: o.Force, Keep: o.Keep, Progress: telling(tell)}))
 }
 
 // Log implements control.Daemon.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"rubus/boot/record"
+	"rubus/cmd/internal/control"
 )
 
 // idleFor is longer than a Linux client keeps a connection without calls, and
@@ -62,7 +63,7 @@ func TestIdle(t *testing.T) {
 			}
 		}
 		for _, b := range boards {
-			err := d.ask().Reset(t.Context(), b.serial, false)
+			err := d.ask().Reset(t.Context(), b.serial, control.ResetOptions{}, nil)
 			if err == nil || !strings.Contains(err.Error(), "up") {
 				t.Errorf("reset of idle board %s: %v", b.serial, err)
 			}

@@ -18,6 +18,7 @@ import (
 
 	"rubus/boot/fakepi"
 	"rubus/boot/fakepi/nic"
+	"rubus/cmd/internal/control"
 	"rubus/nfsexport/xdr"
 )
 
@@ -302,7 +303,7 @@ func (s *soak) round(n int) {
 	}
 	reset := n % (soakBoards / 2) * 2 // a persistent one
 	serial := s.boards[reset].serial
-	must(t, d.ask().Reset(t.Context(), serial, true))
+	must(t, d.ask().Reset(t.Context(), serial, control.ResetOptions{Force: true}, nil))
 	s.boots[reset] = 0
 	kept, err := d.ask().Snapshots(t.Context(), serial)
 	must(t, err)
