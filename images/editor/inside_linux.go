@@ -299,13 +299,23 @@ func find(name string, env []string) (string, error) {
 func emulation(root string) error {
 	const dir = "/proc/sys/fs/binfmt_misc"
 	machine := machineOf(root)
-	entry, foreign := map[string]string{"arm64": "qemu-aarch64", "arm": "qemu-arm"}[machine]
-	if !foreign || machine == runtime.GOARCH || machine == "arm" && runtime.GOARCH == "arm64" {
+	if !isForeign(machine, runtime.GOARCH) {
 		return nil
 	}
 	if _, err := os.Stat(dir + "/status"); err != nil {
 		_ = unix.Mount("binfmt_misc", dir, "binfmt_misc", 0, "")
 	}
+	return registered(machine, dir)
+}
+
+// isForeign says whether programs for a machine need an emulator on a host.
+func isForeign(machine, host string) bool {
+	return machine != "" && machine != host && (machine != "arm" || host != "arm64")
+}
+
+// registered says what is wrong with the emulator of a machine in the directory of binfmt_misc.
+func registered(machine, dir string) error {
+	entry := map[string]string{"arm64": "qemu-aarch64", "arm": "qemu-arm"}[machine]
 	b, err := os.ReadFile(filepath.Join(dir, entry))
 	if err != nil || !strings.HasPrefix(string(b), "enabled") {
 		return fmt.Errorf("its programs are for %s, and this host can't run them: install qemu-user-static and binfmt-support", machine)
