@@ -97,6 +97,11 @@ func TestSteps(t *testing.T) {
 	if rep := build("one"); rep.Joined == nil || rep.Joined.Bytes < least {
 		t.Errorf("a step joined %+v", rep.Joined)
 	}
+	_, rep, err := importer.Seal(t.Context(), s, "lab", root(t, 3), "an edit", importer.Options{Base: &base})
+	must(t, err)
+	if rep.Joined == nil || rep.Joined.Bytes < least {
+		t.Errorf("an edit joined %+v", rep.Joined)
+	}
 	// As before: there is nothing new.
 	if rep := build("one"); rep.Joined != nil {
 		t.Errorf("a step that was there joined %+v", rep.Joined)
