@@ -28,6 +28,9 @@ type Options struct {
 	Stdin          *os.File
 	Stdout, Stderr *os.File
 	Terminal       bool
+	// Keep is asked whether what a shell wrote is kept when it ended with another code
+	// than 0, which is that of the last command in it; nil: it is not.
+	Keep func(code int) bool
 	// Import says what becomes of the result: its message, tag and progress.
 	Import importer.Options
 }
@@ -67,7 +70,7 @@ func edit(ctx context.Context, store *images.Store, base images.Version, name st
 		return v, rep, err
 	}
 	s.Command, s.Terminal = o.Command, o.Terminal
-	if err := run(ctx, s, o); err != nil {
+	if err := run(ctx, s, o); err != nil && !keeps(ctx, err, o) {
 		return v, rep, fmt.Errorf("%w: nothing is kept", err)
 	}
 	if changed, err := importer.Changed(s.Upper, s.Lower); err != nil || !changed {
@@ -76,6 +79,12 @@ func edit(ctx context.Context, store *images.Store, base images.Version, name st
 	in := o.Import
 	in.Base = &base
 	return importer.Seal(ctx, store, name, s.Upper, "edit of "+base.Ref.String(), in)
+}
+
+// keeps says whether what was written is kept although the command failed.
+func keeps(ctx context.Context, err error, o Options) bool {
+	exit := new(ExitError)
+	return len(o.Command) == 0 && o.Keep != nil && errors.As(err, &exit) && ctx.Err() == nil && o.Keep(exit.Code)
 }
 
 // begin makes an empty upper and what belongs to it in dir.

@@ -25,7 +25,8 @@ func newEditCmd(g *cli.Globals) *cobra.Command {
 		Short: "Run a command in a version and keep what it wrote as the next one",
 		Long: `Runs COMMAND, or a shell, as root in the files of a version, with the host's
 network. What it writes becomes one layer on top, and with it the next version
-of the image; nothing is kept when COMMAND fails. /tmp, /run and /dev are empty
+of the image; nothing is kept when COMMAND fails, and of a shell that ended with
+an error you are asked. /tmp, /run and /dev are empty
 and leave no trace; what COMMAND starts ends with it. Programs for the Pi run on
 a PC when qemu-user-static is installed.
 
@@ -59,7 +60,11 @@ Boards see nothing of it until the name means the new version: --tag, or
 			if g.JSON {
 				o.Stdout = os.Stderr // the answer alone goes out
 			}
-			o.Terminal = g.IsTerminal(os.Stdin)
+			if o.Terminal = g.IsTerminal(os.Stdin); o.Terminal {
+				o.Keep = func(code int) bool {
+					return g.Confirm(fmt.Sprintf("the shell ended with exit code %d, that of its last command: keep what was written?", code), false) == nil
+				}
+			}
 			show := &importProgress{g: g}
 			o.Import.Progress = show.update
 			v, rep, err := editor.Edit(c.Context(), s, base, base.Ref.Name, o)
