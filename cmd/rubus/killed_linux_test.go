@@ -196,9 +196,11 @@ func (w *killedWorld) copied(t *testing.T) *killedWorld {
 }
 
 // versions are those of lab, and which of them the name means.
-func (w *killedWorld) versions() string {
+func (w *killedWorld) versions() string { return w.versionsIn("state") }
+
+func (w *killedWorld) versionsIn(state string) string {
 	w.t.Helper()
-	s, err := images.Open(w.at("state/images"))
+	s, err := images.Open(w.at(state + "/images"))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -247,7 +249,28 @@ func TestKilledAtEveryWrite(t *testing.T) {
 		"promote": {args: []string{"device", "promote", killedBoard, "lab"}, after: func(w *killedWorld, again bool) {
 			w.has(again, w.versions(), "lab@1, lab is 1", "lab@1 lab@2, lab is 2", "lab@1 lab@2 lab@3, lab is 3")
 		}},
-		"backup": {args: []string{"backup", "--to", "nas", "--images"}, after: func(w *killedWorld, again bool) {
+		"rules": {
+			args: []string{"image", "lint", "lab@2", "--apply", "--tag"},
+			before: func(w *killedWorld) {
+				w.put("root/etc/os-release", "ID=debian\nVERSION_CODENAME=bookworm\n")
+				w.put("root/usr/lib/systemd/systemd", "")
+				w.rubus("image", "import", "lab", w.at("root"), "--no-rules")
+			},
+			after: func(w *killedWorld, again bool) {
+				w.has(again, w.versions(), "lab@1 lab@2, lab is 2", "lab@1 lab@2 lab@3, lab is 3", "lab@1 lab@2 lab@3 lab@4, lab is 4")
+			},
+		},
+		"layers": {
+			args: []string{"image", "import", "lab", "oci:DIR/oci"}, state: "new",
+			before: func(w *killedWorld) {
+				w.rubus("device", "commit", killedBoard, "lab")
+				w.rubus("image", "export", "lab@2", "oci:"+w.at("oci"), "--platform", "linux/arm64")
+			},
+			after: func(w *killedWorld, again bool) {
+				w.has(again, w.versionsIn("new"), ", lab is 0", "lab@1, lab is 1", "lab@1 lab@2, lab is 2")
+			},
+		},
+		"backup": {args: []string{"backup", "--to", "DIR/nas", "--images"}, after: func(w *killedWorld, again bool) {
 			files, err := filepath.Glob(w.at("nas/rubus-*.tar"))
 			if err != nil || again && len(files) == 0 || !again && len(files) > 1 {
 				w.t.Errorf("backups %q, %v", files, err)
@@ -257,7 +280,7 @@ func TestKilledAtEveryWrite(t *testing.T) {
 			}
 		}},
 		"increment": {
-			args: []string{"backup", "--to", "nas", "--images", "--keep", "1", "--full-every", "1"},
+			args: []string{"backup", "--to", "DIR/nas", "--images", "--keep", "1", "--full-every", "1"},
 			before: func(w *killedWorld) {
 				w.rubus("backup", "--to", w.at("nas"), "--images")
 				w.put("state/devices/"+killedBoard+"/uppers/0123456789abcdef.1/upper/etc/more", "more")
@@ -271,7 +294,7 @@ func TestKilledAtEveryWrite(t *testing.T) {
 			},
 		},
 		"restore": {
-			args: []string{"restore", "nas", "--yes", "--with-config"}, state: "new",
+			args: []string{"restore", "DIR/nas", "--yes", "--with-config"}, state: "new",
 			before: func(w *killedWorld) {
 				w.rubus("backup", "--to", w.at("nas"), "--images")
 				w.put("devices.yaml", "version: 1\n")
@@ -299,11 +322,6 @@ func TestKilledAtEveryWrite(t *testing.T) {
 			if c.state == "" {
 				c.state = "state"
 			}
-			for i, n := range c.args {
-				if n == "nas" {
-					c.args[i] = "NAS"
-				}
-			}
 			first := newKilledWorld(t)
 			if c.before != nil {
 				c.before(first)
@@ -312,8 +330,8 @@ func TestKilledAtEveryWrite(t *testing.T) {
 			for n, killed := 1, true; killed && !t.Failed(); n++ {
 				w := first.copied(t)
 				args := slices.Clone(c.args)
-				if i := slices.Index(args, "NAS"); i >= 0 {
-					args[i] = w.at("nas")
+				for i, a := range args {
+					args[i] = strings.Replace(a, "DIR", w.dir, 1)
 				}
 				rubus, err := exec.LookPath("rubus")
 				if err != nil {
