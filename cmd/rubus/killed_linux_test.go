@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"unsafe"
@@ -116,9 +117,25 @@ type killedWorld struct {
 
 const killedBoard = "5b154510"
 
-func newKilledWorld(t *testing.T) *killedWorld {
+// inMemory mounts a file system that has no disk to wait for: what a killed process wrote
+// stays where it is, on a disk or not.
+func inMemory(t *testing.T) string {
 	t.Helper()
-	w := &killedWorld{t, t.TempDir()}
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+func newKilledWorld(t *testing.T, dir string) *killedWorld {
+	t.Helper()
+	w := &killedWorld{t, dir}
 	for name, text := range map[string]string{
 		"devices.yaml": "version: 1\ndevices:\n  - {serial: 5b154510, image: lab}\n", "nas/.keep": "",
 		"root/boot/config.txt": "", "root/etc/gone": "gone", "root/etc/golden": "golden",
@@ -185,10 +202,13 @@ func (w *killedWorld) none(patterns ...string) {
 	}
 }
 
-// copied is a world like this one was when it was made.
-func (w *killedWorld) copied(t *testing.T) *killedWorld {
+// copied is a world like this one was when it was made, in a new directory.
+func (w *killedWorld) copied(t *testing.T, dir string) *killedWorld {
 	t.Helper()
-	c := &killedWorld{t, t.TempDir()}
+	c := &killedWorld{t, dir}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	if out, err := exec.Command("cp", "-a", w.dir+"/.", c.dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -322,13 +342,14 @@ func TestKilledAtEveryWrite(t *testing.T) {
 			if c.state == "" {
 				c.state = "state"
 			}
-			first := newKilledWorld(t)
+			dir := inMemory(t)
+			first := newKilledWorld(t, filepath.Join(dir, "first"))
 			if c.before != nil {
 				c.before(first)
 			}
 			kills := 0
 			for n, killed := 1, true; killed && !t.Failed(); n++ {
-				w := first.copied(t)
+				w := first.copied(t, filepath.Join(dir, strconv.Itoa(n)))
 				args := slices.Clone(c.args)
 				for i, a := range args {
 					args[i] = strings.Replace(a, "DIR", w.dir, 1)

@@ -39,6 +39,7 @@ func TestScript(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
+			e.Setenv("GORACE", os.Getenv("GORACE"))
 			e.Setenv("RUBUS_STATE", filepath.Join(e.WorkDir, "state"))
 			e.Setenv("RUBUS_RUN", filepath.Join(e.WorkDir, "run"))
 			e.Setenv("RUBUS_CONFIG", filepath.Join(e.WorkDir, "rubus.yaml"))
