@@ -42,7 +42,8 @@ func killedAt(t *testing.T, n int, env []string, name string, args ...string) bo
 	defer log.Close()
 	cmd := exec.Command(name, args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = env, log, log
-	cmd.SysProcAttr = &unix.SysProcAttr{Ptrace: true}
+	// A group of its own: this thread may have begun a command that another goroutine waits for.
+	cmd.SysProcAttr = &unix.SysProcAttr{Ptrace: true, Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +52,7 @@ func killedAt(t *testing.T, n int, env []string, name string, args ...string) bo
 	begun := false
 	for {
 		var st unix.WaitStatus
-		who, err := unix.Wait4(-1, &st, unix.WALL|unix.WNOTHREAD, nil)
+		who, err := unix.Wait4(-pid, &st, unix.WALL|unix.WNOTHREAD, nil)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
