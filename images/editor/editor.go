@@ -95,6 +95,10 @@ func begin(dir string, lower []string, name string) (spec, error) {
 			return s, err
 		}
 	}
+	var err error
+	if s.Services, err = withoutServices(dir, s.Lower); err != nil {
+		return s, err
+	}
 	return s, importer.LikeRoot(s.Upper, s.Lower)
 }
 
@@ -102,6 +106,7 @@ func begin(dir string, lower []string, name string) (spec, error) {
 type spec struct {
 	Lower             []string // the uppermost first
 	Upper, Work, Root string
+	Services          string // a layer above all of them; "" for none
 	Command           []string
 	// Extract is the directory that a tarball on standard input is unpacked to; "" runs Command.
 	Extract  string
@@ -110,8 +115,12 @@ type spec struct {
 	Env      []string
 }
 
-// run starts the process inside and waits for it.
+// run starts the process inside, waits for it, and forgets what of ours it met.
 func run(ctx context.Context, s spec, o Options) error {
+	return errors.Join(start(ctx, s, o), forget(s.Upper))
+}
+
+func start(ctx context.Context, s spec, o Options) error {
 	term := os.Getenv("TERM")
 	s.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "USER=root", "LANG=C.UTF-8", "TERM=" + term, "RUBUS_IMAGE=" + s.Name}
 	if !o.Terminal {

@@ -81,7 +81,10 @@ func mountRoot(s spec) error {
 		return fmt.Sprintf("/proc/self/fd/%d", fd), nil
 	}
 	var lower []string
-	for _, dir := range s.Lower {
+	for _, dir := range append([]string{s.Services}, s.Lower...) {
+		if dir == "" {
+			continue
+		}
 		l, err := name(dir)
 		if err != nil {
 			return err

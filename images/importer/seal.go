@@ -11,26 +11,38 @@ import (
 
 	"rubus/images"
 	"rubus/images/internal/onefs"
+	"rubus/images/treesum"
 )
 
 // LikeRoot gives the directory dir the attributes that the merged root of the layers in
 // dirs, the uppermost first, has: an upper's root hides those of all below.
 func LikeRoot(dir string, dirs []string) error {
+	is, err := Like(dir, dirs, "")
+	if err == nil && !is {
+		err = errors.New("the layers have no root")
+	}
+	return err
+}
+
+// Like is LikeRoot for the directory that the layers have at p; false: they have none there.
+func Like(dir string, dirs []string, p string) (bool, error) {
 	l, err := openLower(dirs)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer l.close()
-	e, err := l.entry("")
-	if err != nil || e == nil {
-		return errors.Join(err, errors.New("the layers have no root"))
+	e, err := l.entry(p)
+	if err != nil || e == nil || e.Type != treesum.Dir {
+		return false, err
 	}
 	fd, err := onefs.OpenRoot(dir)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer unix.Close(fd)
-	return setAttrs(fd, e)
+	// Opaque is what the layer's directory is, over those below it.
+	delete(e.Xattrs, xattrOpaque)
+	return true, setAttrs(fd, e)
 }
 
 // Changed says whether anything was written to an upper that LikeRoot began.
