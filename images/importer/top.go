@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/gzip"
+	"golang.org/x/sys/unix"
 
 	"rubus/images"
 	"rubus/images/treesum"
@@ -128,6 +129,23 @@ func (t *Top) Gzip(p string) error {
 	}
 	t.Note(fmt.Sprintf("a kernel is packed: %s instead of %s to send for each boot", mib(int64(out.Len())), mib(int64(len(b)))), "/"+p)
 	return t.Put(p, &treesum.Entry{Type: treesum.File, Mode: e.Mode, UID: e.UID, GID: e.GID, Size: int64(out.Len()), Sec: t.Time.Unix()}, memory(out.Bytes()))
+}
+
+// Setuid puts a file of the layers below there with the bit that has it run as its owner, and without
+// capabilities. What is not there is left alone.
+func (t *Top) Setuid(p string) error {
+	e, err := t.Lstat(p)
+	if err != nil || e == nil || e.Type != treesum.File {
+		return err
+	}
+	if e.Size > maxGzip {
+		return fmt.Errorf("setting the mode of %q: it has more than %s", p, mib(maxGzip))
+	}
+	b, err := fs.ReadFile(t.Below, p)
+	if err != nil {
+		return fmt.Errorf("setting the mode of %q: %w", p, err)
+	}
+	return t.Put(p, &treesum.Entry{Type: treesum.File, Mode: e.Mode | unix.S_ISUID, UID: e.UID, GID: e.GID, Size: e.Size, Sec: e.Sec, Nsec: e.Nsec}, memory(b))
 }
 
 // maxGzip bounds what is packed in memory, in bytes.

@@ -9,6 +9,8 @@ type Layer interface {
 	Remove(path string) error
 	// Gzip packs a file that is there.
 	Gzip(path string) error
+	// Setuid gives a file that is there the bit, and takes its capabilities away.
+	Setuid(path string) error
 }
 
 // Apply writes what the plan changes.
@@ -26,6 +28,8 @@ func (p *Plan) Apply(l Layer) error {
 				err = l.Remove(at)
 			case Gzip:
 				err = l.Gzip(at)
+			case Setuid:
+				err = l.Setuid(at)
 			}
 			if err != nil {
 				return err

@@ -7,13 +7,16 @@ import (
 	"path"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"rubus/images/layered"
 )
 
 // Policies for programs that lose their capabilities.
 const (
-	policyPing = "ping-group" // everybody may ping by ICMP sockets, which need none
-	policyRoot = "root"       // it works for root, who needs none
+	policyPing   = "ping-group" // everybody may ping by ICMP sockets, which need none
+	policySetuid = "setuid"     // as its package makes it where capabilities can't be set
+	policyRoot   = "root"       // it works for root, who needs none
 )
 
 // pingConf lets every group open ICMP sockets.
@@ -23,7 +26,7 @@ const pingConf = "# File capabilities get lost over NFSv3: ping uses ICMP socket
 type Capable struct {
 	Path         string   `json:"path"`
 	Capabilities []string `json:"capabilities"`
-	// Policy is what becomes of it: "ping-group" or "root".
+	// Policy is what becomes of it: "ping-group", "setuid" or "root".
 	Policy string `json:"policy"`
 }
 
@@ -36,12 +39,29 @@ func (m *planner) capabilities() error {
 	if err := m.walk(root); err != nil {
 		return err
 	}
+	pings := false
 	for _, c := range m.plan.Lost {
-		if c.Policy == policyPing {
-			return m.write("/etc/sysctl.d/50-rubus-ping.conf", []byte(pingConf), 0o644)
+		switch c.Policy {
+		case policyPing:
+			pings = true
+		case policySetuid:
+			if err := m.change(Change{Path: c.Path, Kind: Setuid}); err != nil {
+				return err
+			}
 		}
 	}
-	return nil
+	// One without capabilities has lost them already: in a tarball, or on a board.
+	for _, p := range []string{"/usr/bin/ping", "/bin/ping"} {
+		_, n, err := m.t.find(p, true)
+		if err != nil && !isOdd(err) {
+			return err
+		}
+		pings = pings || err == nil && n != nil && n.IsRegular() && n.Stat.Mode&unix.S_ISUID == 0
+	}
+	if !pings {
+		return nil
+	}
+	return m.write("/etc/sysctl.d/50-rubus-ping.conf", []byte(pingConf), 0o644)
 }
 
 func (m *planner) walk(dir *layered.Node) error {
@@ -68,7 +88,8 @@ func (m *planner) walk(dir *layered.Node) error {
 			if c.Capabilities, err = parseCapability([]byte(v)); err != nil {
 				c.Capabilities = []string{"unknown"}
 			}
-			if p, ok := m.pack.policies[path.Base(n.Path)]; ok {
+			// Who is not root's would get somebody else's rights by the bit.
+			if p, ok := m.pack.policies[path.Base(n.Path)]; ok && (p != policySetuid || n.Stat.Uid == 0) {
 				c.Policy = p
 			}
 			m.plan.Lost = append(m.plan.Lost, c)

@@ -94,7 +94,7 @@ func TestParse(t *testing.T) {
 		"no step":            "rules: {x: {why: y}}\npacks: [{family: a, release: b, rules: [x]}]",
 		"two things":         "rules: {x: {why: y, steps: [{hide: [/a], fstab: true}]}}\npacks: [{family: a, release: b, rules: [x]}]",
 		"a relative path":    "rules: {x: {why: y, steps: [{hide: [a]}]}}\npacks: [{family: a, release: b, rules: [x]}]",
-		"an unknown policy":  "policies: {ping: setuid}",
+		"an unknown policy":  "policies: {ping: suid-root}",
 		"a file that is not": "rules: {x: {why: y, steps: [{file: {path: /a, from: none}}]}}\npacks: [{family: a, release: b, rules: [x]}]",
 	} {
 		if _, err := parse([]byte(text)); err == nil {

@@ -110,7 +110,7 @@ func parse(b []byte) ([]Pack, error) {
 		return nil, err
 	}
 	for name, p := range in.Policies {
-		if p != policyPing && p != policyRoot {
+		if p != policyPing && p != policySetuid && p != policyRoot {
 			return nil, fmt.Errorf("the policy of %q is %q", name, p)
 		}
 	}

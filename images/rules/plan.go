@@ -15,11 +15,12 @@ type Kind string
 
 // The kinds of changes.
 const (
-	Write Kind = "write" // a file of root
-	Link  Kind = "link"  // a symbolic link
-	Mask  Kind = "mask"  // a link to /dev/null: a unit that is never started
-	Hide  Kind = "hide"  // what is there is hidden
-	Gzip  Kind = "gzip"  // what is there is packed
+	Write  Kind = "write" // a file of root
+	Link   Kind = "link"  // a symbolic link
+	Mask   Kind = "mask"  // a link to /dev/null: a unit that is never started
+	Hide   Kind = "hide"  // what is there is hidden
+	Gzip   Kind = "gzip"  // what is there is packed
+	Setuid Kind = "suid"  // what is there runs as its owner, and has no capabilities
 )
 
 // Change is one path of the layer.

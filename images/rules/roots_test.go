@@ -99,23 +99,27 @@ func roots() []root {
 			"etc/init.d/resize2fs_once": "", "usr/lib/systemd/system/dphys-swapfile.service": "",
 			"boot/firmware/recovery.bin": "", "boot/firmware/pieeprom.upd": "", "boot/firmware/pieeprom.sig": "",
 			"usr/bin/dumpcap": "", "etc/shadow": "root:*:1::::::\npi:$y$j9T$x:1::::::\n",
+			"boot/firmware/custom.toml": "config_version = 1\n", "boot/firmware/ssh": "",
 		}), []string{"usr/bin/ping", "usr/bin/dumpcap"}},
 		{"raspios-trixie", with(systemd(), raspios(), networkManager(), firmware, cloudInit(), osRelease("debian", "trixie"), tree{
 			"etc/rpi/swap.conf": "", "usr/lib/systemd/system/rpi-resize.service": "",
 			"usr/lib/systemd/system/rpi-resize-swap-file.service": "", "boot/firmware/userconf.txt": "",
+			"usr/lib/systemd/system/dphys-swapfile.service": "", "var/swap": "", "boot/firmware/user-data": "#cloud-config\n\n#users:\n",
 		}), nil},
 		{"debian-bullseye", with(systemd(), ifupdown(), firmware, osRelease("debian", "bullseye"), tree{"usr/lib/systemd/system/rpi-resizerootfs.service": ""}), nil},
 		{"debian-bookworm", with(systemd(), ifupdown(), osRelease("debian", "bookworm"), tree{
-			"boot/firmware/vmlinuz-6.1.0-56-arm64": kernel(), "boot/vmlinuz-6.1.0-56-arm64": kernel(),
+			"etc/systemd/system/multi-user.target.wants/ssh.service": "-> /lib/systemd/system/ssh.service",
+			"boot/firmware/vmlinuz-6.1.0-56-arm64":                   kernel(), "boot/vmlinuz-6.1.0-56-arm64": kernel(),
 			"boot/firmware/bcm2711-rpi-4-b.dtb": kernel(), "boot/firmware/kernel8.img": "\x1f\x8b" + kernel(),
 			"boot/firmware/kernel7l.img": strings.Repeat("\x00", 36) + "\x18\x28\x6f\x01" + strings.Repeat("zImage", 1<<18),
 		}), nil},
 		{"debian-trixie", with(systemd(), ifupdown(), tree{"etc/initramfs-tools/conf.d/rubus": "MODULES=list\n"}, firmware, cloudInit(), osRelease("debian", "trixie"), tree{"etc/machine-id": ""}), nil},
 	}
 	for _, r := range []string{"jammy", "kinetic", "lunar", "mantic", "noble", "oracular", "plucky", "questing", "resolute"} {
-		boot := tree{"boot/firmware/vmlinuz": "", "etc/fstab": "LABEL=writable / ext4 defaults 0 1\nLABEL=system-boot /boot/firmware vfat defaults 0 1\n"}
+		boot := tree{"boot/firmware/user-data": "#cloud-config\nchpasswd:\n  expire: true\n", "etc/systemd/system/sockets.target.wants/ssh.socket": "-> /usr/lib/systemd/system/ssh.socket", "boot/firmware/vmlinuz": "", "etc/fstab": "LABEL=writable / ext4 defaults 0 1\nLABEL=system-boot /boot/firmware vfat defaults 0 1\n"}
 		if r == "resolute" {
-			boot = tree{"boot/firmware/current/vmlinuz": "", "etc/fstab": "LABEL=writable / ext4 defaults 0 1\n"}
+			delete(boot, "boot/firmware/vmlinuz")
+			boot = with(boot, tree{"boot/firmware/current/vmlinuz": "", "etc/fstab": "LABEL=writable / ext4 defaults 0 1\n"})
 		}
 		out = append(out, root{"ubuntu-" + r, with(systemd(), cloudInit(), resolved(), boot, osRelease("ubuntu", r)), nil})
 	}

@@ -195,6 +195,65 @@ func differsByThePlan(t *testing.T, before, after *layered.View, p rules.Plan) {
 	}
 }
 
+// TestCapabilities: what becomes of programs that have them, and of a ping that had some before it
+// came over NFS or in a tarball.
+func TestCapabilities(t *testing.T) {
+	const conf = "etc/sysctl.d/50-rubus-ping.conf"
+	for name, c := range map[string]struct {
+		path    string
+		mode    uint32
+		uid     int
+		capable bool
+		conf    bool
+		policy  string // "": it has no capabilities
+		after   uint32 // the mode on a board
+	}{
+		"ping":                  {"usr/bin/ping", 0o755, 0, true, true, "ping-group", 0o755},
+		"ping that lost them":   {"usr/bin/ping", 0o755, 0, false, true, "", 0o755},
+		"setuid ping":           {"usr/bin/ping", 0o4755, 0, false, false, "", 0o4755},
+		"mtr":                   {"usr/bin/mtr-packet", 0o755, 0, true, false, "setuid", 0o4755},
+		"dumpcap of its group":  {"usr/bin/dumpcap", 0o754, 0, true, false, "setuid", 0o4754},
+		"somebody's mtr":        {"usr/bin/mtr-packet", 0o755, 1000, true, false, "root", 0o755},
+		"mtr that is no longer": {"usr/bin/mtr-packet", 0o755, 0, false, false, "", 0o755},
+		"another program":       {"usr/bin/nethogs", 0o755, 0, true, false, "root", 0o755},
+	} {
+		t.Run(name, func(t *testing.T) {
+			base := with(systemd(), tree{"etc/os-release": debian12, c.path: "program"})
+			if c.path != "usr/bin/ping" {
+				delete(base, "usr/bin/ping")
+			}
+			root := base.write(t)
+			at := filepath.Join(root, c.path)
+			must(t, os.Chown(at, c.uid, 0))
+			must(t, unix.Chmod(at, c.mode))
+			if c.capable {
+				must(t, unix.Setxattr(at, "security.capability", netRaw(), 0))
+			}
+			var policies []string
+			for _, l := range plan(t, root).Lost {
+				policies = append(policies, l.Policy)
+			}
+			if got := strings.Join(policies, " "); got != c.policy {
+				t.Errorf("the policy is %q, want %q", got, c.policy)
+			}
+			v := look(t, imported(t, root)...)
+			if n, err := v.Lookup(conf); (err == nil && n != nil) != c.conf {
+				t.Errorf("%s: %v, %v", conf, n, err)
+			}
+			n, err := v.Lookup(c.path)
+			must(t, err)
+			x, err := v.Xattrs(n)
+			must(t, err)
+			if b, err := v.ReadFile(c.path, 1<<10); err != nil || string(b) != "program" || n.Stat.Mode&0o7777 != c.after || int(n.Stat.Uid) != c.uid {
+				t.Errorf("it is %q of %d with mode %o, %v; want %o", b, n.Stat.Uid, n.Stat.Mode, err, c.after)
+			}
+			if _, ok := x["security.capability"]; ok && c.policy == "setuid" {
+				t.Error("it has its capabilities still")
+			}
+		})
+	}
+}
+
 func TestUnknown(t *testing.T) {
 	for name, c := range map[string]struct {
 		tree tree
