@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 )
 
@@ -70,6 +71,23 @@ func (f *File) ReadAt(b []byte, off int64) (int, error) {
 		err = fmt.Errorf("%w: %d bytes of %d", ErrShrunk, off+int64(n), f.size)
 	}
 	return n, err
+}
+
+// ReadNow is Read of what is in memory: it gives fewer bytes than there are, or
+// none, where it would have to wait for a disk, and where the file system can't say.
+func (f *File) ReadNow(b []byte) int {
+	if left := f.size - f.off; int64(len(b)) > left {
+		b = b[:max(0, left)]
+	}
+	n := 0
+	switch data := f.data.(type) {
+	case *bytes.Reader:
+		n, _ = data.ReadAt(b, f.off) // within the size
+	case *os.File:
+		n = readNow(data, b, f.off)
+	}
+	f.off += int64(n)
+	return n
 }
 
 // Seek implements io.Seeker.

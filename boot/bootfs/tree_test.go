@@ -2,6 +2,7 @@ package bootfs
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -288,5 +289,50 @@ func TestFileReads(t *testing.T) {
 	}
 	if err := iotest.TestReader(f, []byte("some text")); err != nil {
 		t.Error(err)
+	}
+}
+
+// What of a file is in memory is read without a wait; where the file system cannot
+// say that, as an overlay, nothing is, and Read goes on.
+func TestReadNow(t *testing.T) {
+	dir := t.TempDir()
+	for _, d := range []string{"lower", "upper", "work", "overlay"} {
+		must(t, os.Mkdir(filepath.Join(dir, d), 0o700))
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "lower/f"), []byte("some text"), 0o600)) // so it is in memory
+	at := filepath.Join(dir, "overlay")
+	options := fmt.Sprintf("lowerdir=%[1]s/lower,upperdir=%[1]s/upper,workdir=%[1]s/work", dir)
+	must(t, unix.Mount("overlay", at, "overlay", 0, options))
+	t.Cleanup(func() { must(t, unix.Unmount(at, 0)) })
+	open := func(path string) *File {
+		f, err := os.Open(filepath.Join(dir, path))
+		must(t, err)
+		file, err := FromFile(f)
+		must(t, err)
+		t.Cleanup(func() { file.Close() })
+		return file
+	}
+	grown := open("lower/f")
+	must(t, os.WriteFile(filepath.Join(dir, "lower/f"), []byte("some text, and more"), 0o600))
+	for name, c := range map[string]struct {
+		f    *File
+		want string
+	}{
+		"made for the request": {generatedFile([]byte("some text")), "some text"},
+		"in memory":            {grown, "some text"},
+		"of an overlay":        {open("overlay/f"), ""},
+	} {
+		b := make([]byte, 5)
+		var got []byte
+		for n := c.f.ReadNow(b); n > 0; n = c.f.ReadNow(b) {
+			got = append(got, b[:n]...)
+		}
+		if string(got) != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+		rest, err := io.ReadAll(c.f)
+		if want := "some text, and more"[len(got):c.f.Size()]; err != nil || string(rest) != want {
+			t.Errorf("%s: then %q, %v, want %q", name, rest, err, want)
+		}
 	}
 }

@@ -94,7 +94,7 @@ func (r *running) lane(local netip.Addr) (*lane, error) {
 func (r *running) closeLanes() {
 	r.lanesMu.Lock()
 	for _, l := range r.lanes {
-		l.sock.close()
+		l.close()
 	}
 	r.lanesMu.Unlock()
 	r.lanesRun.Wait()

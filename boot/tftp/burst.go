@@ -9,10 +9,12 @@ import (
 
 const (
 	headerSize = 4
-	// chunkSize is about how much of a file is read at once. Each transfer has
-	// that much in memory; more saves nothing that can be measured, and what a
-	// hundred boards read at once should stay in the processor's cache.
+	// chunkSize is about how much of a file is read at once where that may take
+	// time: a goroutine is woken for each. Such a transfer has that much in memory.
 	chunkSize = 128 << 10
+	// readySize is that of a file that is in memory already: it costs a system call,
+	// and what a hundred boards read at once should stay in the processor's cache.
+	readySize = 16 << 10
 )
 
 // burst is what a client is sent in lock-step before more is read of its file:
@@ -67,32 +69,63 @@ func blockNumber(index int64, wrap uint16) uint16 {
 
 // reader makes bursts of a file. It has one buffer: a burst ends with the next.
 type reader struct {
-	file   io.Reader
+	file   File
+	ready  ReadyFile // nil: file is none
 	block  int
 	left   int64 // bytes that were not read yet
-	blocks int64 // that were read
+	got    int   // bytes in buf that are in no burst yet
+	blocks int64 // in bursts
 	wrap   uint16
+	ended  bool // the last block is in a burst
 	buf    []byte
 }
 
 func newReader(file File, block int, wrap uint16) *reader {
-	return &reader{file: file, block: block, left: file.Size(), wrap: wrap}
+	r := &reader{file: file, block: block, left: file.Size(), wrap: wrap}
+	r.ready, _ = file.(ReadyFile)
+	return r
 }
 
 // next reads whole blocks, or what is left. The burst's first packet is taken.
 func (r *reader) next() (burst, error) {
-	n := int(min(int64(max(1, chunkSize/r.block)*r.block), r.left))
-	if need := headerSize + n; cap(r.buf) < need {
-		r.buf = make([]byte, need)
-	}
-	r.buf = r.buf[:headerSize+n]
-	got, err := io.ReadFull(r.file, r.buf[headerSize:])
+	n := r.room(chunkSize)
+	got, err := io.ReadFull(r.file, r.buf[headerSize+r.got:headerSize+n])
 	r.left -= int64(got)
-	if got < n {
+	if r.got += got; r.got < n {
 		return burst{}, fmt.Errorf("reading file with %d bytes to go: %w", r.left, err)
 	}
+	return r.burst(), nil
+}
+
+// now is next of what is in memory, and false where that is too little.
+func (r *reader) now() (burst, bool) {
+	if r.ready == nil || r.ended {
+		return burst{}, false
+	}
+	n := r.room(readySize)
+	got := r.ready.ReadNow(r.buf[headerSize+r.got : headerSize+n])
+	r.left -= int64(got)
+	if r.got += got; r.got < n {
+		return burst{}, false
+	}
+	return r.burst(), true
+}
+
+// room makes room for about size bytes, and says for how many.
+func (r *reader) room(size int) int {
+	n := int(min(int64(max(1, size/r.block)*r.block), int64(r.got)+r.left))
+	if need := headerSize + n; cap(r.buf) < need {
+		r.buf = append(make([]byte, 0, need), r.buf[:min(len(r.buf), headerSize+r.got)]...)
+	}
+	r.buf = r.buf[:headerSize+n]
+	return n
+}
+
+// burst is of all that was read.
+func (r *reader) burst() burst {
 	b := burst{buf: r.buf, from: headerSize, block: r.block, last: r.left == 0, index: r.blocks, wrap: r.wrap}
-	r.blocks += int64(n / r.block)
+	r.blocks += int64(r.got / r.block)
+	r.got, r.ended = 0, b.last
 	b.next()
-	return b, nil
+	return b
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,18 +17,17 @@ type message struct {
 
 // socket is where packets go out and come in, many in one call.
 type socket interface {
-	// receive calls take with packets as they come, until the time that arm
-	// set, which is os.ErrDeadlineExceeded, or the socket fails. What take is
-	// given is good until it returns.
-	receive(take func([]message)) error
-	// arm sets when receive returns; zero: never. It is for who calls receive,
-	// and hurry for anybody who needs it to return earlier.
-	arm(t time.Time)
-	hurry(t time.Time)
-	// sendAll is for take and for who calls receive, send for anybody. What
-	// cannot be sent is lost, as on the way.
+	// receive calls take with packets as they come, until the socket is closed or
+	// fails. all says that there were no more. What take is given is good until it
+	// returns.
+	receive(take func(in []message, all bool)) error
+	// waiting says whether there are packets that take was not given.
+	waiting() bool
+	// sendAll is for take alone, send for anybody. What cannot be sent is lost, as
+	// on the way.
 	sendAll([]message)
 	send(message)
+	// close makes receive return. Nothing may be sent from then on.
 	close()
 }
 
@@ -37,20 +35,22 @@ type socket interface {
 // hundred boards acknowledge in one system call, and get their next blocks in
 // another. With a socket for each of them a block costs half as much again.
 //
-// One goroutine, run, takes what comes in and sends what it is answered with. A
-// transfer's own goroutine waits while a burst of its file goes out, and reads
-// the next: so a slow disk holds up the boards that read from it, and nobody else.
+// One goroutine, run, takes what comes in and sends what it is answered with, as long
+// as the files are in memory. Where one is not, a transfer's own goroutine reads on:
+// so a slow disk holds up the boards that read from it, and nobody else. It waits
+// meanwhile, and for the end. What was not answered in time a timer sends again.
 type lane struct {
 	sock    socket
 	limits  limits
 	silence time.Duration
-	// run's: what goes out, and how many lots came in.
-	out  []message
-	lots uint64
+	out     []message // run's: what goes out
 
 	mu      sync.Mutex
+	lots    uint64 // that came in
 	flights map[netip.AddrPort]*flight
-	armed   time.Time // when run wakes at the latest; zero: when something comes
+	timer   *time.Timer
+	armed   time.Time // when timer calls expire; zero: not
+	overdue uint64    // see expire; 0: nothing is
 	failed  error     // the socket is of no use any more
 }
 
@@ -62,6 +62,7 @@ type flight struct {
 	turn chan struct{}
 
 	burst
+	more     *reader // of what follows it
 	waits    waits
 	begin    time.Time // the packet that is out went out first
 	deadline time.Time // it is to go out again
@@ -85,16 +86,14 @@ func newLane(sock socket, l limits, silence time.Duration) *lane {
 }
 
 // run serves the lane until its socket is closed or fails.
-func (l *lane) run() {
-	for {
-		l.plan()
-		err := l.sock.receive(l.take)
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			l.fail(err)
-			return
-		}
-		l.expire(time.Now())
-	}
+func (l *lane) run() { l.fail(l.sock.receive(l.take)) }
+
+// close ends run. No transfer is left.
+func (l *lane) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.disarm()
+	l.sock.close()
 }
 
 // fail ends all transfers. The socket stays open: somebody may be about to send.
@@ -102,6 +101,7 @@ func (l *lane) fail(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.failed = err
+	l.disarm()
 	for _, f := range l.flights {
 		f.end(err)
 	}
@@ -132,9 +132,10 @@ func (l *lane) remove(f *flight) {
 	}
 }
 
-// deliver sends a burst and waits until the client has confirmed it all.
-func (l *lane) deliver(ctx context.Context, f *flight, b burst) error {
-	if err := l.begin(f, b); err != nil {
+// deliver sends a burst, and of more what is in memory, and waits until the client has
+// confirmed it all. more is the lane's meanwhile.
+func (l *lane) deliver(ctx context.Context, f *flight, b burst, more *reader) error {
+	if err := l.begin(f, b, more); err != nil {
 		return err
 	}
 	select {
@@ -151,7 +152,7 @@ func (l *lane) sendError(to netip.AddrPort, code byte, text string) {
 	l.sock.send(message{to, packError(code, text)})
 }
 
-func (l *lane) begin(f *flight, b burst) error {
+func (l *lane) begin(f *flight, b burst, more *reader) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -161,13 +162,12 @@ func (l *lane) begin(f *flight, b burst) error {
 		// The client would take it for a block of what it asked for since.
 		return errSuperseded
 	}
-	f.burst = b
+	f.burst, f.more = b, more
 	f.sent(time.Now(), l.limits)
 	// Under mu: once it is unlocked the packet may be confirmed and written over.
 	l.sock.send(message{f.to, f.packet})
 	if l.armed.IsZero() || f.deadline.Before(l.armed) {
-		l.armed = f.deadline
-		l.sock.hurry(l.armed)
+		l.arm(f.deadline)
 	}
 	return nil
 }
@@ -175,11 +175,11 @@ func (l *lane) begin(f *flight, b burst) error {
 // take answers what came in. Acknowledgements of other blocks than the one that
 // is out change nothing: answered with a packet they would double all that
 // follow (RFC 1123, 4.2.3.1).
-func (l *lane) take(in []message) {
+func (l *lane) take(in []message, all bool) {
 	now := time.Now()
 	l.out = l.out[:0]
-	l.lots++
 	l.mu.Lock()
+	l.lots++
 	for _, m := range in {
 		f := l.flights[m.addr]
 		if f == nil {
@@ -195,7 +195,7 @@ func (l *lane) take(in []message) {
 			// One of a lot: nobody can have heard yet of what goes out after it.
 			f.lot = l.lots
 			f.confirmed(now, l.limits)
-			if f.next() {
+			if f.next() || f.goOn() {
 				f.sent(now, l.limits)
 				l.out = append(l.out, message{f.to, f.packet})
 			} else {
@@ -203,49 +203,85 @@ func (l *lane) take(in []message) {
 			}
 		}
 	}
+	if l.overdue != 0 && (all || l.lots >= l.overdue) {
+		l.again(now, func(m message) { l.out = append(l.out, m) })
+	}
 	l.mu.Unlock()
 	// Packets are written over by take only, and by who was woken.
 	l.sock.sendAll(l.out)
 }
 
-// plan sets when the earliest packet is due again.
-func (l *lane) plan() {
-	// Deadlines are looked at together: a millisecond is nothing to them.
-	const tick = time.Millisecond
+// expire is for when the earliest packet is due again. Nothing is late whose answer may
+// lie in the socket: then take looks when it has taken all that lies there now. But a
+// flood stops no clock.
+func (l *lane) expire() {
+	const mostLots = 16
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.armed = time.Time{}
-	for _, f := range l.flights {
-		if f.packet != nil && (l.armed.IsZero() || f.deadline.Before(l.armed)) {
-			l.armed = f.deadline
-		}
+	switch {
+	case l.armed.IsZero(): // disarmed meanwhile
+	case l.sock.waiting():
+		l.overdue = l.lots + mostLots
+		l.armed = time.Time{}
+	default:
+		l.again(time.Now(), l.sock.send)
 	}
-	if soon := time.Now().Add(tick); !l.armed.IsZero() && l.armed.Before(soon) {
-		l.armed = soon
-	}
-	l.sock.arm(l.armed)
 }
 
-// expire sends again what was not answered in time.
-func (l *lane) expire(now time.Time) {
-	l.out = l.out[:0]
-	l.mu.Lock()
+// again sends what was not answered in time, and sets the timer for what is due next.
+// l.mu is held.
+func (l *lane) again(now time.Time, send func(message)) {
+	l.overdue = 0
+	var next time.Time
 	for _, f := range l.flights {
 		switch {
-		case f.packet == nil || now.Before(f.deadline):
+		case f.packet == nil:
+			continue
+		case now.Before(f.deadline):
 		case now.Sub(f.begin) >= l.silence:
 			f.end(errNobody)
+			continue
 		default:
 			f.waits.expired(l.limits)
 			// The last wait ends with the client's time.
 			f.deadline = earlier(now.Add(f.waits.next(l.limits)), f.begin.Add(l.silence))
 			f.again = true
 			f.resent++
-			l.out = append(l.out, message{f.to, f.packet})
+			send(message{f.to, f.packet})
+		}
+		if next.IsZero() || f.deadline.Before(next) {
+			next = f.deadline
 		}
 	}
-	l.mu.Unlock()
-	l.sock.sendAll(l.out)
+	if next.IsZero() {
+		l.disarm()
+		return
+	}
+	// Deadlines are looked at together: a millisecond is nothing to them.
+	const tick = time.Millisecond
+	if soon := now.Add(tick); next.Before(soon) {
+		next = soon
+	}
+	l.arm(next)
+}
+
+// arm has expire called at a time. l.mu is held.
+func (l *lane) arm(t time.Time) {
+	l.armed = t
+	if l.timer == nil {
+		l.timer = time.AfterFunc(time.Until(t), l.expire)
+		return
+	}
+	l.timer.Reset(time.Until(t))
+}
+
+// disarm has expire do nothing. l.mu is held.
+func (l *lane) disarm() {
+	l.armed = time.Time{}
+	l.overdue = 0
+	if l.timer != nil {
+		l.timer.Stop()
+	}
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -253,6 +289,18 @@ func earlier(a, b time.Time) time.Time {
 		return a
 	}
 	return b
+}
+
+// goOn takes the next burst when that needs no wait.
+func (f *flight) goOn() bool {
+	if f.more == nil {
+		return false
+	}
+	b, ok := f.more.now()
+	if ok {
+		f.burst = b
+	}
+	return ok
 }
 
 // sent notes that a new packet goes out.

@@ -29,6 +29,16 @@ type File interface {
 	Size() int64
 }
 
+// ReadyFile is a File that can say what of it is in memory. What is so, the lane
+// sends without waking anybody.
+type ReadyFile interface {
+	File
+	// ReadNow is Read without waiting for a disk: it reads less, or nothing, where
+	// it would have to. That is no error, and Read goes on from there. ReadNow and
+	// Read are not called at the same time.
+	ReadNow(p []byte) int
+}
+
 // Handler opens files for clients.
 type Handler interface {
 	// Open is called once for a request, in a goroutine of its own, and may

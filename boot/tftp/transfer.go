@@ -32,22 +32,20 @@ func (t *transfer) run(ctx context.Context) result {
 	f := &t.flight
 	t.lane.add(f)
 	defer t.lane.remove(f)
-	if len(t.answer) > 0 {
-		// It is confirmed as block 0 (RFC 2347).
-		if err := t.lane.deliver(ctx, f, single(packOAck(t.answer))); err != nil {
-			return t.judge(ctx, err)
-		}
+	file := newReader(t.file, t.block, t.wrap)
+	b, err := single(packOAck(t.answer)), error(nil) // it is confirmed as block 0 (RFC 2347)
+	if len(t.answer) == 0 {
+		b, err = file.next()
 	}
-	for file := newReader(t.file, t.block, t.wrap); ; {
-		b, err := file.next()
+	for ; ; b, err = file.next() {
 		if err != nil {
 			t.lane.sendError(f.to, codeUndefined, "Read error")
 			return result{Failed, err}
 		}
-		if err := t.lane.deliver(ctx, f, b); err != nil {
+		if err := t.lane.deliver(ctx, f, b, file); err != nil {
 			return t.judge(ctx, err)
 		}
-		if file.left == 0 {
+		if file.ended {
 			return result{outcome: OK}
 		}
 	}

@@ -2,11 +2,9 @@ package tftp
 
 import (
 	"encoding/binary"
-	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -72,7 +70,6 @@ type air struct {
 	done chan struct{}
 
 	mu     sync.Mutex
-	armed  time.Time
 	next   uint16 // the block the board waits for; 0: the options
 	queue  []arriving
 	sends  []time.Time
@@ -86,31 +83,19 @@ type arriving struct {
 
 var airBoard = netip.MustParseAddrPort("10.0.0.17:49152")
 
-func (a *air) receive(take func([]message)) error {
+func (a *air) receive(take func([]message, bool)) error {
 	for {
-		a.mu.Lock()
-		now, wake := time.Now(), a.armed
-		var in []message
-		for len(a.queue) > 0 && !now.Before(a.queue[0].at) {
-			in = append(in, message{airBoard, a.queue[0].packet})
-			a.queue = a.queue[1:]
-		}
-		if len(a.queue) > 0 && (wake.IsZero() || a.queue[0].at.Before(wake)) {
-			wake = a.queue[0].at
-		}
-		expired := len(in) == 0 && !a.armed.IsZero() && !now.Before(a.armed)
-		a.mu.Unlock()
-		switch {
-		case len(in) > 0:
-			take(in)
+		in := a.arrived()
+		if len(in) > 0 {
+			take(in, true)
 			continue
-		case expired:
-			return os.ErrDeadlineExceeded
 		}
 		timer := time.NewTimer(time.Hour)
-		if !wake.IsZero() {
-			timer.Reset(time.Until(wake))
+		a.mu.Lock()
+		if len(a.queue) > 0 {
+			timer.Reset(time.Until(a.queue[0].at))
 		}
+		a.mu.Unlock()
 		select {
 		case <-timer.C:
 		case <-a.kick:
@@ -121,14 +106,21 @@ func (a *air) receive(take func([]message)) error {
 	}
 }
 
-func (a *air) arm(t time.Time) {
+// arrived takes what is there by now.
+func (a *air) arrived() (in []message) {
 	a.mu.Lock()
-	a.armed = t
-	a.mu.Unlock()
-	a.wake()
+	defer a.mu.Unlock()
+	for now := time.Now(); len(a.queue) > 0 && !now.Before(a.queue[0].at); a.queue = a.queue[1:] {
+		in = append(in, message{airBoard, a.queue[0].packet})
+	}
+	return in
 }
 
-func (a *air) hurry(t time.Time) { a.arm(t) }
+func (a *air) waiting() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.queue) > 0 && !time.Now().Before(a.queue[0].at)
+}
 
 func (a *air) wake() {
 	select {
@@ -186,7 +178,7 @@ func (a *air) through(t *testing.T, size int64) (f *flight, res result, took tim
 	begin := time.Now()
 	res = tr.run(t.Context())
 	took = time.Since(begin)
-	a.close()
+	l.close()
 	<-ended
 	return &tr.flight, res, took
 }
@@ -288,48 +280,61 @@ func TestSuddenlySlow(t *testing.T) {
 	})
 }
 
-// TestFileOrder reads files of all lengths around chunks and blocks and
-// compares every byte: headers are written into the room of sent bytes.
-func TestFileOrder(t *testing.T) {
-	for _, size := range []int{512, 1468, chunkSize, chunkSize + 1} {
-		for _, length := range []int{0, 1, size - 1, size, size + 1, chunkSize - 1, chunkSize, 2*chunkSize/size*size + 1, 3*chunkSize + 17} {
-			text := make([]byte, length)
-			for i := range text {
-				text[i] = byte(i*7 + i>>8)
-			}
-			r := newReader(memFile{&stutter{text: text}, int64(length)}, size, 0)
-			var got []byte
-			number, short := uint16(1), 0
-			for r.left > 0 || number == 1 {
-				b, err := r.next()
-				if err != nil {
-					t.Fatal(err)
-				}
-				for more := true; more; more = b.next() {
-					if b.packet[1] != opData || binary.BigEndian.Uint16(b.packet[2:]) != number {
-						t.Fatalf("block %d is %v", number, b.packet[:4])
-					}
-					if got = append(got, b.packet[headerSize:]...); len(b.packet) < headerSize+size {
-						short++
-					}
-					number++
-				}
-			}
-			if !slices.Equal(got, text) || short != 1 {
-				t.Errorf("%d bytes in blocks of %d came out as %d with %d short blocks", length, size, len(got), short)
-			}
-		}
-	}
+// quiet is a socket that counts what is sent.
+type quiet struct {
+	sent atomic.Int32
+	full atomic.Bool // packets lie in it
 }
 
-// stutter reads a little at a time.
-type stutter struct{ text []byte }
+func (q *quiet) receive(func([]message, bool)) error { return net.ErrClosed }
+func (q *quiet) waiting() bool                       { return q.full.Load() }
+func (q *quiet) sendAll(all []message)               { q.sent.Add(int32(len(all))) }
+func (q *quiet) send(message)                        { q.sent.Add(1) }
+func (q *quiet) close()                              {}
 
-func (s *stutter) Read(p []byte) (int, error) {
-	if len(s.text) == 0 {
-		return 0, io.EOF
-	}
-	n := copy(p[:min(len(p), 1000)], s.text)
-	s.text = s.text[n:]
-	return n, nil
+// Nothing is sent again whose answer may lie in the socket, for as long as a flood
+// needs; and when the lane is closed, nothing at all.
+func TestOverdue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sock := new(quiet)
+		sock.full.Store(true)
+		l := newLane(sock, lan, 10*time.Second)
+		f := &flight{to: airBoard, moved: new(atomic.Bool)}
+		l.add(f)
+		if err := l.begin(f, single([]byte("a packet")), nil); err != nil {
+			t.Fatal(err)
+		}
+		sent := func(what string, want int32) {
+			t.Helper()
+			l.mu.Lock()
+			due := f.deadline
+			l.mu.Unlock()
+			time.Sleep(time.Until(due) + time.Millisecond)
+			synctest.Wait()
+			if n := sock.sent.Load(); n != want {
+				t.Fatalf("%s: %d packets were sent, want %d", what, n, want)
+			}
+		}
+		sent("answers lie in the socket", 1)
+		l.take(nil, false)
+		sent("and more than a lot", 1)
+		l.take(nil, true)
+		sent("they are taken, and it is not among them", 2)
+		sent("once more", 2)
+		for range 17 {
+			l.take(nil, false)
+		}
+		sent("a flood", 3)
+		sock.full.Store(false)
+		l.take(nil, true)
+		sent("nothing lies in the socket", 5) // what was overdue, and that
+		ack := []message{{airBoard, []byte{0, opAck, 0, 0}}}
+		l.take(ack, true)
+		sent("the answer is there", 5)
+		if err := l.begin(f, single([]byte("a packet")), nil); err != nil {
+			t.Fatal(err)
+		}
+		l.close()
+		sent("the lane is closed", 6)
+	})
 }

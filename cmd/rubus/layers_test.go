@@ -78,7 +78,7 @@ func house() map[string][]string {
 		"cmd/internal/simnet":   {"boot/fakepi/child", "boot/fakepi/nic", "config/device"},
 		"cmd/internal/ui":       {},
 		// Measures servers side by side, for scripts/bench.
-		"cmd/internal/tftpbench": {"boot/tftp"},
+		"cmd/internal/tftpbench": {"boot/bootfs", "boot/tftp"},
 
 		// Measures the NFS server beside others.
 		"cmd/nfsbench": {"nfsexport", "nfsexport/handlefs", "nfsexport/mount3", "nfsexport/nfs3", "nfsexport/nfsload", "nfsexport/sunrpc", "nfsexport/unfsd", "nfsexport/xdr"},

@@ -17,6 +17,7 @@ import (
 	pin "github.com/pin/tftp/v3"
 	"golang.org/x/sys/unix"
 
+	"rubus/boot/bootfs"
 	"rubus/boot/tftp"
 )
 
@@ -142,18 +143,10 @@ func (d directory) Open(_ context.Context, r tftp.Request) (tftp.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	info, err := f.Stat()
+	file, err := bootfs.FromFile(f) // as boards get theirs
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
-	return sized{f, info.Size()}, nil
+	return file, nil
 }
-
-type sized struct {
-	*os.File
-	size int64
-}
-
-// Size implements tftp.File.
-func (s sized) Size() int64 { return s.size }
