@@ -75,7 +75,7 @@ func TestBackupOfARunningBoard(t *testing.T) {
 
 // rubus runs the command beside the daemon; its error has what it said.
 func (l *lab) rubus(args ...string) (string, error) {
-	cmd := exec.CommandContext(l.t.Context(), shared.rubus, append(args, "--state", l.state(), "--run", l.dir+"/run",
+	cmd := exec.CommandContext(l.t.Context(), shared.Rubus, append(args, "--state", l.state(), "--run", l.dir+"/run",
 		"--devices", l.dir+"/devices.yaml", "--config", l.dir+"/rubus.yaml")...)
 	var said strings.Builder
 	cmd.Stderr = &said

@@ -25,7 +25,7 @@ func goldenTree(t *testing.T, root string) string {
 	for _, d := range []string{"boot/firmware", "sbin", "etc", "srv/data/deep", "home", "var/log", "dev", "proc", "sys", "tmp", "root"} {
 		must(t, os.MkdirAll(filepath.Join(root, d), 0o755))
 	}
-	from := filepath.Join(shared.golden, "boot/firmware")
+	from := filepath.Join(shared.Golden, "boot/firmware")
 	for _, name := range []string{
 		"bootcode.bin", "start.elf", "fixup.dat", "start4.elf", "fixup4.dat", "config.txt", "cmdline.txt",
 		"bcm2711-rpi-4-b.dtb", "bcm2837-rpi-3-b.dtb", "bcm2837-rpi-3-b-plus.dtb",

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/boot/record"
+	"rubus/cmd/rubus/e2e/harness"
 	"rubus/nfsexport/xdr"
 )
 
@@ -57,7 +58,7 @@ func TestHostileBoard(t *testing.T) {
 		{"random bytes", h.noise},
 	} {
 		attack.run()
-		d.alive()
+		d.Alive()
 		if t.Failed() {
 			t.Fatalf("after %q", attack.name)
 		}
@@ -72,7 +73,7 @@ func TestHostileBoard(t *testing.T) {
 	h.s.close()
 	h.a.powerOn()
 	for _, bad := range []string{"panic", "DATA RACE", "goroutine "} {
-		if err := d.said(0, bad); err == nil {
+		if err := d.Said(0, bad); err == nil {
 			t.Errorf("the daemon's log has %q", bad)
 		}
 	}
@@ -95,7 +96,7 @@ func (h *hostile) othersThings() {
 	for range 5 {
 		h.noFile(h.b.serial.String() + "/config.txt")
 	}
-	if n := strings.Count(d.text(0), "a file is refused"); n != 1 {
+	if n := strings.Count(d.Text(0), "a file is refused"); n != 1 {
 		h.t.Errorf("the same refusal stands %d times in the log", n)
 	}
 	for _, path := range []string{h.bPath, "/" + h.b.serial.String()} {
@@ -103,7 +104,7 @@ func (h *hostile) othersThings() {
 			h.t.Errorf("MOUNT of B's %s: status %d", path, st)
 		}
 	}
-	if err := d.said(0, "a MOUNT is refused", h.b.serial.String()); err != nil {
+	if err := d.Said(0, "a MOUNT is refused", h.b.serial.String()); err != nil {
 		h.t.Error(err)
 	}
 	for name, handle := range map[string][]byte{"root": h.bRoot, "file": h.bFile} {
@@ -130,7 +131,7 @@ func (h *hostile) othersThings() {
 			}
 		}
 	}
-	if err := d.said(0, "the caller is not the board", h.b.serial.String()); err != nil {
+	if err := d.Said(0, "the caller is not the board", h.b.serial.String()); err != nil {
 		h.t.Error(err)
 	}
 }
@@ -251,7 +252,7 @@ func (h *hostile) planted() {
 // harmless looks at what was planted from the host.
 func (h *hostile) harmless(root string) {
 	h.t.Helper()
-	points, err := mountPoints(filepath.Dir(root))
+	points, err := harness.MountPoints(filepath.Dir(root))
 	must(h.t, err)
 	for _, p := range points {
 		if opts := "," + p.Options + ","; !strings.Contains(opts, ",nosuid,") || !strings.Contains(opts, ",nodev,") {
@@ -290,7 +291,7 @@ func (h *hostile) noFile(name string) {
 // hasFile asks for a file that A must get.
 func (h *hostile) hasFile(name string) {
 	h.t.Helper()
-	until(h.t, 20*time.Second, "TFTP of "+name, func() error {
+	harness.Until(h.t, 20*time.Second, "TFTP of "+name, func() error {
 		if b := h.s.tftp(name); len(b) < 2 || b[1] != 6 {
 			return fmt.Errorf("answered with %.60q", b)
 		}

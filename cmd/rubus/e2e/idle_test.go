@@ -30,9 +30,9 @@ func TestIdle(t *testing.T) {
 		m.hold()
 		m.all("echo kept >/mnt/root/home/kept; sync")
 	}
-	from := len(d.text(0))
+	from := len(d.Text(0))
 	l.devices("defaults: {image: lab}\ndevices:\n" + rest)
-	l.until(20*time.Second, "devices.yaml is read again", func() error { return d.said(from, "configuration read again") })
+	l.until(20*time.Second, "devices.yaml is read again", func() error { return d.Said(from, "configuration read again") })
 
 	// What the kernel does after a mount is over soon; then nothing must come.
 	calls := func(b *board) uint64 {

@@ -32,8 +32,8 @@ while [ $i -lt 60 ]; do
 done
 uname -r
 %[2]s image edit lab@60 -- sh -c 'cat /file1 /file59 /last; echo more >/more'
-`, at, shared.plain)
-	cmd := exec.CommandContext(t.Context(), filepath.Join(shared.scripts, "uml"), "run", "--timeout", "300", "--share", dir, "--share", shared.dir,
+`, at, shared.Plain)
+	cmd := exec.CommandContext(t.Context(), filepath.Join(shared.Scripts, "uml"), "run", "--timeout", "300", "--share", dir, "--share", shared.Dir,
 		"--ubd", disk, "--mount", at, "--", "sh", "-c", script)
 	out, err := cmd.CombinedOutput()
 	if err == nil {
@@ -54,7 +54,7 @@ func TestEditForThePi(t *testing.T) {
 	env := append(os.Environ(), "RUBUS_STATE="+state, "RUBUS_CONFIG="+state+"/none", "RUBUS_DEVICES="+state+"/none")
 	do := func(args ...string) string {
 		t.Helper()
-		cmd := exec.CommandContext(t.Context(), "bash", append([]string{"-c", `. "$0/lib.sh"; register_arm64; exec "$@"`, shared.scripts, shared.rubus}, args...)...)
+		cmd := exec.CommandContext(t.Context(), "bash", append([]string{"-c", `. "$0/lib.sh"; register_arm64; exec "$@"`, shared.Scripts, shared.Rubus}, args...)...)
 		cmd.Env = env
 		out, err := cmd.CombinedOutput()
 		if err != nil {
@@ -62,7 +62,7 @@ func TestEditForThePi(t *testing.T) {
 		}
 		return string(out)
 	}
-	do("image", "import", "pi", shared.golden)
+	do("image", "import", "pi", shared.Golden)
 	out := do("image", "edit", "pi", "--", "sh", "-c", "dpkg --print-architecture; uname -m; dpkg --force-all -r nano")
 	if !strings.Contains(out, "arm64\naarch64\n") || !strings.Contains(out, "pi@2: ") {
 		t.Errorf("the edit says\n%s", out)

@@ -29,7 +29,7 @@ const kernelConfig = "nfs: {backend: kernel, accept_unauthenticated_handles: tru
 // keeps of its exports outlives its power.
 func (l *lab) newKernelServer() *kernelServer {
 	l.t.Helper()
-	cmd := exec.Command(shared.scripts + "/peer-tools")
+	cmd := exec.Command(shared.Scripts + "/peer-tools")
 	cmd.Stderr = l.t.Output()
 	out, err := cmd.Output()
 	must(l.t, err)

@@ -1,23 +1,19 @@
 package e2e
 
 import (
-	"bytes"
-	"context"
 	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
-	"rubus/boot/fakepi/child"
+	"rubus/cmd/rubus/e2e/harness"
 	"rubus/images"
 	"rubus/images/importer"
 )
@@ -44,19 +40,19 @@ func newLab(t *testing.T) *lab {
 	n := int(labs.Add(1))
 	l := &lab{t: t, bridge: fmt.Sprintf("br%d", n), net: fmt.Sprintf("10.77.%d.", n)}
 	l.host = l.addr(1)
-	l.dir = filepath.Join(shared.dir, l.bridge)
+	l.dir = filepath.Join(shared.Dir, l.bridge)
 	must(t, os.Mkdir(l.dir, 0o755))
 	t.Cleanup(func() {
-		if err := unmountBelow(l.dir); err != nil {
+		if err := harness.UnmountBelow(l.dir); err != nil {
 			t.Error(err)
 		}
-		run(t, "ip", "link", "del", l.bridge)
+		harness.Run(t, "ip", "link", "del", l.bridge)
 	})
 	// An address of its own: else it takes one of its ports', and each port that
 	// comes or goes would empty the neighbour table.
-	run(t, "ip", "link", "add", l.bridge, "address", fmt.Sprintf("02:00:00:00:77:%02x", n), "type", "bridge")
-	run(t, "ip", "addr", "add", l.net+"1/24", "dev", l.bridge)
-	run(t, "ip", "link", "set", l.bridge, "up")
+	harness.Run(t, "ip", "link", "add", l.bridge, "address", fmt.Sprintf("02:00:00:00:77:%02x", n), "type", "bridge")
+	harness.Run(t, "ip", "addr", "add", l.net+"1/24", "dev", l.bridge)
+	harness.Run(t, "ip", "link", "set", l.bridge, "up")
 	l.startRouter(n)
 	var err error
 	l.store, err = images.Open(filepath.Join(l.state(), "images"))
@@ -81,23 +77,13 @@ exec dnsmasq --no-daemon --conf-file=/dev/null --port=0 --bind-interfaces --inte
 	--dhcp-range=tag:!system,%[1]s50,%[1]s99,255.255.255.0,120 --dhcp-range=tag:system,%[1]s100,%[1]s149,255.255.255.0,120`, l.net, l.dir)
 	cmd := exec.Command("sh", "-ec", script)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
-	log, err := os.Create(filepath.Join(l.dir, "dnsmasq.log"))
-	must(l.t, err)
-	defer log.Close()
-	cmd.Stdout, cmd.Stderr = log, log
-	p, err := child.Start(cmd)
-	must(l.t, err)
+	log := harness.Log(filepath.Join(l.dir, "dnsmasq.log"))
+	p := harness.Start(l.t, cmd, log)
 	l.t.Cleanup(func() { p.Stop(5 * time.Second) })
 	port := fmt.Sprintf("rt%d", n)
-	run(l.t, "ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", fmt.Sprint(cmd.Process.Pid))
-	run(l.t, "ip", "link", "set", port, "master", l.bridge, "up")
-	l.until(10*time.Second, "the site's DHCP server", func() error {
-		b, err := os.ReadFile(log.Name())
-		if err == nil && !bytes.Contains(b, []byte("DHCP, IP range")) {
-			err = fmt.Errorf("not ready: %s", b)
-		}
-		return err
-	})
+	harness.Run(l.t, "ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", fmt.Sprint(cmd.Process.Pid))
+	harness.Run(l.t, "ip", "link", "set", port, "master", l.bridge, "up")
+	l.until(10*time.Second, "the site's DHCP server", func() error { return log.Said(0, "DHCP, IP range") })
 }
 
 // image imports a directory as the next version of an image, over base if not nil.
@@ -121,44 +107,9 @@ func (l *lab) writeConfig(name, text string) {
 	must(l.t, os.Rename(tmp, filepath.Join(l.dir, name)))
 }
 
-// patience is how many times longer than usual a machine may take that is slow, or busy
-// with other things: what is waited for comes, or never.
-const patience = 4
-
-// until polls until ok has no error; a while after the limit, which is what it takes
-// at most on a machine at rest, it fails the test with the last one.
 func (l *lab) until(limit time.Duration, what string, ok func() error) {
 	l.t.Helper()
-	until(l.t, limit, what, ok)
-}
-
-func until(t *testing.T, limit time.Duration, what string, ok func() error) {
-	t.Helper()
-	if err := poll(t, patience*limit, ok); err != nil {
-		t.Fatalf("%s: %v", what, err)
-	}
-}
-
-// poll is until without the verdict.
-func poll(t *testing.T, limit time.Duration, ok func() error) error {
-	t.Helper()
-	deadline := time.Now().Add(limit)
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := ok()
-		if err == nil {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("not within %v: %w", limit, err)
-		}
-		select {
-		case <-tick.C:
-		case <-t.Context().Done():
-			return err
-		}
-	}
+	harness.Until(l.t, limit, what, ok)
 }
 
 func must(t testing.TB, err error) {
@@ -166,24 +117,4 @@ func must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// run runs a program that must succeed.
-func run(t testing.TB, name string, args ...string) string {
-	t.Helper()
-	// The test's own context is over when cleanups run.
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return string(out)
-}
-
-// mountPoints lists the mounts below dir in the order they were made.
-func mountPoints(dir string) ([]*mountinfo.Info, error) {
-	return mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
-		return !strings.HasPrefix(m.Mountpoint, dir+"/"), false
-	})
 }

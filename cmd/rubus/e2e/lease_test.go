@@ -27,8 +27,8 @@ func TestLeaseMoves(t *testing.T) {
 	m.all(fmt.Sprintf(`echo 1 >/proc/sys/net/ipv4/conf/all/promote_secondaries
 ip addr add %[1]s103/24 dev vec0
 ip route replace %[1]s0/24 dev vec0 src %[1]s103`, l.net))
-	d.kill()
-	d.start()
+	d.Kill()
+	d.Start()
 	m.want("echo 3 >/proc/sys/vm/drop_caches; echo after >>/mnt/root/home/lease; sync; cat /mnt/root/home/lease", "before\nafter")
 	m.all("ip addr del " + l.addr(101).String() + "/24 dev vec0")
 	m.want("echo 3 >/proc/sys/vm/drop_caches; cat /mnt/root/home/lease", "before\nafter")
@@ -36,8 +36,8 @@ ip route replace %[1]s0/24 dev vec0 src %[1]s103`, l.net))
 		t.Errorf("the record says %v, not the new address", got)
 	}
 	// The new address is known to the next daemon.
-	d.kill()
-	d.start()
+	d.Kill()
+	d.Start()
 	m.want("echo 3 >/proc/sys/vm/drop_caches; cat /mnt/root/home/lease", "before\nafter")
 	m.cut()
 

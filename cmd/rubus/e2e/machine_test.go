@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/boot/fakepi/child"
+	"rubus/cmd/rubus/e2e/harness"
 	"rubus/config/device"
 )
 
@@ -54,23 +55,19 @@ func (l *lab) machine(name string, mac device.MAC, host int, options ...string) 
 	// What a killed machine leaves in /tmp goes with the lab. The checkout may
 	// be below /tmp too, so its scripts move out first.
 	args := []string{
-		"-ec", `mount --bind "$1" "$2/scripts"; mount --bind "$2/tmp" /tmp; shift 2; exec "$@"`, "sh", shared.scripts, m.share,
+		"-ec", `mount --bind "$1" "$2/scripts"; mount --bind "$2/tmp" /tmp; shift 2; exec "$@"`, "sh", shared.Scripts, m.share,
 		m.share + "/scripts/uml", "run", "--share", m.share, "--tap", tap, "--bridge", l.bridge, "--mac", mac.String(),
 		"--ip", l.addr(host).String() + "/24", "--mem", "256M", "--timeout", fmt.Sprint(rounds(1500, 4*3600)),
 	}
 	args = append(append(args, options...), "--", "/bin/bash", m.share+"/agent", m.share)
 	cmd := exec.Command("sh", args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS, Setpgid: true}
-	log, err := os.Create(m.share + "/log")
-	must(l.t, err)
-	defer log.Close()
-	cmd.Stdout, cmd.Stderr = log, log
-	m.p, err = child.Start(cmd)
-	must(l.t, err)
+	log := harness.Log(m.share + "/log")
+	m.p = harness.Start(l.t, cmd, log)
 	l.t.Cleanup(func() {
 		m.p.Stop(20 * time.Second)
-		if b, err := os.ReadFile(log.Name()); l.t.Failed() && err == nil && len(b) > 0 {
-			l.t.Logf("machine %s said:\n%s", name, lastLines(string(b), 20))
+		if said := log.Text(0); l.t.Failed() && said != "" {
+			l.t.Logf("machine %s said:\n%s", name, harness.LastLines(said, 20))
 		}
 	})
 	l.until(90*time.Second, "machine "+name+" boots", func() error { return m.there("ready") })
@@ -102,7 +99,7 @@ func (m *machine) begin(script string) int {
 // end waits for the end of what was begun.
 func (m *machine) end(n int, limit time.Duration) (out string, code string) {
 	m.t.Helper()
-	until(m.t, limit, fmt.Sprintf("command %d of machine %s", n, m.name), func() error { return m.there(fmt.Sprintf("rc.%d", n)) })
+	harness.Until(m.t, limit, fmt.Sprintf("command %d of machine %s", n, m.name), func() error { return m.there(fmt.Sprintf("rc.%d", n)) })
 	b, err := os.ReadFile(filepath.Join(m.share, fmt.Sprintf("out.%d", n)))
 	must(m.t, err)
 	rc, err := os.ReadFile(filepath.Join(m.share, fmt.Sprintf("rc.%d", n)))
@@ -160,7 +157,7 @@ func (m *machine) cut() {
 	m.t.Helper()
 	must(m.t, m.p.Signal(syscall.SIGKILL))
 	<-m.p.Done()
-	run(m.t, "flock", "--timeout", "20", m.alive(), "true")
+	harness.Run(m.t, "flock", "--timeout", "20", m.alive(), "true")
 }
 
 // alive is a lock that every process of the machine holds.

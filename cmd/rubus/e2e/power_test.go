@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"rubus/boot/record"
+	"rubus/cmd/rubus/e2e/harness"
 	"rubus/config/device"
 )
 
@@ -44,7 +45,7 @@ func (s *serverMachine) on() {
 
 // command is rubus with the options that all verbs take.
 func (s *serverMachine) command() string {
-	return fmt.Sprintf("%s --state %s --run /run/rubus --devices %s/devices.yaml --config %s ", shared.plain, s.state, s.l.dir, s.config)
+	return fmt.Sprintf("%s --state %s --run /run/rubus --devices %s/devices.yaml --config %s ", shared.Plain, s.state, s.l.dir, s.config)
 }
 
 // rubus runs the command on the machine.
@@ -63,16 +64,15 @@ func (s *serverMachine) serve() {
 // launch is serve on a machine where rubus has run before.
 func (s *serverMachine) launch() {
 	s.l.t.Helper()
-	log := s.m.share + "/serve.log"
-	from := len((&daemon{log: log}).text(0))
+	log := harness.Log(s.m.share + "/serve.log")
+	from := log.End()
 	s.m.do(fmt.Sprintf("%s serve >>%s 2>&1 & rubus=$!", s.command(), log))
 	s.l.t.Cleanup(func() {
-		if b, err := os.ReadFile(log); err == nil && s.l.t.Failed() {
-			s.l.t.Logf("rubus on the server machine:\n%s", lastLines(string(b), 40))
+		if said := log.Text(0); said != "" && s.l.t.Failed() {
+			s.l.t.Logf("rubus on the server machine:\n%s", harness.LastLines(said, 40))
 		}
 	})
-	d := &daemon{l: s.l, log: log}
-	s.l.until(time.Minute, "rubus serves on the server machine", func() error { return d.said(from, "msg=serving") })
+	s.l.until(time.Minute, "rubus serves on the server machine", func() error { return log.Said(from, "msg=serving") })
 }
 
 // record is a board's device.json as it is on the machine's disk.
@@ -80,7 +80,7 @@ func (s *serverMachine) record(b *board) record.Record {
 	s.l.t.Helper()
 	dir := filepath.Join(s.m.share, "copy/devices", b.serial.String())
 	s.m.all(fmt.Sprintf("mkdir -p %s; cat %s/devices/%s/device.json >%[1]s/device.json", dir, s.state, b.serial))
-	r, err := readRecord(s.m.share+"/copy", b.serial)
+	r, err := harness.Record(s.m.share+"/copy", b.serial)
 	must(s.l.t, err)
 	return r
 }

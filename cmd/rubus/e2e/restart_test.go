@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"rubus/cmd/rubus/e2e/harness"
 )
 
 // writing is a writer on a machine, see package writer.
@@ -42,7 +44,7 @@ func (w *writing) acks() uint64 {
 func (w *writing) goesOn(limit time.Duration) {
 	w.m.t.Helper()
 	from := w.acks()
-	until(w.m.t, limit, "the writer goes on", func() error {
+	harness.Until(w.m.t, limit, "the writer goes on", func() error {
 		if n := w.acks(); n < from+25 {
 			said, _ := os.ReadFile(w.m.share + "/writer.log")
 			return fmt.Errorf("acknowledged: %d, then %d; %s", from, n, said)
@@ -99,13 +101,13 @@ func TestDaemonKilled(t *testing.T) {
 	kills := rounds(20, 500)
 	for i := range kills {
 		s.moment()
-		d.kill()
+		d.Kill()
 		if i%4 == 3 { // and once more while it gets up
-			d.launch()
+			d.Launch()
 			time.Sleep(time.Duration(s.rnd.IntN(600)) * time.Millisecond)
-			d.kill()
+			d.Kill()
 		}
-		d.start()
+		d.Start()
 		if got := mountID(t, root); got != id {
 			t.Fatalf("the root was mounted anew: mount %d, before %d", got, id)
 		}
@@ -118,11 +120,11 @@ func TestDaemonKilled(t *testing.T) {
 	}
 	m.holds()
 	n := w.end()
-	run(t, shared.writer, "check", filepath.Join(root, "home"), fmt.Sprint(n))
+	harness.Run(t, shared.writer, "check", filepath.Join(root, "home"), fmt.Sprint(n))
 	s.end()
 	seen := s.compare("the client", m, "/mnt/root")
 	seen.mustBe(t, false)
-	found, err := parseFindings(run(t, shared.writer, "compare", root+stormDir, s.journals()))
+	found, err := parseFindings(harness.Run(t, shared.writer, "compare", root+stormDir, s.journals()))
 	must(t, err)
 	found.who = "the server"
 	found.mustBe(t, false)

@@ -19,6 +19,7 @@ import (
 	"rubus/boot/fakepi"
 	"rubus/boot/fakepi/nic"
 	"rubus/cmd/internal/control"
+	"rubus/cmd/rubus/e2e/harness"
 	"rubus/nfsexport/xdr"
 )
 
@@ -70,7 +71,7 @@ func (h holding) most(o holding) holding {
 
 // holds looks at the daemon.
 func (d *daemon) holds() (h holding, err error) {
-	proc := fmt.Sprintf("/proc/%d/", d.p.Pid())
+	proc := fmt.Sprintf("/proc/%d/", d.Pid())
 	fds, err := os.ReadDir(proc + "fd")
 	if err != nil {
 		return h, err
@@ -97,7 +98,7 @@ func (d *daemon) holds() (h holding, err error) {
 	if h.working >= len(tasks) {
 		h.working = 0 // some always wait to be told: this kernel does not say who
 	}
-	points, err := mountPoints(d.l.dir)
+	points, err := harness.MountPoints(d.l.dir)
 	if err != nil {
 		return h, err
 	}
@@ -187,18 +188,18 @@ func TestSoak(t *testing.T) {
 		rounds = append(rounds, now)
 		if round == warmRounds || round%lifeRounds == 0 {
 			if lives++; lives%2 == 0 {
-				d.kill()
+				d.Kill()
 			} else {
-				d.stop()
+				d.Stop()
 			}
-			d.start()
+			d.Start()
 		}
-		d.alive()
+		d.Alive()
 	}
 	t.Logf("%d boots, %d daemons", (round-1)*soakBoards, lives)
 	for _, bad := range []string{"panic", "DATA RACE", "level=ERROR"} {
-		if err := d.said(0, bad); err == nil {
-			t.Errorf("the daemon's log has %q:\n%s", bad, linesWith(d.text(0), bad))
+		if err := d.Said(0, bad); err == nil {
+			t.Errorf("the daemon's log has %q:\n%s", bad, linesWith(d.Text(0), bad))
 		}
 	}
 }
@@ -216,7 +217,7 @@ func linesWith(text, word string) string {
 
 // details says what the daemon's numbers are made of, for whoever looks for a leak.
 func (d *daemon) details() string {
-	proc := fmt.Sprintf("/proc/%d/", d.p.Pid())
+	proc := fmt.Sprintf("/proc/%d/", d.Pid())
 	kinds := map[string]int{}
 	for _, pattern := range []string{"fd/*", "task/*/wchan"} {
 		names, _ := filepath.Glob(proc + pattern)
@@ -234,7 +235,7 @@ func (d *daemon) details() string {
 	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
 		fmt.Fprintf(&text, "%4d %s\n", kinds[kind], kind)
 	}
-	points, err := mountPoints(d.l.dir)
+	points, err := harness.MountPoints(d.l.dir)
 	for _, p := range points {
 		fmt.Fprintf(&text, "mount %s\n", p.Mountpoint)
 	}
@@ -274,7 +275,7 @@ func (s *soak) round(n int) {
 	// more when they are many. They go when nobody has called on them for a while.
 	s.l.until(settled, "roots of boots before go", func() error {
 		for _, b := range s.boards {
-			if r, err := readRecord(s.l.state(), b.serial); err == nil && len(r.Slots) > 4 {
+			if r, err := harness.Record(s.l.state(), b.serial); err == nil && len(r.Slots) > 4 {
 				return fmt.Errorf("board %s has %d", b.serial, len(r.Slots))
 			}
 		}

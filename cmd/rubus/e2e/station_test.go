@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/cmd/rubus/e2e/harness"
 	"rubus/nfsexport/xdr"
 )
 
@@ -69,8 +70,8 @@ func (l *lab) station(mac string, host int) *station {
 	}
 	s.card = name
 	l.t.Cleanup(s.close)
-	run(l.t, "ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", fmt.Sprint(id))
-	run(l.t, "ip", "link", "set", name, "master", l.bridge, "up")
+	harness.Run(l.t, "ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", fmt.Sprint(id))
+	harness.Run(l.t, "ip", "link", "set", name, "master", l.bridge, "up")
 	s.in(func() {
 		script := fmt.Sprintf("ip link set lo up; ip link set eth0 address %s; ip addr add %s/24 dev eth0; ip link set eth0 up", mac, l.addr(host))
 		if out, err := exec.Command("sh", "-ec", script).CombinedOutput(); err != nil {

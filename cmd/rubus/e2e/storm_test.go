@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"rubus/cmd/rubus/e2e/harness"
 )
 
 // stormDir is where in a root the storm is; the image has it as sow leaves it.
@@ -18,7 +20,7 @@ const stormDir = "/srv/storm"
 // sow puts into a tree what a storm begins with.
 func sow(t *testing.T, tree string) {
 	t.Helper()
-	run(t, shared.writer, "sow", tree+stormDir)
+	harness.Run(t, shared.writer, "sow", tree+stormDir)
 }
 
 // storm is a storm of calls from a machine, see package writer.
@@ -80,7 +82,7 @@ func (s *storm) goesOn() {
 func (s *storm) tryGoOn() error {
 	s.m.t.Helper()
 	from := s.written()
-	return poll(s.m.t, stormLimit, func() error {
+	return harness.Poll(s.m.t, stormLimit, func() error {
 		now := s.written()
 		for i, n := range now {
 			if i < len(from) && n < from[i]+1000 {
@@ -109,7 +111,7 @@ func (s *storm) moment() {
 		return n
 	}
 	goal := sum() + 1 + s.rnd.Int64N(30000)
-	until(s.m.t, stormLimit, "the storm goes on", func() error {
+	harness.Until(s.m.t, stormLimit, "the storm goes on", func() error {
 		if n := sum(); n < goal {
 			return s.still(fmt.Sprintf("%d bytes of journals, want %d", n, goal))
 		}
@@ -148,7 +150,7 @@ func (s *storm) compare(who string, on *machine, root string) findings {
 	var f findings
 	// A client takes its own names for removed open files away after they are
 	// closed. Some stay, if it was told that a file had no such name.
-	_ = poll(s.m.t, 10*time.Second, func() (err error) {
+	_ = harness.Poll(s.m.t, 10*time.Second, func() (err error) {
 		f, err = parseFindings(on.all(fmt.Sprintf("echo 3 >/proc/sys/vm/drop_caches; %s compare %s%s %s", shared.writer, root, stormDir, s.journals())))
 		must(s.m.t, err)
 		if f.left > 0 {

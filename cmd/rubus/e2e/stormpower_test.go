@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"rubus/cmd/rubus/e2e/harness"
 	"rubus/config/device"
 )
 
@@ -54,7 +55,7 @@ func stormPlain(l *lab, tree string) *stormServer {
 // makes of a copy of tree in /mnt/disk/lower.
 func stormKernel(l *lab, tree, root, mount string) *stormServer {
 	l.t.Helper()
-	tools := strings.TrimSpace(run(l.t, filepath.Join(shared.scripts, "peer-tools")))
+	tools := strings.TrimSpace(harness.Run(l.t, filepath.Join(shared.Scripts, "peer-tools")))
 	s := l.newServerMachine(10)
 	s.on()
 	s.m.all(fmt.Sprintf("cp -a %s /mnt/disk/lower; sync", tree))

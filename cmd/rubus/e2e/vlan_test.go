@@ -39,7 +39,7 @@ func TestVLAN(t *testing.T) {
 	s.on()
 	s.m.all(vlanSite)
 	s.rubus("image import lab " + tree)
-	rubus := fmt.Sprintf("%s --state %s --run /run/rubus --devices %s/devices.yaml --config /tmp/rubus.yaml ", shared.plain, serverState, l.dir)
+	rubus := fmt.Sprintf("%s --state %s --run /run/rubus --devices %s/devices.yaml --config /tmp/rubus.yaml ", shared.Plain, serverState, l.dir)
 
 	for _, c := range []struct {
 		listen string

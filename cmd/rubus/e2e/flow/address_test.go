@@ -3,6 +3,8 @@ package flow
 import (
 	"testing"
 	"time"
+
+	"rubus/cmd/rubus/e2e/harness"
 )
 
 // The server's interface gets another address while the daemon runs: the next
@@ -22,11 +24,11 @@ func TestServerAddressChanges(t *testing.T) {
 
 	// The last address of an interface goes, and only then the next one comes:
 	// as a secondary one it would go with the primary.
-	end := d.end()
+	end := d.End()
 	s.host.run(t, "ip", "addr", "del", hostAddr+"/24", "dev", bridge)
 	s.host.run(t, "ip", "addr", "add", newAddr+"/24", "dev", bridge)
-	until(t, 10*time.Second, "the new address is served", func() error {
-		return d.said(end, "listening on one more address", newAddr)
+	harness.Until(t, 10*time.Second, "the new address is served", func() error {
+		return d.Said(end, "listening on one more address", newAddr)
 	})
 	after := s.newBoard("4b", serialB, macB)
 	if res := after.boot("10.77.0.21"); res.Server.String() != newAddr {
@@ -37,7 +39,7 @@ func TestServerAddressChanges(t *testing.T) {
 
 	// The old one is back, beside the new one: no other word of it, since its
 	// ports never closed.
-	end = d.end()
+	end = d.End()
 	s.host.run(t, "ip", "addr", "add", hostAddr+"/24", "dev", bridge)
 	must(t, before.write("since", "kept"))
 	for _, name := range []string{"before", "since"} {
@@ -51,15 +53,15 @@ func TestServerAddressChanges(t *testing.T) {
 	// program is gone and something changes. It is there before the address.
 	thief := s.listenAt(foreign, "tcp", 2049)
 	s.host.run(t, "ip", "addr", "add", foreign+"/24", "dev", bridge)
-	until(t, 10*time.Second, "the port's holder is named", func() error {
-		return d.said(end, "cannot listen", foreign, "2049/tcp", "is held by")
+	harness.Until(t, 10*time.Second, "the port's holder is named", func() error {
+		return d.Said(end, "cannot listen", foreign, "2049/tcp", "is held by")
 	})
 	must(t, thief.Close())
 	s.host.run(t, "ip", "link", "add", "other0", "type", "bridge")
-	until(t, 10*time.Second, "the port is taken", func() error {
-		return d.said(end, "listening on one more address", foreign)
+	harness.Until(t, 10*time.Second, "the port is taken", func() error {
+		return d.Said(end, "listening on one more address", foreign)
 	})
-	if err := d.said(end, "listening on one more address", hostAddr+" "); err == nil {
+	if err := d.Said(end, "listening on one more address", hostAddr+" "); err == nil {
 		t.Error("the old address was opened twice")
 	}
 	must(t, after.has("after", "kept"))

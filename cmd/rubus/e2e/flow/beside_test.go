@@ -22,6 +22,7 @@ import (
 
 	"rubus/boot/fakepi/child"
 	"rubus/boot/fakepi/nic"
+	"rubus/cmd/rubus/e2e/harness"
 	"rubus/config/device"
 )
 
@@ -121,7 +122,7 @@ func TestBesideDnsmasq(t *testing.T) {
 
 	t.Run("iPXE", func(t *testing.T) {
 		s.ipxe(t, macA)
-		until(t, 3*time.Minute, "iPXE gets an address", func() error {
+		harness.Until(t, 3*time.Minute, "iPXE gets an address", func() error {
 			if a := ear.of(macA); a.asked < 2 || a.leased < 2 {
 				return fmt.Errorf("%+v", a)
 			}
@@ -140,7 +141,7 @@ func TestBesideDnsmasq(t *testing.T) {
 			xid := dhcpv4.TransactionID{0xfe, 0, 0, byte(i)}
 			send := s.discover(t, xid, c.options)
 			key := macB + xid.String()
-			until(t, 20*time.Second, "dnsmasq answers", func() error {
+			harness.Until(t, 20*time.Second, "dnsmasq answers", func() error {
 				send()
 				if a := ear.of(key); a.leased == 0 {
 					return fmt.Errorf("%+v", a)
@@ -302,7 +303,7 @@ func TestBesideOtherServers(t *testing.T) {
 	}
 	must(t, a.write("etc/mine", "A"))
 	must(t, a.has("etc/mine", "A"))
-	d.stop()
+	d.Stop()
 
 	// Without one, it says who is in the way.
 	must(t, os.Remove(filepath.Join(s.dir, "rubus.yaml")))

@@ -17,6 +17,7 @@ import (
 	"rubus/boot/fakepi/child"
 	"rubus/boot/flight"
 	"rubus/cmd/internal/control"
+	"rubus/cmd/rubus/e2e/harness"
 )
 
 const (
@@ -94,7 +95,7 @@ func (s *site) bootLog(serial string) control.BootLog {
 func (s *site) waitVerdict(limit time.Duration, serial, rule string, words ...string) control.BootLog {
 	s.t.Helper()
 	var l control.BootLog
-	until(s.t, limit, fmt.Sprintf("the verdict on board %s is %s", serial, rule), func() (err error) {
+	harness.Until(s.t, limit, fmt.Sprintf("the verdict on board %s is %s", serial, rule), func() (err error) {
 		// What was heard is recorded a moment later.
 		if l, err = s.client().Log(s.t.Context(), parseSerial(s.t, serial), 0); err != nil {
 			return err
@@ -124,7 +125,7 @@ func TestBootSets(t *testing.T) {
 		t.Helper()
 		res := b.fetch()
 		if string(res.Kernel.Data) != text {
-			t.Errorf("%s: the board got another kernel, %q", what, lastLines(string(res.Kernel.Data), 1))
+			t.Errorf("%s: the board got another kernel, %q", what, harness.LastLines(string(res.Kernel.Data), 1))
 		}
 		if got := s.board(serialB).Boot; got.LastGood != lastGood || !strings.Contains(got.Why, why) {
 			t.Errorf("%s: %+v", what, got)
@@ -231,14 +232,14 @@ func TestVerdicts(t *testing.T) {
 	shown, err := os.Create(filepath.Join(s.dir, "followed"))
 	must(t, err)
 	defer shown.Close()
-	cmd := s.host.command(context.Background(), shared.rubus, "device", "log", serialB, "--follow")
+	cmd := s.host.command(context.Background(), shared.Rubus, "device", "log", serialB, "--follow")
 	cmd.Env, cmd.Stdout, cmd.Stderr = s.env(), shown, shown
 	follow, err := child.Start(cmd)
 	must(t, err)
 	t.Cleanup(func() { follow.Stop(5 * time.Second) })
 	shows := func(words ...string) {
 		t.Helper()
-		until(t, 20*time.Second, "--follow shows a boot", func() error {
+		harness.Until(t, 20*time.Second, "--follow shows a boot", func() error {
 			text, err := os.ReadFile(shown.Name())
 			for _, w := range words {
 				if err == nil && !strings.Contains(string(text), w) {
@@ -265,7 +266,7 @@ func TestVerdicts(t *testing.T) {
 	// A Pi 3's two DISCOVERs are one boot, and its console is heard.
 	res := a.boot("10.77.0.21")
 	must(t, a.net.do(func() error { return sayUDP(hostAddr+":6666", "[   12.0] Run /sbin/init\x1b[0m as init process\n") }))
-	until(t, 20*time.Second, "the console is in the record", func() error {
+	harness.Until(t, 20*time.Second, "the console is in the record", func() error {
 		for _, e := range s.bootLog(serialA).Timeline.Events {
 			if e.Kind == flight.Console && e.Text == "[   12.0] Run /sbin/init?[0m as init process" {
 				return nil

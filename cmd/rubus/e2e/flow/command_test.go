@@ -86,9 +86,9 @@ func TestCommandsOfBoards(t *testing.T) {
 	must(t, a.has("etc/mine", "written by A"))
 
 	// stop cuts it off and keeps what it wrote.
-	from := d.end()
+	from := d.End()
 	s.must("device", "stop", serialA, "--yes")
-	must(t, d.said(from, "msg=control", "verb=stop", "uid=0", "serial="+serialA))
+	must(t, d.Said(from, "msg=control", "verb=stop", "uid=0", "serial="+serialA))
 	if _, err := a.read("etc/mine"); err == nil {
 		t.Error("a board that was cut off still reads its root")
 	}
@@ -102,7 +102,7 @@ func TestCommandsOfBoards(t *testing.T) {
 	must(t, a.has("etc/version", "1\n"))
 
 	// reset --force shows what goes, and the next boot is the image's.
-	from = d.end()
+	from = d.End()
 	forced := s.rubus("device", "reset", serialA, "--force", "--yes")
 	if forced.code != 0 {
 		t.Fatalf("device reset --force: exit code %d\n%s", forced.code, forced.stderr)
@@ -110,7 +110,7 @@ func TestCommandsOfBoards(t *testing.T) {
 	table, _, _ := strings.Cut(forced.stderr, "rubus: ")
 	narrow(t, "device reset", table)
 	has(t, "device reset", forced.stderr, "lab@1", "current", "is reset", "lab@2")
-	must(t, d.said(from, "msg=control", "verb=reset", "uid=0", "serial="+serialA))
+	must(t, d.Said(from, "msg=control", "verb=reset", "uid=0", "serial="+serialA))
 	a.off()
 	a.boot("10.77.0.20")
 	must(t, a.has("etc/version", "2\n"))
@@ -176,23 +176,23 @@ func TestControlSocket(t *testing.T) {
 	const uid = 4242
 	as := func(gid int, args ...string) output {
 		args = append([]string{
-			fmt.Sprintf("--reuid=%d", uid), fmt.Sprintf("--regid=%d", gid), "--clear-groups", shared.rubus,
+			fmt.Sprintf("--reuid=%d", uid), fmt.Sprintf("--regid=%d", gid), "--clear-groups", shared.Rubus,
 		}, args...)
 		return s.command(s.host.command(t.Context(), "setpriv", args...))
 	}
 	if out := as(gid, "status"); out.code != 0 || !strings.Contains(out.stdout, serialA) {
 		t.Errorf("a member of the group asks for the status: exit code %d\n%s", out.code, out.stderr)
 	}
-	from := d.end()
+	from := d.End()
 	if out := as(gid, "reload"); out.code != 0 {
 		t.Errorf("a member of the group reloads: exit code %d\n%s", out.code, out.stderr)
 	}
-	must(t, d.said(from, "msg=control", "verb=reload", fmt.Sprintf("uid=%d", uid)))
+	must(t, d.Said(from, "msg=control", "verb=reload", fmt.Sprintf("uid=%d", uid)))
 	if out := as(uid, "reload"); out.code != 1 || !strings.Contains(out.stderr, "rubus: hint: ") {
 		t.Errorf("a stranger reloads: exit code %d\n%s", out.code, out.stderr)
 	}
 
-	d.stop()
+	d.Stop()
 	if _, err := os.Stat(filepath.Join(s.dir, "run/control.sock")); err == nil {
 		t.Error("a daemon that ended leaves its socket")
 	}

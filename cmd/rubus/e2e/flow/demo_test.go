@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"rubus/cmd/rubus/e2e/harness"
+
 	"github.com/creack/pty"
 )
 
@@ -36,11 +38,11 @@ type demo struct {
 func startDemo(t *testing.T, args ...string) *demo {
 	t.Helper()
 	d := &demo{t: t, ended: make(chan struct{})}
-	d.cache = filepath.Join(shared.dir, strings.ReplaceAll(t.Name(), "/", "-"))
+	d.cache = filepath.Join(shared.Dir, strings.ReplaceAll(t.Name(), "/", "-"))
 	must(t, os.MkdirAll(d.cache, 0o755))
-	must(t, os.Symlink(filepath.Dir(filepath.Dir(shared.golden)), filepath.Join(d.cache, "golden")))
+	must(t, os.Symlink(filepath.Dir(filepath.Dir(shared.Golden)), filepath.Join(d.cache, "golden")))
 	d.mark = "RUBUS_DEMO_MARK=" + d.cache
-	d.cmd = exec.CommandContext(context.Background(), filepath.Join(shared.scripts, "demo"), args...)
+	d.cmd = exec.CommandContext(context.Background(), filepath.Join(shared.Scripts, "demo"), args...)
 	d.cmd.Env = append(os.Environ(), "RUBUS_CACHE="+d.cache, "TERM=xterm", d.mark)
 	var err error
 	d.tty, err = pty.StartWithSize(d.cmd, &pty.Winsize{Rows: 25, Cols: 80})
@@ -53,7 +55,7 @@ func startDemo(t *testing.T, args ...string) *demo {
 			<-d.ended
 		}
 		if t.Failed() {
-			t.Logf("the demo's terminal shows:\n%s", lastLines(d.screen(), 60))
+			t.Logf("the demo's terminal shows:\n%s", harness.LastLines(d.screen(), 60))
 		}
 	})
 	go func() {
@@ -84,7 +86,7 @@ func (d *demo) screen() string {
 func (d *demo) shows(limit time.Duration, text string) string {
 	d.t.Helper()
 	var rest string
-	until(d.t, limit, fmt.Sprintf("the demo shows %q", text), func() error {
+	harness.Until(d.t, limit, fmt.Sprintf("the demo shows %q", text), func() error {
 		_, after, ok := strings.Cut(d.screen(), text)
 		rest = after
 		select {
@@ -114,7 +116,7 @@ func (d *demo) end(want int) {
 	t.Helper()
 	select {
 	case <-d.ended:
-	case <-time.After(patience * 2 * time.Minute):
+	case <-time.After(harness.Patience * 2 * time.Minute):
 		t.Fatal("the demo does not end")
 	}
 	if got := d.cmd.ProcessState.ExitCode(); got != want {
@@ -156,7 +158,7 @@ func TestDemoInterrupted(t *testing.T) {
 	t.Parallel()
 	d := startDemo(t)
 	d.shows(5*time.Minute, "6/6 an emulated Pi 3 boots")
-	until(t, time.Minute, "the demo's board has begun", func() error {
+	harness.Until(t, time.Minute, "the demo's board has begun", func() error {
 		for _, line := range marked(d.mark) {
 			if strings.Contains(line, "simulate --model 3b") {
 				return nil

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"rubus/cmd/rubus/e2e/harness"
 )
 
 const (
@@ -30,7 +32,7 @@ func deviceLines(lines ...string) string {
 func (s *site) listed(serials ...string) {
 	s.t.Helper()
 	want := strings.Join(serials, " ")
-	until(s.t, 10*time.Second, "the devices are "+want, func() error {
+	harness.Until(s.t, 10*time.Second, "the devices are "+want, func() error {
 		var have []string
 		for _, b := range s.status().Boards {
 			if b.Listed {
@@ -47,7 +49,7 @@ func (s *site) listed(serials ...string) {
 // refused waits until the daemon says why the files are not in force.
 func (s *site) refused(words ...string) {
 	s.t.Helper()
-	until(s.t, 10*time.Second, "the edit is refused", func() error {
+	harness.Until(s.t, 10*time.Second, "the edit is refused", func() error {
 		why := s.status().Refused
 		for _, w := range words {
 			if !strings.Contains(why, w) {
@@ -102,9 +104,9 @@ func TestEditWhileServing(t *testing.T) {
 	must(t, a.has("etc/mine", "written by A"))
 
 	// SIGHUP reads the file, too.
-	from := d.end()
-	d.signal(syscall.SIGHUP)
-	until(t, 10*time.Second, "SIGHUP", func() error { return d.said(from, "level=ERROR", "why=SIGHUP", "adress") })
+	from := d.End()
+	d.Signal(syscall.SIGHUP)
+	harness.Until(t, 10*time.Second, "SIGHUP", func() error { return d.Said(from, "level=ERROR", "why=SIGHUP", "adress") })
 
 	// So is a file that loses most devices, until somebody says that it is meant.
 	s.devices(deviceLines("serial: " + serialB))
@@ -169,7 +171,7 @@ func TestRemoveRunningBoard(t *testing.T) {
 	must(t, a.write("etc/more", "still here"))
 
 	a.off()
-	until(t, 4*time.Minute, "the board that is down is let go", func() error {
+	harness.Until(t, 4*time.Minute, "the board that is down is let go", func() error {
 		if _, err := os.Stat(filepath.Join(s.root(serialA, 1), "etc/mine")); err == nil {
 			return errors.New("its root is still mounted")
 		}
@@ -200,10 +202,10 @@ func TestStartWithBrokenFile(t *testing.T) {
 
 	s.devices(deviceLines("serial: " + serialA))
 	d := s.serve()
-	d.stop()
+	d.Stop()
 	s.devices(broken)
-	d.start(shared.rubus)
-	must(t, d.said(d.from, "level=ERROR", "last valid", "devices.yaml:5", "seriall"))
+	d.Start()
+	must(t, d.Said(d.From, "level=ERROR", "last valid", "devices.yaml:5", "seriall"))
 	s.refused("devices.yaml:5:", "seriall")
 	s.listed(serialA)
 	s.newBoard("4b", serialA, macA).boot("10.77.0.20")

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"rubus/cmd/rubus/e2e/harness"
+
 	"github.com/moby/sys/mountinfo"
 )
 
@@ -53,7 +55,7 @@ func (s *site) emulate(log string, over func(), commands []string, args ...strin
 	for _, c := range commands {
 		args = append(args, "--exec", c)
 	}
-	cmd := s.host.command(s.t.Context(), shared.plain, args...)
+	cmd := s.host.command(s.t.Context(), shared.Plain, args...)
 	defer atLogin(console, over)()
 	var stdout, stderr bytes.Buffer
 	cmd.Env, cmd.Stdout, cmd.Stderr = s.env(), &stdout, &stderr
@@ -62,10 +64,10 @@ func (s *site) emulate(log string, over func(), commands []string, args ...strin
 	err = errors.Join(runErr, json.Unmarshal(stdout.Bytes(), &r))
 	if err != nil || !r.OK || !r.Emulator.Login {
 		return r, nil, fmt.Errorf("rubus simulate: %w, verdict %q\n%s\nthe console's last lines:\n%s",
-			err, r.Verdict, stderr.String(), lastLines(string(text), 60))
+			err, r.Verdict, stderr.String(), harness.LastLines(string(text), 60))
 	}
 	if !strings.Contains(string(text), "login:") {
-		s.t.Errorf("the console's log has no login prompt:\n%s", lastLines(string(text), 20))
+		s.t.Errorf("the console's log has no login prompt:\n%s", harness.LastLines(string(text), 20))
 	}
 	for _, bad := range []string{"Oops", "Kernel panic", "Stale file handle", "not responding"} {
 		if strings.Contains(string(text), bad) {
@@ -134,7 +136,7 @@ func TestShortLeases(t *testing.T) {
 	s.router(twoPools)
 	s.addSSH()
 	ids := s.identities(serial)
-	s.serveWith(shared.plain)
+	s.serveWith(shared.Plain)
 	other := ids.otherBoard(over)
 	r, out := s.simulate(other.mayBoot, []string{
 		isRunning, itsSerial, itsAddress,

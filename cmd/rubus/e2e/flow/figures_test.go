@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"rubus/cmd/internal/control"
+	"rubus/cmd/rubus/e2e/harness"
 )
 
 // What a board's NFS does is counted by procedure, and slow calls are logged:
@@ -61,8 +62,8 @@ func TestFigures(t *testing.T) {
 			t.Errorf("B did not write: %+v", show.Board.NFS)
 		}
 	}
-	until(t, 10*time.Second, "slow calls are in the log", func() error {
-		return errors.Join(d.said(0, "a slow NFS call", "serial="+serialA, "procedure=WRITE", "result=OK"),
-			d.said(0, "a slow NFS call", "serial="+serialA, "procedure=LOOKUP", "result=NOENT"))
+	harness.Until(t, 10*time.Second, "slow calls are in the log", func() error {
+		return errors.Join(d.Said(0, "a slow NFS call", "serial="+serialA, "procedure=WRITE", "result=OK"),
+			d.Said(0, "a slow NFS call", "serial="+serialA, "procedure=LOOKUP", "result=NOENT"))
 	})
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"rubus/cmd/rubus/e2e/harness"
 )
 
 // simulated is what "rubus simulate --json" prints, as far as these tests read it.
@@ -32,7 +34,7 @@ func (s *site) firmware(args ...string) simulated {
 	out := s.rubus(append([]string{"simulate", "--json"}, args...)...)
 	var r simulated
 	if err := json.Unmarshal([]byte(out.stdout), &r); err != nil || out.code != 0 {
-		s.t.Fatalf("rubus simulate %s: exit code %d, %v\n%s%s", strings.Join(args, " "), out.code, err, out.stderr, lastLines(out.stdout, 30))
+		s.t.Fatalf("rubus simulate %s: exit code %d, %v\n%s%s", strings.Join(args, " "), out.code, err, out.stderr, harness.LastLines(out.stdout, 30))
 	}
 	return r
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 
+	"rubus/cmd/rubus/e2e/harness"
+
 	"golang.org/x/crypto/ssh"
 )
 
@@ -158,7 +160,7 @@ func (s *site) endedBy(log, last string) {
 	text, err := os.ReadFile(filepath.Join(s.dir, log))
 	must(s.t, err)
 	if !strings.Contains(string(text), last) {
-		s.t.Errorf("%s does not end with %q:\n%s", log, last, lastLines(string(text), 20))
+		s.t.Errorf("%s does not end with %q:\n%s", log, last, harness.LastLines(string(text), 20))
 	}
 }
 

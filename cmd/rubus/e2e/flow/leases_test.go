@@ -13,6 +13,7 @@ import (
 
 	"rubus/boot/fakepi"
 	"rubus/boot/fakepi/child"
+	"rubus/cmd/rubus/e2e/harness"
 )
 
 // addressServer has rubus give out addresses.
@@ -67,7 +68,7 @@ func TestAddressServer(t *testing.T) {
 	s.devices(deviceLines(devices...))
 	s.write("rubus.yaml", addressServer)
 	d := s.serve()
-	until(t, 30*time.Second, "addresses", func() error { return d.said(0, "giving out addresses") })
+	harness.Until(t, 30*time.Second, "addresses", func() error { return d.Said(0, "giving out addresses") })
 
 	for i, m := range models {
 		pi, err := fakepi.NewBoard(m.Name, parseSerial(t, serial(i)), [6]byte{})
@@ -88,7 +89,7 @@ func TestAddressServer(t *testing.T) {
 		client, log := s.dhcpClient(b.net, m.Name)
 		want := func(events ...string) {
 			t.Helper()
-			until(t, 20*time.Second, m.Name+"'s system: "+strings.Join(events, " or "), func() error {
+			harness.Until(t, 20*time.Second, m.Name+"'s system: "+strings.Join(events, " or "), func() error {
 				event, got, line := lastEvent(log)
 				for _, e := range events {
 					if e == event && got == addr.String() {
@@ -106,10 +107,9 @@ func TestAddressServer(t *testing.T) {
 		must(t, client.Signal(syscall.SIGUSR1))
 		want("renew", "bound")
 		if i == 0 {
-			d.signal(syscall.SIGKILL)
-			<-d.p.Done()
-			d.start(shared.rubus)
-			until(t, 30*time.Second, "addresses", func() error { return d.said(d.from, "giving out addresses") })
+			d.Kill()
+			d.Start()
+			harness.Until(t, 30*time.Second, "addresses", func() error { return d.Said(d.From, "giving out addresses") })
 			must(t, os.Remove(log))
 			must(t, client.Signal(syscall.SIGUSR1))
 			want("renew", "bound")
@@ -139,16 +139,16 @@ func TestAddressServerIsNotAlone(t *testing.T) {
 	s.devices(deviceLines("serial: " + serialB + ", mac: " + macB))
 	s.write("rubus.yaml", addressServer)
 	d := s.serve()
-	until(t, 30*time.Second, "the other server is heard", func() error { return d.said(0, "no addresses are given out", routerAddr) })
+	harness.Until(t, 30*time.Second, "the other server is heard", func() error { return d.Said(0, "no addresses are given out", routerAddr) })
 	if st := s.status(); len(st.NoDHCP) != 1 || !strings.Contains(st.NoDHCP[0], routerAddr) {
 		t.Errorf("the status says %q", st.NoDHCP)
 	}
 	has(t, "rubus status", s.rubus("status").stderr, "no addresses are given out", routerAddr)
 	b := s.newBoard("4b", serialB, macB)
 	b.notServed()
-	d.stop()
+	d.Stop()
 	s.write("rubus.yaml", strings.Replace(addressServer, "mode: server", "mode: server, force: true", 1))
-	d.start(shared.rubus)
+	d.Start()
 	res := b.fetch()
 	if res.Server.String() != hostAddr {
 		t.Errorf("files from %s (%s)", res.Server, res.Why)

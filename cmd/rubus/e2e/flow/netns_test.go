@@ -6,9 +6,9 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"strings"
 	"testing"
-	"time"
+
+	"rubus/cmd/rubus/e2e/harness"
 
 	"golang.org/x/sys/unix"
 )
@@ -56,52 +56,22 @@ func (n *netns) path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid()
 
 // command is a program in the namespace. It has the process id of the command.
 func (n *netns) command(ctx context.Context, name string, args ...string) *exec.Cmd {
-	return exec.CommandContext(ctx, "nsenter", append([]string{"--net=" + n.path(), "--", name}, args...)...)
+	return exec.CommandContext(ctx, "nsenter", n.inside(name, args)...)
+}
+
+func (n *netns) inside(name string, args []string) []string {
+	return append([]string{"--net=" + n.path(), "--", name}, args...)
 }
 
 // run runs a program that must succeed.
 func (n *netns) run(t testing.TB, name string, args ...string) string {
 	t.Helper()
-	// The test's own context is over when cleanups run.
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	out, err := n.command(ctx, name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return string(out)
+	return harness.Run(t, "nsenter", n.inside(name, args)...)
 }
 
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-// patience is how many times longer than usual a machine may take that is slow, or busy
-// with other things: what is waited for comes, or never.
-const patience = 4
-
-// until polls until ok has no error; a while after the limit, which is what it takes
-// at most on a machine at rest, it fails the test with the last one.
-func until(t *testing.T, limit time.Duration, what string, ok func() error) {
-	t.Helper()
-	deadline := time.Now().Add(patience * limit)
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := ok()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %v: %v", what, patience*limit, err)
-		}
-		select {
-		case <-tick.C:
-		case <-t.Context().Done():
-			t.Fatalf("%s: %v", what, err)
-		}
 	}
 }

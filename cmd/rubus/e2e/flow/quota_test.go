@@ -6,13 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/vmware/go-nfs-client/nfs"
 	"golang.org/x/sys/unix"
 
+	"rubus/cmd/rubus/e2e/harness"
 	"rubus/images"
 	"rubus/images/importer"
 	"rubus/nfsexport/nfs3"
@@ -95,8 +95,8 @@ func TestQuotas(t *testing.T) {
 		return err
 	}
 	must(t, fill(50))
-	d.kill()
-	d.start(shared.rubus)
+	d.Kill()
+	d.Start()
 	reconnect()
 	if err := fill(200); !isQuota(err) {
 		t.Fatalf("the board filled its quota and got %v, not NFS3ERR_DQUOT", err)
@@ -104,7 +104,7 @@ func TestQuotas(t *testing.T) {
 	if n < 92 || n > 97 {
 		t.Errorf("%d MiB went into a quota of 96", n)
 	}
-	must(t, d.said(0, "level=WARN", "the board's quota is used up"))
+	must(t, d.Said(0, "level=WARN", "the board's quota is used up"))
 	must(t, a.has("etc/mine", "written by A"))
 	must(t, a.has("fill-7", chunk))
 	q := s.board(serialA).Quota
@@ -151,9 +151,9 @@ func TestQuotas(t *testing.T) {
 		t.Errorf("the board has removed nearly all; its quota is told as %+v", q)
 	}
 	// The daemon's counts are the disk's.
-	d.stop()
-	d.start(shared.rubus)
-	until(t, 10*time.Second, "the quotas are counted", func() error {
+	d.Stop()
+	d.Start()
+	harness.Until(t, 10*time.Second, "the quotas are counted", func() error {
 		for _, serial := range []string{serialA, serialB, serialC} {
 			if q := s.board(serial).Quota; q == nil || q.Counting {
 				return fmt.Errorf("%s: %+v", serial, q)
@@ -169,11 +169,4 @@ func TestQuotas(t *testing.T) {
 func isQuota(err error) bool {
 	var e *nfs.Error
 	return errors.As(err, &e) && e.ErrorNum == uint32(nfs3.ErrDQuot)
-}
-
-// kill ends the daemon without a chance to clean up.
-func (d *server) kill() {
-	d.s.t.Helper()
-	d.signal(syscall.SIGKILL)
-	<-d.p.Done()
 }

@@ -69,7 +69,7 @@ func (s *site) build(text string) {
 	recipe := filepath.Join(s.dir, "recipe/recipe.yaml")
 	must(s.t, os.WriteFile(recipe, []byte(text), 0o644))
 	script := `. "$0/lib.sh"; register_arm64; exec "$@"`
-	cmd := exec.CommandContext(s.t.Context(), "bash", "-c", script, shared.scripts, shared.plain, "image", "build", "pkg", recipe, "--tag")
+	cmd := exec.CommandContext(s.t.Context(), "bash", "-c", script, shared.Scripts, shared.Plain, "image", "build", "pkg", recipe, "--tag")
 	if out := s.command(cmd); out.code != 0 {
 		s.t.Fatalf("the image is not built: %s%s", out.stdout, out.stderr)
 	}
@@ -133,7 +133,7 @@ func TestRebaseOfPackages(t *testing.T) {
 	s.usePackages()
 	s.router(onePool)
 	s.devices("version: 1\ndefaults: {image: pkg}\ndevices:\n  - {serial: " + serial + "}\n")
-	s.serveWith(shared.plain)
+	s.serveWith(shared.Plain)
 	where := []string{"--interface", bridge, "--serial", serial, "--timeout", "15m"}
 	_, out := s.simulate(waitTurn(t), []string{
 		isRunning,
@@ -187,7 +187,7 @@ steps:
 	board := s.newBoard("3b", serial, parseSerial(t, serial).PiMAC().String())
 	board.boot("10.77.0.20")
 	slot := s.record(serial).Move.Former
-	cmd := exec.CommandContext(t.Context(), filepath.Join(shared.scripts, "in-root"), s.root(serial, slot), "sh", "-ec",
+	cmd := exec.CommandContext(t.Context(), filepath.Join(shared.Scripts, "in-root"), s.root(serial, slot), "sh", "-ec",
 		`dpkg --audit; `+apt+`check; `+itsPackages+`; `+itsSums+`; `+itsEdits)
 	undone, err := cmd.CombinedOutput()
 	if want := had + "\nclean\n" + edits; err != nil || strings.TrimSpace(string(undone)) != want {

@@ -74,7 +74,7 @@ devices:
 		t.Errorf("the new board has the snapshots %+v", kept)
 	}
 	c.boot("10.77.0.22") // a stranger
-	d.kill()
-	d.start(shared.rubus)
+	d.Kill()
+	d.Start()
 	refused()
 }

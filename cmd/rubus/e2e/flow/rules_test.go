@@ -38,7 +38,7 @@ func TestEmulatedPiByRules(t *testing.T) {
 	s := newSite(t)
 	state := filepath.Join(s.dir, "card")
 	root := filepath.Join(s.dir, "root")
-	if out, err := exec.Command("sh", "-ec", installed, "installed", shared.golden, root).CombinedOutput(); err != nil {
+	if out, err := exec.Command("sh", "-ec", installed, "installed", shared.Golden, root).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	img := filepath.Join(s.dir, "card.img")

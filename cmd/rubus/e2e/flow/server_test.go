@@ -3,30 +3,20 @@ package flow
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"rubus/boot/fakepi/child"
 	"rubus/boot/record"
 	"rubus/cmd/internal/control"
+	"rubus/cmd/rubus/e2e/harness"
 	"rubus/config/device"
 )
-
-// server is a running "rubus serve" and what it says.
-type server struct {
-	s    *site
-	p    *child.Process
-	log  string
-	from int // where in the log its present run begins
-}
 
 // env is how the site's files are named to the command.
 func (s *site) env() []string {
@@ -35,81 +25,17 @@ func (s *site) env() []string {
 }
 
 // serve starts the daemon and waits until it serves.
-func (s *site) serve() *server { return s.serveWith(shared.rubus) }
+func (s *site) serve() *harness.Daemon { return s.serveWith(shared.Rubus) }
 
-func (s *site) serveWith(binary string) *server {
+func (s *site) serveWith(binary string) *harness.Daemon {
 	s.t.Helper()
-	d := &server{s: s, log: filepath.Join(s.dir, "rubus.log")}
-	s.t.Cleanup(func() {
-		d.stop()
-		if text := d.text(0); s.t.Failed() {
-			s.t.Logf("the daemon's log:\n%s", lastLines(text, 80))
-		} else if i := strings.Index(text, "DATA RACE"); i >= 0 {
-			s.t.Errorf("the daemon has a race:\n%s", text[i:])
-		}
+	d := harness.NewDaemon(s.t, harness.Log(filepath.Join(s.dir, "rubus.log")), func() *exec.Cmd {
+		cmd := s.host.command(context.Background(), binary, "serve")
+		cmd.Env = s.env()
+		return cmd
 	})
-	d.start(binary)
+	d.Start()
 	return d
-}
-
-func (d *server) start(binary string) {
-	t := d.s.t
-	t.Helper()
-	f, err := os.OpenFile(d.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	must(t, err)
-	defer f.Close()
-	d.from = len(d.text(0))
-	cmd := d.s.host.command(context.Background(), binary, "serve")
-	cmd.Env, cmd.Stdout, cmd.Stderr = d.s.env(), f, f
-	d.p, err = child.Start(cmd)
-	must(t, err)
-	until(t, 30*time.Second, "rubus serves", func() error {
-		select {
-		case <-d.p.Done():
-			t.Fatalf("rubus ended: %v\n%s", d.p.Err(), d.text(d.from))
-		default:
-		}
-		return d.said(d.from, "msg=serving")
-	})
-}
-
-// stop ends the daemon as systemd does; it must end well.
-func (d *server) stop() {
-	select {
-	case <-d.p.Done():
-		return
-	default:
-	}
-	d.p.Stop(90 * time.Second) // systemd's own patience
-	if err := d.p.Err(); err != nil {
-		d.s.t.Errorf("rubus did not end cleanly: %v", err)
-	}
-}
-
-// signal sends the daemon a signal.
-func (d *server) signal(sig syscall.Signal) { must(d.s.t, d.p.Signal(sig)) }
-
-// text is the log from an offset on.
-func (d *server) text(from int) string {
-	b, _ := os.ReadFile(d.log) // not there yet: empty
-	return string(b[min(from, len(b)):])
-}
-
-// end is where the log ends now.
-func (d *server) end() int { return len(d.text(0)) }
-
-// said is an error while no line of the log from an offset on has all words.
-func (d *server) said(from int, words ...string) error {
-	for line := range strings.Lines(d.text(from)) {
-		all := true
-		for _, w := range words {
-			all = all && strings.Contains(line, w)
-		}
-		if all {
-			return nil
-		}
-	}
-	return fmt.Errorf("the log has no line with %q", words)
 }
 
 // client speaks to the daemon's control socket.
@@ -140,7 +66,7 @@ func (s *site) board(serial string) control.Board {
 // waitPhase waits for a board to come into a phase.
 func (s *site) waitPhase(limit time.Duration, serial, phase string) {
 	s.t.Helper()
-	until(s.t, limit, fmt.Sprintf("board %s is %s", serial, phase), func() error {
+	harness.Until(s.t, limit, fmt.Sprintf("board %s is %s", serial, phase), func() error {
 		if b := s.board(serial); b.Phase != phase {
 			return fmt.Errorf("phase %q, up %q, problem %q, refusal %q", b.Phase, b.Up, b.Problem, b.Refusal)
 		}
@@ -149,11 +75,10 @@ func (s *site) waitPhase(limit time.Duration, serial, phase string) {
 }
 
 // record is a board's device.json.
-func (s *site) record(serial string) (r record.Record) {
+func (s *site) record(serial string) record.Record {
 	s.t.Helper()
-	b, err := os.ReadFile(filepath.Join(s.state, "devices", serial, "device.json"))
+	r, err := harness.Record(s.state, parseSerial(s.t, serial))
 	must(s.t, err)
-	must(s.t, json.Unmarshal(b, &r))
 	return r
 }
 
@@ -171,7 +96,7 @@ type output struct {
 // rubus runs the command on the site's host.
 func (s *site) rubus(args ...string) output {
 	s.t.Helper()
-	return s.command(s.host.command(s.t.Context(), shared.rubus, args...))
+	return s.command(s.host.command(s.t.Context(), shared.Rubus, args...))
 }
 
 func (s *site) command(cmd *exec.Cmd) output {
@@ -217,9 +142,4 @@ func parseSerial(t testing.TB, s string) device.Serial {
 	serial, err := device.ParseSerial(s)
 	must(t, err)
 	return serial
-}
-
-func lastLines(s string, n int) string {
-	lines := strings.Split(strings.TrimRight(s, "\n"), "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }

@@ -1,18 +1,16 @@
 package flow
 
 import (
-	"bytes"
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"rubus/cmd/rubus/e2e/harness"
 
-	"rubus/boot/fakepi/child"
+	"golang.org/x/sys/unix"
 )
 
 // The site's network.
@@ -45,11 +43,11 @@ type site struct {
 // newSite makes a site without a DHCP server, images or boards.
 func newSite(t *testing.T) *site {
 	t.Helper()
-	s := &site{t: t, host: newNetns(t), dir: filepath.Join(shared.dir, strings.ReplaceAll(t.Name(), "/", "-"))}
+	s := &site{t: t, host: newNetns(t), dir: filepath.Join(shared.Dir, strings.ReplaceAll(t.Name(), "/", "-"))}
 	s.state = filepath.Join(s.dir, "state")
 	must(t, os.MkdirAll(s.state, 0o755))
 	t.Cleanup(func() {
-		if err := unmountBelow(s.dir); err != nil {
+		if err := harness.UnmountBelow(s.dir); err != nil {
 			t.Error(err)
 		}
 	})
@@ -83,21 +81,11 @@ func (s *site) dnsmasq(n *netns, iface string, pools []string) {
 		"--no-daemon", "--conf-file=/dev/null", "--port=0", "--bind-interfaces", "--interface=" + iface, "--except-interface=lo",
 		"--no-ping", "--log-dhcp", "--dhcp-leasefile=" + s.leases(),
 	}, pools...)
-	log, err := os.Create(filepath.Join(s.dir, "dnsmasq.log"))
-	must(s.t, err)
-	defer log.Close()
-	cmd := n.command(context.Background(), "dnsmasq", args...)
-	cmd.Stdout, cmd.Stderr = log, log
-	p, err := child.Start(cmd)
-	must(s.t, err)
+	log := harness.Log(filepath.Join(s.dir, "dnsmasq.log"))
+	from := log.End()
+	p := harness.Start(s.t, n.command(context.Background(), "dnsmasq", args...), log)
 	s.t.Cleanup(func() { p.Stop(5 * time.Second) })
-	until(s.t, 10*time.Second, "the site's DHCP server", func() error {
-		b, err := os.ReadFile(log.Name())
-		if err == nil && !bytes.Contains(b, []byte("DHCP, IP range")) {
-			err = fmt.Errorf("not ready: %s", b)
-		}
-		return err
-	})
+	harness.Until(s.t, 10*time.Second, "the site's DHCP server", func() error { return log.Said(from, "DHCP, IP range") })
 }
 
 func (s *site) leases() string { return filepath.Join(s.dir, "leases") }

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"rubus/cmd/rubus/e2e/harness"
+
 	"github.com/vmware/go-nfs-client/nfs"
 	"golang.org/x/sys/unix"
 )
@@ -34,7 +36,7 @@ func TestDiskReserve(t *testing.T) {
 	if !isNoSpace(full) {
 		t.Fatalf("the board filled the disk and got %v, not NFS3ERR_NOSPC", full)
 	}
-	must(t, d.said(0, "level=WARN", "below the reserve"))
+	must(t, d.Said(0, "level=WARN", "below the reserve"))
 	if free := s.free(); free < reserve/2 {
 		t.Errorf("%d MB are left of a reserve of %d MB", free>>20, reserve>>20)
 	}
@@ -53,9 +55,9 @@ func TestDiskReserve(t *testing.T) {
 	for i := range 250 {
 		_ = a.root.Remove(fmt.Sprintf("fill-%d", i)) // the last ones are not there
 	}
-	until(t, 10*time.Second, "there is space again", func() error { return b.write("etc/mine", "B") })
+	harness.Until(t, 10*time.Second, "there is space again", func() error { return b.write("etc/mine", "B") })
 	must(t, b.has("etc/mine", "B"))
-	must(t, d.said(0, "level=INFO", "above the reserve again"))
+	must(t, d.Said(0, "level=INFO", "above the reserve again"))
 }
 
 func isNoSpace(err error) bool {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"rubus/cmd/rubus/e2e/harness"
 )
 
 // askTFTP sends packets to the server's TFTP port, each from a port of its own,
@@ -67,7 +69,7 @@ func TestStrangers(t *testing.T) {
 		t.Errorf("a stranger is answered %q, %v", answer, err)
 	}
 	for i, want := range []string{"\x00\x05\x00\x02", "\x00\x05\x00\x04"} {
-		until(t, 10*time.Second, "the board is answered", func() error {
+		harness.Until(t, 10*time.Second, "the board is answered", func() error {
 			answer, err := askTFTP(a.net, requests[i])
 			if err == nil && !strings.HasPrefix(answer, want) {
 				err = fmt.Errorf("%q to %q", answer, requests[i])
@@ -75,13 +77,13 @@ func TestStrangers(t *testing.T) {
 			return err
 		})
 	}
-	from := d.end()
+	from := d.End()
 	for i := range 40 {
 		if _, err := askTFTP(a.net, fmt.Sprintf("\x00\x01%s/../../x%d\x00octet\x00", serialA, i)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := strings.Count(d.text(from), "a file is refused"); n > 1 {
-		t.Errorf("40 names that lead out make %d lines in the log:\n%s", n, d.text(from))
+	if n := strings.Count(d.Text(from), "a file is refused"); n > 1 {
+		t.Errorf("40 names that lead out make %d lines in the log:\n%s", n, d.Text(from))
 	}
 }

@@ -22,7 +22,7 @@ func TestKernelUpgrade(t *testing.T) {
 	s.useGolden()
 	s.router(onePool)
 	s.devices(deviceLines("serial: "+serialA, "serial: "+serialB))
-	s.serveWith(shared.plain)
+	s.serveWith(shared.Plain)
 	a, b := s.newBoard("3b", serialA, macA), s.newBoard("4b", serialB, macB)
 	before := a.boot("10.77.0.20")
 	old := strings.TrimPrefix(filepath.Base(before.Kernel.Name), "vmlinuz-")
@@ -36,7 +36,7 @@ func TestKernelUpgrade(t *testing.T) {
 	data, err := os.ReadFile(deb)
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(root, "root/next.deb"), data, 0o644))
-	cmd := exec.CommandContext(t.Context(), filepath.Join(shared.scripts, "in-root"), root,
+	cmd := exec.CommandContext(t.Context(), filepath.Join(shared.Scripts, "in-root"), root,
 		"sh", "-ec", "dpkg -i /root/next.deb && rm /root/next.deb")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -58,7 +58,7 @@ func TestKernelUpgrade(t *testing.T) {
 		t.Errorf("the board's root is %q and was %q", got, want)
 	}
 
-	golden := filepath.Join(shared.golden, "boot/firmware")
+	golden := filepath.Join(shared.Golden, "boot/firmware")
 	neighbour := b.fetch()
 	fetched(t, neighbour.Kernel, packedKernel(t, s.state, "vmlinuz-"+old))
 	fetched(t, neighbour.Initramfs, filepath.Join(golden, "initrd.img-"+old))
@@ -73,7 +73,7 @@ func TestKernelUpgrade(t *testing.T) {
 func nextKernel(t *testing.T) (deb, release string) {
 	t.Helper()
 	if deb = os.Getenv("RUBUS_KERNEL_DEB"); deb == "" {
-		deb = filepath.Join(shared.golden, "../debs/linux-image-next.deb")
+		deb = filepath.Join(shared.Golden, "../debs/linux-image-next.deb")
 	}
 	b, err := os.ReadFile(strings.TrimSuffix(deb, ".deb") + ".release")
 	must(t, err)
@@ -109,7 +109,7 @@ func packedKernel(t *testing.T, state, name string) string {
 		h := sha256.New()
 		_, err = io.Copy(h, z)
 		must(t, err)
-		if got, want := hex.EncodeToString(h.Sum(nil)), sha(t, filepath.Join(shared.golden, "boot/firmware", name)); got != want {
+		if got, want := hex.EncodeToString(h.Sum(nil)), sha(t, filepath.Join(shared.Golden, "boot/firmware", name)); got != want {
 			t.Errorf("%s unpacks to %s, not to %s", p, got, want)
 		}
 		return p
