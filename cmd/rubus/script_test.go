@@ -5,8 +5,11 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,6 +35,7 @@ func TestMain(m *testing.M) {
 //	widest N FILE      no line of FILE has more than N characters
 //	json FILE [A.B]... FILE is one JSON document, in which these keys are; FILE may be
 //	                   stdout
+//	https              a web server has what is in $WORK at $URL
 //	bootloader N FILE  FILE is a bootloader of N bytes with an order of 0xf41
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -46,7 +50,7 @@ func TestScript(t *testing.T) {
 			e.Setenv("RUBUS_DEVICES", filepath.Join(e.WorkDir, "devices.yaml"))
 			return os.MkdirAll(filepath.Join(e.WorkDir, "run"), 0o700)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"daemon": startScripted, "widest": widest, "bootloader": makeBootloader, "json": isJSON},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"daemon": startScripted, "widest": widest, "bootloader": makeBootloader, "json": isJSON, "https": serveWork},
 	})
 }
 
@@ -85,6 +89,19 @@ func isJSON(ts *testscript.TestScript, neg bool, args []string) {
 			at = next
 		}
 	}
+}
+
+// serveWork has commands trust a web server of the script's own.
+func serveWork(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: https")
+	}
+	server := httptest.NewTLSServer(http.FileServer(http.Dir(ts.Getenv("WORK"))))
+	ts.Defer(server.Close)
+	trusted := ts.MkAbs("trusted.pem")
+	ts.Check(os.WriteFile(trusted, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600))
+	ts.Setenv("SSL_CERT_FILE", trusted)
+	ts.Setenv("URL", server.URL)
 }
 
 func makeBootloader(ts *testscript.TestScript, neg bool, args []string) {

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 	if source := os.Getenv("RUBUS_IMPORT"); source != "" {
 		s, err := images.Open(os.Getenv("RUBUS_STORE"))
 		for err == nil {
-			_, _, err = importer.Import(context.Background(), s, "lab", source, importer.Options{})
+			_, _, err = importer.Import(context.Background(), s, "lab", source, importer.Options{Stdin: os.Stdin})
 		}
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

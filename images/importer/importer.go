@@ -56,6 +56,7 @@ type Phase string
 
 // The phases of an import, in their order.
 const (
+	Fetching  Phase = "fetching"  // a zip file that comes as a stream is kept
 	Unpacking Phase = "unpacking" // a disk image is decompressed
 	Reading   Phase = "reading"   // content is copied
 	Syncing   Phase = "syncing"   // all is brought to the disk, and the version made
@@ -112,15 +113,10 @@ func run(ctx context.Context, store *images.Store, name, source string, o Option
 	if err := checkOptions(name, o); err != nil {
 		return v, rep, err
 	}
-	src, err := openSource(ctx, source, o)
-	if err != nil {
-		return v, rep, err
-	}
-	defer src.Close()
 	var m meter
 	stop := m.report(o.Progress)
 	defer stop()
-	st, err := newStack(store, &m, o, src.dir >= 0 || src.disk)
+	st, err := newStack(store, &m, o, false)
 	if err != nil {
 		return v, rep, err
 	}
@@ -129,11 +125,19 @@ func run(ctx context.Context, store *images.Store, name, source string, o Option
 			rep.Notes = append(rep.Notes, fmt.Sprintf("cleaning up: %v", e))
 		}
 	}()
-	err = st.add(ctx, "", func(b *builder) error { return fill(b, src, store, o) })
+	src, err := openSource(ctx, source, o, st.keep)
 	if err != nil {
 		return v, rep, err
 	}
-	if err := src.check(o); err != nil {
+	defer src.Close()
+	if src.dir >= 0 || src.disk {
+		st.space.holesAreFree(o)
+	}
+	err = st.add(ctx, "", func(b *builder) error { return st.fill(b, src) })
+	if err != nil {
+		return v, rep, err
+	}
+	if err := src.check(); err != nil {
 		return v, rep, err
 	}
 	if len(st.built[0].Entries) <= 1 { // its root alone
@@ -145,27 +149,48 @@ func run(ctx context.Context, store *images.Store, name, source string, o Option
 	return st.finish(ctx, start, images.NewVersion{Name: name, Source: src.name}, rep, stop)
 }
 
+// keep is source.keep: it takes a zip file as it comes.
+func (s *stack) keep(what string, in io.Reader, src *source) (*spool, error) {
+	if err := s.space.expect(src.total); err != nil {
+		return nil, err
+	}
+	return s.spool(Fetching, what, in, src)
+}
+
+// spool puts a stream where it can be read anywhere, and tells how far it is.
+func (s *stack) spool(p Phase, what string, in io.Reader, src *source) (*spool, error) {
+	s.meter.total.Store(src.total)
+	s.meter.setPhase(p)
+	dir, most := filepath.Join(s.store.Dir(), "tmp"), cmp.Or(s.o.MaxSize, maxSizeTar)
+	out, err := newSpool(dir, s.space, what, in, most, func() { s.meter.read.Store(src.taken()) })
+	if err != nil {
+		return nil, err
+	}
+	s.meter.total.Store(0)
+	s.meter.read.Store(0)
+	s.meter.setPhase(Reading)
+	return out, nil
+}
+
 // fill fills an empty tree from the source.
-func fill(b *builder, src *source, store *images.Store, o Options) error {
+func (s *stack) fill(b *builder, src *source) error {
 	switch {
 	case src.dir >= 0:
-		return copyDir(b, src, o.Progress != nil)
+		return copyDir(b, src, s.o.Progress != nil)
 	case !src.disk:
 		return readTar(b, src)
 	case src.random != nil:
-		return readDisk(b, src.random, src.size, o.Partition)
+		return readDisk(b, src.random, src.size, s.o.Partition)
 	}
-	b.meter.setPhase(Unpacking)
-	b.meter.total.Store(src.total)
-	s, err := newSpool(b, filepath.Join(store.Dir(), "tmp"), src.stream, cmp.Or(o.MaxSize, maxSizeTar), func() { b.meter.read.Store(src.taken()) })
+	unpacked, err := s.spool(Unpacking, "disk image", src.stream, src)
 	if err != nil {
 		return unpacking(src, err)
 	}
-	src.closers = append(src.closers, s.file.Close) // the builder's workers still read it
-	b.meter.total.Store(0)
-	b.meter.read.Store(0)
-	b.meter.setPhase(Reading)
-	return readDisk(b, s.file, s.size, o.Partition)
+	src.closers = append(src.closers, unpacked.file.Close) // the builder's workers still read it
+	if src.kept != nil {
+		src.kept.Close() // its space is free again
+	}
+	return readDisk(b, unpacked.file, unpacked.size, s.o.Partition)
 }
 
 // unpacking explains an error of the stream that a disk image comes from.

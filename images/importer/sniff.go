@@ -19,6 +19,7 @@ func sniff(head []byte) string {
 		{"\x5d\x00\x00", "an lzma file"},
 		{"\x04\x22\x4d\x18", "an lz4 file"},
 		{"PK\x03\x04", "zip"},
+		{"PK\x05\x06", "zip"}, // one without files
 		{"7z\xbc\xaf\x27\x1c", "a 7z file"},
 		{"hsqs", "a squashfs image"},
 		{"QFI\xfb", "a qcow2 image"},

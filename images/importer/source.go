@@ -1,7 +1,6 @@
 package importer
 
 import (
-	"archive/zip"
 	"bufio"
 	"context"
 	"crypto/sha256"
@@ -40,8 +39,13 @@ type source struct {
 	total   int64
 	raw     io.Reader // what is left of the source file behind stream
 	sum     hash.Hash // of what was read of it; nil: nobody wants to know
+	want    string    // what that has to be, in hex
 	url     bool
 	closers []func() error
+	// keep puts a stream where it can be read anywhere; nil: nobody does. kept is a zip file that
+	// came so, until its image is unpacked.
+	keep func(what string, in io.Reader, s *source) (*spool, error)
+	kept *os.File
 }
 
 // Close gives up what the source holds.
@@ -57,9 +61,9 @@ func (s *source) Close() error {
 	return nil
 }
 
-// openSource opens what is imported and finds out what it is by its content.
-func openSource(ctx context.Context, name string, o Options) (*source, error) {
-	s := &source{name: name, dir: -1}
+// openSource opens what is imported and finds out what it is by its content. keep is source.keep.
+func openSource(ctx context.Context, name string, o Options, keep func(string, io.Reader, *source) (*spool, error)) (*source, error) {
+	s := &source{name: name, dir: -1, keep: keep}
 	err := s.openNamed(ctx, name, o)
 	if err != nil {
 		_ = s.Close()
@@ -69,7 +73,7 @@ func openSource(ctx context.Context, name string, o Options) (*source, error) {
 }
 
 func (s *source) openNamed(ctx context.Context, name string, o Options) error {
-	if o.SHA256 != "" {
+	if s.want = o.SHA256; s.want != "" {
 		s.sum = sha256.New()
 	}
 	switch {
@@ -136,6 +140,9 @@ func (s *source) openFile(ctx context.Context, f *os.File, st fs.FileInfo) error
 			}
 		}
 		s.raw = strings.NewReader("")
+		if err := s.check(); err != nil {
+			return err
+		}
 		if kind == "zip" {
 			return s.openZip(ctx, f, size)
 		}
@@ -174,7 +181,7 @@ func (s *source) open(ctx context.Context, in io.Reader) error {
 	case "":
 		return errors.New("it is empty")
 	case "zip":
-		return errors.New("a zip file can't be read as a stream: download it first, and name the file")
+		return s.keepZip(ctx, raw)
 	default:
 		return fmt.Errorf("it is %s: rubus takes directories, .tar and .img files, these also as .gz, .xz and .zst, and .zip files with an image in them", kind)
 	}
@@ -195,19 +202,24 @@ func sniffStream(r *bufio.Reader) (string, error) {
 	return unknownKind, nil
 }
 
-// openPlain reads ahead of what is decompressed, and finds out what that is.
-func (s *source) openPlain(ctx context.Context, kind string, plain stage) error {
-	pump := newAhead(ctx, plain)
+// readAhead reads a stage in a goroutine that Close ends.
+func (s *source) readAhead(ctx context.Context, in stage) io.Reader {
+	pump := newAhead(ctx, in)
 	s.closers = append(s.closers, func() error {
-		if plain.interrupt != nil {
-			plain.interrupt()
+		if in.interrupt != nil {
+			in.interrupt()
 		}
-		if pump.Close() && plain.close != nil {
-			plain.close()
+		if pump.Close() && in.close != nil {
+			in.close()
 		}
 		return nil
 	})
-	buffered := bufio.NewReaderSize(pump, 64<<10)
+	return pump
+}
+
+// openPlain reads ahead of what is decompressed, and finds out what that is.
+func (s *source) openPlain(ctx context.Context, kind string, plain stage) error {
+	buffered := bufio.NewReaderSize(s.readAhead(ctx, plain), 64<<10)
 	s.stream = buffered
 	if kind == "tar" || kind == "disk" {
 		return nil
@@ -227,42 +239,9 @@ func (s *source) openPlain(ctx context.Context, kind string, plain stage) error 
 	return nil
 }
 
-// openZip finds the image in a zip file: the only file that ends in .img, or
-// the only file at all.
-func (s *source) openZip(ctx context.Context, r io.ReaderAt, size int64) error {
-	z, err := zip.NewReader(r, size)
-	if err != nil {
-		return fmt.Errorf("the zip file is damaged or cut off: %w", err)
-	}
-	var images, files []*zip.File
-	for _, f := range z.File {
-		if f.Mode().IsRegular() {
-			files = append(files, f)
-			if strings.HasSuffix(strings.ToLower(f.Name), ".img") {
-				images = append(images, f)
-			}
-		}
-	}
-	if len(images) == 0 {
-		images = files
-	}
-	if len(images) != 1 {
-		return fmt.Errorf("the zip file holds %d files and none or several end in .img: unpack it, and name the image", len(files))
-	}
-	in, err := images[0].Open()
-	if err != nil {
-		return fmt.Errorf("%q in the zip file: %w", short(images[0].Name), err)
-	}
-	s.closers = append(s.closers, in.Close)
-	s.total = int64(min(images[0].UncompressedSize64, 1<<62)) // a hostile one only shows a wrong bar
-	var n atomic.Int64
-	s.taken = n.Load
-	return s.openPlain(ctx, "zip", stage{Reader: &counter{in, &n}})
-}
-
 // check reads what is left of the source and compares its SHA-256.
-func (s *source) check(o Options) error {
-	if o.SHA256 == "" {
+func (s *source) check() error {
+	if s.sum == nil {
 		return nil
 	}
 	if n, err := io.Copy(io.Discard, io.LimitReader(s.raw, maxTrailer)); err != nil {
@@ -270,8 +249,8 @@ func (s *source) check(o Options) error {
 	} else if n == maxTrailer {
 		return fmt.Errorf("more than %d MiB follow the end of the archive", maxTrailer>>20)
 	}
-	if got := hex.EncodeToString(s.sum.Sum(nil)); !strings.EqualFold(got, o.SHA256) {
-		return &ChecksumError{Want: strings.ToLower(o.SHA256), Got: got}
+	if got := hex.EncodeToString(s.sum.Sum(nil)); !strings.EqualFold(got, s.want) {
+		return &ChecksumError{Want: strings.ToLower(s.want), Got: got}
 	}
 	return nil
 }

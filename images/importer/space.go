@@ -1,6 +1,7 @@
 package importer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -36,12 +37,9 @@ type space struct {
 }
 
 func newSpace(fd int, o Options, holes bool) (*space, error) {
-	s := &space{fd: fd, max: o.MaxBytes, reserve: o.Reserve, maxSize: o.MaxSize}
-	if s.maxSize == 0 {
-		s.maxSize = maxSizeTar
-		if holes {
-			s.maxSize = maxSizeDir
-		}
+	s := &space{fd: fd, max: o.MaxBytes, reserve: o.Reserve, maxSize: cmp.Or(o.MaxSize, maxSizeTar)}
+	if holes {
+		s.holesAreFree(o)
 	}
 	if s.reserve == 0 {
 		st, err := s.statfs()
@@ -52,6 +50,9 @@ func newSpace(fd int, o Options, holes bool) (*space, error) {
 	}
 	return s, s.check()
 }
+
+// holesAreFree says that holes of the source's files cost no time.
+func (s *space) holesAreFree(o Options) { s.maxSize = cmp.Or(o.MaxSize, maxSizeDir) }
 
 func (s *space) statfs() (unix.Statfs_t, error) {
 	var st unix.Statfs_t

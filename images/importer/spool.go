@@ -16,27 +16,28 @@ import (
 // name is gone with the process, however it ends. Runs of zeros become holes.
 type spool struct {
 	file *os.File
+	what string // in words
 	size int64
 	max  int64 // bytes, holes included
 }
 
-// newSpool reads all of in, of at most so many bytes, holes included; dir is where the space for it is.
-func newSpool(b *builder, dir string, in io.Reader, most int64, progress func()) (*spool, error) {
+// newSpool reads all of in, of at most so many bytes, holes included, into a file in dir, where space is that
+// of. tell is called at every block.
+func newSpool(dir string, space *space, what string, in io.Reader, most int64, tell func()) (*spool, error) {
 	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("making a temporary file in %q: %w", dir, err)
 	}
-	s := &spool{file: os.NewFile(uintptr(fd), filepath.Join(dir, "unpacked")), max: most}
-	if err := s.fill(b, in, progress); err != nil {
+	s := &spool{file: os.NewFile(uintptr(fd), filepath.Join(dir, "unpacked")), what: what, max: most}
+	if err := s.fill(space, in, tell); err != nil {
 		s.file.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *spool) fill(b *builder, in io.Reader, progress func()) error {
-	buf := b.buffer()
-	defer b.free(buf)
+func (s *spool) fill(space *space, in io.Reader, tell func()) error {
+	buf := make([]byte, treesum.BlockSize)
 	stored, checked := int64(0), int64(0)
 	for {
 		// Not io.ReadFull: what is cut off in the middle must not look like an end.
@@ -54,14 +55,14 @@ func (s *spool) fill(b *builder, in io.Reader, progress func()) error {
 		}
 		if stored += wrote; stored-checked >= checkEvery {
 			checked = stored
-			if err := b.space.check(); err != nil {
+			if err := space.check(); err != nil {
 				return err
 			}
 		}
 		if s.size > s.max {
-			return fmt.Errorf("%w: the disk image has more than %s", ErrTooBig, mib(s.max))
+			return fmt.Errorf("%w: the %s has more than %s", ErrTooBig, s.what, mib(s.max))
 		}
-		progress()
+		tell()
 		if end {
 			return s.file.Truncate(s.size)
 		}
@@ -80,7 +81,7 @@ func (s *spool) write(b []byte) (stored int64, err error) {
 		} else {
 			if _, err := s.file.WriteAt(b[:n], s.size); err != nil {
 				if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-					err = fmt.Errorf("%w to unpack the disk image: %w", ErrNoSpace, err)
+					err = fmt.Errorf("%w to keep the %s: %w", ErrNoSpace, s.what, err)
 				}
 				return stored, err
 			}
