@@ -1,16 +1,10 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"maps"
 	"os"
-	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -28,119 +22,13 @@ const (
 	soakTime = time.Minute
 	// soakBoards boot in each round, every other one with an ephemeral root.
 	soakBoards = 4
-	// warmRounds are looked at to know how much there is; a daemon is killed or
-	// stopped after as many, and again after lifeRounds.
-	warmRounds, lifeRounds = 3, 24
+	// warmRounds are looked at to know how much there is. A daemon is killed or stopped
+	// after as many, the next one after lifeRounds, and each one after that lives twice
+	// as long: what grows slowly shows, too.
+	warmRounds, lifeRounds = 3, 21
 	// settled is how long what is on its way out may take.
 	settled = 45 * time.Second
 )
-
-// holding is what the daemon, and the state directory, have of things that must not
-// grow with the number of boots. Threads at work are those that do not wait to be told:
-// Go ends no thread that calls once needed side by side, such as waits for a slow disk.
-type holding struct{ fds, threads, working, mounts, files, kib int }
-
-// above says what of h is more than limit has, with what boards may differ in from one
-// moment to the next.
-func (h holding) above(limit holding) error {
-	var more []string
-	for _, m := range []struct {
-		what          string
-		is, was, room int
-	}{
-		{"descriptors", h.fds, limit.fds, 8},
-		{"threads", h.threads, limit.threads, 64},
-		{"threads at work", h.working, limit.working, 8},
-		{"mounts", h.mounts, limit.mounts, 0},
-		{"files of boards", h.files, limit.files, 8},
-		{"KiB of memory", h.kib, limit.kib, limit.kib/4 + 4<<10},
-	} {
-		if m.is > m.was+m.room {
-			more = append(more, fmt.Sprintf("%d %s, %d were enough", m.is, m.what, m.was))
-		}
-	}
-	if more == nil {
-		return nil
-	}
-	return errors.New(strings.Join(more, "; "))
-}
-
-func (h holding) most(o holding) holding {
-	return holding{max(h.fds, o.fds), max(h.threads, o.threads), max(h.working, o.working), max(h.mounts, o.mounts), max(h.files, o.files), max(h.kib, o.kib)}
-}
-
-// holds looks at the daemon.
-func (d *daemon) holds() (h holding, err error) {
-	proc := fmt.Sprintf("/proc/%d/", d.Pid())
-	fds, err := os.ReadDir(proc + "fd")
-	if err != nil {
-		return h, err
-	}
-	status, err := os.ReadFile(proc + "status")
-	if err != nil {
-		return h, err
-	}
-	field := func(name string) int {
-		_, rest, _ := bytes.Cut(status, []byte("\n"+name+":"))
-		n, _ := strconv.Atoi(strings.Fields(string(rest) + " 0")[0])
-		return n
-	}
-	h = holding{fds: len(fds), threads: field("Threads"), kib: field("VmRSS")}
-	tasks, err := filepath.Glob(proc + "task/*/wchan")
-	if err != nil {
-		return h, err
-	}
-	for _, name := range tasks {
-		if in, err := os.ReadFile(name); err == nil && !bytes.HasPrefix(in, []byte("futex_")) {
-			h.working++
-		}
-	}
-	if h.working >= len(tasks) {
-		h.working = 0 // some always wait to be told: this kernel does not say who
-	}
-	points, err := harness.MountPoints(d.l.dir)
-	if err != nil {
-		return h, err
-	}
-	h.mounts = len(points)
-	// Of roots, whose content is the image's, the mount points alone.
-	for _, dir := range []string{"devices", "roots"} {
-		err = errors.Join(err, filepath.WalkDir(filepath.Join(d.l.state(), dir), func(name string, e fs.DirEntry, err error) error {
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil // it went in between
-			}
-			h.files++
-			if deep := strings.Count(strings.TrimPrefix(name, d.l.state()), "/"); err == nil && e.IsDir() && dir == "roots" && deep == 3 {
-				return fs.SkipDir
-			}
-			return err
-		}))
-	}
-	return h, err
-}
-
-// What has grown is told, and what differs from one moment to the next is not.
-func TestHoldingAbove(t *testing.T) {
-	limit := holding{fds: 100, threads: 10, working: 3, mounts: 7, files: 200, kib: 80000}
-	for name, c := range map[string]struct {
-		now  holding
-		want string
-	}{
-		"the same":    {limit, ""},
-		"less":        {holding{}, ""},
-		"a moment":    {holding{108, 74, 11, 7, 208, 104000}, ""},
-		"descriptors": {holding{fds: 109}, "109 descriptors, 100 were enough"},
-		"threads":     {holding{threads: 75}, "75 threads, 10 were enough"},
-		"at work":     {holding{working: 12}, "12 threads at work, 3 were enough"},
-		"mounts":      {holding{mounts: 8}, "8 mounts, 7 were enough"},
-		"files":       {holding{files: 209}, "209 files of boards, 200 were enough"},
-		"memory":      {holding{kib: 104097}, "104097 KiB of memory, 80000 were enough"},
-	} {
-		if got := fmt.Sprint(c.now.above(limit)); got != c.want && (c.want != "" || got != "<nil>") {
-			t.Errorf("%s: %s", name, got)
-		}
-	}
-}
 
 // TestSoak has boards boot over and over, with reloads, resets and restarts of the
 // daemon between: what it holds stays what it was after the first few.
@@ -154,7 +42,7 @@ func TestSoak(t *testing.T) {
 	}
 	l := newLab(t)
 	l.golden()
-	s := &soak{l: l, boots: make([]int, soakBoards)}
+	s := &soak{l: l, boots: make([]int, soakBoards), roots: make([][]byte, soakBoards)}
 	for i := range soakBoards {
 		s.boards = append(s.boards, l.board("4b", fmt.Sprintf("b84000%02x", i), fmt.Sprintf("dc:a6:32:40:00:%02x", i), 101+i))
 	}
@@ -167,7 +55,7 @@ func TestSoak(t *testing.T) {
 		}
 	})
 	var limit holding
-	lives, round := 1, 1
+	lives, round, ends := 1, 1, warmRounds
 	for begin := time.Now(); time.Since(begin) < length || round <= warmRounds*3; round++ {
 		s.round(round)
 		var now holding
@@ -186,7 +74,8 @@ func TestSoak(t *testing.T) {
 			})
 		}
 		rounds = append(rounds, now)
-		if round == warmRounds || round%lifeRounds == 0 {
+		if round == ends {
+			ends += lifeRounds << (lives - 1)
 			if lives++; lives%2 == 0 {
 				d.Kill()
 			} else {
@@ -196,7 +85,8 @@ func TestSoak(t *testing.T) {
 		}
 		d.Alive()
 	}
-	t.Logf("%d boots, %d daemons", (round-1)*soakBoards, lives)
+	t.Logf("%d rounds of %d boots, a reload and a reset, %d daemons; the most in the first %d rounds: %+v, in the last round: %+v",
+		round-1, soakBoards, lives, 2*warmRounds, limit, rounds[len(rounds)-1])
 	for _, bad := range []string{"panic", "DATA RACE", "level=ERROR"} {
 		if err := d.Said(0, bad); err == nil {
 			t.Errorf("the daemon's log has %q:\n%s", bad, linesWith(d.Text(0), bad))
@@ -204,57 +94,13 @@ func TestSoak(t *testing.T) {
 	}
 }
 
-// linesWith are the lines of a text with a word.
-func linesWith(text, word string) string {
-	var found strings.Builder
-	for line := range strings.Lines(text) {
-		if strings.Contains(line, word) {
-			found.WriteString(line)
-		}
-	}
-	return found.String()
-}
-
-// details says what the daemon's numbers are made of, for whoever looks for a leak.
-func (d *daemon) details() string {
-	proc := fmt.Sprintf("/proc/%d/", d.Pid())
-	kinds := map[string]int{}
-	for _, pattern := range []string{"fd/*", "task/*/wchan"} {
-		names, _ := filepath.Glob(proc + pattern)
-		for _, name := range names {
-			kind, err := os.Readlink(name)
-			if err != nil {
-				in, _ := os.ReadFile(name) // gone meanwhile
-				kind = "a thread in " + string(in)
-			}
-			kind, _, _ = strings.Cut(kind, ":[") // sockets and pipes have numbers
-			kinds[strings.TrimPrefix(kind, d.l.state())]++
-		}
-	}
-	var text strings.Builder
-	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
-		fmt.Fprintf(&text, "%4d %s\n", kinds[kind], kind)
-	}
-	points, err := harness.MountPoints(d.l.dir)
-	for _, p := range points {
-		fmt.Fprintf(&text, "mount %s\n", p.Mountpoint)
-	}
-	records, _ := filepath.Glob(filepath.Join(d.l.state(), "devices/*/device.json"))
-	for _, name := range records {
-		b, _ := os.ReadFile(name)
-		fmt.Fprintf(&text, "%s: %s\n", name, b)
-	}
-	if err != nil {
-		fmt.Fprintln(&text, err)
-	}
-	return text.String()
-}
-
 // soak is what the rounds share.
 type soak struct {
 	l      *lab
 	boards []*board
 	boots  []int // of each board since its root was new
+	// roots has the handle that each board runs on; nil: it was cut off.
+	roots [][]byte
 }
 
 // configure writes devices.yaml, each time with other words for the kernel.
@@ -272,7 +118,11 @@ func (s *soak) round(n int) {
 	t, d := s.l.t, s.l.daemon
 	t.Helper()
 	// A board with an ephemeral root leaves one behind at each boot, and is refused one
-	// more when they are many. They go when nobody has called on them for a while.
+	// more when they are many. They go when nobody has called on them for a while, and the
+	// board has on its newest: after a restart it has to be heard of again.
+	for i := range s.boards {
+		s.live(i)
+	}
 	s.l.until(settled, "roots of boots before go", func() error {
 		for _, b := range s.boards {
 			if r, err := harness.Record(s.l.state(), b.serial); err == nil && len(r.Slots) > 4 {
@@ -299,13 +149,13 @@ func (s *soak) round(n int) {
 		if i%2 == 1 {
 			s.boots[i] = 0
 		}
-		s.work(b, lines[i], s.boots[i])
+		s.roots[i] = s.work(b, lines[i], s.boots[i])
 		s.boots[i]++
 	}
 	reset := n % (soakBoards / 2) * 2 // a persistent one
 	serial := s.boards[reset].serial
 	must(t, d.ask().Reset(t.Context(), serial, control.ResetOptions{Force: true}, nil))
-	s.boots[reset] = 0
+	s.boots[reset], s.roots[reset] = 0, nil
 	kept, err := d.ask().Snapshots(t.Context(), serial)
 	must(t, err)
 	for _, k := range kept {
@@ -333,8 +183,23 @@ func (b *board) cmdline(ctx context.Context) (string, error) {
 	return r.Cmdline, nil
 }
 
+// live has a board call on the root that it runs on, as one that is up does all the time.
+func (s *soak) live(i int) {
+	t := s.l.t
+	t.Helper()
+	if s.roots[i] == nil {
+		return
+	}
+	b := s.boards[i]
+	st := s.l.station(b.mac.String(), b.os)
+	defer st.close()
+	if status, _ := st.nfs(procGetAttr, s.roots[i], func(*xdr.Writer) {}); status != 0 {
+		t.Fatalf("board %s, GETATTR of its root: status %d", b.serial, status)
+	}
+}
+
 // work mounts a board's root, finds there what boots before left, and leaves something.
-func (s *soak) work(b *board, cmdline string, boots int) {
+func (s *soak) work(b *board, cmdline string, boots int) []byte {
 	t := s.l.t
 	t.Helper()
 	_, path := nfsroot(t, cmdline)
@@ -377,4 +242,5 @@ func (s *soak) work(b *board, cmdline string, boots int) {
 	if status != 0 {
 		t.Fatalf("board %s, WRITE: status %d", b.serial, status)
 	}
+	return root
 }
