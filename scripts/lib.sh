@@ -52,11 +52,18 @@ have_packages() {
 # register_arm64 lets the kernel run arm64 programs through qemu-user. It
 # returns with binfmt_misc mounted in the mount namespace it was called in, so
 # call it in one of its own.
-register_arm64() {
-    local dir=/proc/sys/fs/binfmt_misc conf=/usr/lib/binfmt.d/qemu-aarch64.conf
+register_arm64() { register_foreign aarch64; }
+
+# register_arm does so for programs of 32 bits.
+register_arm() { register_foreign arm; }
+
+register_foreign() {
+    local dir=/proc/sys/fs/binfmt_misc conf=/usr/lib/binfmt.d/qemu-$1.conf
     [[ -e $dir/register ]] || mount -t binfmt_misc binfmt_misc "$dir" ||
         die "cannot mount binfmt_misc: the kernel cannot run foreign programs"
-    [[ -e $dir/qemu-aarch64 ]] && return
+    [[ -e $dir/qemu-$1 ]] && return
     [[ -r $conf ]] || die "missing $conf (package qemu-user-static; run scripts/deps)"
-    tr -d '\n' <"$conf" >"$dir/register"
+    # Somebody else may have been faster: all of the machine has one table.
+    tr -d '\n' <"$conf" >"$dir/register" || [[ -e $dir/qemu-$1 ]] ||
+        die "cannot register the emulator of $1"
 }

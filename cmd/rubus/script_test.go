@@ -44,6 +44,12 @@ func TestScript(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("GORACE", os.Getenv("GORACE"))
+			e.Setenv("RUBUS_CACHE", os.Getenv("RUBUS_CACHE"))
+			scripts, err := filepath.Abs("../../scripts")
+			if err != nil {
+				return err
+			}
+			e.Setenv("SCRIPTS", scripts)
 			e.Setenv("RUBUS_STATE", filepath.Join(e.WorkDir, "state"))
 			e.Setenv("RUBUS_RUN", filepath.Join(e.WorkDir, "run"))
 			e.Setenv("RUBUS_CONFIG", filepath.Join(e.WorkDir, "rubus.yaml"))

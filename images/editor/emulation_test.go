@@ -1,11 +1,14 @@
 package editor
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // A host that cannot run an image's programs says what it lacks.
@@ -42,5 +45,23 @@ func TestEmulation(t *testing.T) {
 				t.Errorf("%v; want %q", err, c.want)
 			}
 		})
+	}
+}
+
+// Where 32-bit programs should run and do not, that is said.
+func TestUnfit(t *testing.T) {
+	for name, c := range map[string]struct {
+		err           error
+		machine, host string
+		want          bool
+	}{
+		"arm on arm64":     {unix.ENOEXEC, "arm", "arm64", true},
+		"another reason":   {unix.EACCES, "arm", "arm64", false},
+		"a broken program": {unix.ENOEXEC, "arm64", "arm64", false},
+		"emulated":         {unix.ENOEXEC, "arm", "amd64", false},
+	} {
+		if got := unfit(errors.Join(c.err), c.machine, c.host); (got != "") != c.want {
+			t.Errorf("%s: %q", name, got)
+		}
 	}
 }

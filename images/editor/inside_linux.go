@@ -264,7 +264,7 @@ func runCommand(s spec) (int, error) {
 	}
 	pid, err := syscall.ForkExec(path, command, attr)
 	if err != nil {
-		return 0, fmt.Errorf("starting %q in the image: %w", command[0], err)
+		return 0, fmt.Errorf("starting %q in the image: %w%s", command[0], err, unfit(err, machineOf("/"), runtime.GOARCH))
 	}
 	for {
 		var status unix.WaitStatus
@@ -316,19 +316,28 @@ func isForeign(machine, host string) bool {
 	return machine != "" && machine != host && (machine != "arm" || host != "arm64")
 }
 
+// unfit is a reason why a program does not start: not every arm64 processor runs 32-bit programs, and that
+// is known only when one is started.
+func unfit(err error, machine, host string) string {
+	if !errors.Is(err, unix.ENOEXEC) || machine != "arm" || host != "arm64" {
+		return ""
+	}
+	return ": the image is for arm, of which this processor or kernel runs no programs, and no emulator is registered: edit it on another machine"
+}
+
 // registered says what is wrong with the emulator of a machine in the directory of binfmt_misc.
 func registered(machine, dir string) error {
 	entry := map[string]string{"arm64": "qemu-aarch64", "arm": "qemu-arm"}[machine]
 	b, err := os.ReadFile(filepath.Join(dir, entry))
 	if err != nil || !strings.HasPrefix(string(b), "enabled") {
-		return fmt.Errorf("its programs are for %s, and this host can't run them: install qemu-user-static and binfmt-support", machine)
+		return fmt.Errorf("its programs are for %s, and this host can't run them: install qemu-user-static; if it is, \"systemctl restart systemd-binfmt\" registers it", machine)
 	}
 	for line := range strings.Lines(string(b)) {
 		if f, ok := strings.CutPrefix(line, "flags:"); ok && strings.Contains(f, "F") {
 			return nil
 		}
 	}
-	return fmt.Errorf("the emulator of %s is not registered with the flag F, so that the image would have to hold it: install qemu-user-static and binfmt-support", machine)
+	return fmt.Errorf("the emulator of %s is not registered with the flag F, so that the image would have to hold it: install qemu-user-static", machine)
 }
 
 // machineOf reads for which machine the image's programs are: "arm64", "arm", or "".

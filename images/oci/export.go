@@ -46,12 +46,9 @@ func Export(ctx context.Context, store *images.Store, v images.Version, place st
 	if err := checkPlace(place, o); err != nil {
 		return e, err
 	}
-	arch := machine(store.Files(v))
-	if o.Platform != "" {
-		arch = strings.TrimPrefix(o.Platform, "linux/")
-	}
-	if arch == "" {
-		return e, errors.New("which machine its programs are for can't be told: say with --platform")
+	platform, err := platformFor(store.Files(v), o.Platform)
+	if err != nil {
+		return e, err
 	}
 	var layers []mutate.Addendum
 	for _, l := range v.Layers {
@@ -76,7 +73,7 @@ func Export(ctx context.Context, store *images.Store, v images.Version, place st
 		return e, err
 	}
 	c = c.DeepCopy()
-	c.OS, c.Architecture, c.Created = "linux", arch, v1.Time{Time: v.Created}
+	c.OS, c.Architecture, c.Variant, c.Created = platform.OS, platform.Architecture, platform.Variant, v1.Time{Time: v.Created}
 	c.Config.Labels = map[string]string{"org.opencontainers.image.title": v.Ref.String(), "org.opencontainers.image.description": v.Message}
 	if img, err = mutate.ConfigFile(img, c); err != nil {
 		return e, err
@@ -85,7 +82,7 @@ func Export(ctx context.Context, store *images.Store, v images.Version, place st
 	if err != nil {
 		return e, err
 	}
-	e.Digest, e.Platform, e.Layers = d.String(), "linux/"+arch, len(layers)
+	e.Digest, e.Platform, e.Layers = d.String(), platform.String(), len(layers)
 	return e, put(ctx, img, place, v, o)
 }
 
@@ -132,6 +129,22 @@ func checkPlace(place string, o Options) error {
 		return errThere
 	}
 	return nil
+}
+
+// platformFor is the platform that was asked for, "linux/arm/v6", or else that of the programs of a root.
+func platformFor(root fs.FS, asked string) (v1.Platform, error) {
+	if asked == "" {
+		arch := machine(root)
+		if arch == "" {
+			return v1.Platform{}, errors.New("which machine its programs are for can't be told: say with --platform")
+		}
+		return v1.Platform{OS: "linux", Architecture: arch}, nil
+	}
+	p, err := v1.ParsePlatform(asked)
+	if err != nil || p.OS != "linux" || p.Architecture == "" || p.OSVersion != "" {
+		return v1.Platform{}, fmt.Errorf("%q is no platform: want linux/arm64, linux/arm or linux/arm/v6", asked)
+	}
+	return *p, nil
 }
 
 // machine finds out what the programs of a root are for, in the words of OCI: "arm64",

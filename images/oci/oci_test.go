@@ -203,6 +203,37 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// What an export says its image is for is what was asked for, variant and all, and an import finds it by that.
+func TestExportPlatform(t *testing.T) {
+	s := store(t)
+	v := put(t, s, stacked(t))
+	for platform, want := range map[string]string{
+		"linux/arm64":  "",
+		"linux/arm":    "",
+		"linux/arm/v6": "",
+		"windows/arm":  "is no platform",
+		"linux":        "is no platform",
+		"linux/":       "is no platform",
+		"arm64":        "is no platform",
+		"a/b/c/d":      "is no platform",
+	} {
+		place := "oci:" + filepath.Join(t.TempDir(), "layout")
+		e, err := oci.Export(t.Context(), s, v, place, oci.Options{Platform: platform}, nil)
+		if want != "" {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v, want %q", platform, err, want)
+			}
+			continue
+		}
+		must(t, err)
+		if e.Platform != platform {
+			t.Errorf("%s became %s", platform, e.Platform)
+		}
+		_, err = oci.Open(t.Context(), place, oci.Options{Platform: platform})
+		must(t, err)
+	}
+}
+
 // Images that no Pi runs, or that are not what they say, are refused and leave nothing.
 func TestRefused(t *testing.T) {
 	s := store(t)
