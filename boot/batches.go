@@ -121,7 +121,7 @@ func (f *Fleet) moveOf(serial device.Serial, n int) (batch.Move, bool) {
 	if m == nil || m.Batch != n {
 		return batch.Move{}, false
 	}
-	return batch.Move{State: string(m.State), Why: m.Why, Overdue: !m.Overdue.IsZero(), Snapshot: m.Snapshot}, true
+	return batch.Move{State: string(m.State), Why: m.Why, Overdue: !m.Overdue.IsZero(), Snapshot: m.Snapshot, Reports: m.Reports}, true
 }
 
 // Advance goes on with all batches: it releases boards whose turn has come, and recalls

@@ -75,6 +75,8 @@ type Member struct {
 	Overdue bool `json:"overdue,omitempty"`
 	// Snapshot is what was set aside of the board; 0: nothing yet.
 	Snapshot int `json:"snapshot,omitempty"`
+	// Reports says, of a board that moves, whether the new version reports its boots.
+	Reports bool `json:"reports"`
 }
 
 // Move is how far the move of a member's board is, as far as it is of the batch.
@@ -83,6 +85,7 @@ type Move struct {
 	Why      string
 	Overdue  bool
 	Snapshot int
+	Reports  bool
 }
 
 // New is a batch of boards whose first are canaries; 0: all move at once.
@@ -159,7 +162,7 @@ func (m *Member) follow(move func(device.Serial) (Move, bool)) {
 	now, ok := move(m.Serial)
 	switch {
 	case ok && m.State != Dropped:
-		m.State, m.Why, m.Overdue, m.Snapshot = now.State, now.Why, now.Overdue, now.Snapshot
+		m.State, m.Why, m.Overdue, m.Snapshot, m.Reports = now.State, now.Why, now.Overdue, now.Snapshot, now.Reports
 	case !ok && m.isOpen() && m.State != Waiting:
 		m.State, m.Why = Dropped, "it was reset, restored or moved otherwise"
 	}

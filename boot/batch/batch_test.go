@@ -268,3 +268,24 @@ func FuzzDecode(f *testing.F) {
 		again.Recall()
 	})
 }
+
+// A member tells what its board's move tells, and what is new of it alone is a change.
+func TestFollow(t *testing.T) {
+	b, all := make4(t, 0)
+	moves := say(all, trial)
+	b.Advance(moves)
+	told := Move{State: trial, Why: "it boots", Overdue: true, Snapshot: 7, Reports: true}
+	tell := func(s device.Serial) (Move, bool) {
+		if s == all[0] {
+			return told, true
+		}
+		return moves(s)
+	}
+	if !b.Advance(tell) || b.Advance(tell) {
+		t.Error("what is new of a move is no change, or is one twice")
+	}
+	want := Member{Serial: all[0], State: trial, Why: told.Why, Overdue: true, Snapshot: 7, Reports: true}
+	if b.Members[0] != want {
+		t.Errorf("the member is %+v, not %+v", b.Members[0], want)
+	}
+}

@@ -37,7 +37,7 @@ func house() map[string][]string {
 		},
 		"cmd/internal/cli": {"cmd/internal/control", "cmd/internal/progress", "cmd/internal/ui", "config", "config/device", "images", "images/imageref", "boot/writes"},
 		"cmd/internal/devicecmd": {
-			"boot", "boot/flight", "boot/identity", "boot/record", "boot/writes",
+			"boot", "boot/batch", "boot/flight", "boot/identity", "boot/record", "boot/writes",
 			"cmd/internal/cli", "cmd/internal/control", "cmd/internal/progress", "cmd/internal/showdiff", "cmd/internal/ui",
 			"config", "config/device",
 			"images", "images/golden", "images/imageref", "images/layered", "images/rebase", "images/sysdiff", "images/treediff", "images/treesum", "images/upper",
@@ -70,7 +70,7 @@ func house() map[string][]string {
 		"cmd/rubus/e2e/flow":    {},
 		"cmd/rubus/e2e/harness": {"boot/fakepi/child", "boot/record", "cmd/internal/simnet", "config/device"},
 		"cmd/rubus/e2e/writer":  {},
-		"cmd/internal/control":  {"boot/flight", "config/device", "images/imageref"},
+		"cmd/internal/control":  {"boot/batch", "boot/flight", "config/device", "images/imageref"},
 		"cmd/internal/doctor":   {"boot/bootset", "boot/fakepi", "cmd/internal/ports"},
 		"cmd/internal/capture":  {},
 		"cmd/internal/lograte":  {},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"rubus/boot/batch"
 	"rubus/cmd/internal/control"
 	"rubus/config/device"
 	"rubus/images/imageref"
@@ -44,10 +45,10 @@ func (d *scripted) TakeIn(_ context.Context, s device.Serial, _ string) (control
 	return control.TakenIn{New: true}, d.do("take in", "take in %s", s)
 }
 
-func (d *scripted) Rebase(_ context.Context, o control.Rebase, _ func(control.Progress)) (control.Batch, error) {
-	b := control.Batch{N: 3, To: o.Image, Conflicts: o.Conflicts, First: o.First, State: "released"}
+func (d *scripted) Rebase(_ context.Context, o control.Rebase, _ func(control.Progress)) (batch.Batch, error) {
+	b := batch.Batch{N: 3, To: o.Image, Conflicts: o.Conflicts, First: o.First, State: "released"}
 	for i, s := range o.Boards {
-		m := control.Member{Serial: s, State: "pending"}
+		m := batch.Member{Serial: s, State: "pending"}
 		if o.First > 0 && i >= o.First {
 			m.State, b.State = "waiting", "canaries"
 		}
@@ -56,12 +57,12 @@ func (d *scripted) Rebase(_ context.Context, o control.Rebase, _ func(control.Pr
 	return b, d.do("rebase", "rebase %v %s %q first %d", o.Boards, o.Image, o.Conflicts, o.First)
 }
 
-func (d *scripted) Batches(context.Context) ([]control.Batch, error) { return d.world.Batches, nil }
+func (d *scripted) Batches(context.Context) ([]batch.Batch, error) { return d.world.Batches, nil }
 
-func (d *scripted) UndoBatch(_ context.Context, n int, _ func(control.Progress)) (control.Batch, error) {
+func (d *scripted) UndoBatch(_ context.Context, n int, _ func(control.Progress)) (batch.Batch, error) {
 	return d.world.Batches[0], d.do("undo", "undo batch %d", n)
 }
 
-func (d *scripted) ReleaseBatch(_ context.Context, n int) (control.Batch, error) {
+func (d *scripted) ReleaseBatch(_ context.Context, n int) (batch.Batch, error) {
 	return d.world.Batches[0], d.do("release", "release batch %d", n)
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"rubus/boot/batch"
 	"rubus/cmd/internal/control"
 	"rubus/config/device"
 )
@@ -154,7 +155,7 @@ type world struct {
 	BootLog control.BootLog
 	// Snapshots are those of every board.
 	Snapshots []control.Snapshot
-	Batches   []control.Batch
+	Batches   []batch.Batch
 }
 
 func startScripted(ts *testscript.TestScript, neg bool, args []string) {

@@ -4,8 +4,8 @@ import (
 	"context"
 	"net/http"
 	"strconv"
-	"time"
 
+	"rubus/boot/batch"
 	"rubus/config/device"
 	"rubus/images/imageref"
 )
@@ -14,13 +14,13 @@ import (
 type Rebases interface {
 	// Rebase moves boards to another version with what they wrote: those that are down now,
 	// the others when they boot next. What came of each stands in the answer.
-	Rebase(ctx context.Context, o Rebase, tell func(Progress)) (Batch, error)
+	Rebase(ctx context.Context, o Rebase, tell func(Progress)) (batch.Batch, error)
 	// Batches lists what Rebase was asked for, the oldest first.
-	Batches(ctx context.Context) ([]Batch, error)
+	Batches(ctx context.Context) ([]batch.Batch, error)
 	// UndoBatch takes the boards of a batch back.
-	UndoBatch(ctx context.Context, n int, tell func(Progress)) (Batch, error)
+	UndoBatch(ctx context.Context, n int, tell func(Progress)) (batch.Batch, error)
 	// ReleaseBatch has the rest of a batch move without waiting for its canaries.
-	ReleaseBatch(ctx context.Context, n int) (Batch, error)
+	ReleaseBatch(ctx context.Context, n int) (batch.Batch, error)
 }
 
 // Rebase is which boards are to move, and where.
@@ -31,30 +31,6 @@ type Rebase struct {
 	Conflicts string `json:"conflicts,omitempty"`
 	// First is how many boards move first, as canaries; 0: all move now.
 	First int `json:"first,omitempty"`
-}
-
-// Batch is one Rebase and what became of it.
-type Batch struct {
-	N         int          `json:"n"`
-	Made      time.Time    `json:"made"`
-	To        imageref.Ref `json:"to"`
-	Conflicts string       `json:"conflicts,omitempty"`
-	First     int          `json:"first,omitempty"`
-	// State is canaries, released, stopped, done or undone; Why says what stopped it.
-	State   string   `json:"state"`
-	Why     string   `json:"why,omitempty"`
-	Members []Member `json:"members"`
-}
-
-// Member is one board of a batch.
-type Member struct {
-	Serial device.Serial `json:"serial"`
-	// State is that of its move, or waiting, dropped or skipped.
-	State    string `json:"state"`
-	Why      string `json:"why,omitempty"`
-	Snapshot int    `json:"snapshot,omitempty"`
-	// Reports says, of a board that moves, whether the new version reports its boots.
-	Reports bool `json:"reports"`
 }
 
 // batchRoutes adds the verbs of Rebases.
@@ -95,21 +71,21 @@ func batchOf(r *http.Request) (int, error) {
 }
 
 // Rebase implements Daemon.
-func (c *Client) Rebase(ctx context.Context, o Rebase, tell func(Progress)) (b Batch, err error) {
+func (c *Client) Rebase(ctx context.Context, o Rebase, tell func(Progress)) (b batch.Batch, err error) {
 	return b, c.job(ctx, "batches", o, tell, &b)
 }
 
 // Batches implements Daemon.
-func (c *Client) Batches(ctx context.Context) (all []Batch, err error) {
+func (c *Client) Batches(ctx context.Context) (all []batch.Batch, err error) {
 	return all, c.do(ctx, http.MethodGet, "batches", nil, &all)
 }
 
 // UndoBatch implements Daemon.
-func (c *Client) UndoBatch(ctx context.Context, n int, tell func(Progress)) (b Batch, err error) {
+func (c *Client) UndoBatch(ctx context.Context, n int, tell func(Progress)) (b batch.Batch, err error) {
 	return b, c.job(ctx, "batches/"+strconv.Itoa(n)+"/undo", struct{}{}, tell, &b)
 }
 
 // ReleaseBatch implements Daemon.
-func (c *Client) ReleaseBatch(ctx context.Context, n int) (b Batch, err error) {
+func (c *Client) ReleaseBatch(ctx context.Context, n int) (b batch.Batch, err error) {
 	return b, c.do(ctx, http.MethodPost, "batches/"+strconv.Itoa(n)+"/release", nil, &b)
 }

@@ -6,24 +6,25 @@ import (
 	"slices"
 	"testing"
 
+	"rubus/boot/batch"
 	"rubus/config/device"
 	"rubus/images/imageref"
 )
 
-func (f *fake) Rebase(_ context.Context, o Rebase, tell func(Progress)) (Batch, error) {
+func (f *fake) Rebase(_ context.Context, o Rebase, tell func(Progress)) (batch.Batch, error) {
 	tell(Progress{Bytes: 1})
 	f.note("rebase %d %s %q %d", len(o.Boards), o.Image, o.Conflicts, o.First)
-	return Batch{N: 4, To: o.Image, Members: []Member{{Serial: o.Boards[0], State: "trial"}}}, f.err
+	return batch.Batch{N: 4, To: o.Image, Members: []batch.Member{{Serial: o.Boards[0], State: "trial"}}}, f.err
 }
 
-func (f *fake) UndoBatch(_ context.Context, n int, _ func(Progress)) (Batch, error) {
+func (f *fake) UndoBatch(_ context.Context, n int, _ func(Progress)) (batch.Batch, error) {
 	f.note("undo %d", n)
-	return Batch{N: n}, f.err
+	return batch.Batch{N: n}, f.err
 }
 
-func (f *fake) ReleaseBatch(_ context.Context, n int) (Batch, error) {
+func (f *fake) ReleaseBatch(_ context.Context, n int) (batch.Batch, error) {
 	f.note("release %d", n)
-	return Batch{N: n}, f.err
+	return batch.Batch{N: n}, f.err
 }
 
 // TestBatches: what is asked of batches arrives, of thousands of boards too, and so do the answers.

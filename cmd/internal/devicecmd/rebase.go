@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rubus/boot"
+	"rubus/boot/batch"
 	"rubus/boot/writes"
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/control"
@@ -33,8 +34,8 @@ type rebasing struct {
 
 // applied is what --apply prints with --json.
 type applied struct {
-	Plans []rebasing     `json:"plans"`
-	Batch *control.Batch `json:"batch"` // null: there was nothing to do
+	Plans []rebasing   `json:"plans"`
+	Batch *batch.Batch `json:"batch"` // null: there was nothing to do
 }
 
 type rebaseFlags struct {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"rubus/boot/batch"
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/control"
 	"rubus/cmd/internal/ui"
@@ -65,7 +66,7 @@ func applyRebase(ctx context.Context, g *cli.Globals, all []rebasing, to imagere
 }
 
 // tellBatch says what was done to a batch. The error says how many boards were not moved.
-func tellBatch(g *cli.Globals, b control.Batch) error {
+func tellBatch(g *cli.Globals, b batch.Batch) error {
 	failed, mute := 0, false
 	for _, m := range b.Members {
 		if m.State == "failed" {
@@ -78,7 +79,7 @@ func tellBatch(g *cli.Globals, b control.Batch) error {
 	}
 	if mute {
 		g.Notef("warning: %s has no rubus-booted.service: nobody can tell whether a boot is good, and no board goes back by itself", b.To)
-		if b.State == "canaries" {
+		if b.State == batch.Canaries {
 			g.Notef("the rest waits for \"rubus device rebase --batch %d --release\"", b.N)
 		}
 	}
@@ -93,7 +94,7 @@ func tellBatch(g *cli.Globals, b control.Batch) error {
 }
 
 // memberText is what a board of a batch does, or did.
-func memberText(m control.Member, to imageref.Ref) string {
+func memberText(m batch.Member, to imageref.Ref) string {
 	text := map[string]string{
 		"pending": fmt.Sprintf("moves to %s when it boots next", to),
 		"trial":   fmt.Sprintf("boots %s next", to),
@@ -164,7 +165,7 @@ func showBatches(ctx context.Context, g *cli.Globals, n int) error {
 		return err
 	}
 	if n != 0 {
-		i := slices.IndexFunc(all, func(b control.Batch) bool { return b.N == n })
+		i := slices.IndexFunc(all, func(b batch.Batch) bool { return b.N == n })
 		if i < 0 {
 			return ui.Hint(fmt.Errorf("there is no batch %d", n), "\"rubus device rebase --status\" lists them")
 		}
@@ -180,7 +181,7 @@ func showBatches(ctx context.Context, g *cli.Globals, n int) error {
 	}
 	var rows [][]string
 	for _, b := range all {
-		rows = append(rows, []string{strconv.Itoa(b.N), ui.Ago(time.Now(), b.Made), b.To.String(), b.State, countsText(b)})
+		rows = append(rows, []string{strconv.Itoa(b.N), ui.Ago(time.Now(), b.Made), b.To.String(), string(b.State), countsText(b)})
 	}
 	ui.Table(g.Stdout, []string{"BATCH", "MADE", "TO", "STATE", "BOARDS"}, rows, 4, 2)
 	for _, b := range all {
@@ -192,7 +193,7 @@ func showBatches(ctx context.Context, g *cli.Globals, n int) error {
 }
 
 // countsText counts the boards of a batch by what they do.
-func countsText(b control.Batch) string {
+func countsText(b batch.Batch) string {
 	var order []string
 	counts := map[string]int{}
 	for _, m := range b.Members {
@@ -208,7 +209,7 @@ func countsText(b control.Batch) string {
 }
 
 // showMembers prints a batch board by board, for people.
-func showMembers(g *cli.Globals, b control.Batch) {
+func showMembers(g *cli.Globals, b batch.Batch) {
 	if g.JSON {
 		return
 	}

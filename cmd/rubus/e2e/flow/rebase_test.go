@@ -13,8 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"rubus/boot/batch"
 	"rubus/boot/record"
-	"rubus/cmd/internal/control"
 )
 
 // pack builds a Debian package with a file that says its version, one that only this
@@ -150,7 +150,7 @@ func TestRebaseOfPackages(t *testing.T) {
 steps:
   - run: dpkg -i /opt/repo/tool_2_all.deb /opt/repo/shared_2_all.deb /opt/repo/mine_2_all.deb
 `)
-	var b struct{ Batch control.Batch }
+	var b struct{ Batch batch.Batch }
 	text := s.must("device", "rebase", "--all", "pkg@2", "--apply", "--yes", "--json")
 	must(t, json.Unmarshal([]byte(text), &b))
 	if m := b.Batch.Members; len(m) != 1 || m[0].State != string(record.MovePending) || !m[0].Reports {
