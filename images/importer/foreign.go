@@ -2,9 +2,11 @@ package importer
 
 import (
 	"debug/elf"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 
 	"rubus/images"
 )
@@ -28,6 +30,28 @@ func (s *stack) foreign() error {
 		default:
 			return fmt.Errorf("it is for another processor: /%s is a program for %s, and Raspberry Pis run those for arm64 and armhf", name, processor(machine))
 		}
+	}
+	return nil
+}
+
+// container is an error when what was imported is a container image as "docker save" and tools for OCI
+// layouts pack it: its files are layers, and not those of a root.
+func (s *stack) container() error {
+	if len(s.base) > 0 || len(s.built) == 0 {
+		return nil
+	}
+	top := make(map[string]bool)
+	for _, e := range s.built[0].Entries {
+		name, _, _ := strings.Cut(e.Path, "/")
+		top[name] = true
+	}
+	switch {
+	case top["etc"] || top["usr"] || top["bin"]:
+		return nil
+	case top["manifest.json"]:
+		return errors.New("it is a container image in an archive, and no root file system: say docker-archive:FILE")
+	case top["oci-layout"]:
+		return errors.New("it is a layout of container images in an archive, and no root file system: unpack it and say oci:DIR")
 	}
 	return nil
 }

@@ -114,7 +114,7 @@ func (s *stack) finish(ctx context.Context, start time.Time, nv images.NewVersio
 	if err != nil {
 		return images.Version{}, rep, err
 	}
-	if err := s.foreign(); err != nil {
+	if err := errors.Join(s.container(), s.foreign()); err != nil {
 		return images.Version{}, rep, err
 	}
 	s.inspect()
