@@ -115,9 +115,9 @@ type spec struct {
 	Env      []string
 }
 
-// run starts the process inside, waits for it, and forgets what of ours it met.
+// run starts the process inside, waits for it, and removes what no image is to have.
 func run(ctx context.Context, s spec, o Options) error {
-	return errors.Join(start(ctx, s, o), forget(s.Upper))
+	return errors.Join(start(ctx, s, o), forget(s, o))
 }
 
 func start(ctx context.Context, s spec, o Options) error {

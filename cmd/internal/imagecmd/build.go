@@ -86,6 +86,7 @@ fails, until "rubus image gc". Steps run as those of "rubus image edit" do.
 				return cli.ImageError(err)
 			}
 			g.Did(c.Context(), "image build", v.Ref.String())
+			noteUndone(g, s, base, v)
 			if g.JSON {
 				return g.PrintJSON(imported{Version: v, Report: rep})
 			}

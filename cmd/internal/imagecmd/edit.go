@@ -76,6 +76,7 @@ Boards see nothing of it until the name means the new version: --tag, or
 				return cli.ImageError(err)
 			}
 			g.Did(c.Context(), "image edit", v.Ref.String())
+			noteUndone(g, s, base, v)
 			if g.JSON {
 				return g.PrintJSON(imported{Version: v, Report: rep})
 			}

@@ -11,6 +11,7 @@ import (
 
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/ui"
+	"rubus/images"
 	"rubus/images/importer"
 	"rubus/images/layered"
 	"rubus/images/rules"
@@ -72,6 +73,44 @@ func noteRules(g *cli.Globals, plan *rules.Plan, err error) {
 	}
 	for _, p := range plan.Problems {
 		g.Notef("  in the way: %s", ui.Visible(p))
+	}
+}
+
+// noteUndone says what of the rules a version over another lacks that the other did not lack: a package
+// brought a service, or a kernel.
+func noteUndone(g *cli.Globals, s *images.Store, before, after images.Version) {
+	was, err := planRules(s.LayerDirs(before))
+	if err != nil {
+		return // no system that has rules
+	}
+	is, err := planRules(s.LayerDirs(after))
+	if err != nil {
+		g.Notef("note: the rules for netbooting do not know the system any more: %v", err)
+		return
+	}
+	had := map[string]bool{}
+	for _, e := range was.Effects {
+		for _, c := range e.Changes {
+			had[c.Path] = true
+		}
+	}
+	n := 0
+	var ids []string
+	for _, e := range is.Effects {
+		more := 0
+		for _, c := range e.Changes {
+			if !had[c.Path] {
+				more++
+			}
+		}
+		if more > 0 {
+			n += more
+			ids = append(ids, e.Rule)
+		}
+	}
+	if n > 0 {
+		g.Notef("note: %s of the rules for netbooting %s missing now (%s): \"rubus image lint %s\" says why, --apply makes the next version",
+			ui.Count(int64(n), "change"), map[bool]string{true: "is", false: "are"}[n == 1], strings.Join(ids, ", "), after.Ref)
 	}
 }
 
