@@ -17,6 +17,8 @@ type call struct {
 	Call
 	fs FS
 	rc *sunrpc.Call
+	// spliced is how many bytes of data are behind what is in w, of toSplice at most.
+	spliced, toSplice int
 	r  xdr.Reader
 	w  *xdr.Writer
 

@@ -30,6 +30,11 @@ type Call struct {
 	// Waits, unless nil, is to be called by the FS before it waits for a disk: other
 	// calls are made meanwhile.
 	Waits func()
+	// Splice, unless nil, is what Read may do once instead of filling its buffer: n
+	// bytes of the file fd, from off on, go from the file's pages to the client, so
+	// nobody may write to them any more. It gives how many it took: fewer than n at the
+	// file's end or before what cannot be read; 0: the buffer is to be filled.
+	Splice func(fd int, off int64, n int) int
 	// Subject is set by the FS (so a Call is for one call at a time) to what the handle belongs to, once the caller
 	// may use it. It is told to those who observe calls.
 	Subject any
@@ -167,7 +172,8 @@ type FS interface {
 	// ReadLink appends the link's text to *text.
 	ReadLink(c *Call, fh []byte, text *[]byte, a *PostAttr) Status
 	// Read fills buf from offset off and gives the number of bytes and whether
-	// the end of the file was reached. buf lies in the reply itself.
+	// the end of the file was reached. buf lies in the reply itself; what Splice
+	// took is not in it.
 	Read(c *Call, fh []byte, off uint64, buf []byte, a *PostAttr) (n int, eof bool, st Status)
 	// Write writes data and says how stable it is now: at least what was asked.
 	Write(c *Call, fh []byte, off uint64, data []byte, how Stable, w *Wcc) (n int, done Stable, st Status)

@@ -22,19 +22,27 @@ func (c *call) read() bool {
 	var got int
 	var eof bool
 	st := checkFH(fh)
+	c.spliced, c.toSplice = 0, n
 	if st == OK {
 		got, eof, st = c.fs.Read(&c.Call, fh, off, buf, &c.post)
 	}
+	c.toSplice = 0
 	c.w.Truncate(at)
 	c.status(st)
 	postAttr(c.w, &c.post)
 	if st != OK {
+		c.rc.Unsplice()
 		return true
 	}
-	got = min(got, n)
+	if got = min(got, n); c.spliced > 0 {
+		got = c.spliced
+	}
 	c.w.Uint32(uint32(got))
 	c.w.Bool(eof)
 	c.w.Uint32(uint32(got))
+	if c.spliced > 0 {
+		return true
+	}
 	if data := c.w.Extend(got); got > 0 && &data[0] != &buf[0] {
 		copy(data, buf[:got]) // no attributes after all: the data moves up
 	}

@@ -113,7 +113,12 @@ func (p *Program) Serve(_ context.Context, rc *sunrpc.Call, w *xdr.Writer) sunrp
 	}
 	c.rc, c.w, c.r = rc, w, rc.Args
 	if c.Waits == nil {
-		c.Waits = func() { c.rc.Waits() } // once: a call is used again
+		// Once: a call is used again.
+		c.Waits = func() { c.rc.Waits() }
+		c.Splice = func(fd int, off int64, n int) int {
+			c.spliced = c.rc.Splice(fd, off, min(n, c.toSplice))
+			return c.spliced
+		}
 	}
 	c.Peer, c.UID, c.GID, c.Groups, c.Time = rc.Peer, rc.UID, rc.GID, rc.Groups(), rc.Time()
 	at := w.Len()

@@ -72,7 +72,7 @@ func (s *Server) answer(ctx context.Context, p *program, c *Call, once bool, w *
 	s.observe(Event{
 		Peer: c.Peer, Program: c.Program, Version: c.Version, Procedure: c.Procedure,
 		Status: st, Result: c.Result, Subject: c.Subject, Duration: c.ended.Sub(c.began),
-		In: in, Out: w.Len() - at, Replayed: replayed,
+		In: in, Out: w.Len() - at + c.tail.size(), Replayed: replayed,
 	})
 	return st != NoReply
 }
@@ -93,6 +93,7 @@ func (s *Server) reply(ctx context.Context, p *program, c *Call, once bool, w *x
 	st = s.run(ctx, p, c, w)
 	if st != Success {
 		w.Truncate(at)
+		c.Unsplice()
 		switch st {
 		case NoReply:
 		case AuthTooWeak:

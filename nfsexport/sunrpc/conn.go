@@ -225,7 +225,7 @@ func (c *conn) flush() {
 		c.s.pool.put(b)
 		return
 	}
-	c.send(outgoing{b, data})
+	c.send(outgoing{b: b, data: data})
 	c.throttle(c.s.limits.Queue)
 }
 

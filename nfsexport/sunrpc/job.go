@@ -96,7 +96,7 @@ func (c *conn) long(ctx context.Context, p *program, plan Plan, record []byte, o
 	}
 	j.w.Buf = j.out.b[:0]
 	j.w.Uint32(0)
-	j.call.wait = j.wait
+	j.call.wait, j.call.pipes, j.call.who = j.wait, &c.s.pipes, c.who
 	bytes := 0
 	if j.out.peer == nil { // else it is charged
 		bytes = len(j.out.b)
@@ -108,9 +108,9 @@ func (c *conn) long(ctx context.Context, p *program, plan Plan, record []byte, o
 	// What may hold a thread is over; a write only waits.
 	c.release()
 	if ok {
-		j.w.PutUint32(0, uint32(j.w.Len()-markSize)|lastFragment)
+		j.w.PutUint32(0, uint32(j.w.Len()-markSize+j.call.tail.size())|lastFragment)
 	}
-	if ok && j.w.Len() > smallReply {
+	if ok && (j.w.Len() > smallReply || j.call.tail != nil) {
 		c.sendJob(j)
 		ok = false
 	}
@@ -135,8 +135,8 @@ func (c *conn) long(ctx context.Context, p *program, plan Plan, record []byte, o
 
 // sendJob sends a job's reply.
 func (c *conn) sendJob(j *job) {
-	o := outgoing{j.out, j.w.Buf}
-	j.out = nil
+	o := outgoing{j.out, j.w.Buf, j.call.tail}
+	j.out, j.call.tail = nil, nil
 	c.send(o)
 }
 
@@ -185,6 +185,8 @@ func (c *conn) release() {
 func (s *Server) recycle(j *job) {
 	s.pool.put(j.args)
 	s.pool.put(j.out)
+	j.call.Unsplice()
 	j.c, j.args, j.out, j.w.Buf, j.call.Args, j.call.wait = nil, nil, nil, nil, xdr.Reader{}, nil
+	j.call.pipes, j.call.who = nil, nil
 	s.jobs.Put(j)
 }

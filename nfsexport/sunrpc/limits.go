@@ -19,6 +19,9 @@ type Limits struct {
 	// held at once, in all (256 MiB) and for one address (32 MiB). Large is what
 	// exceeds 68 KiB.
 	Bytes, BytesPerPeer int64
+	// Pipes is the most replies at once that end in pages of a file (64; each
+	// takes two files), a quarter of them for one address. Others are copied.
+	Pipes int
 	// Queue is how many bytes of replies may wait for one connection's client
 	// to read them before no more of its calls are read (1 MiB).
 	Queue int
@@ -51,6 +54,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Inline, 1024)
 	set64(&l.Bytes, 256<<20)
 	set64(&l.BytesPerPeer, 32<<20)
+	set(&l.Pipes, 64)
 	set(&l.Queue, 1<<20)
 	set(&l.Record, 1<<20+8<<10)
 	set64((*int64)(&l.Idle), int64(10*time.Minute))

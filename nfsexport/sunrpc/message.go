@@ -73,6 +73,10 @@ type Call struct {
 
 	// wait hands over what this call holds up; nil: nothing.
 	wait func()
+	// pipes and who are for Splice, which leaves tail; nil: it does nothing.
+	pipes *pipes
+	who   *peer
+	tail  *pipe
 	// began is when the server turned to the call, ended when it was answered:
 	// zero while nobody asked.
 	began, ended time.Time
@@ -125,6 +129,7 @@ func parse(msg []byte, c *Call) verdict {
 	c.UID, c.GID, c.ngroups = 0, 0, 0
 	c.Begun, c.Result, c.Forget, c.Subject = 0, 0, false, nil
 	c.began, c.ended, c.wait = time.Time{}, time.Time{}, nil
+	c.pipes, c.who, c.tail = nil, nil, nil
 	if version != rpcVersion {
 		return wrongRPC
 	}

@@ -19,6 +19,7 @@ type peer struct {
 	calls *semaphore.Weighted
 	bytes *semaphore.Weighted
 	all   *semaphore.Weighted // the bytes of all peers
+	pipes int                 // that it has of the server's; guarded by these
 }
 
 // charge waits until n bytes may be held for the peer.

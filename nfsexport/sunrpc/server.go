@@ -44,6 +44,7 @@ type Server struct {
 	limits       Limits
 
 	pool   pool
+	pipes  pipes
 	jobs   sync.Pool
 	calls  *semaphore.Weighted // long calls that may run
 	bytes  *semaphore.Weighted // of large buffers
@@ -88,6 +89,7 @@ func New(cfg Config) *Server {
 	s.pool.largeSize = max(s.limits.Record, mediumBuffer+1)
 	s.calls = semaphore.NewWeighted(int64(s.limits.Calls))
 	s.bytes = semaphore.NewWeighted(max(s.limits.Bytes, int64(s.pool.largeSize)))
+	s.pipes.most, s.pipes.each = s.limits.Pipes, max(s.limits.Pipes/4, 1)
 	s.dgrams = semaphore.NewWeighted(datagramCalls)
 	s.limits.BytesPerPeer = max(s.limits.BytesPerPeer, int64(s.pool.largeSize))
 	s.peers.byAddr = make(map[netip.Addr]*peer)
@@ -147,6 +149,7 @@ func (s *Server) Serve(ctx context.Context, streams []net.Listener, packets []ne
 	}
 	s.wake()
 	s.peers.inside.Wait()
+	s.pipes.close()
 	for _, pc := range packets {
 		_ = pc.Close()
 	}

@@ -13,18 +13,24 @@ const (
 	maxVectorBytes = 2 << 20
 )
 
-// outgoing is a reply, or several: data, which lies in b or has outgrown it.
+// outgoing is a reply, or several: data, which lies in b or has outgrown it, and then
+// what is in tail, unless that is nil.
 type outgoing struct {
 	b    *buffer
 	data []byte
+	tail *pipe
 }
+
+func (o *outgoing) size() int { return len(o.data) + o.tail.size() }
 
 // writer is the sending side of a conn. Whoever has something to send puts it
 // into the queue; if nobody is writing he writes until the queue is empty, also
 // for those who come meanwhile.
 type writer struct {
 	onWrite func(fd uintptr) bool
-	vectors [][]byte // what is being written; the writing goroutine's own
+	vectors [][]byte // what is being written, and then tail; the writing goroutine's own
+	tail    *pipe
+	zeros   [3]byte // for tail.pad
 	batch   []outgoing
 	wrErr   error
 
@@ -43,7 +49,7 @@ type writer struct {
 func (c *conn) send(o outgoing) {
 	c.mu.Lock()
 	c.queue = append(c.queue, o)
-	c.queued += len(o.data)
+	c.queued += o.size()
 	if c.writing {
 		c.mu.Unlock()
 		return
@@ -59,6 +65,7 @@ func (c *conn) send(o outgoing) {
 		}
 		for i := range c.batch {
 			c.s.pool.put(c.batch[i].b)
+			c.s.pipes.put(c.batch[i].tail)
 			c.batch[i] = outgoing{}
 		}
 		if err != nil {
@@ -78,9 +85,9 @@ func (c *conn) send(o outgoing) {
 // the bytes moved.
 func (c *conn) nextBatch() (n int) {
 	k := 0
-	for k < len(c.queue) && k < maxVectors && (k == 0 || n+len(c.queue[k].data) <= maxVectorBytes) {
-		n += len(c.queue[k].data)
-		k++
+	for tail := false; k < len(c.queue) && k < maxVectors && !tail && (k == 0 || n+c.queue[k].size() <= maxVectorBytes); k++ {
+		n += c.queue[k].size()
+		tail = c.queue[k].tail != nil
 	}
 	c.batch = append(c.batch[:0], c.queue[:k]...)
 	rest := copy(c.queue, c.queue[k:])
@@ -94,12 +101,14 @@ func (c *conn) writeBatch() error {
 	c.vectors = c.vectors[:0]
 	for _, o := range c.batch {
 		c.vectors = append(c.vectors, o.data)
+		c.tail = o.tail // only the last has one
 	}
 	left := c.vectors
 	c.wrErr = nil
 	err := c.raw.Write(c.onWrite)
 	c.writeSince.Store(0)
 	clear(left)
+	c.tail = nil
 	if err == nil {
 		err = c.wrErr
 	}
@@ -110,12 +119,18 @@ func (c *conn) writeBatch() error {
 // writeSome writes as much as the socket takes. It gives false when more is
 // left; the wait that follows is timed by the sweep.
 func (c *conn) writeSome(fd uintptr) bool {
-	for len(c.vectors) > 0 {
+	for {
 		var n int
-		if len(c.vectors) == 1 {
-			n, c.wrErr = unix.Write(int(fd), c.vectors[0])
-		} else {
-			n, c.wrErr = unix.Writev(int(fd), c.vectors)
+		switch {
+		case len(c.vectors) > 0:
+			n, c.wrErr = c.writeVectors(int(fd))
+		case c.tail == nil || c.tail.size() == 0:
+			return true
+		case c.tail.n > 0:
+			n, c.wrErr = c.tail.send(int(fd))
+		default:
+			n, c.wrErr = unix.Write(int(fd), c.zeros[:c.tail.pad])
+			c.tail.pad -= max(n, 0)
 		}
 		switch c.wrErr {
 		case nil:
@@ -132,11 +147,22 @@ func (c *conn) writeSome(fd uintptr) bool {
 			n -= len(c.vectors[0])
 			c.vectors = c.vectors[1:]
 		}
-		if n > 0 {
+		if len(c.vectors) > 0 && n > 0 {
 			c.vectors[0] = c.vectors[0][n:]
 		}
 	}
-	return true
+}
+
+// writeVectors writes to the socket what can be written of the vectors at once.
+func (c *conn) writeVectors(fd int) (int, error) {
+	switch {
+	case c.tail != nil: // which goes into the same packet
+		return unix.SendmsgBuffers(fd, c.vectors, nil, nil, unix.MSG_MORE)
+	case len(c.vectors) == 1:
+		return unix.Write(fd, c.vectors[0])
+	default:
+		return unix.Writev(fd, c.vectors)
+	}
 }
 
 // throttle waits while more than limit bytes wait to be sent, or are to come. What

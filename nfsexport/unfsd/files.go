@@ -14,15 +14,17 @@ import (
 //	open files kept by handle         3/16    16,384 at most (handlefs.Options.MaxFDs)
 //	calls that run, three files each  1/8     512 long and 1,024 short ones at most
 //	connections of MOUNT and portmap  1/32    4,000 each at most
+//	READs sent without a copy, a pipe
+//	of two files each                 1/64    64 at most (16 for one address)
 //	exports, two files each, sockets,
-//	logs, transfers by TFTP           5/32    not enforced here: Publish fails
+//	logs, transfers by TFTP           9/64    not enforced here: Publish fails
 const (
 	filesPerCall = 3
 	leastConns   = 16
 )
 
 // fileShares are the limits that a number of open files allows.
-type fileShares struct{ conns, small, long, short int }
+type fileShares struct{ conns, small, long, short, pipes int }
 
 // shares divides the number of files that this process may have open.
 func shares(files uint64) fileShares {
@@ -32,6 +34,7 @@ func shares(files uint64) fileShares {
 	return fileShares{
 		conns: within(n/2, 20000), small: within(n/64, 4000),
 		long: within(calls, 512), short: within(calls, 1024),
+		pipes: max(min(n/64/2, 64), 1),
 	}
 }
 
@@ -49,7 +52,7 @@ func (s fileShares) bound(l sunrpc.Limits) sunrpc.Limits {
 	for _, x := range []struct {
 		limit *int
 		share int
-	}{{&l.Conns, s.conns}, {&l.Calls, s.long}, {&l.Inline, s.short}} {
+	}{{&l.Conns, s.conns}, {&l.Calls, s.long}, {&l.Inline, s.short}, {&l.Pipes, s.pipes}} {
 		if *x.limit == 0 {
 			*x.limit = x.share
 		}
