@@ -19,8 +19,8 @@ type call struct {
 	rc *sunrpc.Call
 	// spliced is how many bytes of data are behind what is in w, of toSplice at most.
 	spliced, toSplice int
-	r  xdr.Reader
-	w  *xdr.Writer
+	r                 xdr.Reader
+	w                 *xdr.Writer
 
 	// Arguments.
 	set   SetAttr

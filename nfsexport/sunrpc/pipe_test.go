@@ -103,11 +103,24 @@ func TestSplice(t *testing.T) {
 		off, n int
 		copied bool
 	}{
-		{n: 1}, {n: 2}, {n: 3}, {n: 4}, {n: 4095}, {n: 4096}, {n: 4097}, {off: 1, n: 4096}, {off: 4095, n: 2}, {off: 7, n: 65533},
-		{n: 128 << 10}, {n: 1 << 20}, {off: 4096, n: 1 << 20},
+		{n: 1},
+		{n: 2},
+		{n: 3},
+		{n: 4},
+		{n: 4095},
+		{n: 4096},
+		{n: 4097},
+		{off: 1, n: 4096},
+		{off: 4095, n: 2},
+		{off: 7, n: 65533},
+		{n: 128 << 10},
+		{n: 1 << 20},
+		{off: 4096, n: 1 << 20},
 		{off: 1, n: 1 << 20, copied: true}, // on one page more than a pipe has room for
-		{off: 1 << 20, n: 1 << 20}, {off: 1<<20 + 4096, n: 4096}, // beyond the end
-		{off: 2 << 20, n: 4096, copied: true}, {n: 0, copied: true},
+		{off: 1 << 20, n: 1 << 20},
+		{off: 1<<20 + 4096, n: 4096}, // beyond the end
+		{off: 2 << 20, n: 4096, copied: true},
+		{n: 0, copied: true},
 	} {
 		t.Run(fmt.Sprint(at.off, "+", at.n), func(t *testing.T) {
 			before := p.spliced.Load()
