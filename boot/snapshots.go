@@ -21,7 +21,7 @@ const (
 	stepBuilt    = "built"    // a new upper is there, and no record names it
 	stepIntended = "intended" // what will be set aside is marked
 	stepRecorded = "recorded" // the record is written
-	stepMoved    = "moved"    // one upper was set aside
+	stepMoved    = "moved"    // one upper was set aside, or a snapshot that goes
 )
 
 func (f *Fleet) step(name string) {
@@ -149,6 +149,7 @@ func (f *Fleet) RemoveSnapshot(ctx context.Context, serial device.Serial, n int)
 	if err != nil {
 		return err
 	}
+	f.step(stepMoved)
 	f.log.Info("snapshot removed", "serial", serial, "snapshot", n)
 	return f.sweepSnapshots(ctx, b)
 }

@@ -256,6 +256,13 @@ func TestStateKilledAtEveryStep(t *testing.T) {
 			}
 			return err
 		}, "second", 2},
+		"remove": {func(l *lab) error {
+			err := l.fleet.RemoveSnapshot(l.Context(), serialA, 1)
+			if errors.Is(err, boot.ErrNotFound) { // it is gone
+				return nil
+			}
+			return err
+		}, "second", 1},
 	} {
 		for kill := range c.steps + 1 {
 			t.Run(fmt.Sprintf("%s/%d", name, kill), func(t *testing.T) {
@@ -298,6 +305,9 @@ func TestStateKilledAtEveryStep(t *testing.T) {
 				}
 				if litter := l.litter(); len(litter) > 0 {
 					t.Errorf("killed at %q: left behind %q", last, litter)
+				}
+				if name == "remove" && len(l.snapshots()) != 0 {
+					t.Errorf("killed at %q: there are %q", last, l.snapshots())
 				}
 				// What the board had is there: under it, or as a snapshot.
 				if got != "second" && !slices.ContainsFunc(l.snapshots(), func(s string) bool { return strings.HasPrefix(s, "2 before") }) {

@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
+
+	"rubus/config/leftover"
 )
 
 // lockWait is how long EditFile waits for another command that edits.
@@ -45,6 +47,9 @@ func EditFile(ctx context.Context, path string, edit Edit) (written bool, err er
 		return false, fmt.Errorf("editing %q: %w", path, err)
 	}
 	defer unlock()
+	if err := leftover.Remove(real); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("editing %q: %w", path, err)
+	}
 
 	before, err := LoadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -13,6 +13,9 @@ import (
 // from it, as lines of known_hosts have them: type and base64. One that cannot be read is
 // left out.
 func (s Store) HostKeys() ([]string, error) {
+	if err := s.finish(); err != nil {
+		return nil, err
+	}
 	var out []string
 	for _, kind := range kinds() {
 		switch _, err := os.Lstat(filepath.Join(s.Dir, storedKey(kind))); {
@@ -33,21 +36,29 @@ func (s Store) HostKeys() ([]string, error) {
 }
 
 // Rekey makes new ssh host keys of the kinds that the server made for the board or took over
-// from it; the board has them at its next boot. Each key is replaced as a whole; after an
-// error, or a crash, some may be new, and it may be done again.
+// from it; the board has them at its next boot. After an error, or a crash, all are new or none
+// is.
 func (s Store) Rekey() (is []string, err error) {
+	if err := s.finish(); err != nil {
+		return nil, err
+	}
+	files := map[string][]byte{}
 	for _, kind := range kinds() {
 		if !s.has(kind) {
 			continue
 		}
 		k, err := makeHostKey(kind)
 		if err != nil {
-			return is, err
+			return nil, err
 		}
-		if err := s.write(storedKey(kind), k.private); err != nil {
-			return is, fmt.Errorf("a new ssh host key (%s): %w", kind, err)
-		}
+		files[storedKey(kind)] = k.private
 		is = append(is, k.knownLine())
+	}
+	if len(files) == 0 {
+		return nil, nil
+	}
+	if err := s.change(files); err != nil {
+		return nil, fmt.Errorf("new ssh host keys: %w", err)
 	}
 	return is, nil
 }

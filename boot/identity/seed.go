@@ -75,6 +75,9 @@ func (s Seed) Do() (Result, error) {
 		return Result{}, err
 	}
 	defer upper.Close()
+	if err := s.Store.finish(); err != nil {
+		return Result{}, err
+	}
 	before, err := s.Store.Given()
 	if err != nil {
 		return Result{}, err

@@ -11,8 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/google/renameio/v2"
 )
 
 // Store is the directory with the identity of one board. Only root may enter it.
@@ -30,20 +28,8 @@ const (
 
 // write puts a file of the store on the disk: whole, and before it returns.
 func (s Store) write(name string, data []byte) error {
-	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+	if err := s.change(map[string][]byte{name: data}); err != nil {
 		return fmt.Errorf("keeping the identity: %w", err)
-	}
-	if err := renameio.WriteFile(filepath.Join(s.Dir, name), data, 0o600); err != nil {
-		return fmt.Errorf("keeping the identity: %w", err)
-	}
-	for _, dir := range []string{s.Dir, filepath.Dir(s.Dir)} {
-		d, err := os.Open(dir)
-		if err == nil {
-			err = errors.Join(d.Sync(), d.Close())
-		}
-		if err != nil {
-			return fmt.Errorf("keeping the identity: %w", err)
-		}
 	}
 	return nil
 }

@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/diskfs/go-diskfs/backend"
 	"github.com/diskfs/go-diskfs/backend/file"
 	"github.com/diskfs/go-diskfs/filesystem/fat32"
 	"github.com/diskfs/go-diskfs/partition/mbr"
 	"github.com/google/renameio/v2"
+
+	"rubus/config/leftover"
 )
 
 // The layout of a card, in bytes. The partition has just the clusters that make
@@ -36,7 +39,11 @@ func Write(path string, files []File) error {
 	if sum > partSize-4<<20 { // the FATs and the directory
 		return fmt.Errorf("the card's files have %d bytes; %d fit", sum, partSize-4<<20)
 	}
-	t, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644))
+	if err := leftover.Remove(path); err != nil {
+		return fmt.Errorf("making a card: %w", err)
+	}
+	// Beside its place: elsewhere nobody would find what is left of it.
+	t, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644), renameio.WithTempDir(filepath.Dir(path)))
 	if err != nil {
 		return fmt.Errorf("making a card: %w", err)
 	}

@@ -31,7 +31,7 @@ func house() map[string][]string {
 		"cmd/internal/backupcmd": {
 			"boot", "boot/backup", "boot/phase", "boot/writes",
 			"cmd/internal/buildinfo", "cmd/internal/cli", "cmd/internal/control", "cmd/internal/progress", "cmd/internal/ui",
-			"config", "config/device",
+			"config", "config/device", "config/leftover",
 			"images/archive", "images/imageref", "images/upper",
 			"nfsexport",
 		},
@@ -108,7 +108,7 @@ func house() map[string][]string {
 		"boot/proxydhcp":       {"boot/dhcplink", "boot/pidhcp", "config/device"},
 		"boot/record":          {"config/device", "images", "images/imageref", "nfsexport", "overlay"},
 		"boot/rootfile":        {},
-		"boot/sdcard":          {"boot/eeprom"},
+		"boot/sdcard":          {"boot/eeprom", "config/leftover"},
 		"boot/sighting":        {"config/device"},
 		"boot/tftp":            {},
 		"boot/writes":          {"boot/record", "boot/rootfile", "config/device", "overlay"},
@@ -119,9 +119,10 @@ func house() map[string][]string {
 		"boot/fakepi/nic":      {"config/device"},
 
 		// Only the command imports config; the vocabulary below it is for all.
-		"config":           {"config/boardtext", "config/device", "images/imageref"},
+		"config":           {"config/boardtext", "config/device", "config/leftover", "images/imageref"},
 		"config/boardtext": {},
 		"config/device":    {},
+		"config/leftover":  {},
 		"config/examples":  {},
 		"config/schema":    {},
 

@@ -122,13 +122,19 @@ func checkPlace(place string, o Options) error {
 	if strings.HasPrefix(place, registry) {
 		return nil
 	}
-	if file, ok := strings.CutPrefix(place, archive); ok {
-		return checkTarget(file, o.Replace)
+	file, ok := strings.CutPrefix(place, archive)
+	dir := strings.TrimPrefix(place, ociDir)
+	err := error(nil)
+	if ok {
+		err = checkTarget(file, o.Replace)
+	} else if _, there := os.Lstat(dir); there == nil {
+		file, err = dir, errThere
 	}
-	if _, err := os.Lstat(strings.TrimPrefix(place, ociDir)); err == nil {
-		return errThere
+	if err != nil {
+		// It may be there by an export that was killed when it was about to end.
+		_ = (&stage{parent: filepath.Dir(file)}).sweep()
 	}
-	return nil
+	return err
 }
 
 // platformFor is the platform that was asked for, "linux/arm/v6", or else that of the programs of a root.

@@ -20,6 +20,7 @@ import (
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/progress"
 	"rubus/cmd/internal/ui"
+	"rubus/config/leftover"
 	"rubus/images/imageref"
 	"rubus/images/upper"
 )
@@ -282,17 +283,9 @@ func (f *restoreFlags) files(g *cli.Globals, p *place, s *backup.Staged, out *re
 
 // putFile replaces a file of the configuration: whole, and on the disk when it returns.
 func putFile(path string, data []byte) error {
-	dir, name := filepath.Dir(path), filepath.Base(path)
-	old, err := os.ReadDir(dir)
-	if err != nil {
+	dir := filepath.Dir(path)
+	if err := leftover.Remove(path); err != nil { // of a restore that was killed
 		return err
-	}
-	for _, e := range old { // what a restore that was killed was writing
-		if n, ok := strings.CutPrefix(e.Name(), "."+name); ok && n != "" && strings.Trim(n, "0123456789") == "" {
-			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
-				return err
-			}
-		}
 	}
 	if err := renameio.WriteFile(path, data, 0o644, renameio.WithTempDir(dir)); err != nil {
 		return err

@@ -74,7 +74,7 @@ daemon. Host keys from files of devices.yaml are not touched.`,
 			}
 			is, err := store.Rekey()
 			if err != nil {
-				return ui.Hint(err, "some keys may be new: run this again")
+				return err
 			}
 			if out.HostKeys, err = hostKeyInfos(serial, is); err != nil {
 				return err
