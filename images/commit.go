@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -105,6 +106,10 @@ func (s *Store) Keep(ctx context.Context, b Built) (Layer, error) {
 	defer release()
 	s.step(StepLocked)
 	if _, err := os.Lstat(s.LayerDir(l.Digest)); err == nil {
+		if have, err := s.layerFile(l.Digest); err == nil && have.Chain == b.Chain {
+			now := s.Now()
+			_ = os.Chtimes(s.chainFile(l.Digest), now, now) // else an older one may be found, or made again
+		}
 		return l, b.Pending.Abort()
 	}
 	err = s.commit(journal{Renames: []rename{{b.Pending.tmp.rel, layerPath(l.Digest)}}})
@@ -219,16 +224,27 @@ type layerFile struct {
 	Chain string `json:"chain,omitempty"`
 }
 
-// ByChain finds a layer that was committed with this Chain.
-func (s *Store) ByChain(chain string) (Layer, bool) {
+// ByChain finds the layer that was committed, or kept, with this Chain; of several that of last.
+func (s *Store) ByChain(chain string) (last Layer, ok bool) {
 	names, err := os.ReadDir(filepath.Join(s.dir, "layers"))
 	if err != nil || chain == "" {
-		return Layer{}, false
+		return last, false
 	}
+	var when time.Time
 	for _, d := range names {
-		if l, err := s.layerFile(d.Name()); err == nil && l.Chain == chain {
-			return l.Layer, true
+		l, err := s.layerFile(d.Name())
+		if err != nil || l.Chain != chain {
+			continue
+		}
+		st, err := os.Stat(s.chainFile(d.Name()))
+		if err == nil && (!ok || st.ModTime().After(when)) {
+			last, when, ok = l.Layer, st.ModTime(), true
 		}
 	}
-	return Layer{}, false
+	return last, ok
+}
+
+// chainFile has a layer's Chain; its time says when that was made last.
+func (s *Store) chainFile(digest string) string {
+	return filepath.Join(s.dir, layerPath(digest), "layer.json")
 }

@@ -86,10 +86,6 @@ const (
 // A step whose text, files and predecessors did not change is not done again. told is called
 // at each progress of each step.
 func Build(ctx context.Context, store *images.Store, base images.Version, name, dir string, r Recipe, o Options, told func(i int, s Step, p Progress)) (images.Version, importer.Report, error) {
-	chain := "build"
-	for _, l := range base.Layers {
-		chain = next(chain, l.Digest)
-	}
 	var steps []importer.Step
 	for i, s := range r.Steps {
 		text := s.String()
@@ -100,9 +96,9 @@ func Build(ctx context.Context, store *images.Store, base images.Version, name, 
 			}
 			text += " " + sum
 		}
-		chain = next(chain, text)
 		steps = append(steps, importer.Step{
-			Chain:  chain,
+			Text:   text,
+			Again:  o.Again,
 			Cached: func() { told(i, s, StepCached) },
 			Upper: func(ctx context.Context, dirs []string) (string, func() error, error) {
 				told(i, s, StepRuns)
@@ -124,10 +120,6 @@ func Build(ctx context.Context, store *images.Store, base images.Version, name, 
 		err = fmt.Errorf("building %q: %w", name, err)
 	}
 	return v, rep, err
-}
-
-func next(chain, text string) string {
-	return fmt.Sprintf("build:%x", sha256.Sum256([]byte(chain+"\n"+text)))
 }
 
 // digestOf names the content of a file or directory.

@@ -28,6 +28,8 @@ type Options struct {
 	Stdin          *os.File
 	Stdout, Stderr *os.File
 	Terminal       bool
+	// Again says that a build does all steps, also those that did not change.
+	Again bool
 	// Keep is asked whether what a shell wrote is kept when it ended with another code
 	// than 0, which is that of the last command in it; nil: it is not.
 	Keep func(code int) bool

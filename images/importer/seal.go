@@ -2,6 +2,7 @@ package importer
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -102,10 +103,12 @@ func Seal(ctx context.Context, store *images.Store, name, upper, what string, o 
 
 // Step is one layer of a version that is built in steps.
 type Step struct {
-	// Chain names what it and all below are made of.
-	Chain string
+	// Text says what is done: with the layers below it names what the step makes.
+	Text string
+	// Again says that it is done although the store has what it made before.
+	Again bool
 	// Upper writes over layers, the uppermost first, and says where; done removes that. It is not
-	// called when the store has a layer of this Chain. cached, which may be nil, is called then.
+	// called when the store has what the step makes. Cached, which may be nil, is called then.
 	Upper  func(ctx context.Context, dirs []string) (dir string, done func() error, err error)
 	Cached func()
 }
@@ -135,7 +138,8 @@ func BuildSteps(ctx context.Context, store *images.Store, name, what string, ste
 }
 
 func (s *stack) step(ctx context.Context, step Step, what string) (err error) {
-	if l, ok := s.store.ByChain(step.Chain); ok {
+	chain := s.chain(step.Text)
+	if l, ok := s.store.ByChain(chain); ok && !step.Again {
 		s.built = append(s.built, images.Built{Digest: l.Digest})
 		if step.Cached != nil {
 			step.Cached()
@@ -157,7 +161,7 @@ func (s *stack) step(ctx context.Context, step Step, what string) (err error) {
 	}
 	in := &source{name: what, dir: fd, sealed: true}
 	defer in.Close()
-	if err := s.add(ctx, step.Chain, func(b *builder) error { return copyDir(b, in, false) }); err != nil {
+	if err := s.add(ctx, chain, func(b *builder) error { return copyDir(b, in, false) }); err != nil {
 		return err
 	}
 	last := len(s.built) - 1
@@ -168,4 +172,19 @@ func (s *stack) step(ctx context.Context, step Step, what string) (err error) {
 	s.built[last] = images.Built{Digest: l.Digest}
 	s.kept++
 	return nil
+}
+
+// chain names a step over the layers so far.
+func (s *stack) chain(text string) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%q", text)
+	if s.o.Base != nil {
+		for _, l := range s.o.Base.Layers {
+			fmt.Fprintf(h, " %s", l.Digest)
+		}
+	}
+	for _, b := range s.built { // steps keep theirs
+		fmt.Fprintf(h, " %s", b.Digest)
+	}
+	return fmt.Sprintf("build:%x", h.Sum(nil))
 }

@@ -85,7 +85,7 @@ func TestSteps(t *testing.T) {
 		t.Helper()
 		upper := root(t, 2)
 		_, rep, err := importer.BuildSteps(t.Context(), s, "built", "steps", []importer.Step{{
-			Chain: chain,
+			Text: chain,
 			Upper: func(context.Context, []string) (string, func() error, error) {
 				return upper, func() error { return nil }, nil
 			},

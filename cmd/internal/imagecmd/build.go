@@ -24,7 +24,8 @@ func newBuildCmd(g *cli.Globals) *cobra.Command {
 		Long: `Makes the next version of NAME by the steps in FILE, over the version it begins
 with. Each step is a layer. A step is not done again while its text, the files
 it copies and all before it stay the same; what was done stays when a later one
-fails, until "rubus image gc". Steps run as those of "rubus image edit" do.
+fails, until "rubus image gc". Steps run as those of "rubus image edit" do. What
+they fetch from elsewhere is fetched again with --no-cache.
 
   from: pios@3
   message: with tcpdump        # or -m
@@ -102,6 +103,7 @@ fails, until "rubus image gc". Steps run as those of "rubus image edit" do.
 		},
 	}
 	c.Flags().StringVarP(&o.Import.Message, "message", "m", "", "what is new, as \"image list\" shows it")
+	c.Flags().BoolVar(&o.Again, "no-cache", false, "do all steps again")
 	c.Flags().BoolVar(&move, "tag", false, "let the name mean the new version at once")
 	return c
 }
