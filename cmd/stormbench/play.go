@@ -185,14 +185,15 @@ func ask(ctx context.Context, model string, n int) error {
 	if err != nil {
 		return err
 	}
-	link, err := nic.OpenRaw(boardsCard)
+	card, err := nic.OpenOwn(boardsCard, mac)
 	if err != nil {
 		return err
 	}
-	defer link.Close()
+	defer card.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	asked := false
+	link := &untilAsked{card, &asked}
 	_, err = fakepi.Run(ctx, pi, fakepi.Options{Link: link, Patience: patience, Discard: true, Observe: func(e fakepi.Event) {
 		if (e.Kind == fakepi.KindRead || e.Kind == fakepi.KindProbe) && e.Outcome != fakepi.Failed {
 			asked = true
@@ -203,6 +204,21 @@ func ask(ctx context.Context, model string, n int) error {
 		return nil
 	}
 	return err
+}
+
+// untilAsked is a card that says nothing more when its board has asked. What it asked for
+// after that the server would hold ready for ten seconds, and of a thousand such boards
+// it would let the later ones wait.
+type untilAsked struct {
+	nic.Link
+	asked *bool
+}
+
+func (u *untilAsked) WriteFrame(b []byte) error {
+	if *u.asked {
+		return nil
+	}
+	return u.Link.WriteFrame(b)
 }
 
 // board is a board with a card of its own on the cable.

@@ -1,6 +1,7 @@
 package nic
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net"
 	"os"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/mdlayher/packet"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -96,12 +98,34 @@ type Raw struct {
 // OpenRaw opens the named interface, in the network namespace of the calling
 // thread. The interface is put into promiscuous mode while it is open, since
 // the board's MAC is not the interface's.
-func OpenRaw(name string) (*Raw, error) {
+func OpenRaw(name string) (*Raw, error) { return openRaw(name, nil) }
+
+// OpenOwn is OpenRaw for one of many boards on an interface: of what arrives, the kernel
+// gives it its own frames and those for everybody.
+func OpenOwn(name string, mac [6]byte) (*Raw, error) {
+	const take = 1 << 16
+	filter, err := bpf.Assemble([]bpf.Instruction{
+		bpf.LoadAbsolute{Off: 0, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 1, SkipTrue: 4}, // a group's address
+		bpf.LoadAbsolute{Off: 0, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: binary.BigEndian.Uint32(mac[:]), SkipTrue: 3},
+		bpf.LoadAbsolute{Off: 4, Size: 2},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(binary.BigEndian.Uint16(mac[4:])), SkipTrue: 1},
+		bpf.RetConstant{Val: take},
+		bpf.RetConstant{Val: 0},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("filtering frames for %x: %w", mac, err)
+	}
+	return openRaw(name, &packet.Config{Filter: filter})
+}
+
+func openRaw(name string, config *packet.Config) (*Raw, error) {
 	ifi, err := net.InterfaceByName(name)
 	if err != nil {
 		return nil, fmt.Errorf("finding interface %q: %w", name, err)
 	}
-	conn, err := packet.Listen(ifi, packet.Raw, unix.ETH_P_ALL, nil)
+	conn, err := packet.Listen(ifi, packet.Raw, unix.ETH_P_ALL, config)
 	if err != nil {
 		return nil, fmt.Errorf("opening interface %q for raw frames (needs root): %w", name, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -46,6 +47,55 @@ func named(name string) netlink.LinkAttrs {
 	a := netlink.NewLinkAttrs()
 	a.Name = name
 	return a
+}
+
+// A card that is one of many on an interface hears its own frames and those for all.
+func TestOpenOwn(t *testing.T) {
+	namespace(t)
+	up(t, &netlink.Veth{LinkAttrs: named("v0"), PeerName: "v1"}, "")
+	peer, err := netlink.LinkByName("v1")
+	if err == nil {
+		err = netlink.LinkSetUp(peer)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, err := OpenRaw("v0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	to, err := OpenOwn("v1", boardMAC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close()
+	near, far := boardMAC, boardMAC
+	near[5]++
+	far[0] ^= 4
+	for i, mac := range [][6]byte{near, boardMAC, far, {255, 255, 255, 255, 255, 255}, near, {1, 0, 94, 0, 0, 251}, far, boardMAC} {
+		frame := append(mac[:], 2, 0, 0, 0, 0, 9, 0x88, 0xb5, byte(i)) // for experiments
+		if err := from.WriteFrame(append(frame, make([]byte, 60)...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var heard []byte
+	b := make([]byte, 1500)
+	for len(heard) < 4 {
+		if err := to.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		n, err := to.ReadFrame(b)
+		if err != nil {
+			t.Fatalf("after the frames %d: %v", heard, err)
+		}
+		if n == 75 && b[12] == 0x88 { // not the kernel's own
+			heard = append(heard, b[14])
+		}
+	}
+	if want := []byte{1, 3, 5, 7}; !slices.Equal(heard, want) {
+		t.Errorf("heard the frames %d, want %d", heard, want)
+	}
 }
 
 // TestAgainstKernel exchanges datagrams with a socket of the host's: from a
