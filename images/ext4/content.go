@@ -5,7 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math"
 	"slices"
+
+	"golang.org/x/sys/unix"
 )
 
 // Content is what a file holds. It is safe for several goroutines.
@@ -55,6 +58,35 @@ func (fs *FS) Content(i *Inode) (*Content, error) {
 	}
 	c.runs = w.runs
 	return c, nil
+}
+
+// InodeEnd is how many bytes of the file system have to be there to read an inode; it checks nothing.
+func (fs *FS) InodeEnd(n uint32) int64 {
+	if n == 0 || int((n-1)/fs.perGroup) >= len(fs.tables) {
+		return 0
+	}
+	return int64(min(fs.tables[(n-1)/fs.perGroup], fs.blocks))*fs.block + int64((n-1)%fs.perGroup+1)*fs.inodeSize
+}
+
+// ContentEnd is how many bytes of the file system have to be there to read an inode's content, math.MaxInt64 when the
+// inode alone does not say it. It checks nothing.
+func (fs *FS) ContentEnd(i *Inode) int64 {
+	le := binary.LittleEndian
+	switch area := i.raw[blockAreaAt:][:blockAreaSize]; {
+	case i.flags&flagInline != 0, i.Type() != unix.S_IFREG && i.Type() != unix.S_IFDIR:
+		return 0
+	case i.flags&flagExtents == 0 || le.Uint16(area[6:]) != 0:
+		return math.MaxInt64
+	default:
+		end := uint64(0)
+		for e := area[12:][:12*min(4, int(le.Uint16(area[2:])))]; len(e) > 0; e = e[12:] {
+			// Longer ones are reserved, and not read.
+			if length := uint64(le.Uint16(e[4:])); length <= unwritten {
+				end = max(end, uint64(le.Uint32(e[8:]))|uint64(le.Uint16(e[6:]))<<32+length)
+			}
+		}
+		return int64(min(end, fs.blocks)) * fs.block
+	}
 }
 
 // Size is the length in bytes, holes included.

@@ -81,6 +81,8 @@ func (a *ahead) Read(b []byte) (int, error) {
 		case a.now = <-a.full:
 		case <-a.ctx.Done():
 			return 0, a.ctx.Err()
+		case <-a.quit:
+			return 0, context.Canceled
 		}
 	}
 	n := copy(b, a.now.rest)

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/images"
 	"rubus/images/ext4"
 	"rubus/images/fat"
 	"rubus/images/internal/onefs"
@@ -18,45 +19,102 @@ import (
 // partition where the root mounts it.
 type diskCopy struct {
 	b     *builder
+	image diskImage
 	fs    *ext4.FS
-	mount string // where the boot partition goes, "" for nowhere
-	seen  map[uint32]bool
-	known map[uint32]*node // inodes with several names
+	queue queue
+	count int64 // of names so far
+	// boot is the boot partition and mount where it goes, "" for nowhere, when chosen is set.
+	boot    *volume
+	mount   string
+	chosen  bool
+	volumes []volume
+	seen    map[uint32]bool
+	known   map[uint32]*node // inodes with several names
+}
+
+// diskImage is one that is there, or one that comes.
+type diskImage struct {
+	io.ReaderAt
+	// size is its length in bytes, or what it has at most while it comes.
+	size int64
+	// all waits until all of it is there and says how much that is; nil: it is.
+	all func() (int64, error)
+}
+
+// choose finds out what in an image is the root, of the partition asked for, if any.
+func (d diskImage) choose(size int64, partition int) (*volume, []volume, error) {
+	volumes, err := openVolumes(d, size)
+	if err != nil {
+		return nil, nil, err
+	}
+	root, err := chooseRoot(volumes, partition)
+	return root, volumes, err
 }
 
 // readDisk makes a tree of the image's root and boot partitions.
-func readDisk(b *builder, image io.ReaderAt, size int64, partition int) error {
-	volumes, err := openVolumes(image, size)
+func readDisk(b *builder, image diskImage, partition int) error {
+	root, volumes, err := image.choose(image.size, partition)
 	if err != nil {
 		return err
 	}
-	root, err := chooseRoot(volumes, partition)
-	if err != nil {
-		return err
-	}
-	boot, mount, err := chooseBootVolume(volumes, root.ext4)
-	if err != nil {
-		return fmt.Errorf("the boot partition: %w", err)
+	c := &diskCopy{b: b, image: image, fs: root.ext4, volumes: volumes, seen: make(map[uint32]bool), known: make(map[uint32]*node)}
+	if image.all == nil {
+		// What is wrong with it is said at once.
+		if err := c.chooseBoot(); err != nil {
+			return err
+		}
 	}
 	b.meter.total.Store(root.ext4.Used())
 	if err := b.space.expect(root.ext4.Used()); err != nil {
 		return err
 	}
-	c := &diskCopy{b: b, fs: root.ext4, mount: mount, seen: make(map[uint32]bool), known: make(map[uint32]*node)}
 	if err := c.root(); err != nil {
 		return fmt.Errorf("%v: %w", root, err)
 	}
-	if boot != nil {
-		if err := c.boot(boot.fat); err != nil {
-			return fmt.Errorf("%v: %w", boot, err)
+	if err := c.chooseBoot(); err != nil {
+		return err
+	}
+	if c.boot != nil {
+		if err := c.bootFiles(c.boot.fat); err != nil {
+			return fmt.Errorf("%v: %w", c.boot, err)
 		}
+	}
+	if image.all == nil {
+		return nil
+	}
+	return c.recheck(root, partition)
+}
+
+// recheck looks at an image that came again when its size is known: what was cut off is found only then.
+func (c *diskCopy) recheck(root *volume, partition int) error {
+	size, err := c.image.all()
+	if err != nil {
+		return err
+	}
+	again, volumes, err := c.image.choose(size, partition)
+	if err != nil {
+		return err
+	}
+	boot, mount, err := chooseBootVolume(volumes, again.ext4)
+	if err != nil {
+		return fmt.Errorf("the boot partition: %w", err)
+	}
+	if again.Number != root.Number || mount != c.mount || (boot == nil) != (c.boot == nil) || boot != nil && boot.Number != c.boot.Number {
+		return errors.New("the disk image is cut off")
 	}
 	return nil
 }
 
-type diskDir struct {
-	node  *node
-	inode *ext4.Inode
+// chooseBoot finds out what the boot partition is and where it goes.
+func (c *diskCopy) chooseBoot() (err error) {
+	if c.chosen {
+		return nil
+	}
+	c.chosen = true
+	if c.boot, c.mount, err = chooseBootVolume(c.volumes, c.fs); err != nil {
+		return fmt.Errorf("the boot partition: %w", err)
+	}
+	return nil
 }
 
 func (c *diskCopy) root() error {
@@ -68,63 +126,81 @@ func (c *diskCopy) root() error {
 		return err
 	}
 	c.seen[ext4.Root] = true
-	todo := []diskDir{{c.b.root, top}}
-	for len(todo) > 0 {
-		dir := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		sub, err := c.dir(dir)
-		if err != nil {
+	if err := c.list(c.b.root, "", top); err != nil {
+		return err
+	}
+	for len(c.queue.names) > 0 {
+		if err := c.b.ctx.Err(); err != nil {
 			return err
 		}
-		todo = append(todo, sub...)
+		if err := c.next(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// dir copies what a directory holds and returns the directories in it.
-func (c *diskCopy) dir(dir diskDir) (sub []diskDir, err error) {
-	p := dir.node.path()
-	names, err := c.fs.ReadDir(dir.inode)
+// list notes the names in a directory, to be copied when it is their turn.
+func (c *diskCopy) list(dir *node, p string, inode *ext4.Inode) error {
+	names, err := c.fs.ReadDir(inode)
 	if err != nil {
-		return nil, reading(p, err)
+		return reading(p, err)
 	}
-	if p == c.mount && p != "" {
+	if p != "" && p == c.mount {
 		if len(names) > 0 {
 			c.b.notes.add("what the boot partition is mounted over was left out", p+"/"+names[0].Name)
 		}
-		return nil, nil
+		return nil
+	}
+	if c.count += int64(len(names)); c.count > maxEntries {
+		return fmt.Errorf("%w: more than %d files", ErrTooBig, maxEntries)
 	}
 	for _, d := range names {
-		if err := c.b.ctx.Err(); err != nil {
-			return nil, err
+		c.queue.push(name{dir: dir, name: d.Name, inode: d.Inode, need: c.fs.InodeEnd(d.Inode)})
+	}
+	return nil
+}
+
+// next copies the name whose turn it is, or puts it back until what it needs may be there.
+func (c *diskCopy) next() error {
+	n := c.queue.pop()
+	full := path.Join(n.dir.path(), n.name)
+	if len(full) > onefs.MaxPath {
+		return fmt.Errorf("reading %q: the path is longer than %d bytes", short(full), onefs.MaxPath)
+	}
+	i, err := c.fs.Inode(n.inode)
+	if err != nil {
+		return reading(full, err)
+	}
+	isDir := i.Type() == unix.S_IFDIR
+	bootDir := isDir && (full == images.BootPlain || full == images.BootFirmware)
+	if !n.read {
+		n.read, n.need = true, max(n.need, c.fs.ContentEnd(i))
+		if bootDir && !c.chosen {
+			n.need = late // where the boot partition goes is in a file that may not be there yet
 		}
-		full := path.Join(p, d.Name)
-		if len(full) > onefs.MaxPath {
-			return nil, fmt.Errorf("reading %q: the path is longer than %d bytes", short(full), onefs.MaxPath)
-		}
-		i, err := c.fs.Inode(d.Inode)
-		if err != nil {
-			return nil, reading(full, err)
-		}
-		if i.Type() == unix.S_IFDIR {
-			if c.seen[d.Inode] {
-				return nil, fmt.Errorf("reading %q: %w: the directory has two names", full, ext4.ErrCorrupt)
-			}
-			c.seen[d.Inode] = true
-			n, err := c.subdir(dir.node, d.Name, full, i)
-			if err != nil {
-				return nil, err
-			}
-			if n != nil {
-				sub = append(sub, diskDir{n, i})
-			}
-			continue
-		}
-		if err := c.name(dir.node, d.Name, full, i); err != nil {
-			return nil, err
+		if len(c.queue.names) > 0 && n.need > c.queue.names[0].need {
+			c.queue.push(n)
+			return nil
 		}
 	}
-	return sub, nil
+	if !isDir {
+		return c.name(n.dir, n.name, full, i)
+	}
+	if bootDir {
+		if err := c.chooseBoot(); err != nil {
+			return err
+		}
+	}
+	if c.seen[n.inode] {
+		return fmt.Errorf("reading %q: %w: the directory has two names", full, ext4.ErrCorrupt)
+	}
+	c.seen[n.inode] = true
+	made, err := c.subdir(n.dir, n.name, full, i)
+	if err != nil || made == nil {
+		return err
+	}
+	return c.list(made, full, i)
 }
 
 func (c *diskCopy) subdir(dir *node, name, full string, i *ext4.Inode) (*node, error) {
@@ -222,9 +298,9 @@ func (c *diskCopy) entry(i *ext4.Inode, p string) (*treesum.Entry, error) {
 	return e, nil
 }
 
-// boot copies the boot partition to its mount point, with the owner and modes that
+// bootFiles copies the boot partition to its mount point, with the owner and modes that
 // it would be mounted with.
-func (c *diskCopy) boot(fs *fat.FS) error {
+func (c *diskCopy) bootFiles(fs *fat.FS) error {
 	at := c.b.root.find(c.mount)
 	if at == nil || !at.isDir() {
 		dir, name, err := c.b.parent(c.mount, c.b.root.inode.Sec, c.b.root.inode.Nsec)
@@ -292,37 +368,4 @@ func (c *diskCopy) bootFile(fs *fat.FS, dir *node, e fat.Entry, t *treesum.Entry
 		}
 		return f.done()
 	})
-}
-
-// content is what a file of an image holds.
-type content interface {
-	io.ReaderAt
-	Size() int64
-	NextData(off int64) int64
-}
-
-// copyFrom writes all of c to f.
-func (b *builder) copyFrom(f *file, c content) error {
-	buf := b.buffer()
-	defer b.free(buf)
-	for off := c.NextData(0); off < c.Size(); off = c.NextData(off) {
-		if err := b.ctx.Err(); err != nil {
-			return err
-		}
-		off -= off % treesum.BlockSize
-		part := buf[:min(treesum.BlockSize, c.Size()-off)]
-		if n, err := c.ReadAt(part, off); n < len(part) {
-			if err == nil || errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
-			}
-			return err
-		}
-		b.meter.read.Add(int64(len(part)))
-		f.expect()
-		if err := f.put(off/treesum.BlockSize, part); err != nil {
-			return err
-		}
-		off += int64(len(part))
-	}
-	return nil
 }

@@ -7,11 +7,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -261,3 +263,42 @@ func TestRefusedImages(t *testing.T) {
 		})
 	}
 }
+
+// The root is copied while the image still comes: what this one waits for is in its first part.
+func TestImageCopiedAsItComes(t *testing.T) {
+	f := small()
+	root, boot := makeParts(t, f)
+	in, err := os.Open(imagetest.Make(t, f, root, boot))
+	must(t, err)
+	defer in.Close()
+	st, err := in.Stat()
+	must(t, err)
+	copied := make(chan struct{})
+	once := sync.OnceFunc(func() { close(copied) })
+	o := importer.Options{
+		Stdin: io.MultiReader(io.LimitReader(in, st.Size()-16<<20), readerFunc(func([]byte) (int, error) {
+			select {
+			case <-copied:
+				return 0, io.EOF
+			case <-t.Context().Done():
+				return 0, t.Context().Err()
+			}
+		}), in),
+		Progress: func(e importer.Event) {
+			if e.Files > 5 {
+				once()
+			}
+		},
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, rep, err := importer.Import(ctx, openStore(t), "pios", "-", o)
+	must(t, err)
+	if rep.Format != "disk image" {
+		t.Errorf("format %q", rep.Format)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }

@@ -157,18 +157,23 @@ func (s *stack) keep(what string, in io.Reader, src *source) (*spool, error) {
 	return s.spool(Fetching, what, in, src)
 }
 
-// spool puts a stream where it can be read anywhere, and tells how far it is.
+// spool begins to put a stream where it can be read anywhere, and tells how far it is. The source closes it.
 func (s *stack) spool(p Phase, what string, in io.Reader, src *source) (*spool, error) {
-	s.meter.total.Store(src.total)
-	s.meter.setPhase(p)
-	dir, most := filepath.Join(s.store.Dir(), "tmp"), cmp.Or(s.o.MaxSize, maxSizeTar)
-	out, err := newSpool(dir, s.space, what, in, most, func() { s.meter.read.Store(src.taken()) })
+	out, err := newSpool(filepath.Join(s.store.Dir(), "tmp"), s.space, what, cmp.Or(s.o.MaxSize, maxSizeTar))
 	if err != nil {
 		return nil, err
 	}
-	s.meter.total.Store(0)
-	s.meter.read.Store(0)
-	s.meter.setPhase(Reading)
+	stop, taken := src.stop, src.taken
+	src.closers = append(src.closers, func() error {
+		out.end(context.Canceled)
+		stop()
+		<-out.ended
+		return out.file.Close()
+	})
+	s.meter.came.Store(0)
+	s.meter.coming.Store(src.total)
+	s.meter.setPhase(p)
+	go out.fill(in, func() { s.meter.came.Store(taken()) }, func() { s.meter.setPhase(Reading) })
 	return out, nil
 }
 
@@ -180,17 +185,37 @@ func (s *stack) fill(b *builder, src *source) error {
 	case !src.disk:
 		return readTar(b, src)
 	case src.random != nil:
-		return readDisk(b, src.random, src.size, s.o.Partition)
+		return readDisk(b, diskImage{src.random, src.size, nil}, s.o.Partition)
 	}
 	unpacked, err := s.spool(Unpacking, "disk image", src.stream, src)
 	if err != nil {
-		return unpacking(src, err)
+		return err
 	}
-	src.closers = append(src.closers, unpacked.file.Close) // the builder's workers still read it
 	if src.kept != nil {
-		src.kept.Close() // its space is free again
+		// The file, what is in it and the layer need not fit beside each other.
+		size, err := unpacked.all()
+		if err != nil {
+			return unpacking(src, err)
+		}
+		src.kept.Close()
+		return readDisk(b, diskImage{unpacked.file, size, nil}, s.o.Partition)
 	}
-	return readDisk(b, unpacked.file, unpacked.size, s.o.Partition)
+	err = readDisk(b, diskImage{unpacked.reader(b.ctx), unpacked.max, unpacked.all}, s.o.Partition)
+	if err == nil {
+		return nil
+	}
+	if cause := context.Cause(b.ctx); cause != nil {
+		err = cause // what a worker stumbled over
+	}
+	if errors.Is(err, ErrNoSpace) || errors.Is(err, ErrTooBig) {
+		unpacked.end(err) // for workers that wait for more
+		return err
+	}
+	// Damage of what is packed looks like damage of what is in it.
+	if _, e := unpacked.all(); e != nil {
+		return unpacking(src, e)
+	}
+	return err
 }
 
 // unpacking explains an error of the stream that a disk image comes from.

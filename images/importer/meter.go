@@ -9,8 +9,10 @@ import (
 // meter counts how far an import is.
 type meter struct {
 	read, total, files atomic.Int64
-	phase              atomic.Pointer[Phase]
-	poke               chan struct{}
+	// came and coming are of a stream that is kept; read and total count at the same time.
+	came, coming atomic.Int64
+	phase        atomic.Pointer[Phase]
+	poke         chan struct{}
 }
 
 func (m *meter) setPhase(p Phase) {
@@ -25,6 +27,9 @@ func (m *meter) event() Event {
 	e := Event{Phase: Reading, Read: m.read.Load(), Total: m.total.Load(), Files: m.files.Load()}
 	if p := m.phase.Load(); p != nil {
 		e.Phase = *p
+	}
+	if e.Phase == Fetching || e.Phase == Unpacking {
+		e.Read, e.Total = m.came.Load(), m.coming.Load()
 	}
 	return e
 }

@@ -42,6 +42,7 @@ type source struct {
 	want    string    // what that has to be, in hex
 	url     bool
 	closers []func() error
+	stop    func() // ends reads of stream
 	// keep puts a stream where it can be read anywhere; nil: nobody does. kept is a zip file that
 	// came so, until its image is unpacked.
 	keep func(what string, in io.Reader, s *source) (*spool, error)
@@ -205,6 +206,7 @@ func sniffStream(r *bufio.Reader) (string, error) {
 // readAhead reads a stage in a goroutine that Close ends.
 func (s *source) readAhead(ctx context.Context, in stage) io.Reader {
 	pump := newAhead(ctx, in)
+	s.stop = pump.stop
 	s.closers = append(s.closers, func() error {
 		if in.interrupt != nil {
 			in.interrupt()

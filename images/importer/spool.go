@@ -1,11 +1,13 @@
 package importer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -13,32 +15,46 @@ import (
 )
 
 // spool keeps a stream in a file without a name, so that it can be read anywhere: what has no
-// name is gone with the process, however it ends. Runs of zeros become holes.
+// name is gone with the process, however it ends. Runs of zeros become holes. What came can be
+// read while the rest comes; whoever reads further waits.
 type spool struct {
-	file *os.File
-	what string // in words
-	size int64
-	max  int64 // bytes, holes included
+	file  *os.File
+	what  string // in words
+	max   int64  // bytes, holes included
+	space *space
+	ended chan struct{} // closed when nothing is written any more
+
+	mu   sync.Mutex
+	more *sync.Cond
+	have int64
+	err  error // why there is no more: io.EOF when all is there
 }
 
-// newSpool reads all of in, of at most so many bytes, holes included, into a file in dir, where space is that
-// of. tell is called at every block.
-func newSpool(dir string, space *space, what string, in io.Reader, most int64, tell func()) (*spool, error) {
+// newSpool makes a spool of at most so many bytes, holes included, in dir, where space is that of.
+func newSpool(dir string, space *space, what string, most int64) (*spool, error) {
 	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("making a temporary file in %q: %w", dir, err)
 	}
-	s := &spool{file: os.NewFile(uintptr(fd), filepath.Join(dir, "unpacked")), what: what, max: most}
-	if err := s.fill(space, in, tell); err != nil {
-		s.file.Close()
-		return nil, err
-	}
+	s := &spool{file: os.NewFile(uintptr(fd), filepath.Join(dir, "unpacked")), what: what, max: most, space: space, ended: make(chan struct{})}
+	s.more = sync.NewCond(&s.mu)
 	return s, nil
 }
 
-func (s *spool) fill(space *space, in io.Reader, tell func()) error {
+// fill takes all of in, calls tell at every block, and whole when all is there. It is called once.
+func (s *spool) fill(in io.Reader, tell, whole func()) {
+	defer close(s.ended)
+	err := s.copy(in, tell)
+	if err == nil {
+		whole()
+		err = io.EOF
+	}
+	s.end(err)
+}
+
+func (s *spool) copy(in io.Reader, tell func()) error {
 	buf := make([]byte, treesum.BlockSize)
-	stored, checked := int64(0), int64(0)
+	size, stored, checked := int64(0), int64(0), int64(0)
 	for {
 		// Not io.ReadFull: what is cut off in the middle must not look like an end.
 		n, end := 0, false
@@ -49,28 +65,113 @@ func (s *spool) fill(space *space, in io.Reader, tell func()) error {
 				return err
 			}
 		}
-		wrote, werr := s.write(buf[:n])
-		if werr != nil {
-			return werr
+		wrote, err := s.write(buf[:n], size)
+		if err != nil {
+			return err
 		}
+		size += int64(n)
 		if stored += wrote; stored-checked >= checkEvery {
 			checked = stored
-			if err := space.check(); err != nil {
+			if err := s.space.check(); err != nil {
 				return err
 			}
 		}
-		if s.size > s.max {
+		if size > s.max {
 			return fmt.Errorf("%w: the %s has more than %s", ErrTooBig, s.what, mib(s.max))
 		}
 		tell()
 		if end {
-			return s.file.Truncate(s.size)
+			if err := s.file.Truncate(size); err != nil {
+				return err
+			}
+		}
+		if err := s.came(size); err != nil || end {
+			return err
 		}
 	}
 }
 
-// write appends a block and says how much of it takes space.
-func (s *spool) write(b []byte) (stored int64, err error) {
+// came says that so much is there, and why no more is wanted.
+func (s *spool) came(size int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.have = size
+	s.more.Broadcast()
+	return s.err
+}
+
+// end says why there is no more; the first reason counts.
+func (s *spool) end(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = why
+	}
+	s.more.Broadcast()
+}
+
+// all waits until all is there, and says how much that is.
+func (s *spool) all() (int64, error) {
+	<-s.ended
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != io.EOF {
+		return 0, s.err
+	}
+	return s.have, nil
+}
+
+// reader reads what came, and waits for what comes until ctx ends.
+func (s *spool) reader(ctx context.Context) io.ReaderAt {
+	context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.more.Broadcast()
+	})
+	return spoolReader{ctx, s}
+}
+
+type spoolReader struct {
+	ctx context.Context //nolint:containedctx // lives as long as one import
+	s   *spool
+}
+
+// ReadAt implements io.ReaderAt.
+func (r spoolReader) ReadAt(b []byte, off int64) (int, error) {
+	have, err := r.wait(off + int64(len(b)))
+	if err != nil {
+		return 0, err
+	}
+	var end error
+	if rest := max(0, have-off); int64(len(b)) > rest {
+		b, end = b[:rest], io.EOF
+	}
+	n, err := r.s.file.ReadAt(b, off)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return n, err
+	}
+	clear(b[n:]) // a hole that nothing was written behind yet
+	return len(b), end
+}
+
+// wait waits until so much, or all, is there, and says how much is.
+func (r spoolReader) wait(size int64) (int64, error) {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	for r.s.have < size && r.s.err == nil && r.ctx.Err() == nil {
+		r.s.more.Wait()
+	}
+	switch {
+	case r.s.have >= size || r.s.err == io.EOF:
+		return r.s.have, nil
+	case r.s.err != nil:
+		return 0, r.s.err
+	}
+	return 0, r.ctx.Err()
+}
+
+// write puts a block at an offset and says how much of it takes space.
+func (s *spool) write(b []byte, at int64) (stored int64, err error) {
 	for len(b) > 0 {
 		n := 0
 		for n < len(b) && !treesum.IsZero(b[n:min(n+treesum.ZeroRun, len(b))]) {
@@ -79,7 +180,7 @@ func (s *spool) write(b []byte) (stored int64, err error) {
 		if n == 0 {
 			n = min(treesum.ZeroRun, len(b))
 		} else {
-			if _, err := s.file.WriteAt(b[:n], s.size); err != nil {
+			if _, err := s.file.WriteAt(b[:n], at); err != nil {
 				if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 					err = fmt.Errorf("%w to keep the %s: %w", ErrNoSpace, s.what, err)
 				}
@@ -87,7 +188,7 @@ func (s *spool) write(b []byte) (stored int64, err error) {
 			}
 			stored += int64(n)
 		}
-		b, s.size = b[n:], s.size+int64(n)
+		b, at = b[n:], at+int64(n)
 	}
 	return stored, nil
 }

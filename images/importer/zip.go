@@ -25,12 +25,15 @@ func (s *source) keepZip(ctx context.Context, in io.Reader) error {
 	if err != nil {
 		return err
 	}
+	size, err := kept.all()
+	if err != nil {
+		return err
+	}
 	s.kept = kept.file
-	s.closers = append(s.closers, kept.file.Close)
 	if err := s.check(); err != nil {
 		return err
 	}
-	return s.openZip(ctx, kept.file, kept.size)
+	return s.openZip(ctx, kept.file, size)
 }
 
 // openZip finds the image in a zip file: the only file that ends in .img, or
