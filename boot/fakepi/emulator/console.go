@@ -31,15 +31,18 @@ type console struct {
 	err  error
 	// more is closed, and made anew, when there is something new.
 	more chan struct{}
+	// ended is closed when the line has ended and all of it was read.
+	ended chan struct{}
 }
 
 func newConsole(line io.ReadWriteCloser, log io.Writer, observe func(string)) *console {
-	c := &console{line: line, log: log, observe: observe, more: make(chan struct{})}
+	c := &console{line: line, log: log, observe: observe, more: make(chan struct{}), ended: make(chan struct{})}
 	go c.read()
 	return c
 }
 
 func (c *console) read() {
+	defer close(c.ended)
 	b := make([]byte, 4096)
 	for {
 		n, err := c.line.Read(b)

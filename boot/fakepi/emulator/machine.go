@@ -47,6 +47,7 @@ var (
 type Machine struct {
 	process *child.Process
 	con     *console
+	ending  *ending
 	shell   *shell
 	added   []Addition
 	errors  bytes.Buffer // what QEMU says; read it once the process is gone
@@ -78,19 +79,26 @@ func Start(res *fakepi.Result, opt Options) (*Machine, error) {
 }
 
 func (m *Machine) start(qemu string, f files, mac string, opt Options) (err error) {
-	ours, theirs, err := consolePair()
+	ours, theirs, err := socketPair("console")
 	if err != nil {
+		return err
+	}
+	monitor, itsMonitor, err := socketPair("monitor")
+	if err != nil {
+		ours.Close()
+		theirs.Close()
 		return err
 	}
 	// In the order of the constants; see nicFD. Nothing of it is on a disk, so
 	// nothing is left there however this process ends.
-	inherit := []*os.File{opt.NIC, theirs}
+	inherit := []*os.File{opt.NIC, theirs, itsMonitor}
 	defer func() {
 		for _, f := range inherit[1:] {
 			f.Close()
 		}
 		if err != nil {
 			ours.Close()
+			monitor.Close()
 		}
 	}()
 	for _, data := range [][]byte{f.kernel, f.dtb, f.initramfs} {
@@ -108,10 +116,18 @@ func (m *Machine) start(qemu string, f files, mac string, opt Options) (err erro
 	if m.process, err = child.Start(cmd); err != nil {
 		return err
 	}
+	m.ending = listen(monitor)
 	m.con = newConsole(ours, opt.ConsoleLog, m.line)
 	go func() {
 		<-m.process.Done()
+		// What it said last is still to be read, and nobody else may say more.
+		for _, c := range []*net.UnixConn{ours, monitor} {
+			_ = c.CloseRead()
+		}
+		<-m.con.ended
+		<-m.ending.known
 		ours.Close()
+		monitor.Close()
 		m.cancel(ErrStopped)
 	}()
 	return nil
@@ -131,20 +147,20 @@ func memory(data []byte) (*os.File, error) {
 	return f, nil
 }
 
-// consolePair is a socket pair: one end for this process, one to inherit.
-func consolePair() (net.Conn, *os.File, error) {
+// socketPair is a socket pair: one end for this process, one to inherit.
+func socketPair(name string) (*net.UnixConn, *os.File, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, nil, fmt.Errorf("making the console's sockets: %w", err)
+		return nil, nil, fmt.Errorf("making the %s's sockets: %w", name, err)
 	}
-	ours, theirs := os.NewFile(uintptr(fds[0]), "console"), os.NewFile(uintptr(fds[1]), "console")
+	ours, theirs := os.NewFile(uintptr(fds[0]), name), os.NewFile(uintptr(fds[1]), name)
 	defer ours.Close()
 	conn, err := net.FileConn(ours)
 	if err != nil {
 		theirs.Close()
-		return nil, nil, fmt.Errorf("making the console's sockets: %w", err)
+		return nil, nil, fmt.Errorf("making the %s's sockets: %w", name, err)
 	}
-	return conn, theirs, nil
+	return conn.(*net.UnixConn), theirs, nil // that is what AF_UNIX gives
 }
 
 // Additions are what the emulator added to what was fetched.
@@ -224,20 +240,49 @@ func (m *Machine) Exec(ctx context.Context, command string, out io.Writer) (stat
 // PowerOff asks the guest to power down and waits until the emulator is gone.
 // It logs in first when nobody has; call WaitLogin before.
 func (m *Machine) PowerOff(ctx context.Context) error {
+	if err := m.end(ctx, "poweroff"); err != nil {
+		return fmt.Errorf("powering the guest down: %w", err)
+	}
+	return nil
+}
+
+// Reboot asks the guest to reboot and waits until the emulator is gone: what a board
+// does then, its firmware does, and Start plays no firmware. It logs in first when
+// nobody has; call WaitLogin before.
+func (m *Machine) Reboot(ctx context.Context) error {
+	err := m.end(ctx, "reboot")
+	if err == nil && !m.Rebooted() {
+		err = errors.New("it ended without a reset")
+	}
+	if err != nil {
+		return fmt.Errorf("rebooting the guest: %w", err)
+	}
+	return nil
+}
+
+func (m *Machine) end(ctx context.Context, verb string) error {
 	if m.shell == nil {
 		if _, err := m.Exec(ctx, "true", io.Discard); err != nil {
-			return fmt.Errorf("powering the guest down: %w", err)
+			return err
 		}
 	}
-	if err := m.con.send("systemctl poweroff\r"); err != nil {
+	if err := m.con.send("systemctl " + verb + "\r"); err != nil {
 		return err
 	}
 	select {
 	case <-m.process.Done():
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("powering the guest down: %w", context.Cause(ctx))
+		return context.Cause(ctx)
 	}
+}
+
+// Rebooted waits until the emulator has ended and says whether the guest had reset the
+// board, rather than switched it off.
+func (m *Machine) Rebooted() bool {
+	<-m.process.Done()
+	<-m.ending.known
+	return m.ending.reset
 }
 
 // Attach joins the console to a terminal until ctx is done or the board is off.

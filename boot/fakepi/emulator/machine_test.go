@@ -29,10 +29,19 @@ func guest(t *testing.T, script string) {
 	}
 	write("dmesg", "")
 	write("kill", "")
-	write("systemctl", "[ \"$1\" = poweroff ] && echo 'reboot: Power down' && sleep 0.3 && /bin/kill -9 $GUEST\n")
+	write("systemctl", `
+case $1 in
+poweroff) echo 'reboot: Power down'; reason=guest-shutdown ;;
+reboot) reason=guest-reset ;;
+*) exit 1 ;;
+esac
+echo '{"event": "SHUTDOWN", "data": {"guest": true, "reason": "'$reason'"}}' >&5
+# With the shell ends script, when it has passed all on.
+/bin/kill -9 $PPID
+`)
 	write("board", script)
 	// script(1), of util-linux, makes the terminal.
-	write(Program, "exec 0<&4 1>&4; GUEST=$$ PATH="+dir+":$PATH exec script -qfec "+dir+"/board /dev/null\n")
+	write(Program, "exec 0<&4 1>&4; PATH="+dir+":$PATH exec script -qfec "+dir+"/board /dev/null\n")
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 }
 
@@ -105,13 +114,37 @@ func TestExec(t *testing.T) {
 	if err := m.PowerOff(ctx); err != nil {
 		t.Fatal(err)
 	}
-	<-m.Done()
+	if m.Rebooted() {
+		t.Error("a board that was switched off is said to have rebooted")
+	}
 	mu.Lock()
 	defer mu.Unlock()
 	for _, want := range []string{"kernel starts", "network card found", "login prompt", "logged in", "powers down"} {
 		if !slices.Contains(seen, want) {
 			t.Errorf("%q was not seen: %q", want, seen)
 		}
+	}
+}
+
+// A reset is told from being switched off.
+func TestReboot(t *testing.T) {
+	m := start(t, booted, Options{})
+	ctx := patience(t)
+	if err := m.WaitLogin(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Reboot(ctx); err != nil {
+		t.Fatal(err)
+	}
+	m = start(t, booted, Options{})
+	if err := m.WaitLogin(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Exec(ctx, `printf '#!/bin/sh\n/bin/kill -9 $PPID\n' >"${PATH%%:*}/systemctl"`, &bytes.Buffer{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Reboot(ctx); err == nil || !strings.Contains(err.Error(), "without a reset") {
+		t.Fatal(err)
 	}
 }
 

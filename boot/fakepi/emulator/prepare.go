@@ -164,6 +164,7 @@ func additions(cmdline, dtb string) []Addition {
 const (
 	nicFD = 3 + iota
 	consoleFD
+	monitorFD
 	kernelFD
 	dtbFD
 	initramfsFD
@@ -183,6 +184,9 @@ func arguments(f files, mac string) []string {
 		"-device", "usb-net,port=1,netdev=n0,mac="+mac,
 		"-chardev", fmt.Sprintf("socket,id=console,fd=%d", consoleFD),
 		"-serial", "null", "-serial", "chardev:console",
-		"-display", "none", "-monitor", "none", "-no-reboot",
+		"-display", "none",
+		"-chardev", fmt.Sprintf("socket,id=monitor,fd=%d", monitorFD), "-mon", "chardev=monitor,mode=control",
+		// A reset goes through the firmware, which is not QEMU's.
+		"-no-reboot",
 	)
 }

@@ -36,6 +36,7 @@ type simulateFlags struct {
 	qemu               bool
 	exec               []string
 	interactive, keep  bool
+	reboot             bool
 	consoleLog         string
 	serverLog          string
 	capture            string
@@ -51,7 +52,7 @@ type simulateFlags struct {
 
 // check finds out what is wrong with the flags and fills in what they imply.
 func (f *simulateFlags) check() ([]fakepi.Board, error) {
-	f.qemu = f.qemu || f.interactive || f.keep || len(f.exec) > 0
+	f.qemu = f.qemu || f.interactive || f.keep || f.reboot || len(f.exec) > 0
 	if f.timeout == 0 {
 		if f.timeout = 2 * time.Minute; f.qemu || f.boards > 1 {
 			f.timeout = 10 * time.Minute
@@ -80,8 +81,8 @@ func (f *simulateFlags) check() ([]fakepi.Board, error) {
 		return nil, ui.Usagef("--image and --server-log go with --standalone: a running server decides by its devices.yaml")
 	case f.capture != "" && (f.dryRun || f.boards > 1):
 		return nil, ui.Usagef("--capture is for one board on a network")
-	case f.interactive && len(f.exec) > 0:
-		return nil, ui.Usagef("use either --exec or --interactive")
+	case f.interactive && (len(f.exec) > 0 || f.reboot):
+		return nil, ui.Usagef("use either --interactive, or --exec and --reboot")
 	case !f.qemu && f.consoleLog != "":
 		return nil, ui.Usagef("--console-log goes with --qemu")
 	case f.serial == "" && f.image == "":

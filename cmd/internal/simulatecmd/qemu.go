@@ -23,48 +23,52 @@ const maxOutput = 1 << 20
 // powerOffWait bounds the wait for a guest that was asked to power down.
 const powerOffWait = 90 * time.Second
 
-// emulate boots what was fetched and does what the flags want done with it.
-// What happens by itself ends with timed.
-func (s *simulation) emulate(ctx, timed context.Context, res *fakepi.Result, tap *nic.Tap) error {
-	log, err := openLog(s.f.consoleLog)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
+// emulate boots what was fetched and does what the flags want done with it. It says whether
+// the guest has rebooted. What happens by itself ends with timed.
+func (s *simulation) emulate(ctx, timed context.Context, res *fakepi.Result, tap *nic.Tap) (again bool, err error) {
 	// Linux begins where the firmware ended.
 	begun := time.Since(s.report.started)
 	m, err := emulator.Start(res, emulator.Options{
-		NIC: tap.File(), ConsoleLog: log,
+		NIC: tap.File(), ConsoleLog: s.console,
 		Observe: func(e fakepi.Event) {
 			e.At += begun
 			s.report.event(e)
 		},
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer m.Close()
 	// The emulator has the card now: nobody else may read from it.
 	if err := tap.Close(); err != nil {
-		return fmt.Errorf("handing the network card over: %w", err)
+		return false, fmt.Errorf("handing the network card over: %w", err)
 	}
 	s.report.additions(m.Additions())
+	s.report.Emulator.Boots++
 	if s.f.interactive {
-		return s.terminal(ctx, m)
+		return false, s.terminal(ctx, m)
 	}
 	if err := m.WaitLogin(timed); err != nil {
-		return explain(err)
+		return false, explain(err)
 	}
 	s.report.Emulator.Login = true
-	for _, command := range s.f.exec {
+	commands := s.f.exec
+	if s.report.Emulator.Boots > 1 && !s.f.reboot {
+		commands = nil
+	}
+	for _, command := range commands {
 		if err := s.exec(timed, m, command); err != nil {
-			return errors.Join(err, s.powerOff(ctx, m))
+			return false, errors.Join(err, s.powerOff(ctx, m))
 		}
 	}
-	if s.f.keep {
+	switch {
+	case s.f.reboot && s.report.Emulator.Boots == 1:
+		s.report.note("the board is asked to reboot")
+		return true, m.Reboot(timed)
+	case s.f.keep:
 		return s.wait(ctx, m)
 	}
-	return s.powerOff(ctx, m)
+	return false, s.powerOff(ctx, m)
 }
 
 // explain gives an error of the emulator the last lines of the console as hint.
@@ -107,15 +111,15 @@ func (l *limited) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// wait keeps the board until it powers off, or until Ctrl-C: then it is asked
+// wait keeps the board until it powers off or reboots, or until Ctrl-C: then it is asked
 // to power down.
-func (s *simulation) wait(ctx context.Context, m *emulator.Machine) error {
+func (s *simulation) wait(ctx context.Context, m *emulator.Machine) (again bool, err error) {
 	s.report.note("the board runs; Ctrl-C ends it")
 	select {
 	case <-m.Done():
-		return nil
+		return m.Rebooted(), nil
 	case <-ctx.Done():
-		return s.powerOff(context.WithoutCancel(ctx), m)
+		return false, s.powerOff(context.WithoutCancel(ctx), m)
 	}
 }
 

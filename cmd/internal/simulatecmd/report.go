@@ -57,6 +57,8 @@ type fileReport struct {
 type emulatorReport struct {
 	// Additions are what only the emulator needs, beside what was fetched.
 	Additions []emulator.Addition `json:"additions,omitempty"`
+	// Boots is how often it went through its firmware and started a kernel.
+	Boots int `json:"boots,omitempty"`
 	// Login says that the board asked for a user.
 	Login bool `json:"login"`
 	// Attached says that a person had the console.
@@ -214,6 +216,8 @@ func (r *report) finish(err error) error {
 		r.Verdict = err.Error()
 	case r.Emulator.Attached:
 		r.Verdict = "the board ran until its console was left"
+	case r.Emulator.Login && r.Emulator.Boots > 1:
+		r.Verdict = fmt.Sprintf("the board booted to a login prompt %d times", r.Emulator.Boots)
 	case r.Emulator.Login:
 		r.Verdict = "the board booted to a login prompt"
 	default:

@@ -27,7 +27,8 @@ func New(g *cli.Globals) *cobra.Command {
 		Long: `Play a board's firmware against a server, packet by packet: DHCP, then the
 model's sequence of files by TFTP. Print what happened when, and what the board
 would run. With --qemu go on: an emulated Pi 3 boots the files that were
-fetched, up to its login prompt, with its root over NFS.
+fetched, up to its login prompt, with its root over NFS. With --keep or --reboot
+a guest that reboots goes through all of it again, firmware first.
 
 With --dry-run nothing is sent and nothing is mounted: devices.yaml, the images
 and what the board wrote say what this board would get, and what is wrong.
@@ -63,7 +64,8 @@ or a command failed. 2: the command line was wrong. Needs root.`,
 	fs.BoolVar(&f.qemu, "qemu", false, "boot what was fetched in an emulator (qemu-system-aarch64)")
 	fs.StringArrayVar(&f.exec, "exec", nil, "run a `command` in the guest as root; may be repeated (implies --qemu)")
 	fs.BoolVar(&f.interactive, "interactive", false, "join the board's console to this terminal; Ctrl-] leaves it (implies --qemu)")
-	fs.BoolVar(&f.keep, "keep", false, "leave the board running until Ctrl-C or until it powers off (implies --qemu)")
+	fs.BoolVar(&f.keep, "keep", false, "leave the board running, and rebooting, until Ctrl-C or until it powers off (implies --qemu)")
+	fs.BoolVar(&f.reboot, "reboot", false, "when the commands are done have the guest reboot, and run them again (implies --qemu)")
 	fs.StringVar(&f.consoleLog, "console-log", "", "write what the board prints to `file`")
 	fs.StringVar(&f.serverLog, "server-log", "", "with --standalone: write the server's log to `file`")
 	fs.StringVar(&f.capture, "capture", "", "write the packets of the network to `file`, as Wireshark reads it (pcap)")
@@ -117,6 +119,8 @@ type simulation struct {
 	f      simulateFlags
 	board  fakepi.Board
 	report *report
+	// console gets what the board prints, over all its boots.
+	console io.Writer
 }
 
 // run boots the board. --timeout is for all that happens by itself, not for
@@ -140,28 +144,55 @@ func (s *simulation) run(ctx context.Context) (err error) {
 		}
 		defer func() { err = errors.Join(err, c.Stop()) }()
 	}
+	console, err := openLog(s.f.consoleLog)
+	if err != nil {
+		return err
+	}
+	defer console.Close()
+	s.console = console
 	timed, cancel := context.WithTimeoutCause(ctx, s.f.timeout, &timeoutError{s.f.timeout})
 	defer cancel()
+	s.report.started = time.Now() // power on
+	for again := true; again; {
+		if again, err = s.boot(ctx, timed, iface); err != nil {
+			return err
+		}
+		if again && s.f.keep {
+			// Who has it run for as long as he likes has it boot for as long, too.
+			timed = ctx
+		}
+	}
+	return nil
+}
+
+// boot has the firmware fetch what the board runs and, with --qemu, run it. It says whether
+// the guest has rebooted: then the board begins with its firmware, as after power-on.
+func (s *simulation) boot(ctx, timed context.Context, iface string) (again bool, err error) {
 	link, err := nic.Open(iface)
 	if err != nil {
-		return ui.Hint(err, "see \"ip link\" for the interfaces there are")
+		return false, ui.Hint(err, "see \"ip link\" for the interfaces there are")
 	}
 	defer link.Close()
 	tap, isTap := link.(*nic.Tap)
 	if s.f.qemu && !isTap {
-		return ui.Usage(fmt.Errorf("%q is no bridge: the emulator needs one to plug into", iface),
+		return false, ui.Usage(fmt.Errorf("%q is no bridge: the emulator needs one to plug into", iface),
 			"make a bridge and put the interface on it, or use --standalone")
 	}
-	s.report.started = time.Now() // power on
 	if isTap {
 		s.report.note("the board's network card is %s on %s", tap.Name(), iface)
 	}
-	opt := s.f.options(link, s.board)
-	opt.Observe = s.report.event
+	f := s.f
+	f.seed += uint64(s.report.Emulator.Boots) // no boot has the random numbers of the one before
+	opt := f.options(link, s.board)
+	begun := time.Since(s.report.started)
+	opt.Observe = func(e fakepi.Event) {
+		e.At += begun
+		s.report.event(e)
+	}
 	res, err := fakepi.Run(timed, s.board, opt)
 	s.report.fetched(res, err)
 	if err != nil || !s.f.qemu {
-		return err
+		return false, err
 	}
 	return s.emulate(ctx, timed, res, tap)
 }
