@@ -109,7 +109,14 @@ func (x *truth) step() (what string) {
 		s := x.setting()
 		what = fmt.Sprintf("SETATTR %s %+v: %v", hp, s, x.SetAttr(call, h, &s, nil, &w))
 		wcc(what, hp, hBefore, &w)
-	case 14, 15:
+	case 14:
+		pieces := make([]nfs3.Piece, 1+x.rng.IntN(4))
+		for i := range pieces {
+			pieces[i] = nfs3.Piece{Off: uint64(x.rng.IntN(20000)), Data: make([]byte, x.rng.IntN(6000))}
+		}
+		what = fmt.Sprintf("WRITE %s, several: %v", hp, x.WriteAll(call, h, pieces, &w))
+		wcc(what, hp, hBefore, &w)
+	case 15:
 		how := nfs3.Stable(x.rng.IntN(3))
 		_, _, st := x.Write(call, h, uint64(x.rng.IntN(20000)), make([]byte, 1+x.rng.IntN(6000)), how, &w)
 		what = fmt.Sprintf("WRITE %s: %v", hp, st)
@@ -123,6 +130,16 @@ func (x *truth) step() (what string) {
 		var text []byte
 		var a nfs3.PostAttr
 		what = fmt.Sprintf("READLINK %s: %v", hp, x.ReadLink(call, h, &text, &a))
+	case 17:
+		var a nfs3.PostAttr
+		pieces := make([]nfs3.Piece, 1+x.rng.IntN(4))
+		for i := range pieces {
+			pieces[i] = nfs3.Piece{Off: uint64(x.rng.IntN(20000)), Data: make([]byte, x.rng.IntN(6000))}
+		}
+		what = fmt.Sprintf("READ %s, several: %v", hp, x.ReadAll(call, h, pieces, &a))
+		if a.OK {
+			x.same(what, hp, a)
+		}
 	default:
 		var a nfs3.PostAttr
 		_, _, st := x.Read(call, h, 0, make([]byte, 4096), &a)

@@ -20,50 +20,81 @@ func wantFile(obj *object) nfs3.Status {
 	}
 }
 
-// Read implements nfs3.FS. The owner may always read, since a client has
+// Read implements nfs3.FS.
+func (fs *FS) Read(c *nfs3.Call, fh []byte, off uint64, buf []byte, a *nfs3.PostAttr) (n int, eof bool, st nfs3.Status) {
+	p := [1]nfs3.Piece{{Off: off, Data: buf}}
+	if st = fs.ReadAll(c, fh, p[:], a); st == nfs3.OK {
+		st = p[0].Status
+	}
+	return p[0].N, p[0].EOF, st
+}
+
+// ReadAll implements nfs3.FS. The owner may always read, since a client has
 // checked at open and the mode may have changed since; who may only execute
 // reads too, or no one could run the program.
-func (fs *FS) Read(c *nfs3.Call, fh []byte, off uint64, buf []byte, a *nfs3.PostAttr) (n int, eof bool, st nfs3.Status) {
+func (fs *FS) ReadAll(c *nfs3.Call, fh []byte, pieces []nfs3.Piece, a *nfs3.PostAttr) nfs3.Status {
 	o, st := fs.begin(c, fh)
 	if st != nfs3.OK {
-		return 0, false, st
+		return st
 	}
 	defer o.end()
 	o.post(&o.st, a)
 	if st := wantFile(o.obj); st != nfs3.OK {
-		return 0, false, st
+		return st
 	}
 	if !o.owns(&o.st) && !o.may(o.obj, &o.st, mayRead) && !o.may(o.obj, &o.st, mayExec) {
-		return 0, false, nfs3.ErrAcces
+		return nfs3.ErrAcces
 	}
-	o.noteInit(off)
-	if off >= uint64(o.st.Size) { // also keeps offsets near 2^64 from the kernel
-		return 0, true, nfs3.OK
-	}
-	if len(buf) == 0 { // nor would the kernel touch the file
-		return 0, false, nfs3.OK
-	}
-	fd, e := o.reader(o.obj)
-	if e != 0 {
-		return 0, false, status(e)
-	}
-	moves := o.access(o.obj)
-	if n = o.splice(fd, off, len(buf)); n == 0 {
-		n, e = pread(fd, buf, int64(off))
+	began, moves, data := false, false, false
+	total := 0
+	for i := range pieces {
+		p := &pieces[i]
+		o.noteInit(p.Off)
+		if p.Off >= uint64(o.st.Size) { // also keeps offsets near 2^64 from the kernel
+			p.EOF = true
+			continue
+		}
+		if len(p.Data) == 0 { // nor would the kernel touch the file
+			continue
+		}
+		fd, e := o.reader(o.obj)
+		if e != 0 {
+			p.Status = status(e)
+			continue
+		}
+		if !began {
+			began, moves = true, o.access(o.obj)
+		}
+		if p.N = o.splice(fd, p.Off, len(p.Data)); p.N == 0 {
+			p.N, e = pread(fd, p.Data, int64(p.Off))
+		}
+		p.Status = status(e)
+		data = data || e == 0
+		total += p.N
 	}
 	if moves {
-		o.accessed(o.obj, e == 0, a)
+		o.accessed(o.obj, data, a)
 	}
-	if e != 0 {
-		return 0, false, status(e)
+	for i := range pieces {
+		o.seeEnd(&pieces[i], a)
 	}
-	eof = off+uint64(n) >= uint64(o.st.Size)
-	if n < len(buf) && !eof { // cut off while it was read
+	if total > 0 {
+		o.exp.Activity.BytesRead.Add(uint64(total))
+	}
+	return nfs3.OK
+}
+
+// seeEnd says whether what was read of a file reaches its end.
+func (o *op) seeEnd(p *nfs3.Piece, a *nfs3.PostAttr) {
+	if p.Status != nfs3.OK || p.EOF || len(p.Data) == 0 {
+		return
+	}
+	end := p.Off + uint64(p.N)
+	p.EOF = end >= uint64(o.st.Size)
+	if p.N < len(p.Data) && !p.EOF { // cut off while it was read
 		o.postNow(o.obj, a)
-		eof = off+uint64(n) >= a.Size
+		p.EOF = end >= a.Size
 	}
-	o.exp.Activity.BytesRead.Add(uint64(n))
-	return n, eof, nfs3.OK
 }
 
 // spliceFrom is the least read that costs less when its data is not copied.
@@ -105,52 +136,86 @@ func (o *op) noteInit(off uint64) {
 	}
 }
 
-// Write implements nfs3.FS. The owner may always write: a program that creates a
-// file with mode 0444 writes to it through the descriptor it got.
+// Write implements nfs3.FS.
 func (fs *FS) Write(c *nfs3.Call, fh []byte, off uint64, data []byte, how nfs3.Stable, w *nfs3.Wcc) (n int, done nfs3.Stable, st nfs3.Status) {
+	p := [1]nfs3.Piece{{Off: off, Data: data}}
+	if st = fs.write(c, fh, p[:], how, w); st == nfs3.OK {
+		st = p[0].Status
+	}
+	return p[0].N, how, st
+}
+
+// WriteAll implements nfs3.FS.
+func (fs *FS) WriteAll(c *nfs3.Call, fh []byte, pieces []nfs3.Piece, w *nfs3.Wcc) nfs3.Status {
+	return fs.write(c, fh, pieces, nfs3.Unstable, w)
+}
+
+// write writes pieces. The owner may always write: a program that creates a file with
+// mode 0444 writes to it through the descriptor it got.
+func (fs *FS) write(c *nfs3.Call, fh []byte, pieces []nfs3.Piece, how nfs3.Stable, w *nfs3.Wcc) nfs3.Status {
 	o, st := fs.beginChange(c, fh)
 	if st != nfs3.OK {
-		return 0, how, st
+		return st
 	}
 	defer o.end()
 	o.preNow(o.obj, &w.Before)
 	defer o.postNow(o.obj, &w.After)
 	if st := wantFile(o.obj); st != nfs3.OK {
-		return 0, how, st
+		return st
 	}
 	if !o.owns(&o.st) && !o.may(o.obj, &o.st, mayWrite) {
-		return 0, how, nfs3.ErrAcces
+		return nfs3.ErrAcces
 	}
-	if off > math.MaxInt64 || uint64(len(data)) > math.MaxInt64-off {
-		return 0, how, nfs3.ErrFBig
+	total := 0
+	for i := range pieces {
+		p := &pieces[i]
+		p.Status = o.writePiece(p)
+		total += p.N
 	}
-	if len(data) == 0 {
-		return 0, how, nfs3.OK
+	if total == 0 {
+		return nfs3.OK
 	}
-	if o.room() != roomy && o.grows(off, len(data)) {
-		return 0, how, nfs3.ErrNoSpc
+	o.exp.Activity.BytesWritten.Add(uint64(total))
+	if how == nfs3.Unstable {
+		return nfs3.OK
+	}
+	return o.flush(how == nfs3.DataSync)
+}
+
+// writePiece writes one piece to the call's object, and brings o.st's size up to date.
+func (o *op) writePiece(p *nfs3.Piece) nfs3.Status {
+	if p.Off > math.MaxInt64 || uint64(len(p.Data)) > math.MaxInt64-p.Off {
+		return nfs3.ErrFBig
+	}
+	if len(p.Data) == 0 {
+		return nfs3.OK
+	}
+	if o.room() != roomy && o.grows(p.Off, len(p.Data)) {
+		return nfs3.ErrNoSpc
 	}
 	if q := o.quota(); q != nil {
-		sp, st := o.spendWrite(q, off, len(data))
+		sp, st := o.spendWrite(q, p.Off, len(p.Data))
 		if st != nfs3.OK {
-			return 0, how, st
+			return st
 		}
-		defer sp.end(o.obj)
+		defer o.spent(&sp)
 	}
 	fd, e := o.writer(o.obj)
 	if e != 0 {
-		return 0, how, status(e)
+		return status(e)
 	}
 	o.altersFile(o.obj)
 	o.obj.dirty.Store(true)
-	if n, e = o.pwrite(fd, data, int64(off)); e != 0 {
-		return 0, how, status(e)
+	p.N, e = o.pwrite(fd, p.Data, int64(p.Off))
+	o.st.Size = max(o.st.Size, int64(p.Off)+int64(p.N))
+	return status(e)
+}
+
+// spent ends what a write to the call's object was given, which may write more.
+func (o *op) spent(sp *spending) {
+	if sp.end(o.obj); o.counted == o.obj {
+		o.st = o.after
 	}
-	o.exp.Activity.BytesWritten.Add(uint64(n))
-	if how == nfs3.Unstable {
-		return n, how, nfs3.OK
-	}
-	return n, how, o.flush(how == nfs3.DataSync)
 }
 
 // pwrite writes as much as goes. When there are set-id bits to lose, it writes

@@ -63,6 +63,21 @@ func (w *world) putAs(c *nfs3.Call, f []byte, off uint64, n int) nfs3.Status {
 	return st
 }
 
+// putAllAs is putAs of n bytes in all, in pieces that are written together.
+func (w *world) putAllAs(c *nfs3.Call, f []byte, off uint64, n int) nfs3.Status {
+	var wcc nfs3.Wcc
+	var pieces []nfs3.Piece
+	for ; n > 0; n -= 9000 {
+		pieces = append(pieces, nfs3.Piece{Off: off, Data: make([]byte, min(n, 9000))})
+		off += 11000 // with holes between them
+	}
+	st := w.WriteAll(c, f, pieces, &wcc)
+	for i := 0; i < len(pieces) && st == nfs3.OK; i++ {
+		st = pieces[i].Status
+	}
+	return st
+}
+
 func (w *world) cut(f []byte, size uint64) nfs3.Status { return w.cutAs(&w.call, f, size) }
 
 func (w *world) cutAs(c *nfs3.Call, f []byte, size uint64) nfs3.Status {
@@ -292,6 +307,8 @@ func quotaCount(t *testing.T, dir string, slack int64) {
 						st = w.Link(c, h, w.root, other, &a, &wcc)
 					case 4:
 						st = w.SetAttr(c, h, &nfs3.SetAttr{SetMode: true, Mode: 0o640}, nil, &wcc)
+					case 7, 8:
+						st = w.putAllAs(c, h, uint64(r.IntN(2<<20)), 1+r.IntN(200<<10))
 					default:
 						st = w.putAs(c, h, uint64(r.IntN(2<<20)), 1+r.IntN(200<<10))
 					}

@@ -36,6 +36,7 @@ type call struct {
 	stat        FSStat
 	conf        PathConf
 	dir         dirReply
+	pieces      []Piece
 }
 
 func newCall(fs FS) *call {

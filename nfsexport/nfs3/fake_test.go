@@ -99,6 +99,22 @@ func (f *fakeFS) Write(_ *Call, fh []byte, off uint64, data []byte, how Stable, 
 	return len(data), f.done, st
 }
 
+func (f *fakeFS) ReadAll(c *Call, fh []byte, pieces []Piece, a *PostAttr) (st Status) {
+	for i := range pieces {
+		p := &pieces[i]
+		p.N, p.EOF, p.Status = f.Read(c, fh, p.Off, p.Data, a)
+	}
+	return OK
+}
+
+func (f *fakeFS) WriteAll(c *Call, fh []byte, pieces []Piece, w *Wcc) Status {
+	for i := range pieces {
+		p := &pieces[i]
+		p.N, _, p.Status = f.Write(c, fh, p.Off, p.Data, Unstable, w)
+	}
+	return OK
+}
+
 func (f *fakeFS) made(n *New) {
 	n.Handle, n.Attr, n.Dir = append(n.Handle, f.handle...), f.post, f.wcc
 }

@@ -127,6 +127,15 @@ const (
 	FileSync
 )
 
+// Piece is one of several READs or WRITEs of one file.
+type Piece struct {
+	Off  uint64
+	Data []byte // to be filled, or written
+	N    int    // how many bytes were
+	EOF  bool   // READ: the end of the file was reached
+	Status
+}
+
 // New is the answer to a call that makes an object. Handle is appended to by
 // the FS and may be empty (post_op_fh3: not given).
 type New struct {
@@ -177,6 +186,12 @@ type FS interface {
 	Read(c *Call, fh []byte, off uint64, buf []byte, a *PostAttr) (n int, eof bool, st Status)
 	// Write writes data and says how stable it is now: at least what was asked.
 	Write(c *Call, fh []byte, off uint64, data []byte, how Stable, w *Wcc) (n int, done Stable, st Status)
+	// ReadAll and WriteAll do pieces, which come with offset and data only, in their
+	// order: calls that c made at once. Each ends as its own Status says, unless one is
+	// given that is of all. a is of after the last, w.Before of before the first, as
+	// when they run side by side. What is written is Unstable.
+	ReadAll(c *Call, fh []byte, pieces []Piece, a *PostAttr) Status
+	WriteAll(c *Call, fh []byte, pieces []Piece, w *Wcc) Status
 	// Create makes a regular file. With Exclusive, verf is stored with the file
 	// and s is nil.
 	Create(c *Call, dir []byte, name string, mode CreateMode, s *SetAttr, verf uint64, n *New) Status

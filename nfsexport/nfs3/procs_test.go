@@ -307,11 +307,12 @@ func TestPlan(t *testing.T) {
 		want sunrpc.Plan
 	}{
 		{"getattr", ProcGetAttr, args("fh"), sunrpc.Plan{}},
-		{"small read", ProcRead, args("fh", uint64(0), 4096), sunrpc.Plan{Reply: 4096}},
+		{"small read", ProcRead, args("fh", uint64(0), 4096), sunrpc.Plan{Reply: 4096, Shared: 8}},
 		{"large read", ProcRead, args("fh", uint64(0), 1<<20), sunrpc.Plan{Long: true, Reply: 1 << 20}},
 		{"lying read", ProcRead, args("fh", uint64(0), uint32(1<<32-1)), sunrpc.Plan{Long: true, Reply: 1 << 20}},
 		{"broken read", ProcRead, nil, sunrpc.Plan{}},
-		{"small write", ProcWrite, args("fh", uint64(0), 5, 0, "bytes"), sunrpc.Plan{}},
+		{"read cut off", ProcRead, args("fh", 0), sunrpc.Plan{}},
+		{"small write", ProcWrite, args("fh", uint64(0), 5, 0, "bytes"), sunrpc.Plan{Shared: 8}},
 		{"stable write", ProcWrite, args("fh", uint64(0), 5, 2, "bytes"), sunrpc.Plan{Long: true}},
 		{"large write", ProcWrite, args("fh", uint64(0), 20000, 0, make([]byte, 20000)), sunrpc.Plan{Long: true}},
 		{"remove", ProcRemove, args("dir", "name"), sunrpc.Plan{Long: true, Once: true}},

@@ -72,18 +72,20 @@ func (p *Program) Plan(c *sunrpc.Call) sunrpc.Plan {
 	switch c.Procedure {
 	case ProcRead:
 		args := c.Args
-		args.Opaque(MaxHandle)
+		fh := args.Opaque(MaxHandle)
 		args.Uint64()
 		n := int(min(args.Uint32(), MaxIO))
-		return sunrpc.Plan{Long: n > cheapIO, Reply: n}
+		long := n > cheapIO
+		return sunrpc.Plan{Long: long, Reply: n, Shared: shared(fh, !long && args.OK())}
 	case ProcWrite:
 		// The data is most of the call. What is asked to be stable waits for
 		// the disk.
 		args := c.Args
-		args.Opaque(MaxHandle)
+		fh := args.Opaque(MaxHandle)
 		args.Uint64()
 		args.Uint32()
-		return sunrpc.Plan{Long: args.Len() > cheapIO || Stable(args.Uint32()) != Unstable}
+		long := args.Len() > cheapIO || Stable(args.Uint32()) != Unstable
+		return sunrpc.Plan{Long: long, Shared: shared(fh, !long && args.OK())}
 	case ProcReadDir, ProcReadDirPlus:
 		return sunrpc.Plan{Long: true, Reply: maxDirReply}
 	case ProcReadLink:
@@ -107,6 +109,22 @@ func (p *Program) Serve(_ context.Context, rc *sunrpc.Call, w *xdr.Writer) sunrp
 	if rc.Flavor != sunrpc.AuthSys {
 		return sunrpc.AuthTooWeak
 	}
+	c := p.take(rc, w)
+	at := w.Len()
+	ok := c.dispatch(rc.Procedure)
+	if ok {
+		st := Status(binary.BigEndian.Uint32(w.Buf[at:]))
+		rc.Result, rc.Forget, rc.Subject = uint32(st), st == ErrJukebox, c.Subject
+	}
+	p.give(c)
+	if !ok {
+		return sunrpc.GarbageArgs
+	}
+	return sunrpc.Success
+}
+
+// take makes a call of rc.
+func (p *Program) take(rc *sunrpc.Call, w *xdr.Writer) *call {
 	c, ok := p.calls.Get().(*call)
 	if !ok {
 		c = newCall(p.fs)
@@ -121,19 +139,14 @@ func (p *Program) Serve(_ context.Context, rc *sunrpc.Call, w *xdr.Writer) sunrp
 		}
 	}
 	c.Peer, c.UID, c.GID, c.Groups, c.Time = rc.Peer, rc.UID, rc.GID, rc.Groups(), rc.Time()
-	at := w.Len()
-	ok = c.dispatch(rc.Procedure)
-	if ok {
-		st := Status(binary.BigEndian.Uint32(w.Buf[at:]))
-		rc.Result, rc.Forget, rc.Subject = uint32(st), st == ErrJukebox, c.Subject
-	}
-	// A call that panicked is not put back: nobody knows what it left behind.
+	return c
+}
+
+// give gives it back. One that panicked is not: nobody knows what it left behind.
+func (p *Program) give(c *call) {
+	clear(c.pieces)
 	c.rc, c.w, c.r, c.Groups, c.Subject = nil, nil, xdr.Reader{}, nil, nil
 	p.calls.Put(c)
-	if !ok {
-		return sunrpc.GarbageArgs
-	}
-	return sunrpc.Success
 }
 
 // dispatch runs a procedure; false means that its arguments are garbage, and

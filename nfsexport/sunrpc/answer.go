@@ -2,7 +2,6 @@ package sunrpc
 
 import (
 	"context"
-	"runtime/debug"
 	"time"
 
 	"rubus/nfsexport/xdr"
@@ -11,6 +10,7 @@ import (
 // program is a Program with what never changes about it.
 type program struct {
 	Program
+	joiner            Joiner // Program, or nil
 	number, low, high uint32
 }
 
@@ -119,12 +119,6 @@ func (s *Server) reply(ctx context.Context, p *program, c *Call, once bool, w *x
 
 // run calls the program. A defect in it costs the call, not the daemon.
 func (s *Server) run(ctx context.Context, p *program, c *Call, w *xdr.Writer) (st Status) {
-	defer func() {
-		if v := recover(); v != nil {
-			st = SystemErr
-			s.log.Error("call panicked", "program", c.Program, "procedure", c.Procedure,
-				"peer", c.Peer.String(), "panic", v, "stack", string(debug.Stack()))
-		}
-	}()
+	defer s.recovered(c, &st)
 	return p.Serve(ctx, c, w)
 }

@@ -175,12 +175,8 @@ func (c *conn) handle(ctx context.Context, record []byte, owned *buffer) after {
 	plan := p.Plan(call)
 	if !plan.Long {
 		if c.s.inline.Add(1) <= int64(c.s.limits.Inline) {
-			at := c.begin()
-			call.began = c.now
-			ok := c.s.answer(ctx, p, call, plan.Once, &c.w)
-			c.now = call.ended
+			c.cheap(ctx, p, plan, record, owned)
 			c.s.inline.Add(-1)
-			c.end(at, ok)
 			c.s.pool.put(owned)
 			return goesOn
 		}
@@ -189,15 +185,45 @@ func (c *conn) handle(ctx context.Context, record []byte, owned *buffer) after {
 	return c.long(ctx, p, plan, record, owned)
 }
 
+// cheap runs a call that is not long, and those behind it that can be run with it.
+func (c *conn) cheap(ctx context.Context, p *program, plan Plan, record []byte, owned *buffer) {
+	if plan.Shared > 0 && plan.Shared <= c.call.Args.Len() && p.joiner != nil && owned == nil && !plan.Once {
+		if all := c.gather(p, plan, record); all != nil {
+			defer c.s.giveParts(all)
+			if !c.together(ctx, p, all.of[:all.n]) {
+				for i := range all.of[:all.n] {
+					parse(all.of[i].record, &c.call) // as the first was, but for its end
+					c.alone(ctx, p, plan)
+				}
+			}
+			return
+		}
+	}
+	c.alone(ctx, p, plan)
+}
+
+// alone runs c.call, which is not long.
+func (c *conn) alone(ctx context.Context, p *program, plan Plan) {
+	at := c.begin()
+	c.call.began = c.now
+	ok := c.s.answer(ctx, p, &c.call, plan.Once, &c.w)
+	c.now = c.call.ended
+	c.end(at, ok)
+}
+
 // begin makes room for a reply and its record mark; it gives where that starts.
 func (c *conn) begin() int {
+	c.makeRoom()
+	at := c.w.Len()
+	c.w.Uint32(0)
+	return at
+}
+
+func (c *conn) makeRoom() {
 	if c.out == nil {
 		c.out = c.s.pool.get(mediumBuffer)
 		c.w.Buf = c.out.b[:0]
 	}
-	at := c.w.Len()
-	c.w.Uint32(0)
-	return at
 }
 
 // end completes the reply that starts at at, or takes it back.
@@ -207,6 +233,11 @@ func (c *conn) end(at int, send bool) {
 		return
 	}
 	c.w.PutUint32(at, uint32(c.w.Len()-at-markSize)|lastFragment)
+	c.sendFull()
+}
+
+// sendFull sends the replies gathered when they are many bytes.
+func (c *conn) sendFull() {
 	if c.w.Len() >= batch {
 		c.flush()
 	}

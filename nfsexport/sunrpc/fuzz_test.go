@@ -19,9 +19,18 @@ func reassemble(stream []byte, read, limit int) (records [][]byte, err error) {
 	}}
 	defer f.close()
 	for {
+		whole := f.peek()
+		if whole != nil && read%3 == 0 {
+			records = append(records, bytes.Clone(whole))
+			f.skip(whole)
+			continue
+		}
 		record, owned, err := f.next()
 		if err != nil {
 			return records, err
+		}
+		if whole != nil && !bytes.Equal(whole, record) {
+			return records, errors.New("the next record is another than was seen")
 		}
 		if record != nil {
 			records = append(records, bytes.Clone(record))

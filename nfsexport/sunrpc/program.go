@@ -69,6 +69,9 @@ type Plan struct {
 	// Reply is the most bytes of results to make room for; 0 means a few
 	// hundred. More is allowed, at the price of an allocation.
 	Reply int
+	// Shared is how many bytes of arguments a cheap call must have in common with
+	// the one behind it to be run with it by a Joiner; 0: it is run alone.
+	Shared int
 }
 
 // Program is one RPC program. Its methods are called from many goroutines.

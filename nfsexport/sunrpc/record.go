@@ -100,6 +100,23 @@ func (f *framer) next() (record []byte, owned *buffer, err error) {
 	}
 }
 
+// peek gives the record that next would give, if it lies whole in what was read, and
+// leaves it there.
+func (f *framer) peek() []byte {
+	if f.rec != nil || f.w-f.r < markSize {
+		return nil
+	}
+	n, last, err := f.mark(0)
+	end := f.r + markSize + n
+	if err != nil || !last || end > f.w {
+		return nil
+	}
+	return f.in.b[f.r+markSize : end : end]
+}
+
+// skip takes the record that peek gave.
+func (f *framer) skip(record []byte) { f.r, f.large = f.r+markSize+len(record), false }
+
 // mark reads the word before a fragment of a record that has have bytes yet.
 func (f *framer) mark(have int) (n int, last bool, err error) {
 	word := binary.BigEndian.Uint32(f.in.b[f.r:])

@@ -46,6 +46,7 @@ type Server struct {
 	pool   pool
 	pipes  pipes
 	jobs   sync.Pool
+	parts  sync.Pool
 	calls  *semaphore.Weighted // long calls that may run
 	bytes  *semaphore.Weighted // of large buffers
 	dgrams *semaphore.Weighted // long calls that came by datagram
@@ -83,7 +84,8 @@ func New(cfg Config) *Server {
 	}
 	for _, p := range cfg.Programs {
 		low, high := p.Versions()
-		s.programs = append(s.programs, program{p, p.Number(), low, high})
+		joiner, _ := p.(Joiner)
+		s.programs = append(s.programs, program{p, joiner, p.Number(), low, high})
 	}
 	s.watch.every = watchTick
 	s.pool.largeSize = max(s.limits.Record, mediumBuffer+1)
