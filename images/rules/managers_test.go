@@ -92,14 +92,21 @@ cloud-init*)
     sleep infinity &
     daemon=$!
     ;;
-networkd)
+networkd*)
     dbus-daemon --system --fork
+    case $what in *IPv6*)
+        mkdir -p /etc/systemd/network/05-rubus.network.d # as docs/images.md says it
+        printf '[Network]\nLinkLocalAddressing=ipv6\nIPv6AcceptRA=yes\n' >/etc/systemd/network/05-rubus.network.d/ipv6.conf
+        echo 0123456789abcdef0123456789abcdef >/etc/machine-id # DHCPv6 wants one, and a board has one
+        ;;
+    esac
     /usr/lib/systemd/systemd-networkd 2>/run/log/manager &
     daemon=$!
     # The first is its own, the second renews that.
     until [ "$(grep -c DHCPACK /run/log/dnsmasq)" -ge 2 ]; do sleep 0.1; done
     echo state "$(networkctl --no-pager --no-legend list eth0 | awk '{ print $5 }')"
     echo discovers "$(grep -c DHCPDISCOVER /run/log/dnsmasq)"
+    echo mode6 "$(cat /proc/sys/net/ipv6/conf/eth0/addr_gen_mode)"
     ;;
 esac
 echo runs "$(has)"
@@ -128,7 +135,8 @@ func TestManagersLeaveTheAddress(t *testing.T) {
 	for what, want := range map[string]map[string]string{
 		"NetworkManager":         {"state": "unmanaged", "up": "refused", "runs": "10.77.0.20/", "stopped": "10.77.0.20/", "lost": "0", "leases": "0", "resolv": resolv},
 		"dhcpcd":                 {"runs": "10.77.0.20/", "stopped": "10.77.0.20/", "lost": "0", "leases": "0", "resolv": resolv},
-		"networkd":               {"state": "configured", "discovers": "1", "runs": "10.77.0.20/", "stopped": "10.77.0.20/", "lost": "0", "resolv": resolv},
+		"networkd with IPv6":     {"state": "configured", "mode6": "0", "runs": "10.77.0.20/", "stopped": "10.77.0.20/", "lost": "0"},
+		"networkd":               {"state": "configured", "mode6": "1", "discovers": "1", "runs": "10.77.0.20/", "stopped": "10.77.0.20/", "lost": "0", "resolv": resolv},
 		"cloud-init":             {"state": "disabled", "runs": "10.77.0.20/"},
 		"cloud-init without":     {"state": "enabled"},
 		"NetworkManager without": {"up": "taken", "runs": "10.99.0.1/", "lost": "1"},

@@ -2,6 +2,8 @@ package imagecmd
 
 import (
 	"fmt"
+	"io/fs"
+	"os"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -11,6 +13,26 @@ import (
 	"rubus/cmd/internal/ui"
 	"rubus/images/oci"
 )
+
+// hostKeys counts the private ssh host keys in layers, hidden ones too: a card's image has those of the
+// machine it was in.
+func hostKeys(dirs []string) int {
+	n := 0
+	for _, dir := range dirs {
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			continue
+		}
+		keys, _ := fs.Glob(root.FS(), "etc/ssh/ssh_host_*_key") // a bad pattern alone is an error
+		for _, key := range keys {
+			if st, err := root.Lstat(key); err == nil && st.Mode().IsRegular() {
+				n++
+			}
+		}
+		root.Close()
+	}
+	return n
+}
 
 func newExportCmd(g *cli.Globals) *cobra.Command {
 	var o oci.Options
@@ -45,6 +67,9 @@ imported again it has the same layers.`,
 					return err
 				}
 				o.Replace = true
+			}
+			if n := hostKeys(s.LayerDirs(v)); n > 0 {
+				g.Notef("note: the layers hold %s: who gets the image has them, also where boards do not see them", ui.Count(int64(n), "private ssh host key"))
 			}
 			show := g.Progress()
 			var mu sync.Mutex
