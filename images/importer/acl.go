@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"rubus/images/importer/bounds"
 )
 
 // The tags of POSIX ACL entries as the kernel stores them
@@ -63,7 +65,7 @@ func parseACL(text string) (string, error) {
 
 func parseACLEntry(s string) (aclEntry, error) {
 	f := strings.Split(s, ":")
-	bad := func(why string) (aclEntry, error) { return aclEntry{}, fmt.Errorf("%q: %s", short(s), why) }
+	bad := func(why string) (aclEntry, error) { return aclEntry{}, fmt.Errorf("%q: %s", bounds.Short(s), why) }
 	if len(f) == 2 { // "mask:rwx", "other:rwx" in short
 		f = []string{f[0], "", f[1]}
 	}

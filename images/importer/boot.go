@@ -10,6 +10,7 @@ import (
 
 	"rubus/images"
 	"rubus/images/imageref"
+	"rubus/images/importer/bounds"
 	"rubus/images/treesum"
 )
 
@@ -40,7 +41,7 @@ func checkOptions(name string, o Options) error {
 		return fmt.Errorf("boot directory %q is neither %q nor %q", o.Boot, images.BootFirmware, images.BootPlain)
 	}
 	if b, err := hex.DecodeString(o.SHA256); err != nil || len(b) != 0 && len(b) != sha256.Size {
-		return fmt.Errorf("a SHA-256 has 64 hex digits, %q has not", short(o.SHA256))
+		return fmt.Errorf("a SHA-256 has 64 hex digits, %q has not", bounds.Short(o.SHA256))
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"rubus/images/importer/bounds"
 	"rubus/images/internal/onefs"
 	"rubus/images/treesum"
 )
@@ -26,7 +27,7 @@ type builder struct {
 	group   *errgroup.Group
 	jobs    chan func() error
 	meter   *meter
-	space   *space
+	space   *bounds.Space
 	notes   *notes
 	lower   lower // what it is stacked on: whiteouts mean something, if anything
 	buffers chan []byte
@@ -41,7 +42,7 @@ type builder struct {
 // inFlight is how many blocks wait for a worker at most.
 const inFlight = 32
 
-func newBuilder(ctx context.Context, rootfd int, m *meter, s *space, n *notes, below lower) *builder {
+func newBuilder(ctx context.Context, rootfd int, m *meter, s *bounds.Space, n *notes, below lower) *builder {
 	group, ctx := errgroup.WithContext(ctx)
 	b := &builder{
 		ctx: ctx, group: group, meter: m, space: s, notes: n, lower: below,
@@ -134,7 +135,7 @@ func (b *builder) parent(p string, sec, nsec int64) (*node, string, error) {
 // add makes room for a name: what stands there goes, as with tar. A directory
 // that holds something stays, and is an error.
 func (b *builder) add(dir *node, name string, size int64) (fd int, err error) {
-	if err := b.space.entry(size); err != nil {
+	if err := b.space.Entry(size); err != nil {
 		return -1, err
 	}
 	b.meter.files.Add(1)

@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/images/importer/bounds"
+	"rubus/images/importer/source"
 	"rubus/images/internal/onefs"
 	"rubus/images/treesum"
 )
@@ -29,30 +31,30 @@ type dirCopy struct {
 	sealed bool
 }
 
-// copyDir copies the directory of src; count says that somebody wants to know the total.
-func copyDir(b *builder, src *source, count bool) error {
-	c := &dirCopy{b: b, root: src.dir, known: make(map[inodeID]*node), sealed: src.sealed}
+// copyDir copies the directory of src; sealed says that it is an upper, count that somebody wants to know the total.
+func copyDir(b *builder, src *source.Source, sealed, count bool) error {
+	c := &dirCopy{b: b, root: src.Dir, known: make(map[inodeID]*node), sealed: sealed}
 	if count {
 		// Ends with the import's context, which finish waits for.
 		b.group.Go(func() error {
-			n, err := countBytes(b.ctx, src.dir)
+			n, err := countBytes(b.ctx, src.Dir)
 			if err != nil {
 				return nil // the import ended
 			}
 			b.meter.total.Store(n)
-			if b.space.shares(src.dir) {
+			if b.space.Shares(src.Dir) {
 				return nil
 			}
-			return b.space.expect(n)
+			return b.space.Expect(n)
 		})
 	}
 	top, err := onefs.OpenDir(c.root, "")
 	if err != nil {
-		return fmt.Errorf("reading %q: %w", src.name, err)
+		return fmt.Errorf("reading %q: %w", src.Name, err)
 	}
 	defer unix.Close(top)
 	if b.root.inode, err = c.dirEntry(top, "."); err != nil {
-		return fmt.Errorf("reading %q: %w", src.name, err)
+		return fmt.Errorf("reading %q: %w", src.Name, err)
 	}
 	todo := []*node{b.root}
 	for len(todo) > 0 {
@@ -87,7 +89,7 @@ func (c *dirCopy) dir(dir *node) (sub []*node, err error) {
 		}
 		full := path.Join(p, d.Name)
 		if len(full) > onefs.MaxPath {
-			return nil, fmt.Errorf("reading %q: the path is longer than %d bytes", short(full), onefs.MaxPath)
+			return nil, fmt.Errorf("reading %q: the path is longer than %d bytes", bounds.Short(full), onefs.MaxPath)
 		}
 		n, err := c.name(fd, dir, d, full)
 		switch {

@@ -11,6 +11,7 @@ import (
 	"rubus/images"
 	"rubus/images/ext4"
 	"rubus/images/fat"
+	"rubus/images/importer/bounds"
 	"rubus/images/internal/onefs"
 	"rubus/images/treesum"
 )
@@ -65,7 +66,7 @@ func readDisk(b *builder, image diskImage, partition int) error {
 		}
 	}
 	b.meter.total.Store(root.ext4.Used())
-	if err := b.space.expect(root.ext4.Used()); err != nil {
+	if err := b.space.Expect(root.ext4.Used()); err != nil {
 		return err
 	}
 	if err := c.root(); err != nil {
@@ -152,8 +153,8 @@ func (c *diskCopy) list(dir *node, p string, inode *ext4.Inode) error {
 		}
 		return nil
 	}
-	if c.count += int64(len(names)); c.count > maxEntries {
-		return fmt.Errorf("%w: more than %d files", ErrTooBig, maxEntries)
+	if c.count += int64(len(names)); c.count > bounds.MaxEntries {
+		return fmt.Errorf("%w: more than %d files", bounds.ErrTooBig, bounds.MaxEntries)
 	}
 	for _, d := range names {
 		c.queue.push(name{dir: dir, name: d.Name, inode: d.Inode, need: c.fs.InodeEnd(d.Inode)})
@@ -166,7 +167,7 @@ func (c *diskCopy) next() error {
 	n := c.queue.pop()
 	full := path.Join(n.dir.path(), n.name)
 	if len(full) > onefs.MaxPath {
-		return fmt.Errorf("reading %q: the path is longer than %d bytes", short(full), onefs.MaxPath)
+		return fmt.Errorf("reading %q: the path is longer than %d bytes", bounds.Short(full), onefs.MaxPath)
 	}
 	i, err := c.fs.Inode(n.inode)
 	if err != nil {

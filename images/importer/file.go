@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/images/importer/bounds"
 	"rubus/images/treesum"
 )
 
@@ -59,7 +60,7 @@ func (f *file) put(i int64, data []byte) error {
 			f.sums.Put(i, whole)
 		}
 		f.stored.Add(int64(n))
-		if err := f.b.space.take(int64(n)); err != nil {
+		if err := f.b.space.Take(int64(n)); err != nil {
 			return err
 		}
 		if err := f.write(data[:n], off); err != nil {
@@ -77,7 +78,7 @@ func (f *file) write(data []byte, off int64) error {
 			continue
 		}
 		if err == unix.ENOSPC || err == unix.EDQUOT {
-			return fmt.Errorf("writing %q in the new layer: %w: %w", f.node.path(), ErrNoSpace, err)
+			return fmt.Errorf("writing %q in the new layer: %w: %w", f.node.path(), bounds.ErrNoSpace, err)
 		}
 		if err != nil {
 			return fmt.Errorf("writing %q in the new layer: %w", f.node.path(), err)

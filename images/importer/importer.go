@@ -1,7 +1,6 @@
 package importer
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +11,9 @@ import (
 	"time"
 
 	"rubus/images"
+	"rubus/images/importer/bounds"
+	"rubus/images/importer/source"
+	"rubus/images/importer/spool"
 	"rubus/images/share"
 )
 
@@ -49,6 +51,10 @@ type Options struct {
 	Stdin io.Reader
 	// Progress is called about ten times a second and at every new phase, by one goroutine at a time; nil: silent.
 	Progress func(Event)
+}
+
+func (o Options) limits() bounds.Limits {
+	return bounds.Limits{MaxBytes: o.MaxBytes, MaxSize: o.MaxSize, Reserve: o.Reserve}
 }
 
 // Phase is what an import is doing.
@@ -92,23 +98,34 @@ type Report struct {
 	Duration time.Duration `json:"duration_ns"`
 }
 
-// Import makes the next version of the image name out of source: a directory, a
+// Errors of an import that callers tell apart.
+var (
+	// ErrNoSpace says that an import would have taken the space that stays free.
+	ErrNoSpace = bounds.ErrNoSpace
+	// ErrTooBig says that an import is bigger than it may be.
+	ErrTooBig = bounds.ErrTooBig
+)
+
+// ChecksumError says that the source is not what it should be.
+type ChecksumError = source.ChecksumError
+
+// Import makes the next version of the image name out of from: a directory, a
 // tarball or disk image (plain or compressed with gzip, xz or zstd; an image also as zip), a block device,
 // an https URL, or "-" for Options.Stdin; and moves the tag to it. The version appears whole and on the disk, or, after an error
 // or a crash, not at all. It may block for long; a canceled ctx ends it.
-func Import(ctx context.Context, store *images.Store, name, source string, o Options) (images.Version, Report, error) {
-	v, rep, err := run(ctx, store, name, source, o)
+func Import(ctx context.Context, store *images.Store, name, from string, o Options) (images.Version, Report, error) {
+	v, rep, err := run(ctx, store, name, from, o)
 	if err != nil {
 		// What a canceled import stumbled over is of no interest.
 		if c := context.Cause(ctx); c != nil {
 			err = c
 		}
-		return images.Version{}, Report{}, fmt.Errorf("importing %q: %w", source, err)
+		return images.Version{}, Report{}, fmt.Errorf("importing %q: %w", from, err)
 	}
 	return v, rep, nil
 }
 
-func run(ctx context.Context, store *images.Store, name, source string, o Options) (v images.Version, rep Report, err error) {
+func run(ctx context.Context, store *images.Store, name, from string, o Options) (v images.Version, rep Report, err error) {
 	start := time.Now()
 	if err := checkOptions(name, o); err != nil {
 		return v, rep, err
@@ -125,104 +142,104 @@ func run(ctx context.Context, store *images.Store, name, source string, o Option
 			rep.Notes = append(rep.Notes, fmt.Sprintf("cleaning up: %v", e))
 		}
 	}()
-	src, err := openSource(ctx, source, o, st.keep)
+	src, err := source.Open(ctx, from, source.Options{SHA256: o.SHA256, Client: o.Client, Stdin: o.Stdin, Keep: st.keep})
 	if err != nil {
 		return v, rep, err
 	}
 	defer src.Close()
-	if src.dir >= 0 || src.disk {
-		st.space.holesAreFree(o)
+	if src.Dir >= 0 || src.Disk {
+		st.space.HolesAreFree()
 	}
 	err = st.add(ctx, "", func(b *builder) error { return st.fill(b, src) })
 	if err != nil {
 		return v, rep, err
 	}
-	if err := src.check(); err != nil {
+	if err := src.Check(); err != nil {
 		return v, rep, err
 	}
 	if len(st.built[0].Entries) <= 1 { // its root alone
 		return v, rep, errors.New("there is nothing in it")
 	}
-	rep.Format = src.format
+	rep.Format = src.Format
 	// What was unpacked to a file is not written to the disk for nothing.
 	_ = src.Close()
-	return st.finish(ctx, start, images.NewVersion{Name: name, Source: src.name}, rep, stop)
+	return st.finish(ctx, start, images.NewVersion{Name: name, Source: src.Name}, rep, stop)
 }
 
 // keep is source.keep: it takes a zip file as it comes.
-func (s *stack) keep(what string, in io.Reader, src *source) (*spool, error) {
-	if err := s.space.expect(src.total); err != nil {
+func (s *stack) keep(what string, in io.Reader, src *source.Source) (*spool.File, error) {
+	if err := s.space.Expect(src.Total); err != nil {
 		return nil, err
 	}
 	return s.spool(Fetching, what, in, src)
 }
 
 // spool begins to put a stream where it can be read anywhere, and tells how far it is. The source closes it.
-func (s *stack) spool(p Phase, what string, in io.Reader, src *source) (*spool, error) {
-	out, err := newSpool(filepath.Join(s.store.Dir(), "tmp"), s.space, what, cmp.Or(s.o.MaxSize, maxSizeTar))
+func (s *stack) spool(p Phase, what string, in io.Reader, src *source.Source) (*spool.File, error) {
+	out, err := spool.New(filepath.Join(s.store.Dir(), "tmp"), s.space, what, s.o.limits().Unpacked())
 	if err != nil {
 		return nil, err
 	}
-	stop, taken := src.stop, src.taken
-	src.closers = append(src.closers, func() error {
-		out.end(context.Canceled)
+	stop, taken := src.Stopper(), src.Taken
+	src.OnClose(func() error {
+		out.End(context.Canceled)
 		stop()
-		<-out.ended
-		return out.file.Close()
+		_, _ = out.All() // it was stopped, whatever came of it
+		return out.Close()
 	})
 	s.meter.came.Store(0)
-	s.meter.coming.Store(src.total)
+	s.meter.coming.Store(src.Total)
 	s.meter.setPhase(p)
-	go out.fill(in, func() { s.meter.came.Store(taken()) }, func() { s.meter.setPhase(Reading) })
+	go out.Fill(in, func() { s.meter.came.Store(taken()) }, func() { s.meter.setPhase(Reading) })
 	return out, nil
 }
 
 // fill fills an empty tree from the source.
-func (s *stack) fill(b *builder, src *source) error {
+func (s *stack) fill(b *builder, src *source.Source) error {
 	switch {
-	case src.dir >= 0:
-		return copyDir(b, src, s.o.Progress != nil)
-	case !src.disk:
+	case src.Dir >= 0:
+		return copyDir(b, src, false, s.o.Progress != nil)
+	case !src.Disk:
 		return readTar(b, src)
-	case src.random != nil:
-		return readDisk(b, diskImage{src.random, src.size, nil}, s.o.Partition)
+	case src.Random != nil:
+		return readDisk(b, diskImage{src.Random, src.Size, nil}, s.o.Partition)
 	}
-	unpacked, err := s.spool(Unpacking, "disk image", src.stream, src)
+	unpacked, err := s.spool(Unpacking, "disk image", src.Stream, src)
 	if err != nil {
 		return err
 	}
-	if src.kept != nil {
+	if src.Kept != nil {
 		// The file, what is in it and the layer need not fit beside each other.
-		size, err := unpacked.all()
+		size, err := unpacked.All()
 		if err != nil {
 			return unpacking(src, err)
 		}
-		src.kept.Close()
-		return readDisk(b, diskImage{unpacked.file, size, nil}, s.o.Partition)
+		src.Kept.Close()
+		return readDisk(b, diskImage{unpacked.ReaderAt(), size, nil}, s.o.Partition)
 	}
-	err = readDisk(b, diskImage{unpacked.reader(b.ctx), unpacked.max, unpacked.all}, s.o.Partition)
+	err = readDisk(b, diskImage{unpacked.Reader(b.ctx), unpacked.Max(), unpacked.All}, s.o.Partition)
 	if err == nil {
 		return nil
 	}
 	if cause := context.Cause(b.ctx); cause != nil {
 		err = cause // what a worker stumbled over
 	}
-	if errors.Is(err, ErrNoSpace) || errors.Is(err, ErrTooBig) {
-		unpacked.end(err) // for workers that wait for more
+	if errors.Is(err, bounds.ErrNoSpace) || errors.Is(err, bounds.ErrTooBig) {
+		unpacked.End(err) // for workers that wait for more
 		return err
 	}
 	// Damage of what is packed looks like damage of what is in it.
-	if _, e := unpacked.all(); e != nil {
+	if _, e := unpacked.All(); e != nil {
 		return unpacking(src, e)
 	}
 	return err
 }
 
 // unpacking explains an error of the stream that a disk image comes from.
-func unpacking(src *source, err error) error {
-	kind, compressed := strings.CutPrefix(src.format, "disk image, ")
-	if errors.Is(err, ErrNoSpace) || errors.Is(err, ErrTooBig) || !compressed {
+func unpacking(src *source.Source, err error) error {
+	kind, compressed := strings.CutPrefix(src.Format, "disk image, ")
+	if errors.Is(err, bounds.ErrNoSpace) || errors.Is(err, bounds.ErrTooBig) || !compressed {
 		return err
 	}
-	return decompressing(kind, err)
+	return source.Broken(kind, err)
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/images"
+	"rubus/images/importer/source"
 	"rubus/images/internal/onefs"
 	"rubus/images/treesum"
 )
@@ -84,7 +85,7 @@ func Seal(ctx context.Context, store *images.Store, name, upper, what string, o 
 	if err != nil {
 		return v, rep, err
 	}
-	in := &source{name: what, dir: fd, format: "edit", sealed: true}
+	in := source.Directory(what, "edit", fd)
 	defer in.Close()
 	var m meter
 	stop := m.report(o.Progress)
@@ -94,10 +95,10 @@ func Seal(ctx context.Context, store *images.Store, name, upper, what string, o 
 		return v, rep, err
 	}
 	defer func() { err = errors.Join(err, st.abort()) }()
-	if err := st.add(ctx, "", func(b *builder) error { return copyDir(b, in, o.Progress != nil) }); err != nil {
+	if err := st.add(ctx, "", func(b *builder) error { return copyDir(b, in, true, o.Progress != nil) }); err != nil {
 		return v, rep, fmt.Errorf("sealing what was written: %w", err)
 	}
-	rep.Format = in.format
+	rep.Format = in.Format
 	return st.finish(ctx, start, images.NewVersion{Name: name, Source: what}, rep, stop)
 }
 
@@ -159,9 +160,9 @@ func (s *stack) step(ctx context.Context, step Step, what string) (err error) {
 	if err != nil {
 		return err
 	}
-	in := &source{name: what, dir: fd, sealed: true}
+	in := source.Directory(what, "build", fd)
 	defer in.Close()
-	if err := s.add(ctx, chain, func(b *builder) error { return copyDir(b, in, false) }); err != nil {
+	if err := s.add(ctx, chain, func(b *builder) error { return copyDir(b, in, true, false) }); err != nil {
 		return err
 	}
 	last := len(s.built) - 1

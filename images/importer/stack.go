@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/images"
+	"rubus/images/importer/bounds"
 	"rubus/images/internal/onefs"
 	"rubus/images/share"
 )
@@ -20,7 +21,7 @@ type stack struct {
 	o     Options
 	meter *meter
 	notes *notes
-	space *space
+	space *bounds.Space
 	fd    int // the store's directory
 	base  []string
 	built []images.Built
@@ -34,9 +35,12 @@ func newStack(store *images.Store, m *meter, o Options, holes bool) (*stack, err
 		return nil, err
 	}
 	s := &stack{store: store, o: o, meter: m, notes: newNotes(), fd: fd}
-	if s.space, err = newSpace(fd, o, holes); err != nil {
+	if s.space, err = bounds.New(fd, o.limits()); err != nil {
 		unix.Close(fd)
 		return nil, err
+	}
+	if holes {
+		s.space.HolesAreFree()
 	}
 	if o.Base != nil {
 		s.base = store.LayerDirs(*o.Base)

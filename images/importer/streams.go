@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rubus/images"
+	"rubus/images/importer/source"
 	"rubus/images/treesum"
 )
 
@@ -27,21 +28,21 @@ type Stream struct {
 }
 
 // ImportStreams makes the next version of an image out of tarballs, the bottom one
-// first. source says what they are of. A layer of the same Chain that the store has
+// first. from says what they are of. A layer of the same Chain that the store has
 // is not read again. Otherwise it is Import.
-func ImportStreams(ctx context.Context, store *images.Store, name, source, format string, layers []Stream, o Options) (images.Version, Report, error) {
-	v, rep, err := runStreams(ctx, store, name, source, layers, o)
+func ImportStreams(ctx context.Context, store *images.Store, name, from, format string, layers []Stream, o Options) (images.Version, Report, error) {
+	v, rep, err := runStreams(ctx, store, name, from, layers, o)
 	rep.Format = format
 	if err != nil {
 		if c := context.Cause(ctx); c != nil {
 			err = c
 		}
-		return images.Version{}, Report{}, fmt.Errorf("importing %q: %w", source, err)
+		return images.Version{}, Report{}, fmt.Errorf("importing %q: %w", from, err)
 	}
 	return v, rep, nil
 }
 
-func runStreams(ctx context.Context, store *images.Store, name, source string, layers []Stream, o Options) (v images.Version, rep Report, err error) {
+func runStreams(ctx context.Context, store *images.Store, name, from string, layers []Stream, o Options) (v images.Version, rep Report, err error) {
 	start := time.Now()
 	if err := checkOptions(name, o); err != nil {
 		return v, rep, err
@@ -72,7 +73,7 @@ func runStreams(ctx context.Context, store *images.Store, name, source string, l
 			return v, rep, fmt.Errorf("%d layers with files are more than the %d that every kernel mounts: squash the image", n, images.MaxLayers)
 		}
 	}
-	return st.finish(ctx, start, images.NewVersion{Name: name, Source: source}, rep, stop)
+	return st.finish(ctx, start, images.NewVersion{Name: name, Source: from}, rep, stop)
 }
 
 // stream makes a layer of a tarball, unless it is empty or there.
@@ -87,20 +88,20 @@ func (s *stack) stream(ctx context.Context, l Stream) error {
 		return err
 	}
 	defer in.Close()
-	src := &source{dir: -1}
-	defer src.Close()
-	if err := src.open(ctx, in); err != nil {
+	src, err := source.OpenStream(ctx, in)
+	if err != nil {
 		return err
 	}
-	if src.disk {
+	defer src.Close()
+	if src.Disk {
 		return fmt.Errorf("it is a disk image and no layer")
 	}
 	before := s.meter.read.Load()
-	taken := src.taken
-	src.taken = func() int64 { return before + taken() }
-	src.total = s.meter.total.Load()
+	taken := src.Taken
+	src.Taken = func() int64 { return before + taken() }
+	src.Total = s.meter.total.Load()
 	sum := sha256.New()
-	src.stream = io.TeeReader(src.stream, sum)
+	src.Stream = io.TeeReader(src.Stream, sum)
 	empty := false
 	err = s.add(ctx, l.Chain, func(b *builder) error {
 		if err := readLayer(b, src); err != nil {

@@ -8,19 +8,17 @@ import (
 	"math"
 	"strings"
 
+	"rubus/images/importer/bounds"
+	"rubus/images/importer/source"
 	"rubus/images/treesum"
 )
-
-// maxTrailer bounds what may follow the end of an archive, in bytes: tar fills
-// its last record with zeros, of 10 KiB by default.
-const maxTrailer = 64 << 20
 
 // tarReader makes a tree of an archive's entries.
 type tarReader struct {
 	b   *builder
 	in  *counting
 	tar *tar.Reader
-	src *source
+	src *source.Source
 	// hides is set for a layer of an OCI image.
 	hides *whiteouts
 }
@@ -38,10 +36,10 @@ func (c *counting) Read(b []byte) (int, error) {
 }
 
 // readTar reads the archive of src to its end.
-func readTar(b *builder, src *source) error { return readArchive(b, src, nil) }
+func readTar(b *builder, src *source.Source) error { return readArchive(b, src, nil) }
 
 // readLayer is readTar for a layer of an OCI image, which may be empty.
-func readLayer(b *builder, src *source) error {
+func readLayer(b *builder, src *source.Source) error {
 	w := &whiteouts{hidden: make(map[string]*treesum.Entry)}
 	if err := readArchive(b, src, w); err != nil {
 		return err
@@ -49,14 +47,14 @@ func readLayer(b *builder, src *source) error {
 	return w.apply(b)
 }
 
-func readArchive(b *builder, src *source, hides *whiteouts) error {
+func readArchive(b *builder, src *source.Source, hides *whiteouts) error {
 	// What is packed is more when it is unpacked.
-	if err := b.space.expect(src.total); err != nil {
+	if err := b.space.Expect(src.Total); err != nil {
 		return err
 	}
-	in := &counting{r: src.stream}
+	in := &counting{r: src.Stream}
 	t := &tarReader{b: b, in: in, tar: tar.NewReader(in), src: src, hides: hides}
-	b.meter.total.Store(src.total)
+	b.meter.total.Store(src.Total)
 	entries, end := 0, int64(0)
 	for {
 		h, err := t.tar.Next()
@@ -74,7 +72,7 @@ func readArchive(b *builder, src *source, hides *whiteouts) error {
 			return t.broken(err)
 		}
 		entries, end = entries+1, in.n
-		b.meter.read.Store(src.taken())
+		b.meter.read.Store(src.Taken())
 	}
 	// The package takes the end of the stream for the end of the archive. The
 	// last entry is filled up with less than a block; then comes a block of zeros.
@@ -90,20 +88,20 @@ func readArchive(b *builder, src *source, hides *whiteouts) error {
 // drain reads what follows the archive, so that the checksum of what it is
 // compressed with is checked, and whoever writes to a pipe can finish.
 func (t *tarReader) drain() error {
-	n, err := io.Copy(io.Discard, io.LimitReader(t.in, maxTrailer))
-	t.b.meter.read.Store(t.src.taken())
+	n, err := io.Copy(io.Discard, io.LimitReader(t.in, bounds.MaxTrailer))
+	t.b.meter.read.Store(t.src.Taken())
 	if err != nil {
 		return t.broken(err)
 	}
-	if n == maxTrailer {
-		return fmt.Errorf("more than %d MiB follow the end of the archive", maxTrailer>>20)
+	if n == bounds.MaxTrailer {
+		return fmt.Errorf("more than %d MiB follow the end of the archive", bounds.MaxTrailer>>20)
 	}
 	return nil
 }
 
 // broken explains an error of the stream.
 func (t *tarReader) broken(err error) error {
-	kind := strings.TrimPrefix(t.src.format, "tar, ")
+	kind := strings.TrimPrefix(t.src.Format, "tar, ")
 	switch {
 	case t.b.ctx.Err() != nil:
 		return t.b.ctx.Err()
@@ -112,7 +110,7 @@ func (t *tarReader) broken(err error) error {
 	case errors.Is(err, tar.ErrHeader):
 		return fmt.Errorf("the archive is corrupt %d bytes into it: %w", t.in.n, err)
 	case kind != "tar":
-		return decompressing(kind, err)
+		return source.Broken(kind, err)
 	}
 	return fmt.Errorf("reading the archive: %w", err)
 }
@@ -131,11 +129,11 @@ func (t *tarReader) entry(h *tar.Header) error {
 	}
 	e, err := t.attrs(h, p)
 	if err != nil {
-		return fmt.Errorf("entry %q: %w", short(h.Name), err)
+		return fmt.Errorf("entry %q: %w", bounds.Short(h.Name), err)
 	}
 	if p == "" {
 		if e.Type != treesum.Dir {
-			return fmt.Errorf("entry %q: the root of the archive is no directory: %w", short(h.Name), errHostile)
+			return fmt.Errorf("entry %q: the root of the archive is no directory: %w", bounds.Short(h.Name), errHostile)
 		}
 		t.b.root.inode = e
 		return nil
@@ -157,7 +155,7 @@ func (t *tarReader) clean(name string) (string, error) {
 		return p, err
 	}
 	if p, err = t.b.resolve(p); err != nil {
-		return "", fmt.Errorf("%q: %w", short(name), err)
+		return "", fmt.Errorf("%q: %w", bounds.Short(name), err)
 	}
 	return p, nil
 }
@@ -181,7 +179,7 @@ func (t *tarReader) make(h *tar.Header, p string, e *treesum.Entry) error {
 		err = t.b.special(dir, name, e)
 	}
 	if err != nil {
-		return fmt.Errorf("entry %q: %w", short(h.Name), err)
+		return fmt.Errorf("entry %q: %w", bounds.Short(h.Name), err)
 	}
 	return nil
 }
@@ -195,9 +193,9 @@ func (t *tarReader) target(h *tar.Header) (*node, error) {
 	n := t.b.root.find(to)
 	switch {
 	case n == nil:
-		return nil, fmt.Errorf("hard link to %q, which the archive doesn't hold before it: %w", short(h.Linkname), errHostile)
+		return nil, fmt.Errorf("hard link to %q, which the archive doesn't hold before it: %w", bounds.Short(h.Linkname), errHostile)
 	case n.isDir():
-		return nil, fmt.Errorf("hard link to the directory %q: %w", short(h.Linkname), errHostile)
+		return nil, fmt.Errorf("hard link to the directory %q: %w", bounds.Short(h.Linkname), errHostile)
 	}
 	return n, nil
 }
@@ -214,7 +212,7 @@ func (t *tarReader) file(dir *node, name string, e *treesum.Entry) error {
 		if _, err := io.ReadFull(t.tar, buf[:n]); err != nil {
 			return t.broken(err)
 		}
-		t.b.meter.read.Store(t.src.taken())
+		t.b.meter.read.Store(t.src.Taken())
 		f.expect()
 		if err := t.b.do(func() error {
 			defer t.b.free(buf)
@@ -257,7 +255,7 @@ func (t *tarReader) attrs(h *tar.Header, p string) (*treesum.Entry, error) {
 		e.Major, e.Minor = uint32(h.Devmajor), uint32(h.Devminor)
 	case treesum.Symlink:
 		if e.Target = h.Linkname; e.Target == "" || len(e.Target) > 4095 || strings.IndexByte(e.Target, 0) >= 0 {
-			return nil, fmt.Errorf("symbolic link to %q", short(e.Target))
+			return nil, fmt.Errorf("symbolic link to %q", bounds.Short(e.Target))
 		}
 	}
 	return e, t.xattrs(h, p, e)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/images"
+	"rubus/images/importer/bounds"
 	"rubus/images/treesum"
 )
 
@@ -110,7 +111,7 @@ func (t *Top) Gzip(p string) error {
 		return err
 	}
 	if e.Size > maxGzip {
-		return fmt.Errorf("packing %q: it has more than %s", p, mib(maxGzip))
+		return fmt.Errorf("packing %q: it has more than %s", p, bounds.MiB(maxGzip))
 	}
 	b, err := fs.ReadFile(t.Below, p)
 	if err != nil {
@@ -127,7 +128,7 @@ func (t *Top) Gzip(p string) error {
 	if err := z.Close(); err != nil {
 		return err
 	}
-	t.Note(fmt.Sprintf("a kernel is packed: %s instead of %s to send for each boot", mib(int64(out.Len())), mib(int64(len(b)))), "/"+p)
+	t.Note(fmt.Sprintf("a kernel is packed: %s instead of %s to send for each boot", bounds.MiB(int64(out.Len())), bounds.MiB(int64(len(b)))), "/"+p)
 	return t.Put(p, &treesum.Entry{Type: treesum.File, Mode: e.Mode, UID: e.UID, GID: e.GID, Size: int64(out.Len()), Sec: t.Time.Unix()}, memory(out.Bytes()))
 }
 
@@ -139,7 +140,7 @@ func (t *Top) Setuid(p string) error {
 		return err
 	}
 	if e.Size > maxGzip {
-		return fmt.Errorf("setting the mode of %q: it has more than %s", p, mib(maxGzip))
+		return fmt.Errorf("setting the mode of %q: it has more than %s", p, bounds.MiB(maxGzip))
 	}
 	b, err := fs.ReadFile(t.Below, p)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/images/importer/bounds"
 	"rubus/images/internal/onefs"
 	"rubus/images/treesum"
 )
@@ -70,7 +71,7 @@ func cleanPath(path string) (string, error) {
 		case part == "..":
 			return "", fmt.Errorf("%q climbs out with \"..\": %w", path, errHostile)
 		case len(part) > unix.NAME_MAX:
-			return "", fmt.Errorf("%q: a name is longer than %d bytes", short(path), unix.NAME_MAX)
+			return "", fmt.Errorf("%q: a name is longer than %d bytes", bounds.Short(path), unix.NAME_MAX)
 		}
 		if b.Len() > 0 {
 			b.WriteByte('/')
@@ -78,17 +79,9 @@ func cleanPath(path string) (string, error) {
 		b.WriteString(part)
 	}
 	if b.Len() > onefs.MaxPath {
-		return "", fmt.Errorf("%q: the path is longer than %d bytes", short(path), onefs.MaxPath)
+		return "", fmt.Errorf("%q: the path is longer than %d bytes", bounds.Short(path), onefs.MaxPath)
 	}
 	return b.String(), nil
-}
-
-// short keeps a hostile name from filling the screen.
-func short(path string) string {
-	if len(path) > 100 {
-		return path[:100] + "..."
-	}
-	return path
 }
 
 // find looks a clean path up, without following anything; nil: it isn't there.

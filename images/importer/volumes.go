@@ -16,6 +16,7 @@ import (
 	"rubus/images/disk"
 	"rubus/images/ext4"
 	"rubus/images/fat"
+	"rubus/images/importer/bounds"
 )
 
 // volume is one file system of a disk image.
@@ -39,7 +40,7 @@ func (v volume) String() string {
 	if v.Number > 0 {
 		s = fmt.Sprintf("partition %d (%s", v.Number, v.kind)
 		if label != "" {
-			s += fmt.Sprintf(", %q", short(label))
+			s += fmt.Sprintf(", %q", bounds.Short(label))
 		}
 		s += ")"
 	}

@@ -1,4 +1,4 @@
-package importer
+package source
 
 import (
 	"context"
@@ -26,18 +26,18 @@ func (e *downloadError) Unwrap() error { return e.err }
 
 // openURL begins a download. Over plain http anybody on the way may change it: then
 // Options.SHA256 must say what it is.
-func (s *source) openURL(ctx context.Context, name string, o Options) error {
+func (s *Source) openURL(ctx context.Context, name string) error {
 	u, err := url.Parse(name)
 	if err != nil || u.Host == "" {
 		return errors.New("that is no URL")
 	}
-	if u.Scheme != "https" && o.SHA256 == "" {
+	if u.Scheme != "https" && s.o.SHA256 == "" {
 		return errors.New("http can be changed by anybody on the way: use https, or say with --sha256 what it should be")
 	}
-	s.name, s.url = u.Redacted(), true
+	s.Name = u.Redacted()
 	client := http.Client{}
-	if o.Client != nil {
-		client = *o.Client
+	if s.o.Client != nil {
+		client = *s.o.Client
 	}
 	client.CheckRedirect = func(req *http.Request, via []*http.Request) error {
 		switch {
@@ -53,8 +53,8 @@ func (s *source) openURL(ctx context.Context, name string, o Options) error {
 		return &downloadError{err}
 	}
 	s.closers = append(s.closers, d.Close)
-	s.total = max(0, d.total)
-	return s.open(ctx, d)
+	s.Total = max(0, d.total)
+	return s.openStream(ctx, d)
 }
 
 // download reads a URL, and goes on where it was when the connection breaks.

@@ -1,4 +1,4 @@
-package importer
+package source
 
 import (
 	"bufio"
@@ -10,6 +10,7 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,86 +21,120 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
+	"rubus/images/importer/bounds"
+	"rubus/images/importer/spool"
 	"rubus/images/internal/onefs"
 )
 
-// source is what is imported: a directory, a tarball or a disk image.
-type source struct {
-	name   string
-	format string
-	sealed bool      // the directory is an upper: what it hides counts
-	dir    int       // a descriptor, or -1
-	stream io.Reader // decompressed; a tarball, or a disk image when disk is set
-	disk   bool
-	// random is a disk image that can be read anywhere as it is, of size bytes.
-	random io.ReaderAt
-	size   int64
-	// taken is how many bytes of the source file were read.
-	taken   func() int64
-	total   int64
-	raw     io.Reader // what is left of the source file behind stream
-	sum     hash.Hash // of what was read of it; nil: nobody wants to know
-	want    string    // what that has to be, in hex
-	url     bool
-	closers []func() error
-	stop    func() // ends reads of stream
-	// keep puts a stream where it can be read anywhere; nil: nobody does. kept is a zip file that
-	// came so, until its image is unpacked.
-	keep func(what string, in io.Reader, s *source) (*spool, error)
-	kept *os.File
+// Options say how a source is opened; the zero value is good.
+type Options struct {
+	// SHA256 is what the source file must have, in hex; "": anything.
+	SHA256 string
+	// Client downloads; nil: one with the defaults of net/http.
+	Client *http.Client
+	// Stdin is read for the source "-".
+	Stdin io.Reader
+	// Keep begins to keep a stream of s that has to be read anywhere; nil: such are refused.
+	Keep func(what string, in io.Reader, s *Source) (*spool.File, error)
 }
 
+// Source is what is imported: a directory, a tarball or a disk image. Its methods are for one goroutine.
+type Source struct {
+	Name string
+	// Format is in words, as in "tar, zstd".
+	Format string
+	// Dir is the descriptor of a directory, or -1.
+	Dir int
+	// Stream is decompressed: a tarball, or a disk image when Disk is set.
+	Stream io.Reader
+	Disk   bool
+	// Random is a disk image that can be read anywhere as it is, of Size bytes.
+	Random io.ReaderAt
+	Size   int64
+	// Taken is how many bytes of the source file were read, Total how many there are, 0 while unknown.
+	Taken func() int64
+	Total int64
+	// Kept is a zip file that came as a stream, until its image is unpacked.
+	Kept *spool.File
+
+	o       Options
+	raw     io.Reader // what is left of the source file behind Stream
+	sum     hash.Hash // of what was read of it; nil: nobody wants to know
+	closers []func() error
+	stop    func() // ends reads of Stream
+}
+
+// Directory is a directory that is open already; Close closes it.
+func Directory(name, format string, fd int) *Source {
+	return &Source{Name: name, Format: format, Dir: fd}
+}
+
+// OnClose has Close call f, before what was asked for earlier.
+func (s *Source) OnClose(f func() error) { s.closers = append(s.closers, f) }
+
+// Stopper is what ends reads of the stream at hand, now and later ones.
+func (s *Source) Stopper() func() { return s.stop }
+
 // Close gives up what the source holds.
-func (s *source) Close() error {
+func (s *Source) Close() error {
 	for i := len(s.closers) - 1; i >= 0; i-- {
 		_ = s.closers[i]()
 	}
 	s.closers = nil
-	if s.dir >= 0 {
-		unix.Close(s.dir)
-		s.dir = -1
+	if s.Dir >= 0 {
+		unix.Close(s.Dir)
+		s.Dir = -1
 	}
 	return nil
 }
 
-// openSource opens what is imported and finds out what it is by its content. keep is source.keep.
-func openSource(ctx context.Context, name string, o Options, keep func(string, io.Reader, *source) (*spool, error)) (*source, error) {
-	s := &source{name: name, dir: -1, keep: keep}
-	err := s.openNamed(ctx, name, o)
-	if err != nil {
+// Open opens what is imported and finds out what it is by its content.
+func Open(ctx context.Context, name string, o Options) (*Source, error) {
+	s := &Source{Name: name, Dir: -1, o: o}
+	if err := s.open(ctx, name); err != nil {
 		_ = s.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *source) openNamed(ctx context.Context, name string, o Options) error {
-	if s.want = o.SHA256; s.want != "" {
+// OpenStream opens a tarball or disk image that is in, which stays the caller's.
+func OpenStream(ctx context.Context, in io.Reader) (*Source, error) {
+	s := &Source{Dir: -1}
+	if err := s.openStream(ctx, in); err != nil {
+		_ = s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Source) open(ctx context.Context, name string) error {
+	if s.o.SHA256 != "" {
 		s.sum = sha256.New()
 	}
 	switch {
 	case name == "-":
-		if o.Stdin == nil {
+		if s.o.Stdin == nil {
 			return errors.New("there is no standard input to read")
 		}
-		return s.open(ctx, o.Stdin)
+		return s.openStream(ctx, s.o.Stdin)
 	case isURL(name):
-		return s.openURL(ctx, name, o)
+		return s.openURL(ctx, name)
 	}
 	abs, err := filepath.Abs(name)
 	if err != nil {
 		return err
 	}
-	s.name = abs
+	s.Name = abs
 	st, err := os.Stat(name)
 	switch {
 	case err != nil:
 		return err
-	case st.IsDir() && o.SHA256 != "":
+	case st.IsDir() && s.o.SHA256 != "":
 		return errors.New("a directory has no SHA-256")
 	case st.IsDir():
-		s.format = "directory"
-		s.dir, err = onefs.OpenRoot(name)
+		s.Format = "directory"
+		s.Dir, err = onefs.OpenRoot(name)
 		return err
 	}
 	block := st.Mode()&os.ModeDevice != 0 && st.Mode()&os.ModeCharDevice == 0
@@ -112,13 +147,13 @@ func (s *source) openNamed(ctx context.Context, name string, o Options) error {
 	}
 	s.closers = append(s.closers, f.Close)
 	if st.Mode()&os.ModeNamedPipe != 0 {
-		return s.open(ctx, f)
+		return s.openStream(ctx, f)
 	}
 	return s.openFile(ctx, f, st)
 }
 
 // openFile opens what can be read anywhere: a file or a block device.
-func (s *source) openFile(ctx context.Context, f *os.File, st fs.FileInfo) error {
+func (s *Source) openFile(ctx context.Context, f *os.File, st fs.FileInfo) error {
 	size, err := f.Seek(0, io.SeekEnd)
 	if err == nil {
 		_, err = f.Seek(0, io.SeekStart)
@@ -126,7 +161,7 @@ func (s *source) openFile(ctx context.Context, f *os.File, st fs.FileInfo) error
 	if err != nil {
 		return err
 	}
-	s.total = size
+	s.Total = size
 	head := make([]byte, headSize)
 	n, err := f.ReadAt(head, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -141,25 +176,25 @@ func (s *source) openFile(ctx context.Context, f *os.File, st fs.FileInfo) error
 			}
 		}
 		s.raw = strings.NewReader("")
-		if err := s.check(); err != nil {
+		if err := s.Check(); err != nil {
 			return err
 		}
 		if kind == "zip" {
 			return s.openZip(ctx, f, size)
 		}
-		s.format, s.disk, s.random, s.size = "disk image", true, f, size
+		s.Format, s.Disk, s.Random, s.Size = "disk image", true, f, size
 		return nil
 	case !st.Mode().IsRegular():
 		return errors.New("the device holds no partition table and no file system that rubus reads")
 	}
 	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_SEQUENTIAL)
-	return s.open(ctx, f)
+	return s.openStream(ctx, f)
 }
 
-// open stacks the stages of a stream: count, decompress, read ahead.
-func (s *source) open(ctx context.Context, in io.Reader) error {
+// openStream stacks the stages of a stream: count, decompress, read ahead.
+func (s *Source) openStream(ctx context.Context, in io.Reader) error {
 	var n atomic.Int64
-	s.taken = n.Load
+	s.Taken = n.Load
 	if s.sum != nil {
 		in = io.TeeReader(in, s.sum)
 	}
@@ -172,12 +207,12 @@ func (s *source) open(ctx context.Context, in io.Reader) error {
 	plain := stage{Reader: raw}
 	switch kind {
 	case "tar":
-		s.format = "tar"
+		s.Format = "tar"
 	case "disk":
-		s.format, s.disk = "disk image", true
+		s.Format, s.Disk = "disk image", true
 	case "gzip", "xz", "zstd":
 		if plain, err = decompress(ctx, kind, raw); err != nil {
-			return decompressing(kind, err)
+			return Broken(kind, err)
 		}
 	case "":
 		return errors.New("it is empty")
@@ -204,7 +239,7 @@ func sniffStream(r *bufio.Reader) (string, error) {
 }
 
 // readAhead reads a stage in a goroutine that Close ends.
-func (s *source) readAhead(ctx context.Context, in stage) io.Reader {
+func (s *Source) readAhead(ctx context.Context, in stage) io.Reader {
 	pump := newAhead(ctx, in)
 	s.stop = pump.stop
 	s.closers = append(s.closers, func() error {
@@ -220,39 +255,39 @@ func (s *source) readAhead(ctx context.Context, in stage) io.Reader {
 }
 
 // openPlain reads ahead of what is decompressed, and finds out what that is.
-func (s *source) openPlain(ctx context.Context, kind string, plain stage) error {
+func (s *Source) openPlain(ctx context.Context, kind string, plain stage) error {
 	buffered := bufio.NewReaderSize(s.readAhead(ctx, plain), 64<<10)
-	s.stream = buffered
+	s.Stream = buffered
 	if kind == "tar" || kind == "disk" {
 		return nil
 	}
 	inner, err := sniffStream(buffered)
 	if err != nil {
-		return decompressing(kind, err)
+		return Broken(kind, err)
 	}
 	switch inner {
 	case "tar":
-		s.format = "tar, " + kind
+		s.Format = "tar, " + kind
 	case "disk":
-		s.format, s.disk = "disk image, "+kind, true
+		s.Format, s.Disk = "disk image, "+kind, true
 	default:
 		return fmt.Errorf("what is compressed with %s in it is neither a tarball nor a disk image", kind)
 	}
 	return nil
 }
 
-// check reads what is left of the source and compares its SHA-256.
-func (s *source) check() error {
+// Check reads what is left of the source and compares its SHA-256.
+func (s *Source) Check() error {
 	if s.sum == nil {
 		return nil
 	}
-	if n, err := io.Copy(io.Discard, io.LimitReader(s.raw, maxTrailer)); err != nil {
+	if n, err := io.Copy(io.Discard, io.LimitReader(s.raw, bounds.MaxTrailer)); err != nil {
 		return err
-	} else if n == maxTrailer {
-		return fmt.Errorf("more than %d MiB follow the end of the archive", maxTrailer>>20)
+	} else if n == bounds.MaxTrailer {
+		return fmt.Errorf("more than %d MiB follow the end of the archive", bounds.MaxTrailer>>20)
 	}
-	if got := hex.EncodeToString(s.sum.Sum(nil)); !strings.EqualFold(got, s.want) {
-		return &ChecksumError{Want: strings.ToLower(s.want), Got: got}
+	if got := hex.EncodeToString(s.sum.Sum(nil)); !strings.EqualFold(got, s.o.SHA256) {
+		return &ChecksumError{Want: strings.ToLower(s.o.SHA256), Got: got}
 	}
 	return nil
 }
@@ -279,8 +314,8 @@ func (c contextReader) Read(b []byte) (int, error) {
 	return c.r.Read(b)
 }
 
-// decompressing explains an error of a decompressor.
-func decompressing(kind string, err error) error {
+// Broken explains an error of a decompressor.
+func Broken(kind string, err error) error {
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF):
 		return fmt.Errorf("it ends in the middle (truncated %s data)", kind)
@@ -289,6 +324,9 @@ func decompressing(kind string, err error) error {
 	}
 	return fmt.Errorf("the %s data is corrupt: %w", kind, err)
 }
+
+// headSize is how much of a file tells its kind, in bytes.
+const headSize = 4096
 
 // maxWindow is the zstd program's own limit for what it decompresses without
 // being told more, in bytes.

@@ -1,4 +1,4 @@
-package importer
+package spool
 
 import (
 	"context"
@@ -11,17 +11,18 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/images/importer/bounds"
 	"rubus/images/treesum"
 )
 
-// spool keeps a stream in a file without a name, so that it can be read anywhere: what has no
+// File keeps a stream in a file without a name, so that it can be read anywhere: what has no
 // name is gone with the process, however it ends. Runs of zeros become holes. What came can be
 // read while the rest comes; whoever reads further waits.
-type spool struct {
+type File struct {
 	file  *os.File
 	what  string // in words
 	max   int64  // bytes, holes included
-	space *space
+	space *bounds.Space
 	ended chan struct{} // closed when nothing is written any more
 
 	mu   sync.Mutex
@@ -30,29 +31,29 @@ type spool struct {
 	err  error // why there is no more: io.EOF when all is there
 }
 
-// newSpool makes a spool of at most so many bytes, holes included, in dir, where space is that of.
-func newSpool(dir string, space *space, what string, most int64) (*spool, error) {
+// New makes a File of at most so many bytes, holes included, in dir, where space is that of.
+func New(dir string, space *bounds.Space, what string, most int64) (*File, error) {
 	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("making a temporary file in %q: %w", dir, err)
 	}
-	s := &spool{file: os.NewFile(uintptr(fd), filepath.Join(dir, "unpacked")), what: what, max: most, space: space, ended: make(chan struct{})}
+	s := &File{file: os.NewFile(uintptr(fd), filepath.Join(dir, "unpacked")), what: what, max: most, space: space, ended: make(chan struct{})}
 	s.more = sync.NewCond(&s.mu)
 	return s, nil
 }
 
-// fill takes all of in, calls tell at every block, and whole when all is there. It is called once.
-func (s *spool) fill(in io.Reader, tell, whole func()) {
+// Fill takes all of in, calls tell at every block, and whole when all is there. It is called once.
+func (s *File) Fill(in io.Reader, tell, whole func()) {
 	defer close(s.ended)
 	err := s.copy(in, tell)
 	if err == nil {
 		whole()
 		err = io.EOF
 	}
-	s.end(err)
+	s.End(err)
 }
 
-func (s *spool) copy(in io.Reader, tell func()) error {
+func (s *File) copy(in io.Reader, tell func()) error {
 	buf := make([]byte, treesum.BlockSize)
 	size, stored, checked := int64(0), int64(0), int64(0)
 	for {
@@ -70,14 +71,14 @@ func (s *spool) copy(in io.Reader, tell func()) error {
 			return err
 		}
 		size += int64(n)
-		if stored += wrote; stored-checked >= checkEvery {
+		if stored += wrote; stored-checked >= bounds.CheckEvery {
 			checked = stored
-			if err := s.space.check(); err != nil {
+			if err := s.space.Check(); err != nil {
 				return err
 			}
 		}
 		if size > s.max {
-			return fmt.Errorf("%w: the %s has more than %s", ErrTooBig, s.what, mib(s.max))
+			return fmt.Errorf("%w: the %s has more than %s", bounds.ErrTooBig, s.what, bounds.MiB(s.max))
 		}
 		tell()
 		if end {
@@ -91,8 +92,17 @@ func (s *spool) copy(in io.Reader, tell func()) error {
 	}
 }
 
+// Max is how much it takes at most, in bytes, holes included.
+func (s *File) Max() int64 { return s.max }
+
+// ReaderAt reads all of it, when All said that it is there.
+func (s *File) ReaderAt() io.ReaderAt { return s.file }
+
+// Close gives up what is kept. Whoever fills it goes on until the stream ends: see End and All.
+func (s *File) Close() error { return s.file.Close() }
+
 // came says that so much is there, and why no more is wanted.
-func (s *spool) came(size int64) error {
+func (s *File) came(size int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.have = size
@@ -100,8 +110,8 @@ func (s *spool) came(size int64) error {
 	return s.err
 }
 
-// end says why there is no more; the first reason counts.
-func (s *spool) end(why error) {
+// End says why there is no more; the first reason counts.
+func (s *File) End(why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err == nil {
@@ -110,8 +120,8 @@ func (s *spool) end(why error) {
 	s.more.Broadcast()
 }
 
-// all waits until all is there, and says how much that is.
-func (s *spool) all() (int64, error) {
+// All waits until all is there, and says how much that is.
+func (s *File) All() (int64, error) {
 	<-s.ended
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -121,23 +131,23 @@ func (s *spool) all() (int64, error) {
 	return s.have, nil
 }
 
-// reader reads what came, and waits for what comes until ctx ends.
-func (s *spool) reader(ctx context.Context) io.ReaderAt {
+// Reader reads what came, and waits for what comes until ctx ends.
+func (s *File) Reader(ctx context.Context) io.ReaderAt {
 	context.AfterFunc(ctx, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.more.Broadcast()
 	})
-	return spoolReader{ctx, s}
+	return reader{ctx, s}
 }
 
-type spoolReader struct {
+type reader struct {
 	ctx context.Context //nolint:containedctx // lives as long as one import
-	s   *spool
+	s   *File
 }
 
 // ReadAt implements io.ReaderAt.
-func (r spoolReader) ReadAt(b []byte, off int64) (int, error) {
+func (r reader) ReadAt(b []byte, off int64) (int, error) {
 	have, err := r.wait(off + int64(len(b)))
 	if err != nil {
 		return 0, err
@@ -155,7 +165,7 @@ func (r spoolReader) ReadAt(b []byte, off int64) (int, error) {
 }
 
 // wait waits until so much, or all, is there, and says how much is.
-func (r spoolReader) wait(size int64) (int64, error) {
+func (r reader) wait(size int64) (int64, error) {
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
 	for r.s.have < size && r.s.err == nil && r.ctx.Err() == nil {
@@ -171,7 +181,7 @@ func (r spoolReader) wait(size int64) (int64, error) {
 }
 
 // write puts a block at an offset and says how much of it takes space.
-func (s *spool) write(b []byte, at int64) (stored int64, err error) {
+func (s *File) write(b []byte, at int64) (stored int64, err error) {
 	for len(b) > 0 {
 		n := 0
 		for n < len(b) && !treesum.IsZero(b[n:min(n+treesum.ZeroRun, len(b))]) {
@@ -182,7 +192,7 @@ func (s *spool) write(b []byte, at int64) (stored int64, err error) {
 		} else {
 			if _, err := s.file.WriteAt(b[:n], at); err != nil {
 				if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-					err = fmt.Errorf("%w to keep the %s: %w", ErrNoSpace, s.what, err)
+					err = fmt.Errorf("%w to keep the %s: %w", bounds.ErrNoSpace, s.what, err)
 				}
 				return stored, err
 			}
