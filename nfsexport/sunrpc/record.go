@@ -16,9 +16,11 @@ const (
 	inPlace = 16 << 10
 	// direct is the least rest of a fragment worth a read of its own.
 	direct = 4 << 10
-	// wary is how much is read at once after a record that got a buffer of its own:
-	// the next is probably another, and what is read of it here has to be copied.
-	wary = 4 << 10
+	// wary is the least to read at once.
+	wary = 64
+	// block is what the data of large records comes in multiples of, as a rule: so the
+	// rest is what is before it. Data that begins at a block of memory is copied faster.
+	block = 4 << 10
 )
 
 var (
@@ -41,11 +43,12 @@ type framer struct {
 	r, w int     // in.b[r:w] is not taken yet
 
 	rec    *buffer // a record that does not lie whole in "in"; nil: none
+	at     int     // where in rec it begins
 	have   int     // bytes of it
 	left   int     // bytes of its current fragment still to come
 	last   bool    // the current fragment is its last
 	intoIt bool    // space gave a part of rec
-	large  bool    // the last record got a buffer of its own
+	wary   int     // the most to read at once; 0: as much as there is
 }
 
 // next gives the next record; nil means that more bytes are needed. With owned
@@ -63,7 +66,7 @@ func (f *framer) next() (record []byte, owned *buffer, err error) {
 		if last {
 			if end := f.r + markSize + n; end <= f.w {
 				record = f.in.b[f.r+markSize : end : end]
-				f.r, f.large = end, false
+				f.r, f.wary = end, 0
 				return record, nil, nil
 			}
 			if n <= inPlace {
@@ -74,17 +77,24 @@ func (f *framer) next() (record []byte, owned *buffer, err error) {
 		if f.rec, err = f.own(max(n, inPlace)); err != nil {
 			return nil, nil, err
 		}
+		f.at = 0
+		if last {
+			f.at = min(-n&(block-1), len(f.rec.b)-n)
+		}
 		f.r, f.have, f.left, f.last = f.r+markSize, 0, n, last
 	}
 	for {
-		n := copy(f.rec.b[f.have:f.have+f.left], f.bytes())
+		n := copy(f.rest(), f.bytes())
 		f.r, f.have, f.left = f.r+n, f.have+n, f.left-n
 		if f.left > 0 {
 			return nil, nil, nil
 		}
 		if f.last {
-			record, owned = f.rec.b[:f.have:f.have], f.rec
-			f.rec, f.large = nil, true
+			end := f.at + f.have
+			record, owned = f.rec.b[f.at:end:end], f.rec
+			// The next is probably another like it, and what is read of it into "in" has
+			// to be copied: no more than what is before its data.
+			f.rec, f.wary = nil, max(f.have&(block-1)+markSize, wary)
 			return record, owned, nil
 		}
 		if f.w-f.r < markSize {
@@ -146,6 +156,12 @@ func (f *framer) grow(n int) error {
 	return nil
 }
 
+// rest is where the rest of the current fragment goes.
+func (f *framer) rest() []byte {
+	at := f.at + f.have
+	return f.rec.b[at : at+f.left]
+}
+
 // bytes are those read and not taken.
 func (f *framer) bytes() []byte {
 	if f.in == nil {
@@ -157,7 +173,7 @@ func (f *framer) bytes() []byte {
 // space gives where to read to: never empty.
 func (f *framer) space() []byte {
 	if f.intoIt = f.rec != nil && f.left >= direct && f.r == f.w; f.intoIt {
-		return f.rec.b[f.have : f.have+f.left]
+		return f.rest()
 	}
 	if f.in == nil {
 		f.in, f.r, f.w = f.pool.get(mediumBuffer), 0, 0
@@ -171,8 +187,11 @@ func (f *framer) space() []byte {
 		f.pool.put(f.in)
 		f.in = b
 	}
-	if f.large {
-		return f.in.b[f.w:min(f.w+wary, len(f.in.b))]
+	if n := f.wary; n > 0 {
+		if f.rec != nil {
+			n += f.left
+		}
+		return f.in.b[f.w:min(f.w+n, len(f.in.b))]
 	}
 	return f.in.b[f.w:]
 }
