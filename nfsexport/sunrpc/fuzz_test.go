@@ -40,10 +40,12 @@ func reassemble(stream []byte, read, limit int) (records [][]byte, err error) {
 		if len(stream) == 0 {
 			return records, nil
 		}
-		n := copy(f.space(), stream[:min(read, len(stream))])
+		came := stream[:min(read, len(stream))]
+		n := copy(f.space(), came)
 		if n == 0 {
 			return records, errors.New("no space")
 		}
+		n += copy(f.beyond(), came[n:])
 		f.filled(n)
 		stream = stream[n:]
 		if read%2 == 1 { // the connection waits
