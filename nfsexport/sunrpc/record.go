@@ -123,7 +123,7 @@ func (f *framer) peek() []byte {
 }
 
 // skip takes the record that peek gave.
-func (f *framer) skip(record []byte) { f.r, f.large = f.r+markSize+len(record), false }
+func (f *framer) skip(record []byte) { f.r, f.wary = f.r+markSize+len(record), 0 }
 
 // mark reads the word before a fragment of a record that has have bytes yet.
 func (f *framer) mark(have int) (n int, last bool, err error) {
