@@ -31,7 +31,10 @@ func (b Board) NextSnapshot() (int, error) {
 	last := 0
 	counter := filepath.Join(p.Snapshots(), "last")
 	if b, err := os.ReadFile(counter); err == nil {
-		last, _ = strconv.Atoi(strings.TrimSpace(string(b)))
+		// What is no count is as if it were not there.
+		if n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 31); err == nil {
+			last = int(n)
+		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return 0, err
 	}

@@ -105,13 +105,14 @@ func FinishReplaces(state string) error {
 			Replaces device.Serial `json:"replaces"`
 		}
 		b, err := os.ReadFile(record.PathsOf(state, s).Record())
-		if err != nil || json.Unmarshal(b, &to) != nil || to.Replaces != s || to.Serial == s || slices.Contains(serials, to.Serial) {
+		if err != nil || json.Unmarshal(b, &to) != nil || to.Replaces != s || to.Serial.IsZero() || slices.Contains(serials, to.Serial) {
 			continue // what is wrong with a record is told when it is loaded
 		}
 		p := record.PathsOf(state, to.Serial)
 		if err := os.Rename(record.PathsOf(state, s).Dir(), p.Dir()); err != nil {
 			return fmt.Errorf("finishing that board %s replaces %s: %w", to.Serial, s, err)
 		}
+		serials = append(serials, to.Serial) // another's name it may be only once
 		if err := record.SyncDirs(filepath.Dir(p.Dir())); err != nil {
 			return err
 		}
