@@ -172,10 +172,10 @@ func (f *Fleet) recallMove(ctx context.Context, serial device.Serial, n int) err
 	if b == nil {
 		return nil
 	}
-	if err := b.lock(ctx); err != nil {
+	if err := b.work.Lock(ctx); err != nil {
 		return err
 	}
-	defer b.unlock()
+	defer b.work.Unlock()
 	rec := b.record()
 	if m := rec.Move; m == nil || m.Batch != n || m.State != record.MovePending {
 		return nil

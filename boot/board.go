@@ -1,7 +1,6 @@
 package boot
 
 import (
-	"context"
 	"maps"
 	"net/netip"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"rubus/boot/phase"
 	"rubus/boot/record"
 	"rubus/boot/sighting"
+	"rubus/boot/turn"
 	"rubus/config/device"
 	"rubus/nfsexport"
 	"rubus/overlay"
@@ -20,8 +20,8 @@ import (
 // board is one board. The zero value is not usable; see Fleet.board.
 type board struct {
 	serial device.Serial
-	// work is held (one token) by whoever changes the board's slots.
-	work chan struct{}
+	// work is held by whoever changes the board's slots.
+	work *turn.Turn
 
 	mu       sync.Mutex
 	rec      record.Record
@@ -62,9 +62,6 @@ type board struct {
 	toldRunning time.Time
 	// probing says that a probe for life is under way.
 	probing bool
-	// yielding is work that what the board needs does not wait for; needs counts who waits.
-	yielding []*yielding
-	needs    [needMount + 1]int
 	// awaiting is when the board was last let in unasked.
 	awaiting time.Time
 }
@@ -86,7 +83,7 @@ type sets struct {
 
 func newBoard(s device.Serial, now time.Time) *board {
 	return &board{
-		serial: s, work: make(chan struct{}, 1), made: now,
+		serial: s, work: turn.New(ErrBoots), made: now,
 		rec:      record.Record{Version: record.Version, Serial: s},
 		activity: map[int]*nfsexport.Activity{}, mounted: map[int]overlay.Root{}, atRest: map[int]bool{},
 	}
@@ -127,28 +124,6 @@ func (b *board) hasTold(now time.Time, kind string) bool {
 	}
 	b.told[kind] = now
 	return false
-}
-
-func (b *board) lock(ctx context.Context) error {
-	select {
-	case b.work <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (b *board) unlock() { <-b.work }
-
-// tryLock is lock for those who can come again: one board that hangs must not
-// hold up the others.
-func (b *board) tryLock() bool {
-	select {
-	case b.work <- struct{}{}:
-		return true
-	default:
-		return false
-	}
 }
 
 // usable is an error while the board's record cannot be read: to write another

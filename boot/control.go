@@ -4,14 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"slices"
-	"time"
 
 	"rubus/boot/phase"
-	"rubus/boot/record"
+	"rubus/boot/writes"
 	"rubus/config/device"
-	"rubus/images/imageref"
 	"rubus/images/upper"
 )
 
@@ -25,10 +21,10 @@ func (f *Fleet) Stop(ctx context.Context, serial device.Serial) error {
 	if b == nil {
 		return fmt.Errorf("board %s: %w", serial, ErrNotFound)
 	}
-	if err := b.lock(ctx); err != nil {
+	if err := b.work.Lock(ctx); err != nil {
 		return err
 	}
-	defer b.unlock()
+	defer b.work.Unlock()
 	return f.cutOff(b)
 }
 
@@ -56,45 +52,13 @@ func (f *Fleet) cutOff(b *board) error {
 	return errors.Join(errs...)
 }
 
-// UpperInfo is what a reset would delete of one upper.
-type UpperInfo struct {
-	Upper string           `json:"upper"`
-	State record.SlotState `json:"state"`
-	Image imageref.Ref     `json:"image"`
-	Bytes int64            `json:"bytes"`
-	Files int64            `json:"files"`
-	Made  time.Time        `json:"made"`
-}
-
 // Uppers lists a board's uppers with their sizes. It reads whole trees.
-func (f *Fleet) Uppers(ctx context.Context, serial device.Serial) ([]UpperInfo, error) {
+func (f *Fleet) Uppers(ctx context.Context, serial device.Serial) ([]writes.UpperInfo, error) {
 	b := f.known(serial)
 	if b == nil {
 		return nil, fmt.Errorf("board %s: %w", serial, ErrNotFound)
 	}
-	var out []UpperInfo
-	for _, s := range b.slots() {
-		u, err := f.uppers(serial).Usage(ctx, s.UpperID())
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("measuring upper %q of board %s: %w", s.UpperID(), serial, err)
-		}
-		out = append(out, UpperInfo{Upper: string(s.UpperID()), State: s.State, Image: s.Image, Bytes: u.Bytes, Files: u.Files, Made: s.Made})
-	}
-	ids, err := f.uppers(serial).List()
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range ids {
-		if slices.ContainsFunc(out, func(u UpperInfo) bool { return u.Upper == string(id) }) {
-			continue
-		}
-		u, err := f.uppers(serial).Usage(ctx, id)
-		if err != nil {
-			return nil, fmt.Errorf("measuring upper %q of board %s: %w", id, serial, err)
-		}
-		out = append(out, UpperInfo{Upper: string(id), State: "unlisted", Bytes: u.Bytes, Files: u.Files})
-	}
-	return out, nil
+	return f.disk(serial).Measure(ctx, b.slots())
 }
 
 // ResetOptions are how a board is reset.
@@ -116,10 +80,10 @@ func (f *Fleet) Reset(ctx context.Context, serial device.Serial, o ResetOptions)
 	if b == nil {
 		return fmt.Errorf("board %s: %w", serial, ErrNotFound)
 	}
-	if err := b.lock(ctx); err != nil {
+	if err := b.work.Lock(ctx); err != nil {
 		return err
 	}
-	defer b.unlock()
+	defer b.work.Unlock()
 	if !o.Force && !f.isDown(ctx, b) {
 		return fmt.Errorf("board %s: %w, or nobody can tell", serial, ErrUp)
 	}

@@ -272,10 +272,10 @@ func (f *Fleet) doubt() {
 
 // restore mounts and publishes what a board that was up stood on.
 func (f *Fleet) restore(ctx context.Context, b *board) error {
-	if err := b.lock(ctx); err != nil {
+	if err := b.work.Lock(ctx); err != nil {
 		return err
 	}
-	defer b.unlock()
+	defer b.work.Unlock()
 	return f.restoreLocked(ctx, b)
 }
 

@@ -13,10 +13,10 @@ import (
 // waits for it is to know.
 func (f *Fleet) noteHang(b *board, now time.Time) {
 	last, ok := f.hangs(b, now)
-	if !ok || !b.tryLock() {
+	if !ok || !b.work.TryLock() {
 		return
 	}
-	defer b.unlock()
+	defer b.work.Unlock()
 	if last, ok = f.hangs(b, now); !ok {
 		return
 	}

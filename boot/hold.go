@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"rubus/boot/turn"
 	"rubus/config/device"
 	"rubus/nfsexport"
 )
@@ -20,11 +21,11 @@ func (f *Fleet) Hold(ctx context.Context, serial device.Serial) (held context.Co
 	if b == nil {
 		return nil, nil, fmt.Errorf("board %s: %w", serial, ErrNotFound)
 	}
-	if err := b.lock(ctx); err != nil {
+	if err := b.work.Lock(ctx); err != nil {
 		return nil, nil, err
 	}
-	held, done := b.yields(ctx, needFiles)
-	ends := []func(){b.unlock, func() { _ = done(nil) }}
+	held, done := b.work.Yields(ctx, turn.Files)
+	ends := []func(){b.work.Unlock, func() { _ = done(nil) }}
 	end := sync.OnceFunc(func() {
 		for _, e := range slices.Backward(ends) {
 			e()

@@ -11,16 +11,21 @@ import (
 
 	"rubus/boot/phase"
 	"rubus/boot/record"
+	"rubus/boot/turn"
+	"rubus/boot/writes"
 	"rubus/config/device"
 	"rubus/nfsexport"
 )
 
-// Errors that a MOUNT and a file request can end with.
+// Errors that requests of boards, and work on what they wrote, can end with.
 var (
 	// ErrNotFound: there is no such board, slot, snapshot, export or file.
 	ErrNotFound = record.ErrNotFound
 	// ErrRefused: the caller is not the board.
 	ErrRefused = errors.New("refused")
+	// ErrBoots: work on what a board wrote was given up because the board began to boot,
+	// or mounted its root.
+	ErrBoots = writes.ErrBoots
 	// ErrNotReady: the root is not mounted yet; asking again helps.
 	ErrNotReady = errors.New("not ready")
 )
@@ -44,10 +49,10 @@ func (f *Fleet) Mount(ctx context.Context, path string, peer netip.AddrPort) (nf
 		return 0, err
 	}
 	// Whoever prepares the root holds the lock until it is mounted.
-	if err := b.lockFor(ctx, needMount); err != nil {
+	if err := b.work.LockFor(ctx, turn.Mount); err != nil {
 		return 0, fmt.Errorf("root of board %s: %w", b.serial, ErrNotReady)
 	}
-	defer b.unlock()
+	defer b.work.Unlock()
 	slot, err := f.takeUp(ctx, b, n, mac, addr)
 	if err != nil {
 		f.mountRefused(b, addr, err)
@@ -158,10 +163,10 @@ func (f *Fleet) revoke(b *board, addr netip.Addr) {
 func (f *Fleet) unbind(b *board, addr netip.Addr) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if b.lock(ctx) != nil {
+	if b.work.Lock(ctx) != nil {
 		return
 	}
-	defer b.unlock()
+	defer b.work.Unlock()
 	rec := b.record()
 	if !rec.Has(addr) {
 		return
@@ -223,18 +228,18 @@ func (f *Fleet) Rebind(ctx context.Context, id nfsexport.ID, peer netip.AddrPort
 		f.observe(b.serial, mac, "refused", "NFS from "+addr.String())
 		return false
 	}
-	if err := b.lockFor(ctx, needMount); err != nil {
+	if err := b.work.LockFor(ctx, turn.Mount); err != nil {
 		return false
 	}
 	rec = b.record()
 	// Things may have changed while the lock was waited for.
 	if s := rec.Slot(key.n); s == nil || s.IsOffer() || !rec.Up || rec.MAC != mac {
-		b.unlock()
+		b.work.Unlock()
 		return false
 	}
 	rec.Address = addr
 	if err := f.store(b, rec); err != nil {
-		b.unlock()
+		b.work.Unlock()
 		f.log.Error("a board's new address cannot be written down", "serial", b.serial, "err", err)
 		return false
 	}
@@ -242,7 +247,7 @@ func (f *Fleet) Rebind(ctx context.Context, id nfsexport.ID, peer netip.AddrPort
 	// Not on the goroutine of a call: publishing may wait for calls to end. Until
 	// it is done, further calls come here and find the address written down.
 	go func() {
-		defer b.unlock()
+		defer b.work.Unlock()
 		if err := f.republish(b); err != nil {
 			f.log.Error("a board's new address cannot be served", "serial", b.serial, "err", err)
 		}

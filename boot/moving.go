@@ -246,10 +246,10 @@ func (f *Fleet) judgeLast(b *board) {
 // judgeGood ends a trial whose boot was reported as good.
 func (f *Fleet) judgeGood(b *board) {
 	rec := b.record()
-	if rec.Move == nil || rec.Move.State != record.MoveTrial || !b.tryLock() {
+	if rec.Move == nil || rec.Move.State != record.MoveTrial || !b.work.TryLock() {
 		return
 	}
-	defer b.unlock()
+	defer b.work.Unlock()
 	b.sets.mu.Lock()
 	last := b.sets.history.Last
 	b.sets.mu.Unlock()

@@ -13,6 +13,7 @@ import (
 
 	"rubus/boot/bootset"
 	"rubus/boot/record"
+	"rubus/boot/turn"
 	"rubus/images"
 	"rubus/nfsexport"
 	"rubus/overlay"
@@ -22,14 +23,14 @@ import (
 // root is mounted and published. It is idempotent; calls for one board run one
 // after the other. It may block on mounts. asked is the file that is asked for.
 func (f *Fleet) prepare(ctx context.Context, b *board, dev *Device, asked string) (record.Slot, *chosen, error) {
-	lock := b.lock
+	lock := b.work.Lock
 	if f.mayLeave(b) {
-		lock = func(ctx context.Context) error { return b.lockFor(ctx, needFiles) }
+		lock = func(ctx context.Context) error { return b.work.LockFor(ctx, turn.Files) }
 	}
 	if err := lock(ctx); err != nil {
 		return record.Slot{}, nil, err
 	}
-	defer b.unlock()
+	defer b.work.Unlock()
 	if s, c, ok := b.pinnedSlot(); ok && !f.isOutdated(b, s) {
 		return s, c, nil
 	}

@@ -8,6 +8,7 @@ import (
 
 	"rubus/boot/bootset"
 	"rubus/boot/record"
+	"rubus/boot/turn"
 	"rubus/config/device"
 	"rubus/images"
 	"rubus/images/imageref"
@@ -55,10 +56,10 @@ func (f *Fleet) Rebase(ctx context.Context, serial device.Serial, o Order, progr
 	if b == nil {
 		return Rebased{}, fmt.Errorf("board %s: %w", serial, ErrNotFound)
 	}
-	if err := b.lock(ctx); err != nil {
+	if err := b.work.Lock(ctx); err != nil {
 		return Rebased{}, err
 	}
-	defer b.unlock()
+	defer b.work.Unlock()
 	if err := f.mayCarry(b); err != nil {
 		return Rebased{}, err
 	}
@@ -121,9 +122,9 @@ func (f *Fleet) newMove(b *board, o Order) (w target, m record.Move, err error) 
 func (f *Fleet) later(ctx context.Context, b *board, o Order, w target, m record.Move) (out Rebased, err error) {
 	const tries = 5
 	for range tries {
-		b.unlock()
+		b.work.Unlock()
 		out, err = f.look(ctx, b, w, m)
-		b.work <- struct{}{} // whatever became of ctx: the caller lets go of it
+		b.work.Retake() // whatever became of ctx: the caller lets go of it
 		if err != nil {
 			return out, err
 		}
@@ -202,7 +203,7 @@ func planMove(ctx context.Context, trees rebase.Trees, m record.Move) (out Rebas
 // the board is cut off; else the board may turn out to run on, with errChanged. A board that
 // mounts what it has meanwhile does not wait, with ErrBoots. The caller holds work.
 func (f *Fleet) carry(ctx context.Context, b *board, m record.Move, down bool, progress func(upper.Size)) (Rebased, error) {
-	ctx, done := b.yields(ctx, needMount)
+	ctx, done := b.work.Yields(ctx, turn.Mount)
 	out, err := f.carryOver(ctx, b, m, down, progress)
 	return out, done(err)
 }

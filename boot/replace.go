@@ -30,10 +30,10 @@ func (f *Fleet) Replace(ctx context.Context, old, now device.Serial) error {
 		first, second = b, a
 	}
 	for _, x := range []*board{first, second} {
-		if err := x.lock(ctx); err != nil {
+		if err := x.work.Lock(ctx); err != nil {
 			return err
 		}
-		defer x.unlock()
+		defer x.work.Unlock()
 		if err := x.usable(); err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"rubus/boot/record"
+	"rubus/boot/turn"
 	"rubus/boot/writes"
 	"rubus/config/device"
 	"rubus/images/upper"
@@ -23,10 +24,10 @@ func (f *Fleet) Restore(ctx context.Context, serial device.Serial, n int, progre
 	if b == nil {
 		return fmt.Errorf("board %s: %w", serial, ErrNotFound)
 	}
-	if err := b.lock(ctx); err != nil {
+	if err := b.work.Lock(ctx); err != nil {
 		return err
 	}
-	defer b.unlock()
+	defer b.work.Unlock()
 	if err := f.mayReplace(ctx, b); err != nil {
 		return err
 	}
@@ -99,7 +100,7 @@ func (f *Fleet) build(ctx context.Context, b *board, rec *record.Record, s *reco
 	}
 	rec.LastSlot++
 	s.N, s.State, s.Export, s.Made = rec.LastSlot, record.SlotParked, record.NewExportID(), f.opt.Now()
-	ctx, done := b.yields(ctx, needMount)
+	ctx, done := b.work.Yields(ctx, turn.Mount)
 	_, err := f.uppers(b.serial).Build(ctx, s.Base, s.N, func(to string) error {
 		if err := fill(ctx, to); err != nil {
 			return err

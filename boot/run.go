@@ -36,13 +36,13 @@ func (f *Fleet) Run(ctx context.Context) error {
 // error is that of ctx.
 func (f *Fleet) Sweep(ctx context.Context) error {
 	for _, b := range f.all() {
-		if err := b.lock(ctx); err != nil {
+		if err := b.work.Lock(ctx); err != nil {
 			return err
 		}
 		if err := f.sweep(ctx, b); err != nil {
 			f.log.Warn("a board's leftovers cannot be removed", "serial", b.serial, "err", err)
 		}
-		b.unlock()
+		b.work.Unlock()
 	}
 	return nil
 }
@@ -117,7 +117,7 @@ func (f *Fleet) forget() {
 		b.mu.Lock()
 		idle := len(b.rec.Slots) == 0 && !f.disk(b.serial).HasSnapshots() && b.broken == nil && now.Sub(phase.Later(b.made, phase.Later(b.ev.DHCP, b.ev.TFTP))) > 30*time.Minute
 		b.mu.Unlock()
-		if !idle || !b.tryLock() {
+		if !idle || !b.work.TryLock() {
 			continue
 		}
 		f.mu.Lock()
@@ -125,7 +125,7 @@ func (f *Fleet) forget() {
 			delete(f.boards, b.serial)
 		}
 		f.mu.Unlock()
-		b.unlock()
+		b.work.Unlock()
 	}
 }
 
@@ -142,11 +142,11 @@ func (f *Fleet) retry(ctx context.Context, b *board) {
 	if !missing {
 		return
 	}
-	if !b.tryLock() {
+	if !b.work.TryLock() {
 		return
 	}
 	err := f.restoreLocked(ctx, b)
-	b.unlock()
+	b.work.Unlock()
 	if err != nil {
 		b.setProblem(err.Error())
 		return
@@ -162,7 +162,7 @@ func (f *Fleet) retire(ctx context.Context, b *board, now time.Time) {
 		if !f.isDue(b, s, now) {
 			continue
 		}
-		if !b.tryLock() {
+		if !b.work.TryLock() {
 			return
 		}
 		f.retireSlot(ctx, b, s, now)
@@ -171,7 +171,7 @@ func (f *Fleet) retire(ctx context.Context, b *board, now time.Time) {
 
 // retireSlot gives a slot up if that is due, and lets go of work.
 func (f *Fleet) retireSlot(ctx context.Context, b *board, s record.Slot, now time.Time) {
-	defer b.unlock()
+	defer b.work.Unlock()
 	rec := b.record()
 	if cur := rec.Slot(s.N); cur == nil || cur.State != s.State || !f.isDue(b, *cur, now) {
 		return // it changed meanwhile
@@ -263,10 +263,10 @@ func (f *Fleet) isDue(b *board, s record.Slot, now time.Time) bool {
 
 // letGo ends the exports of a board that is down and has no entry any more.
 func (f *Fleet) letGo(ctx context.Context, b *board) {
-	if !b.tryLock() {
+	if !b.work.TryLock() {
 		return
 	}
-	defer b.unlock()
+	defer b.work.Unlock()
 	// Looked at again now that nothing can change: it may boot, or be back.
 	if !f.isOrphan(b) || !f.isDown(ctx, b) {
 		return

@@ -3,18 +3,13 @@ package boot
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"net/netip"
 	"path/filepath"
 	"strings"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"rubus/boot/identity"
 	"rubus/boot/phase"
 	"rubus/boot/record"
-	"rubus/boot/rootfile"
 	"rubus/boot/writes"
 	"rubus/config/device"
 	"rubus/images/layered"
@@ -88,7 +83,7 @@ func (f *Fleet) seedHeld(ctx context.Context, b *board, dev *Device, s record.Sl
 		Store: IdentityStore(f.opt.State, b.serial), Wish: f.wishOf(b, dev, s, addr),
 		Root: spec.Target, Upper: filepath.Join(spec.UpperDir, "upper"),
 		Claim:  func(name string) string { return f.claimName(b, name) },
-		Golden: func(path string) (identity.Golden, error) { return goldenAt(spec.LayerDirs, path) },
+		Golden: func(path string) (identity.Golden, error) { return identity.GoldenAt(spec.LayerDirs, path) },
 	}.Do()
 	if isEmpty && err == nil {
 		err = writes.MarkSeeded(spec.UpperDir)
@@ -126,45 +121,6 @@ func (f *Fleet) wishOf(b *board, dev *Device, s record.Slot, addr netip.Addr) *i
 		w.Facts.Address = addr.String()
 	}
 	return &w
-}
-
-// goldenAt is what a stack of layers has at a path.
-func goldenAt(layers []string, path string) (g identity.Golden, err error) {
-	v, err := layered.Open(layers)
-	if err != nil {
-		return g, err
-	}
-	defer v.Close()
-	path = strings.TrimPrefix(path, "/")
-	n, err := v.Lookup(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return g, nil
-	}
-	if err != nil {
-		return g, err
-	}
-	g.Exists = true
-	switch n.Stat.Mode & unix.S_IFMT {
-	case unix.S_IFREG:
-		x, err := v.Xattrs(n)
-		if err != nil {
-			return g, err
-		}
-		file, err := v.Open(n)
-		if err != nil {
-			return g, err
-		}
-		g.Close = file.Close
-		g.File = rootfile.Copy{
-			Content: file, Mode: n.Stat.Mode & 0o7777, UID: n.Stat.Uid, GID: n.Stat.Gid,
-			Xattrs: x, ModTime: time.Unix(n.Stat.Mtim.Unix()),
-		}
-	case unix.S_IFLNK:
-		g.Target, err = v.Readlink(n)
-	default:
-		err = errors.New("it is neither a file nor a link")
-	}
-	return g, err
 }
 
 // seedNow says whether nobody can run on a slot: it was never mounted, or the board is

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rubus/boot/record"
+	"rubus/boot/turn"
 	"rubus/config/device"
 	"rubus/images/upper"
 	"rubus/nfsexport"
@@ -63,10 +64,10 @@ func (f *Fleet) SnapshotFor(ctx context.Context, serial device.Serial, note stri
 // snapshotFor is SnapshotFor; a snapshot with a number and an error may be half there.
 func (f *Fleet) snapshotFor(ctx context.Context, b *board, note string, keep time.Duration, progress func(upper.Size)) (record.Snapshot, error) {
 	serial := b.serial
-	if err := b.lock(ctx); err != nil {
+	if err := b.work.Lock(ctx); err != nil {
 		return record.Snapshot{}, err
 	}
-	defer b.unlock()
+	defer b.work.Unlock()
 	if err := b.usable(); err != nil {
 		return record.Snapshot{}, err
 	}
@@ -74,7 +75,7 @@ func (f *Fleet) snapshotFor(ctx context.Context, b *board, note string, keep tim
 	if err != nil {
 		return record.Snapshot{}, err
 	}
-	ctx, done := b.yields(ctx, needFiles)
+	ctx, done := b.work.Yields(ctx, turn.Files)
 	u, err := f.uppers(serial).Usage(ctx, slot.UpperID())
 	if err != nil {
 		return record.Snapshot{}, done(err)
@@ -141,11 +142,11 @@ func (f *Fleet) RemoveSnapshot(ctx context.Context, serial device.Serial, n int)
 	if b == nil {
 		return fmt.Errorf("board %s: %w", serial, ErrNotFound)
 	}
-	if err := b.lock(ctx); err != nil {
+	if err := b.work.Lock(ctx); err != nil {
 		return err
 	}
 	err := f.disk(serial).RemoveSnapshot(n)
-	b.unlock()
+	b.work.Unlock()
 	if err != nil {
 		return err
 	}
@@ -158,11 +159,11 @@ func (f *Fleet) RemoveSnapshot(ctx context.Context, serial device.Serial, n int)
 // were taken away, between the boots of the board.
 func (f *Fleet) sweepSnapshots(ctx context.Context, b *board) error {
 	for {
-		if err := b.lock(ctx); err != nil {
+		if err := b.work.Lock(ctx); err != nil {
 			return err
 		}
 		err := f.sweepHeld(ctx, b)
-		b.unlock()
+		b.work.Unlock()
 		if !errors.Is(err, ErrBoots) {
 			return err
 		}
@@ -171,7 +172,7 @@ func (f *Fleet) sweepSnapshots(ctx context.Context, b *board) error {
 
 // sweepHeld is sweepSnapshots until a boot comes, for those who hold work.
 func (f *Fleet) sweepHeld(ctx context.Context, b *board) error {
-	ctx, done := b.yields(ctx, needFiles)
+	ctx, done := b.work.Yields(ctx, turn.Files)
 	return done(f.disk(b.serial).SweepSnapshots(ctx))
 }
 
@@ -182,10 +183,10 @@ func (f *Fleet) expire(ctx context.Context, b *board) {
 		f.log.Warn("a board's snapshots cannot be read", "serial", b.serial, "err", err)
 		return
 	}
-	if !f.disk(b.serial).HasSnapshots() || !b.tryLock() {
+	if !f.disk(b.serial).HasSnapshots() || !b.work.TryLock() {
 		return
 	}
-	defer b.unlock()
+	defer b.work.Unlock()
 	for _, s := range all {
 		if s.Expires.IsZero() || f.opt.Now().Before(s.Expires) {
 			continue

@@ -40,10 +40,10 @@ func (f *Fleet) TakeIn(ctx context.Context, serial device.Serial, dir string) (w
 	}
 	defer release()
 	b := f.board(serial)
-	if err := b.lock(ctx); err != nil {
+	if err := b.work.Lock(ctx); err != nil {
 		return in, err
 	}
-	defer b.unlock()
+	defer b.work.Unlock()
 	if err := b.usable(); err != nil {
 		return in, err
 	}

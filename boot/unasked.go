@@ -12,6 +12,7 @@ import (
 
 	"rubus/boot/phase"
 	"rubus/boot/record"
+	"rubus/boot/turn"
 	"rubus/config/device"
 	"rubus/nfsexport"
 	"rubus/overlay"
@@ -49,10 +50,10 @@ func (f *Fleet) await(ctx context.Context, b *board, n int, mac device.MAC, addr
 	if s := rec.Slot(n); s != nil && slices.Contains(s.Awaits, addr) && b.isAwaiting() {
 		return nil
 	}
-	if err := b.lockFor(ctx, needFiles); err != nil {
+	if err := b.work.LockFor(ctx, turn.Files); err != nil {
 		return fmt.Errorf("root of board %s: %w", b.serial, ErrNotReady)
 	}
-	defer b.unlock()
+	defer b.work.Unlock()
 	rec = b.record()
 	s := rec.Slot(n)
 	if s == nil || !b.isMounted(n) {
@@ -116,11 +117,11 @@ func (f *Fleet) Seen(ctx context.Context, id nfsexport.ID, client netip.Addr) {
 	}
 	mac, err := f.identify(ctx, b, client)
 	if err == nil {
-		b.makeWay(needMount) // else it is seen again
+		b.work.MakeWay(turn.Mount) // else it is seen again
 	}
-	if err == nil && b.tryLock() {
+	if err == nil && b.work.TryLock() {
 		_, err = f.takeUp(ctx, b, key.n, mac, client)
-		b.unlock()
+		b.work.Unlock()
 		if err == nil {
 			f.log.Info("root mounted", "serial", b.serial, "address", client, "root", key.n)
 			f.observe(b.serial, mac, "mount", f.path(b.serial, key.n))
@@ -178,10 +179,10 @@ func (f *Fleet) follow(ctx context.Context, b *board) {
 	if len(now) == 0 {
 		return
 	}
-	if owner, ok := f.opt.Neighbours.Owner(ctx, rec.Address); rec.Address.IsValid() && ok && owner == mac || !b.tryLock() {
+	if owner, ok := f.opt.Neighbours.Owner(ctx, rec.Address); rec.Address.IsValid() && ok && owner == mac || !b.work.TryLock() {
 		return
 	}
-	defer b.unlock()
+	defer b.work.Unlock()
 	if rec = b.record(); !rec.Up || rec.MAC != mac {
 		return
 	}
@@ -205,10 +206,10 @@ func (f *Fleet) follow(ctx context.Context, b *board) {
 // rebound makes the address that a board was seen to call from its own; it did not
 // boot anew.
 func (f *Fleet) rebound(ctx context.Context, b *board, n int, addr netip.Addr) error {
-	if _, err := f.identify(ctx, b, addr); err != nil || !b.tryLock() {
+	if _, err := f.identify(ctx, b, addr); err != nil || !b.work.TryLock() {
 		return err
 	}
-	defer b.unlock()
+	defer b.work.Unlock()
 	rec := b.record()
 	s := rec.Slot(n)
 	if s == nil || !rec.Up || !slices.Contains(s.Awaits, addr) {
@@ -234,10 +235,10 @@ func (f *Fleet) awaitAlso(ctx context.Context, b *board, was record.Slot, mac de
 			next = append(next, a)
 		}
 	}
-	if slices.Equal(next, was.Awaits) || len(next) == 0 || !b.tryLock() {
+	if slices.Equal(next, was.Awaits) || len(next) == 0 || !b.work.TryLock() {
 		return
 	}
-	defer b.unlock()
+	defer b.work.Unlock()
 	rec := b.record()
 	s := rec.Slot(was.N)
 	if s == nil || !slices.Equal(s.Awaits, was.Awaits) {
@@ -313,59 +314,4 @@ func (f *Fleet) isCalledOn(b *board, s *record.Slot) bool {
 		return false
 	}
 	return !f.traits.Unasked || a.BytesRead.Load()+a.BytesWritten.Load() > 0
-}
-
-// StillUp lists the boards that may be up, before there is a Fleet: those that
-// device.json says stand on something, and that answer when they are asked for a
-// sign of life, or cannot be asked. It blocks for seconds.
-func StillUp(ctx context.Context, state string, neighbours Neighbours) ([]device.Serial, error) {
-	serials, err := record.Serials(state)
-	if err != nil {
-		return nil, err
-	}
-	up := make([]bool, len(serials))
-	done := make(chan struct{})
-	asking := make(chan struct{}, 32)
-	for i, s := range serials {
-		go func() {
-			defer func() { done <- struct{}{} }()
-			asking <- struct{}{}
-			defer func() { <-asking }()
-			up[i] = stillUp(ctx, state, s, neighbours)
-		}()
-	}
-	for range serials {
-		<-done
-	}
-	var out []device.Serial
-	for i, s := range serials {
-		if up[i] {
-			out = append(out, s)
-		}
-	}
-	return out, nil
-}
-
-func stillUp(ctx context.Context, state string, serial device.Serial, neighbours Neighbours) bool {
-	rec, err := record.Load(state, serial)
-	if err != nil {
-		return true
-	}
-	if !rec.MayBeUp() {
-		return false
-	}
-	addrs := []netip.Addr{rec.Address}
-	for _, s := range rec.Slots {
-		addrs = append(addrs, s.Awaits...)
-	}
-	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return !a.IsValid() })
-	for _, a := range addrs {
-		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-		silent, err := neighbours.Silent(ctx, a, rec.MAC)
-		cancel()
-		if err != nil || !silent {
-			return true
-		}
-	}
-	return len(addrs) == 0
 }

@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"rubus/boot"
 	"rubus/boot/identity"
 	"rubus/boot/sighting"
+	"rubus/boot/survivors"
 	"rubus/nfsexport"
 )
 
@@ -129,7 +129,7 @@ func TestStopUnasked(t *testing.T) {
 	up := func(want int) {
 		t.Helper()
 		l.unasked() // a restart
-		if got, err := boot.StillUp(t.Context(), l.opt.State, l.link); err != nil || len(got) != want || len(l.exp.now) != want {
+		if got, err := survivors.Find(t.Context(), l.opt.State, l.link); err != nil || len(got) != want || len(l.exp.now) != want {
 			t.Errorf("up: %v, %v; exported: %d, want %d", got, err, len(l.exp.now), want)
 		}
 	}

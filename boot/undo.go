@@ -19,10 +19,10 @@ func (f *Fleet) Undo(ctx context.Context, serial device.Serial, progress func(up
 	if b == nil {
 		return "", fmt.Errorf("board %s: %w", serial, ErrNotFound)
 	}
-	if err := b.lock(ctx); err != nil {
+	if err := b.work.Lock(ctx); err != nil {
 		return "", err
 	}
-	defer b.unlock()
+	defer b.work.Unlock()
 	if err := b.usable(); err != nil {
 		return "", err
 	}

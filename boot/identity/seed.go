@@ -14,17 +14,6 @@ import (
 	"rubus/boot/rootfile"
 )
 
-// Golden is what the image has at a path.
-type Golden struct {
-	// Exists is false when it has nothing there.
-	Exists bool
-	// Target is that of a symbolic link; "": it is a regular file, and File says which but
-	// for its path. Close, if not nil, is called when it was read.
-	Target string
-	File   rootfile.Copy
-	Close  func() error
-}
-
 // Seed puts an identity into a root.
 type Seed struct {
 	Store Store

@@ -16,6 +16,7 @@ import (
 	"rubus/boot/phase"
 	"rubus/boot/quota"
 	"rubus/boot/record"
+	"rubus/boot/survivors"
 	"rubus/cmd/internal/ui"
 	"rubus/config"
 	"rubus/config/device"
@@ -128,7 +129,7 @@ func (s *server) settleBackend(ctx context.Context) error {
 	if last == now {
 		return nil
 	}
-	up, err := boot.StillUp(ctx, s.state, s.neigh)
+	up, err := survivors.Find(ctx, s.state, s.neigh)
 	if err != nil {
 		return err
 	}
