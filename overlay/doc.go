@@ -1,2 +1,2 @@
-// Package overlay keeps one overlayfs mount per serial: plan, mount, probe, adopt, reset.
+// Package overlay keeps one overlayfs mount per upper: plan, mount, probe, adopt, reset.
 package overlay

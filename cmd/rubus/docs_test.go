@@ -1,13 +1,61 @@
 package main
 
 import (
+	"flag"
+	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
+
+var update = flag.Bool("update", false, "write what documents have of the code")
+
+// docs/architecture.md has every package, with the sentence of its package comment.
+func TestDocsListPackages(t *testing.T) {
+	const doc, begin, end = "../../docs/architecture.md", "| package | what it is |\n|---|---|\n", "\n\n"
+	text, err := os.ReadFile(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := strings.Cut(string(text), begin)
+	was, after, ended := strings.Cut(rest, end)
+	if !ok || !ended {
+		t.Fatalf("%s has no table %q", doc, begin)
+	}
+	rows := map[string]string{}
+	for _, f := range parseModule(t) {
+		if f.test || f.ast.Doc == nil {
+			continue
+		}
+		first, _, _ := strings.Cut(f.ast.Doc.Text(), "\n\n")
+		words := strings.Fields(first) // Package X is ...
+		rows[f.pkg] = fmt.Sprintf("| `%s` | %s |\n", f.pkg, strings.ReplaceAll(strings.Join(words[2:], " "), "|", "\\|"))
+	}
+	var table strings.Builder
+	for _, pkg := range slices.Sorted(maps.Keys(rows)) {
+		table.WriteString(rows[pkg])
+	}
+	want := strings.TrimSuffix(table.String(), "\n")
+	if want == was {
+		return
+	}
+	if !*update {
+		for row := range strings.Lines(want + "\n") {
+			if !strings.Contains(was+"\n", row) {
+				t.Logf("it should have: %s", row)
+			}
+		}
+		t.Fatalf("%s does not list the packages as their comments say: go test ./cmd/rubus -run TestDocsListPackages -update writes it", doc)
+	}
+	if err := os.WriteFile(doc, []byte(before+begin+want+end+after), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // Every test and script that the documents name is there.
 func TestDocsNameWhatIsThere(t *testing.T) {
