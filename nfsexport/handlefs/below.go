@@ -207,9 +207,20 @@ func (o *op) handleInSpite(dir int, name *byte) (mount int32, e unix.Errno) {
 	e = unix.ENOSPC
 	o.exp.Quota.Relieve(func() { mount, e = handleOf(dir, name, &o.h) })
 	if e == unix.EOVERFLOW {
-		e = unix.ENOSPC
+		e = o.unsaid()
 	}
 	return mount, e
+}
+
+// unsaid is why the kernel could not copy up for a handle, which it does not say: as long
+// as there is space on the disk, a quota that is the file system's.
+func (o *op) unsaid() unix.Errno {
+	const little = 1 << 20 // some file systems are full before their last block
+	var st unix.Statfs_t
+	if o.exp.root.statfs(&st) == 0 && st.Bavail*uint64(st.Bsize) > little && (st.Files == 0 || st.Ffree > 0) {
+		return unix.EDQUOT
+	}
+	return unix.ENOSPC
 }
 
 // connect has the overlay copy up what it could not find any more by a handle when
@@ -270,7 +281,7 @@ func (o *op) connectKids(dir int, next *[]kernelHandle) unix.Errno {
 			}
 			var h kernelHandle
 			if _, e := handleOf(dir, &name[0], &h); e == unix.EOVERFLOW {
-				return unix.ENOSPC // the kernel does not say why it could not copy up
+				return o.unsaid()
 			} else if e != 0 && e != unix.ENOENT {
 				return e
 			} else if e == 0 && statAt(dir, &name, &st) == 0 && st.Nlink == 1 {
