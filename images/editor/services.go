@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"rubus/images"
 	"rubus/images/importer"
@@ -51,45 +50,4 @@ func withoutServices(dir string, lower []string) (string, error) {
 		}
 	}
 	return layer, nil
-}
-
-// forget removes from an upper that the policy, which the image has not got, was removed; and the ssh
-// host keys that a package made: all boards would have them, and whoever has the image.
-func forget(s spec, o Options) error {
-	root, err := os.OpenRoot(s.Upper)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	if st, err := root.Lstat(policy); err == nil {
-		if sys, ok := st.Sys().(*syscall.Stat_t); ok && st.Mode()&fs.ModeCharDevice != 0 && sys.Rdev == 0 {
-			if err := root.Remove(policy); err != nil {
-				return err
-			}
-		}
-	}
-	if s.Extract != "" {
-		return nil // who copies keys means them
-	}
-	keys, err := fs.Glob(root.FS(), "etc/ssh/ssh_host_*_key*")
-	if err != nil {
-		return err
-	}
-	below, made := images.Merged(s.Lower), 0
-	for _, key := range keys {
-		if _, err := fs.Stat(below, key); err == nil {
-			continue
-		}
-		if st, err := root.Lstat(key); err != nil || !st.Mode().IsRegular() {
-			continue
-		}
-		if err := root.Remove(key); err != nil {
-			return err
-		}
-		made++
-	}
-	if made > 0 {
-		fmt.Fprintln(o.Stderr, "rubus: note: the ssh host keys that were made are left out: each board has its own")
-	}
-	return nil
 }

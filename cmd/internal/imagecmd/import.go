@@ -47,7 +47,8 @@ Then NAME means the new version, and boards that follow it boot it next.`,
 		Example: `  rubus image import pios 2026-06-18-raspios-trixie-arm64-lite.img.xz
   rubus image import lab ./rootfs
   rubus image import lab rootfs.tar.zst --message "kernel 6.12"
-  ssh pi "sudo tar -C / --one-file-system -c ." | rubus image import lab -
+  ssh pi 'sudo tar -C / --one-file-system --xattrs -c . ./boot/firmware' |
+    rubus image import lab -
   rubus image import lab extra.tar --base lab@3 --no-tag`,
 		Args:              cli.WantArgs,
 		ValidArgsFunction: g.CompleteImport,
