@@ -159,6 +159,9 @@ func (p *Plan) judge(ctx context.Context, db *databases, c treediff.Change) (Ite
 		i.Verdict, i.Why = Conflict, "the new version has something else where its directory was"
 	case unchanged:
 		i.Verdict, i.Why = Keep, "the new version did not change it"
+	case c.Path == cachePath && next != nil && next.IsRegular() && c.New != nil && c.New.IsRegular():
+		i.Verdict, i.Why, err = p.judgeCache()
+		return i, err
 	case isDerived(c.Path):
 		i.Verdict, i.Why = Drop, "it is made anew"
 	case strings.HasPrefix(c.Path, "var/log/"):
@@ -195,7 +198,7 @@ func isDerived(p string) bool {
 			return true
 		}
 	}
-	return p == "etc/ld.so.cache" || path.Base(p) == "__pycache__" || strings.Contains(p, "/__pycache__/")
+	return p == cachePath || path.Base(p) == "__pycache__" || strings.Contains(p, "/__pycache__/")
 }
 
 func lookup(v *layered.View, p string) (*layered.Node, error) {

@@ -262,3 +262,42 @@ func TestAnyBoard(t *testing.T) {
 		}
 	}
 }
+
+// Of two new caches of libraries that one holds which finds all of them.
+func TestCacheOfLibraries(t *testing.T) {
+	const libc, own, theirs = "/lib/aarch64-linux-gnu/libc.so.6", "/usr/local/lib/libown.so.1", "/opt/vc/lib/libbcm_host.so"
+	for name, c := range map[string]struct {
+		board, next []byte
+		want        string
+	}{
+		"nothing of its own":  {rebase.CacheOf(libc), rebase.CacheOf(), "drop the new version's finds all libraries"},
+		"the board's own":     {rebase.CacheOf(own, libc), rebase.CacheOf(libc), "keep it finds the board's own libraries"},
+		"the new version's":   {rebase.CacheOf(libc), rebase.CacheOf(theirs), "drop the new version's finds all libraries"},
+		"the same in both":    {rebase.CacheOf(theirs, own), rebase.CacheOf(own, theirs), "drop the new version's finds all libraries"},
+		"of both":             {rebase.CacheOf(own), rebase.CacheOf(theirs), "conflict both find libraries of their own by it: run ldconfig on the board afterwards"},
+		"the board's is junk": {[]byte("junk"), rebase.CacheOf(theirs), "drop the new version's finds all libraries"},
+		"the board has none":  {nil, rebase.CacheOf(theirs), "drop it is made anew"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			with := func(cache []byte) root {
+				r := root{files: map[string]string{}}
+				if cache != nil {
+					r.files["etc/ld.so.cache"] = string(cache)
+				}
+				return r
+			}
+			w, n := with([]byte("was")).write(t, filepath.Join(dir, "was")), with(c.next).write(t, filepath.Join(dir, "next"))
+			upperOf(t, w, with(c.board).write(t, filepath.Join(dir, "board")), filepath.Join(dir, "up"))
+			p, err := rebase.Make(t.Context(), rebase.Trees{Was: open(t, "", w), Board: open(t, filepath.Join(dir, "up"), w), Next: open(t, "", n)})
+			must(t, err)
+			var got []string
+			for _, i := range p.Items {
+				got = append(got, fmt.Sprint(i.Verdict, " ", i.Why))
+			}
+			if d := cmp.Diff([]string{c.want}, got); d != "" {
+				t.Errorf("(-want +got):\n%s", d)
+			}
+		})
+	}
+}
