@@ -22,10 +22,16 @@ type daemon struct {
 // serve starts rubus on the lab's network. settings are lines of rubus.yaml.
 func (l *lab) serve(settings ...string) *daemon {
 	l.t.Helper()
+	return l.serveBy(shared.Rubus, settings...)
+}
+
+// serveBy is serve by another rubus than that with the race detector.
+func (l *lab) serveBy(rubus string, settings ...string) *daemon {
+	l.t.Helper()
 	lines := append([]string{"listen: [" + l.bridge + "]", "control: {group: root}"}, settings...)
 	l.writeConfig("rubus.yaml", strings.Join(lines, "\n")+"\n")
 	l.daemon = &daemon{l: l, Daemon: harness.NewDaemon(l.t, harness.Log(filepath.Join(l.dir, "rubus.log")), func() *exec.Cmd {
-		return exec.Command(shared.Rubus, "serve", "--state", l.state(), "--run", l.dir+"/run",
+		return exec.Command(rubus, "serve", "--state", l.state(), "--run", l.dir+"/run",
 			"--devices", l.dir+"/devices.yaml", "--config", l.dir+"/rubus.yaml")
 	})}
 	l.daemon.Start()
