@@ -83,7 +83,7 @@ func BenchmarkGetAttrMiss(b *testing.B) {
 	var a nfs3.Attr
 	defer cpu(b)()
 	for b.Loop() {
-		w.cache.drop(&k)
+		w.uncache(&k)
 		w.GetAttr(&w.call, f, &a)
 	}
 }
@@ -98,7 +98,7 @@ func benchLookup(b *testing.B, miss bool) {
 	defer cpu(b)()
 	for b.Loop() {
 		if miss {
-			w.cache.drop(&k)
+			w.uncache(&k)
 		}
 		h = h[:0]
 		w.Lookup(&w.call, d, "golden", &h, &a, &da)

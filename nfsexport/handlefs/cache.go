@@ -92,16 +92,31 @@ func (c *cache) release(obj *object) {
 		n := obj.fds()
 		obj.close()
 		c.fds.Add(-n)
+		if obj.gone.Load() {
+			c.lost(&obj.key, obj.root)
+		}
 	}
 }
 
-// drop takes the object of k out, so that its descriptors don't keep a removed
-// file's space. Calls that hold it carry on.
+// lost takes the object of k below r out, as it lost a name: its descriptors must not
+// keep a removed file's space, nor a removed directory. Calls that hold it carry on; as
+// long as they do its handle may be opened again, so when they end all begins anew.
+func (c *cache) lost(k *key, r *root) {
+	r.removalsOf(k).Add(1) // first: who opened it and is not in yet will see that
+	c.drop(k)
+}
+
+// drop is lost for what is not known to have lost a name.
 func (c *cache) drop(k *key) {
 	s := c.shard(k)
 	s.mu.Lock()
 	obj := s.m[*k]
 	if obj != nil {
+		if obj.refs.Load() > 1 { // calls are at work on it, and count in its share
+			obj.root.shares.Store(obj.key, obj.share)
+			obj.left.Store(true)
+		}
+		obj.gone.Store(true)
 		s.remove(obj)
 	}
 	s.mu.Unlock()

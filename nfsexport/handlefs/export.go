@@ -52,11 +52,26 @@ type root struct {
 
 	// calls counts the calls inside; retired is added once the root is on its
 	// way out, so that the last one out can tell.
-	calls   atomic.Int64
-	drained chan struct{}
+	calls    atomic.Int64
+	removals [removalSlots]atomic.Uint64 // see removalsOf
+	drained  chan struct{}
 }
 
 const retired = 1 << 40
+
+// removalSlots is how many counts of removals a root has.
+const removalSlots = 256
+
+// removalsOf counts how often what k stands for, or another thing, has lost a name, or was
+// closed after that: what was opened before it went on is kept no longer than its call
+// takes, see adopt.
+func (r *root) removalsOf(k *key) *atomic.Uint64 {
+	h := uint32(2166136261) // FNV-1a
+	for _, b := range k.kernel() {
+		h = (h ^ uint32(b)) * 16777619
+	}
+	return &r.removals[h%removalSlots]
+}
 
 // enter says whether a call may use the root; if so leave must follow.
 func (r *root) enter() bool {

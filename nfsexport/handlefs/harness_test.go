@@ -62,4 +62,13 @@ func (w *world) publish(t testing.TB) {
 	}
 }
 
+// uncache has the object of k opened anew by the next call.
+func (w *world) uncache(k *key) {
+	r := (*w.table.Load())[w.exp.ID].root
+	if obj := w.cache.get(k, r); obj != nil {
+		w.cache.dropObject(obj)
+		w.cache.release(obj)
+	}
+}
+
 func (w *world) client() nfstest.Client { return nfstest.Direct(w, w.root, board) }

@@ -44,6 +44,7 @@ type object struct {
 	share *share       // of the export's quota; its own, or that of its predecessor
 	own   share
 	left  atomic.Bool           // root.shares has it
+	gone  atomic.Bool           // it lost a name, and is out of the cache
 	attrs atomic.Pointer[attrs] // see attrs.go
 	still atomic.Uint64         // see atime.go
 }

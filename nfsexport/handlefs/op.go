@@ -24,8 +24,10 @@ type op struct {
 	h    kernelHandle
 	k    key
 
-	lower belowDir // see below.go
-	found uint64   // see keyBelow
+	lower    belowDir // see below.go
+	found    uint64   // see keyBelow
+	opened   key      // see toOpen
+	removals uint64   // then
 
 	time  time.Time        // when the call came
 	alter attrcache.Change // that the call makes now
@@ -196,6 +198,7 @@ func (o *op) forged() nfs3.Status {
 
 // openKey opens the object of o.k, whose MAC is right, and gives it held.
 func (o *op) openKey(st *unix.Stat_t) (*object, nfs3.Status) {
+	o.toOpen()
 	o.h.typ, o.h.bytes = o.k.kernelType(), uint32(copy(o.h.data[:], o.k.kernel()))
 	fd, e := openHandle(o.exp.root.fd, &o.h, unix.O_PATH)
 	if e != 0 {
@@ -213,7 +216,9 @@ func (o *op) openKey(st *unix.Stat_t) (*object, nfs3.Status) {
 }
 
 // adopt makes the held object of o.k from an open descriptor, which it takes;
-// rw says that it is good for I/O.
+// rw says that it is good for I/O. It stays open after the call unless its key is
+// another than at toOpen, or something was removed since: that may have been this, and who
+// removed it found nothing to close.
 func (o *op) adopt(fd int, st *unix.Stat_t, rw bool) (*object, nfs3.Status) {
 	if st.Dev != o.exp.root.dev {
 		unix.Close(fd)
@@ -227,6 +232,9 @@ func (o *op) adopt(fd int, st *unix.Stat_t, rw bool) (*object, nfs3.Status) {
 	}
 	obj.n = o.fs.sealer.seal(&o.k, &obj.wire)
 	obj = o.fs.cache.insert(obj)
+	if o.opened != obj.key || obj.root.removalsOf(&obj.key).Load() != o.removals {
+		o.fs.cache.drop(&obj.key)
+	}
 	o.fs.trim()
 	return obj, nfs3.OK
 }
@@ -299,6 +307,7 @@ func (o *op) childNamed(dir *object, name *cname, st *unix.Stat_t) (*object, nfs
 		o.fs.cache.dropObject(obj)
 		o.fs.cache.release(obj)
 	}
+	o.toOpen()
 	fd, e := openat(dir.fd, &name[0], unix.O_PATH|unix.O_NOFOLLOW, 0)
 	if e != 0 {
 		return nil, status(e)
@@ -342,11 +351,18 @@ func (o *op) named(dir *object, dst *unix.Stat_t, name string, st *unix.Stat_t) 
 	return obj, s
 }
 
-// take makes the held object of an open descriptor, which it takes.
+// toOpen is for just before what o.k stands for is opened, by handle or by name.
+func (o *op) toOpen() { o.opened, o.removals = o.k, o.exp.root.removalsOf(&o.k).Load() }
+
+// take makes the held object of an open descriptor, which it takes. With rw it was made
+// just now, in a directory that is locked.
 func (o *op) take(fd int, st *unix.Stat_t, rw bool) (*object, nfs3.Status) {
 	e := fstat(fd, st)
 	if e == 0 {
 		e = o.keyAt(fd, &empty)
+	}
+	if rw {
+		o.toOpen() // nobody removes it
 	}
 	if e != 0 {
 		unix.Close(fd)

@@ -62,7 +62,7 @@ func (o *op) unlinkName(flags int) unix.Errno {
 	}
 	if e == 0 && known {
 		old.removed()
-		o.fs.cache.drop(&o.k)
+		o.fs.cache.lost(&o.k, o.exp.root)
 	}
 	return e
 }
@@ -140,7 +140,7 @@ func (o *op) rename(dst *object, dstStat *unix.Stat_t, target *cname) nfs3.Statu
 		old.leaves()
 	}
 	if known {
-		o.fs.cache.drop(&o.k)
+		o.fs.cache.lost(&o.k, o.exp.root)
 	}
 	return nfs3.OK
 }
