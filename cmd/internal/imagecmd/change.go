@@ -87,7 +87,12 @@ func newRmCmd(g *cli.Globals) *cobra.Command {
 		Long: `Removes versions ("lab@2") or all versions of an image ("lab"). A version that a
 board runs, has written over or boots next can't be removed, nor the one a name
 means while the image has others. Disk space comes back with "rubus image gc".`,
-		Args:              cobra.MinimumNArgs(1),
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return fmt.Errorf("%q needs REF, one or more", c.CommandPath())
+			}
+			return nil
+		},
 		ValidArgsFunction: g.CompleteRefs,
 		RunE: func(c *cobra.Command, args []string) error {
 			var refs []imageref.Ref

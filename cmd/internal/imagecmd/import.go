@@ -96,6 +96,11 @@ Then NAME means the new version, and boards that follow it boot it next.`,
 	c.Flags().BoolVar(&noRules, "no-rules", false, "leave out what netbooting needs")
 	c.Flags().BoolVar(&o.NoTag, "no-tag", false, "leave NAME at the version it means now")
 	_ = c.RegisterFlagCompletionFunc("base", g.CompleteRefs)
+	_ = c.RegisterFlagCompletionFunc("boot", func(c *cobra.Command, args []string, begin string) ([]string, cobra.ShellCompDirective) {
+		refs, d := g.CompleteRefs(c, args, begin)
+		return refs, d &^ cobra.ShellCompDirectiveNoFileComp // or a directory
+	})
+	_ = c.RegisterFlagCompletionFunc("platform", cobra.FixedCompletions([]string{"linux/arm64", "linux/arm", "linux/arm/v6"}, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 

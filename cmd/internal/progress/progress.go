@@ -29,7 +29,7 @@ func (s State) String() string {
 	}
 	out := s.Phase + " " + Bytes(s.Done)
 	if s.Total > 0 {
-		out += fmt.Sprintf(" of %s (%d%%)", Bytes(s.Total), s.percent())
+		out += fmt.Sprintf(" of %s (%d%%)", Bytes(max(s.Total, s.Done)), s.percent()) // a layer on top comes late
 	}
 	if s.Files > 0 {
 		out += fmt.Sprintf(", %d files", s.Files)
