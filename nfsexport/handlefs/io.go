@@ -97,21 +97,6 @@ func (o *op) seeEnd(p *nfs3.Piece, a *nfs3.PostAttr) {
 	}
 }
 
-// spliceFrom is the least read that costs less when its data is not copied.
-const spliceFrom = 32 << 10
-
-// splice has n bytes of the call's file sent from its pages, if nobody writes to these:
-// a golden file that was not copied up is a layer's, and layers do not change. (While one
-// is written to for the first time its client may be sent what it writes, as by any
-// server; what cannot be read pread will say.) It gives the number of bytes; 0: none.
-func (o *op) splice(fd int, off uint64, n int) int {
-	n = int(min(uint64(n), uint64(o.st.Size)-off))
-	if o.c.Splice == nil || n < spliceFrom || o.obj.rw.Load() >= 0 || o.exp.root.index < 0 || o.inUpper(&o.obj.key) {
-		return 0
-	}
-	return o.c.Splice(fd, int64(off), n)
-}
-
 // pread reads as much as there is.
 func pread(fd int, buf []byte, off int64) (n int, e unix.Errno) {
 	for n < len(buf) {

@@ -47,6 +47,7 @@ type object struct {
 	gone  atomic.Bool           // it lost a name, and is out of the cache
 	attrs atomic.Pointer[attrs] // see attrs.go
 	still atomic.Uint64         // see atime.go
+	lower atomic.Uint64         // see golden
 }
 
 func newObject(r *root, k *key, fd int, st *unix.Stat_t) *object {

@@ -19,7 +19,7 @@ func TestSplice(t *testing.T) {
 	const size = 100 << 10
 	golden := []byte(strings.Repeat("golden! ", size/8))
 	w := newWorld(t, t.TempDir(), Options{}, true, func(lower string) {
-		for _, name := range []string{"golden", "written", "chmod", "emptied", "linked"} {
+		for _, name := range []string{"golden", "written", "chmod", "emptied", "linked", "late"} {
 			if err := os.WriteFile(filepath.Join(lower, name), golden, 0o644); err != nil {
 				t.Fatal(err)
 			}
@@ -122,6 +122,30 @@ func TestSplice(t *testing.T) {
 		}
 	}
 	t.Run("as it is", check)
+	t.Run("as it is, which is known", check)
+	t.Run("copied up since", func(t *testing.T) {
+		h := lookup("late")
+		for _, c := range []struct {
+			what    string
+			change  func()
+			spliced bool
+		}{
+			{"read", func() {}, true},
+			{"read again", func() {}, true},
+			{"another changed", func() { set(own, nfs3.SetAttr{SetMode: true, Mode: 0o640}) }, true},
+			{"mode set", func() { set(h, nfs3.SetAttr{SetMode: true, Mode: 0o640}) }, false},
+			{"written", func() { write(h, 50<<10, []byte("changed")) }, false},
+		} {
+			c.change()
+			want := golden
+			if c.what == "written" {
+				want = changed
+			}
+			if data, _, spliced := read(t, "late", 0, size, -1); spliced != c.spliced || !bytes.Equal(data, want) {
+				t.Errorf("%s: %d bytes, spliced %v", c.what, len(data), spliced)
+			}
+		}
+	})
 	// Nothing is open any more, and what was written to is known by the disk only.
 	w.Close()
 	w.FS = newFS(t, Options{})
