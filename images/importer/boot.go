@@ -73,11 +73,11 @@ func (s *stack) chooseBoot() (string, error) {
 		return images.BootFirmware, nil
 	case has(images.BootPlain, isBootFile):
 		if !has(images.BootPlain, firmwareFile) {
-			s.notes.add("a kernel but none of the Pi's firmware (start4.elf, config.txt) is in /boot: no board can boot it yet", "")
+			s.notes.Add("a kernel but none of the Pi's firmware (start4.elf, config.txt) is in /boot: no board can boot it yet", "")
 		}
 		return images.BootPlain, nil
 	}
-	s.notes.add("no boot files (start4.elf, config.txt, kernel8.img) are in /boot/firmware or /boot: no board can boot it yet", "")
+	s.notes.Add("no boot files (start4.elf, config.txt, kernel8.img) are in /boot/firmware or /boot: no board can boot it yet", "")
 	return images.BootPlain, nil
 }
 
@@ -93,7 +93,7 @@ func (s *stack) inspect() {
 		switch {
 		case e.Path == "":
 			if e.Mode&0o005 != 0o005 {
-				notes.add(fmt.Sprintf("the root directory has mode %04o: on a board only root will be able to use it", e.Mode), "")
+				notes.Add(fmt.Sprintf("the root directory has mode %04o: on a board only root will be able to use it", e.Mode), "")
 			}
 		case !strings.Contains(e.Path, "/"):
 			top[e.Path] = true
@@ -107,6 +107,6 @@ func (s *stack) inspect() {
 		if len(top) == 1 && len(dirs) == 1 {
 			what = fmt.Sprintf("there is no etc, usr or bin, but a directory %q: does the root lie below it?", dirs[0])
 		}
-		notes.add(what, "")
+		notes.Add(what, "")
 	}
 }

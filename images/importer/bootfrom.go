@@ -10,17 +10,18 @@ import (
 	"path"
 
 	"rubus/images"
+	"rubus/images/importer/layer"
 	"rubus/images/treesum"
 )
 
 // BootFrom puts the boot files of another root on top, with its kernel modules: dirs are
 // its layers, the uppermost first, or one directory, which may also hold the boot files themselves.
 func (t *Top) BootFrom(ctx context.Context, dirs []string) error {
-	l, err := openLower(dirs)
+	l, err := layer.OpenLower(dirs)
 	if err != nil {
 		return err
 	}
-	defer l.close()
+	defer l.Close()
 	c := &bootCopy{ctx: ctx, top: t, from: l, view: images.Merged(dirs)}
 	from := ""
 	for _, dir := range []string{images.BootFirmware, images.BootPlain, "."} {
@@ -38,7 +39,7 @@ func (t *Top) BootFrom(ctx context.Context, dirs []string) error {
 		return err
 	}
 	for _, dir := range []string{"usr/lib/modules", "lib/modules"} {
-		if e, err := l.entry(dir); err != nil {
+		if e, err := l.Entry(dir); err != nil {
 			return err
 		} else if e != nil && e.Type == treesum.Dir {
 			return c.tree(dir, "lib/modules") // through the link, where lib is one
@@ -51,7 +52,7 @@ func (t *Top) BootFrom(ctx context.Context, dirs []string) error {
 type bootCopy struct {
 	ctx  context.Context //nolint:containedctx // lives as long as one call
 	top  *Top
-	from lower
+	from layer.Lower
 	view fs.FS
 }
 
@@ -60,11 +61,11 @@ func (c *bootCopy) tree(from, to string) error {
 	if err != nil {
 		return err
 	}
-	e, err := c.from.entry(from)
+	e, err := c.from.Entry(from)
 	if err != nil || e == nil {
 		return errors.Join(err, fmt.Errorf("%q is not there", from))
 	}
-	delete(e.Xattrs, xattrOpaque)
+	delete(e.Xattrs, layer.XattrOpaque)
 	if err := c.top.Dir(to, e); err != nil {
 		return err
 	}
@@ -73,7 +74,7 @@ func (c *bootCopy) tree(from, to string) error {
 			return err
 		}
 		at, target := path.Join(from, f.Name()), path.Join(to, f.Name())
-		e, err := c.from.entry(at)
+		e, err := c.from.Entry(at)
 		switch {
 		case err != nil:
 			return err

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/images/importer/bounds"
+	"rubus/images/importer/layer"
 	"rubus/images/importer/source"
 	"rubus/images/internal/onefs"
 	"rubus/images/treesum"
@@ -24,28 +25,28 @@ type inodeID struct{ dev, ino uint64 }
 
 // dirCopy copies a directory tree that stays on one mount.
 type dirCopy struct {
-	b     *builder
+	b     *layer.Builder
 	root  int
-	known map[inodeID]*node // files with several names
+	known map[inodeID]*layer.Node // files with several names
 	// sealed says that it is an upper, whose marks of overlayfs are its own.
 	sealed bool
 }
 
 // copyDir copies the directory of src; sealed says that it is an upper, count that somebody wants to know the total.
-func copyDir(b *builder, src *source.Source, sealed, count bool) error {
-	c := &dirCopy{b: b, root: src.Dir, known: make(map[inodeID]*node), sealed: sealed}
+func copyDir(b *layer.Builder, src *source.Source, sealed, count bool) error {
+	c := &dirCopy{b: b, root: src.Dir, known: make(map[inodeID]*layer.Node), sealed: sealed}
 	if count {
 		// Ends with the import's context, which finish waits for.
-		b.group.Go(func() error {
-			n, err := countBytes(b.ctx, src.Dir)
+		b.Go(func() error {
+			n, err := countBytes(b.Ctx, src.Dir)
 			if err != nil {
 				return nil // the import ended
 			}
-			b.meter.total.Store(n)
-			if b.space.Shares(src.Dir) {
+			b.Meter.Total.Store(n)
+			if b.Space.Shares(src.Dir) {
 				return nil
 			}
-			return b.space.Expect(n)
+			return b.Space.Expect(n)
 		})
 	}
 	top, err := onefs.OpenDir(c.root, "")
@@ -53,10 +54,10 @@ func copyDir(b *builder, src *source.Source, sealed, count bool) error {
 		return fmt.Errorf("reading %q: %w", src.Name, err)
 	}
 	defer unix.Close(top)
-	if b.root.inode, err = c.dirEntry(top, "."); err != nil {
+	if b.Root.Inode, err = c.dirEntry(top, "."); err != nil {
 		return fmt.Errorf("reading %q: %w", src.Name, err)
 	}
-	todo := []*node{b.root}
+	todo := []*layer.Node{b.Root}
 	for len(todo) > 0 {
 		dir := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
@@ -69,22 +70,20 @@ func copyDir(b *builder, src *source.Source, sealed, count bool) error {
 	return nil
 }
 
-func reading(p string, err error) error { return fmt.Errorf("reading %q: %w", p, err) }
-
 // dir copies what a directory holds and returns the directories in it.
-func (c *dirCopy) dir(dir *node) (sub []*node, err error) {
-	p := dir.path()
+func (c *dirCopy) dir(dir *layer.Node) (sub []*layer.Node, err error) {
+	p := dir.Path()
 	fd, err := onefs.OpenDir(c.root, p)
 	if err != nil {
-		return nil, reading(p, err)
+		return nil, layer.Reading(p, err)
 	}
 	defer unix.Close(fd)
 	names, err := onefs.List(fd)
 	if err != nil {
-		return nil, reading(p, err)
+		return nil, layer.Reading(p, err)
 	}
 	for _, d := range names {
-		if err := c.b.ctx.Err(); err != nil {
+		if err := c.b.Ctx.Err(); err != nil {
 			return nil, err
 		}
 		full := path.Join(p, d.Name)
@@ -94,7 +93,7 @@ func (c *dirCopy) dir(dir *node) (sub []*node, err error) {
 		n, err := c.name(fd, dir, d, full)
 		switch {
 		case errors.Is(err, unix.ENOENT):
-			c.b.notes.add("files vanished while the source was read: stop what runs there", full)
+			c.b.Notes.Add("files vanished while the source was read: stop what runs there", full)
 		case err != nil:
 			return nil, err
 		case n != nil:
@@ -105,7 +104,7 @@ func (c *dirCopy) dir(dir *node) (sub []*node, err error) {
 }
 
 // name copies one name; a directory is returned.
-func (c *dirCopy) name(dirfd int, dir *node, d onefs.Dirent, full string) (*node, error) {
+func (c *dirCopy) name(dirfd int, dir *layer.Node, d onefs.Dirent, full string) (*layer.Node, error) {
 	switch d.Type {
 	case unix.DT_DIR:
 		return c.subdir(dirfd, dir, d.Name, full)
@@ -114,16 +113,16 @@ func (c *dirCopy) name(dirfd int, dir *node, d onefs.Dirent, full string) (*node
 	}
 	fd, err := onefs.OpenAt(dirfd, d.Name, unix.O_PATH, 0)
 	if err == unix.EXDEV {
-		c.b.notes.add("files that something is mounted over were left out", full)
+		c.b.Notes.Add("files that something is mounted over were left out", full)
 		return nil, nil
 	}
 	if err != nil {
-		return nil, reading(full, err)
+		return nil, layer.Reading(full, err)
 	}
 	defer unix.Close(fd)
 	st, err := onefs.Fstat(fd)
 	if err != nil {
-		return nil, reading(full, err)
+		return nil, layer.Reading(full, err)
 	}
 	e := treesum.FromStat(&st)
 	switch e.Type {
@@ -133,7 +132,7 @@ func (c *dirCopy) name(dirfd int, dir *node, d onefs.Dirent, full string) (*node
 		return nil, c.file(dirfd, dir, d.Name, full)
 	case treesum.Symlink:
 		if e.Target, err = onefs.Readlink(fd); err != nil {
-			return nil, reading(full, err)
+			return nil, layer.Reading(full, err)
 		}
 	}
 	if st.Nlink > 1 {
@@ -142,34 +141,34 @@ func (c *dirCopy) name(dirfd int, dir *node, d onefs.Dirent, full string) (*node
 		}
 	}
 	if e.Xattrs, err = onefs.XattrsAt(dirfd, d.Name, c.keep(full)); err != nil {
-		return nil, reading(full, err)
+		return nil, layer.Reading(full, err)
 	}
-	if err := c.b.special(dir, d.Name, e); err != nil {
+	if err := c.b.Special(dir, d.Name, e); err != nil {
 		return nil, err
 	}
-	c.remember(&st, dir.children[d.Name])
+	c.remember(&st, dir.Children[d.Name])
 	return nil, nil
 }
 
 func (c *dirCopy) keep(p string) func(string) bool {
 	return func(name string) bool {
 		if c.sealed && strings.HasPrefix(name, "trusted.overlay.") {
-			return name == xattrOpaque
+			return name == layer.XattrOpaque
 		}
-		return keepXattr(c.b.notes, p, name)
+		return layer.KeepXattr(c.b.Notes, p, name)
 	}
 }
 
 // linked makes a hard link when another name of the inode was copied before.
-func (c *dirCopy) linked(st *unix.Stat_t, dir *node, name string) (bool, error) {
+func (c *dirCopy) linked(st *unix.Stat_t, dir *layer.Node, name string) (bool, error) {
 	first := c.known[inodeID{st.Dev, st.Ino}]
 	if first == nil {
 		return false, nil
 	}
-	return true, c.b.link(dir, name, first)
+	return true, c.b.Link(dir, name, first)
 }
 
-func (c *dirCopy) remember(st *unix.Stat_t, n *node) {
+func (c *dirCopy) remember(st *unix.Stat_t, n *layer.Node) {
 	if st.Nlink > 1 && n != nil {
 		c.known[inodeID{st.Dev, st.Ino}] = n
 	}
@@ -185,45 +184,45 @@ func (c *dirCopy) dirEntry(fd int, p string) (*treesum.Entry, error) {
 	return e, err
 }
 
-func (c *dirCopy) subdir(dirfd int, dir *node, name, full string) (*node, error) {
+func (c *dirCopy) subdir(dirfd int, dir *layer.Node, name, full string) (*layer.Node, error) {
 	fd, err := onefs.OpenDir(dirfd, name)
 	if err == unix.EXDEV {
 		return nil, c.mountPoint(dirfd, dir, name, full)
 	}
 	if err != nil {
-		return nil, reading(full, err)
+		return nil, layer.Reading(full, err)
 	}
 	defer unix.Close(fd)
 	e, err := c.dirEntry(fd, full)
 	if err != nil {
-		return nil, reading(full, err)
+		return nil, layer.Reading(full, err)
 	}
-	return c.b.mkdir(dir, name, e)
+	return c.b.Mkdir(dir, name, e)
 }
 
 // mountPoint makes an empty directory for one that another file system is
 // mounted on, as the board will want it there. What is mounted says its mode
 // and owner; its time may be another one each second, so that of the directory above counts.
-func (c *dirCopy) mountPoint(dirfd int, dir *node, name, full string) error {
-	c.b.notes.add("other file systems mounted below the source were left out", full)
+func (c *dirCopy) mountPoint(dirfd int, dir *layer.Node, name, full string) error {
+	c.b.Notes.Add("other file systems mounted below the source were left out", full)
 	var st unix.Stat_t
 	if err := unix.Fstatat(dirfd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return reading(full, err)
+		return layer.Reading(full, err)
 	}
 	e := treesum.FromStat(&st)
-	e.Sec, e.Nsec = dir.inode.Sec, dir.inode.Nsec
-	_, err := c.b.mkdir(dir, name, e)
+	e.Sec, e.Nsec = dir.Inode.Sec, dir.Inode.Nsec
+	_, err := c.b.Mkdir(dir, name, e)
 	return err
 }
 
-func (c *dirCopy) file(dirfd int, dir *node, name, full string) error {
+func (c *dirCopy) file(dirfd int, dir *layer.Node, name, full string) error {
 	in, err := onefs.OpenAt(dirfd, name, readFlags, 0)
 	if err == unix.EXDEV {
-		c.b.notes.add("files that something is mounted over were left out", full)
+		c.b.Notes.Add("files that something is mounted over were left out", full)
 		return nil
 	}
 	if err != nil {
-		return reading(full, err)
+		return layer.Reading(full, err)
 	}
 	st, err := onefs.Fstat(in)
 	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
@@ -237,18 +236,18 @@ func (c *dirCopy) file(dirfd int, dir *node, name, full string) error {
 		unix.Close(in)
 		return err
 	}
-	f, err := c.b.create(dir, name, treesum.FromStat(&st))
+	f, err := c.b.Create(dir, name, treesum.FromStat(&st))
 	if err != nil {
 		unix.Close(in)
 		return err
 	}
-	c.remember(&st, f.node)
-	err = c.b.do(func() error {
+	c.remember(&st, f.Node)
+	err = c.b.Do(func() error {
 		defer unix.Close(in)
 		if err := c.content(in, f, &st, full); err != nil {
-			return reading(full, err)
+			return layer.Reading(full, err)
 		}
-		return f.done()
+		return f.Done()
 	})
 	if err != nil {
 		unix.Close(in)
@@ -257,22 +256,20 @@ func (c *dirCopy) file(dirfd int, dir *node, name, full string) error {
 }
 
 // content copies the data of one file, holes left out.
-func (c *dirCopy) content(in int, f *file, st *unix.Stat_t, full string) (err error) {
-	e := f.node.inode
+func (c *dirCopy) content(in int, f *layer.File, st *unix.Stat_t, full string) (err error) {
+	e := f.Node.Inode
 	if e.Xattrs, err = onefs.Xattrs(in, c.keep(full)); err != nil {
 		return err
 	}
-	if e.Size >= cloneFrom && !c.b.noClone.Load() {
-		if err := unix.IoctlFileClone(f.fd, in); err == nil {
-			f.cloned = true
-		} else {
-			c.b.noClone.Store(true)
+	if e.Size >= cloneFrom && !c.b.NoClone.Load() {
+		if !f.Clone(in) {
+			c.b.NoClone.Store(true)
 		}
 	}
-	buf := c.b.buffer()
-	defer c.b.free(buf)
+	buf := c.b.Buffer()
+	defer c.b.Free(buf)
 	for off := int64(0); off < e.Size; {
-		if err := c.b.ctx.Err(); err != nil {
+		if err := c.b.Ctx.Err(); err != nil {
 			return err
 		}
 		if e.Size > treesum.BlockSize {
@@ -291,16 +288,16 @@ func (c *dirCopy) content(in int, f *file, st *unix.Stat_t, full string) (err er
 		} else if err != nil {
 			return err
 		}
-		c.b.meter.read.Add(n)
-		f.expect()
-		if err := f.put(off/treesum.BlockSize, buf[:n]); err != nil {
+		c.b.Meter.Read.Add(n)
+		f.Expect()
+		if err := f.Put(off/treesum.BlockSize, buf[:n]); err != nil {
 			return err
 		}
 		off += n
 	}
 	now, err := onefs.Fstat(in)
 	if err == nil && (now.Mtim != st.Mtim || now.Size != st.Size) {
-		c.b.notes.add("files changed while they were read: stop what writes there, or import a snapshot", full)
+		c.b.Notes.Add("files changed while they were read: stop what writes there, or import a snapshot", full)
 	}
 	return err
 }

@@ -12,6 +12,9 @@ import (
 
 	"rubus/images"
 	"rubus/images/importer/bounds"
+	"rubus/images/importer/diskimage"
+	"rubus/images/importer/layer"
+	"rubus/images/importer/meter"
 	"rubus/images/importer/source"
 	"rubus/images/importer/spool"
 	"rubus/images/share"
@@ -58,27 +61,23 @@ func (o Options) limits() bounds.Limits {
 }
 
 // Phase is what an import is doing.
-type Phase string
+type Phase = meter.Phase
 
 // The phases of an import, in their order.
 const (
-	Fetching  Phase = "fetching"  // a zip file that comes as a stream is kept
-	Unpacking Phase = "unpacking" // a disk image is decompressed
-	Reading   Phase = "reading"   // content is copied
-	Syncing   Phase = "syncing"   // all is brought to the disk, and the version made
-	Joining   Phase = "joining"   // the version is there; what the store had already is found
-	Done      Phase = "done"      // nothing is left to do
+	Fetching  = meter.Fetching
+	Unpacking = meter.Unpacking
+	Reading   = meter.Reading
+	Syncing   = meter.Syncing
+	Joining   = meter.Joining
+	Done      = meter.Done
 )
 
 // Event is how far an import is.
-type Event struct {
-	Phase Phase
-	// Read is how much of the source was read, in bytes: of a tarball as it
-	// lies on the disk, of a directory the content. Total is all of it, 0 while unknown.
-	Read, Total int64
-	// Files counts names so far.
-	Files int64
-}
+type Event = meter.Event
+
+// ManyRootsError says that Options.Partition has to choose.
+type ManyRootsError = diskimage.ManyRootsError
 
 // Report is what an import did.
 type Report struct {
@@ -130,8 +129,8 @@ func run(ctx context.Context, store *images.Store, name, from string, o Options)
 	if err := checkOptions(name, o); err != nil {
 		return v, rep, err
 	}
-	var m meter
-	stop := m.report(o.Progress)
+	var m meter.Meter
+	stop := m.Report(o.Progress)
 	defer stop()
 	st, err := newStack(store, &m, o, false)
 	if err != nil {
@@ -150,7 +149,7 @@ func run(ctx context.Context, store *images.Store, name, from string, o Options)
 	if src.Dir >= 0 || src.Disk {
 		st.space.HolesAreFree()
 	}
-	err = st.add(ctx, "", func(b *builder) error { return st.fill(b, src) })
+	err = st.add(ctx, "", func(b *layer.Builder) error { return st.fill(b, src) })
 	if err != nil {
 		return v, rep, err
 	}
@@ -187,22 +186,22 @@ func (s *stack) spool(p Phase, what string, in io.Reader, src *source.Source) (*
 		_, _ = out.All() // it was stopped, whatever came of it
 		return out.Close()
 	})
-	s.meter.came.Store(0)
-	s.meter.coming.Store(src.Total)
-	s.meter.setPhase(p)
-	go out.Fill(in, func() { s.meter.came.Store(taken()) }, func() { s.meter.setPhase(Reading) })
+	s.meter.Came.Store(0)
+	s.meter.Coming.Store(src.Total)
+	s.meter.SetPhase(p)
+	go out.Fill(in, func() { s.meter.Came.Store(taken()) }, func() { s.meter.SetPhase(Reading) })
 	return out, nil
 }
 
 // fill fills an empty tree from the source.
-func (s *stack) fill(b *builder, src *source.Source) error {
+func (s *stack) fill(b *layer.Builder, src *source.Source) error {
 	switch {
 	case src.Dir >= 0:
 		return copyDir(b, src, false, s.o.Progress != nil)
 	case !src.Disk:
 		return readTar(b, src)
 	case src.Random != nil:
-		return readDisk(b, diskImage{src.Random, src.Size, nil}, s.o.Partition)
+		return diskimage.Copy(b, diskimage.Image{ReaderAt: src.Random, Size: src.Size}, s.o.Partition)
 	}
 	unpacked, err := s.spool(Unpacking, "disk image", src.Stream, src)
 	if err != nil {
@@ -215,13 +214,13 @@ func (s *stack) fill(b *builder, src *source.Source) error {
 			return unpacking(src, err)
 		}
 		src.Kept.Close()
-		return readDisk(b, diskImage{unpacked.ReaderAt(), size, nil}, s.o.Partition)
+		return diskimage.Copy(b, diskimage.Image{ReaderAt: unpacked.ReaderAt(), Size: size}, s.o.Partition)
 	}
-	err = readDisk(b, diskImage{unpacked.Reader(b.ctx), unpacked.Max(), unpacked.All}, s.o.Partition)
+	err = diskimage.Copy(b, diskimage.Image{ReaderAt: unpacked.Reader(b.Ctx), Size: unpacked.Max(), All: unpacked.All}, s.o.Partition)
 	if err == nil {
 		return nil
 	}
-	if cause := context.Cause(b.ctx); cause != nil {
+	if cause := context.Cause(b.Ctx); cause != nil {
 		err = cause // what a worker stumbled over
 	}
 	if errors.Is(err, bounds.ErrNoSpace) || errors.Is(err, bounds.ErrTooBig) {

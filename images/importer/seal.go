@@ -11,6 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/images"
+	"rubus/images/importer/layer"
+	"rubus/images/importer/meter"
 	"rubus/images/importer/source"
 	"rubus/images/internal/onefs"
 	"rubus/images/treesum"
@@ -28,12 +30,12 @@ func LikeRoot(dir string, dirs []string) error {
 
 // Like is LikeRoot for the directory that the layers have at p; false: they have none there.
 func Like(dir string, dirs []string, p string) (bool, error) {
-	l, err := openLower(dirs)
+	l, err := layer.OpenLower(dirs)
 	if err != nil {
 		return false, err
 	}
-	defer l.close()
-	e, err := l.entry(p)
+	defer l.Close()
+	e, err := l.Entry(p)
 	if err != nil || e == nil || e.Type != treesum.Dir {
 		return false, err
 	}
@@ -43,8 +45,8 @@ func Like(dir string, dirs []string, p string) (bool, error) {
 	}
 	defer unix.Close(fd)
 	// Opaque is what the layer's directory is, over those below it.
-	delete(e.Xattrs, xattrOpaque)
-	return true, setAttrs(fd, e)
+	delete(e.Xattrs, layer.XattrOpaque)
+	return true, layer.SetAttrs(fd, e)
 }
 
 // Changed says whether anything was written to an upper that LikeRoot began.
@@ -53,12 +55,12 @@ func Changed(upper string, dirs []string) (bool, error) {
 	if err != nil || len(names) > 0 {
 		return err == nil, err
 	}
-	l, err := openLower(dirs)
+	l, err := layer.OpenLower(dirs)
 	if err != nil {
 		return false, err
 	}
-	defer l.close()
-	was, err := l.entry("")
+	defer l.Close()
+	was, err := l.Entry("")
 	if err != nil {
 		return false, err
 	}
@@ -67,7 +69,7 @@ func Changed(upper string, dirs []string) (bool, error) {
 		return false, err
 	}
 	defer unix.Close(fd)
-	is, err := entryAt(fd, "")
+	is, err := layer.EntryAt(fd, "")
 	if err != nil {
 		return false, err
 	}
@@ -87,15 +89,15 @@ func Seal(ctx context.Context, store *images.Store, name, upper, what string, o 
 	}
 	in := source.Directory(what, "edit", fd)
 	defer in.Close()
-	var m meter
-	stop := m.report(o.Progress)
+	var m meter.Meter
+	stop := m.Report(o.Progress)
 	defer stop()
 	st, err := newStack(store, &m, o, true)
 	if err != nil {
 		return v, rep, err
 	}
 	defer func() { err = errors.Join(err, st.abort()) }()
-	if err := st.add(ctx, "", func(b *builder) error { return copyDir(b, in, true, o.Progress != nil) }); err != nil {
+	if err := st.add(ctx, "", func(b *layer.Builder) error { return copyDir(b, in, true, o.Progress != nil) }); err != nil {
 		return v, rep, fmt.Errorf("sealing what was written: %w", err)
 	}
 	rep.Format = in.Format
@@ -121,8 +123,8 @@ func BuildSteps(ctx context.Context, store *images.Store, name, what string, ste
 	if err := checkOptions(name, o); err != nil {
 		return v, rep, err
 	}
-	var m meter
-	stop := m.report(o.Progress)
+	var m meter.Meter
+	stop := m.Report(o.Progress)
 	defer stop()
 	st, err := newStack(store, &m, o, true)
 	if err != nil {
@@ -162,7 +164,7 @@ func (s *stack) step(ctx context.Context, step Step, what string) (err error) {
 	}
 	in := source.Directory(what, "build", fd)
 	defer in.Close()
-	if err := s.add(ctx, chain, func(b *builder) error { return copyDir(b, in, true, false) }); err != nil {
+	if err := s.add(ctx, chain, func(b *layer.Builder) error { return copyDir(b, in, true, false) }); err != nil {
 		return err
 	}
 	last := len(s.built) - 1

@@ -11,6 +11,8 @@ import (
 
 	"rubus/images"
 	"rubus/images/importer/bounds"
+	"rubus/images/importer/layer"
+	"rubus/images/importer/meter"
 	"rubus/images/internal/onefs"
 	"rubus/images/share"
 )
@@ -19,8 +21,8 @@ import (
 type stack struct {
 	store *images.Store
 	o     Options
-	meter *meter
-	notes *notes
+	meter *meter.Meter
+	notes *layer.Notes
 	space *bounds.Space
 	fd    int // the store's directory
 	base  []string
@@ -29,12 +31,12 @@ type stack struct {
 }
 
 // newStack begins a version; holes says that holes of the source's files cost no time.
-func newStack(store *images.Store, m *meter, o Options, holes bool) (*stack, error) {
+func newStack(store *images.Store, m *meter.Meter, o Options, holes bool) (*stack, error) {
 	fd, err := onefs.OpenRoot(store.Dir())
 	if err != nil {
 		return nil, err
 	}
-	s := &stack{store: store, o: o, meter: m, notes: newNotes(), fd: fd}
+	s := &stack{store: store, o: o, meter: m, notes: layer.NewNotes(), fd: fd}
 	if s.space, err = bounds.New(fd, o.limits()); err != nil {
 		unix.Close(fd)
 		return nil, err
@@ -62,24 +64,24 @@ func (s *stack) dirs() []string {
 }
 
 // add makes one more layer, which fill fills.
-func (s *stack) add(ctx context.Context, chain string, fill func(*builder) error) error {
+func (s *stack) add(ctx context.Context, chain string, fill func(*layer.Builder) error) error {
 	p, err := s.store.Begin(ctx)
 	if err != nil {
 		return err
 	}
-	below, err := openLower(s.dirs())
+	below, err := layer.OpenLower(s.dirs())
 	if err != nil {
 		return errors.Join(err, p.Abort())
 	}
-	b := newBuilder(ctx, p.Tree(), s.meter, s.space, s.notes, below)
-	defer b.close()
+	b := layer.NewBuilder(ctx, p.Tree(), s.meter, s.space, s.notes, below)
+	defer b.Close()
 	if len(below) > 0 {
 		// Seen through the stack the uppermost root counts: unless the source says so, nothing changes.
-		if e, err := below.entry(""); err == nil && e != nil {
-			b.root.inode = e
+		if e, err := below.Entry(""); err == nil && e != nil {
+			b.Root.Inode = e
 		}
 	}
-	entries, bytes, err := b.finish(fill(b))
+	entries, bytes, err := b.Finish(fill(b))
 	if err != nil {
 		return errors.Join(err, p.Abort())
 	}
@@ -122,7 +124,7 @@ func (s *stack) finish(ctx context.Context, start time.Time, nv images.NewVersio
 		return images.Version{}, rep, err
 	}
 	s.inspect()
-	s.meter.setPhase(Syncing)
+	s.meter.SetPhase(Syncing)
 	nv.Message, nv.Base, nv.Boot, nv.NoTag = o.Message, o.Base, boot, o.NoTag
 	v, shared, err := s.store.Commit(ctx, nv, s.built)
 	if err != nil {
@@ -136,11 +138,11 @@ func (s *stack) finish(ctx context.Context, start time.Time, nv images.NewVersio
 	if shared-s.kept < len(s.built) {
 		rep.Joined = s.join(ctx, rep.Layers)
 	}
-	s.meter.setPhase(Done)
+	s.meter.SetPhase(Done)
 	stop()
 	rep.Layer = rep.Layers[max(1, min(made, len(rep.Layers)))-1]
 	rep.Shared = shared == len(s.built)
-	rep.Notes = s.notes.lines()
+	rep.Notes = s.notes.Lines()
 	rep.Duration = time.Since(start)
 	return v, rep, nil
 }
@@ -156,23 +158,23 @@ func (s *stack) join(ctx context.Context, layers []images.Layer) *share.Report {
 	o.Progress = func(e share.Event) {
 		if !begun { // where nothing can be joined, nothing is said of it
 			begun = true
-			s.meter.total.Store(0)
-			s.meter.setPhase(Joining)
+			s.meter.Total.Store(0)
+			s.meter.SetPhase(Joining)
 		}
-		s.meter.files.Store(e.Files)
-		s.meter.read.Store(e.Bytes)
+		s.meter.Files.Store(e.Files)
+		s.meter.Read.Store(e.Bytes)
 	}
 	rep, err := share.Run(ctx, s.store, o)
 	switch {
 	case errors.Is(err, share.ErrUnsupported):
 		return nil
 	case err != nil && ctx.Err() != nil:
-		s.notes.add("what other layers have too was not joined to the end: it takes more of the disk than it needs to", "")
+		s.notes.Add("what other layers have too was not joined to the end: it takes more of the disk than it needs to", "")
 	case err != nil:
-		s.notes.add(fmt.Sprintf("what is stored twice could not be joined: %v", err), "")
+		s.notes.Add(fmt.Sprintf("what is stored twice could not be joined: %v", err), "")
 	}
 	for _, d := range rep.Damaged {
-		s.notes.add("files that should be the same are not, so that one is damaged: \"rubus image verify\" says which", d)
+		s.notes.Add("files that should be the same are not, so that one is damaged: \"rubus image verify\" says which", d)
 	}
 	return &rep
 }

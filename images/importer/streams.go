@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"rubus/images"
+	"rubus/images/importer/layer"
+	"rubus/images/importer/meter"
 	"rubus/images/importer/source"
 	"rubus/images/treesum"
 )
@@ -47,8 +49,8 @@ func runStreams(ctx context.Context, store *images.Store, name, from string, lay
 	if err := checkOptions(name, o); err != nil {
 		return v, rep, err
 	}
-	var m meter
-	stop := m.report(o.Progress)
+	var m meter.Meter
+	stop := m.Report(o.Progress)
 	defer stop()
 	st, err := newStack(store, &m, o, false)
 	if err != nil {
@@ -60,7 +62,7 @@ func runStreams(ctx context.Context, store *images.Store, name, from string, lay
 		}
 	}()
 	for _, l := range layers {
-		m.total.Add(l.Size)
+		m.Total.Add(l.Size)
 	}
 	for i, l := range layers {
 		if o.Base != nil {
@@ -80,7 +82,7 @@ func runStreams(ctx context.Context, store *images.Store, name, from string, lay
 func (s *stack) stream(ctx context.Context, l Stream) error {
 	if there, ok := s.store.ByChain(l.Chain); ok {
 		s.built = append(s.built, images.Built{Digest: there.Digest})
-		s.meter.read.Add(l.Size)
+		s.meter.Read.Add(l.Size)
 		return nil
 	}
 	in, err := l.Open()
@@ -96,18 +98,18 @@ func (s *stack) stream(ctx context.Context, l Stream) error {
 	if src.Disk {
 		return fmt.Errorf("it is a disk image and no layer")
 	}
-	before := s.meter.read.Load()
+	before := s.meter.Read.Load()
 	taken := src.Taken
 	src.Taken = func() int64 { return before + taken() }
-	src.Total = s.meter.total.Load()
+	src.Total = s.meter.Total.Load()
 	sum := sha256.New()
 	src.Stream = io.TeeReader(src.Stream, sum)
 	empty := false
-	err = s.add(ctx, l.Chain, func(b *builder) error {
+	err = s.add(ctx, l.Chain, func(b *layer.Builder) error {
 		if err := readLayer(b, src); err != nil {
 			return err
 		}
-		empty = len(b.root.children) == 0
+		empty = len(b.Root.Children) == 0
 		return nil
 	})
 	if err != nil {
@@ -155,45 +157,45 @@ func (w *whiteouts) entry(p string, e *treesum.Entry) bool {
 }
 
 // apply writes them as overlayfs has them.
-func (w *whiteouts) apply(b *builder) error {
-	if len(b.lower) == 0 {
+func (w *whiteouts) apply(b *layer.Builder) error {
+	if len(b.Lower) == 0 {
 		return nil // there is nothing to hide
 	}
 	for p, e := range w.hidden {
-		if n := b.root.find(p); n != nil {
-			if n.isDir() {
+		if n := b.Root.Find(p); n != nil {
+			if n.IsDir() {
 				makeOpaque(n)
 			}
 			continue
 		}
 		// The parent may be hidden itself: then there is nothing to do, and no directory to make.
-		if below, err := b.lower.entry(p); err != nil || below == nil {
+		if below, err := b.Lower.Entry(p); err != nil || below == nil {
 			if err != nil {
 				return err
 			}
 			continue
 		}
-		dir, name, err := b.parent(p, e.Sec, e.Nsec)
+		dir, name, err := b.Parent(p, e.Sec, e.Nsec)
 		if err != nil {
 			return err
 		}
 		e.Type, e.Size, e.Target, e.Major, e.Minor, e.Xattrs = treesum.Char, 0, "", 0, 0, nil
-		if err := b.special(dir, name, e); err != nil {
+		if err := b.Special(dir, name, e); err != nil {
 			return err
 		}
 	}
 	for _, p := range w.opaque {
-		n := b.root.find(p)
-		if n == nil || !n.isDir() || p == "" {
+		n := b.Root.Find(p)
+		if n == nil || !n.IsDir() || p == "" {
 			// An opaque directory that the layer does not have: it is emptied.
 			if p == "" {
 				return fmt.Errorf("it hides all layers below it, which rubus can't: squash the image")
 			}
-			dir, name, err := b.parent(p, 0, 0)
+			dir, name, err := b.Parent(p, 0, 0)
 			if err != nil {
 				return err
 			}
-			if n, err = b.mkdir(dir, name, b.implied(dir, name, 0, 0)); err != nil {
+			if n, err = b.Mkdir(dir, name, b.Implied(dir, name, 0, 0)); err != nil {
 				return err
 			}
 		}
@@ -202,9 +204,9 @@ func (w *whiteouts) apply(b *builder) error {
 	return nil
 }
 
-func makeOpaque(n *node) {
-	if n.inode.Xattrs == nil {
-		n.inode.Xattrs = make(map[string]string)
+func makeOpaque(n *layer.Node) {
+	if n.Inode.Xattrs == nil {
+		n.Inode.Xattrs = make(map[string]string)
 	}
-	n.inode.Xattrs[xattrOpaque] = "y"
+	n.Inode.Xattrs[layer.XattrOpaque] = "y"
 }

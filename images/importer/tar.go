@@ -9,13 +9,14 @@ import (
 	"strings"
 
 	"rubus/images/importer/bounds"
+	"rubus/images/importer/layer"
 	"rubus/images/importer/source"
 	"rubus/images/treesum"
 )
 
 // tarReader makes a tree of an archive's entries.
 type tarReader struct {
-	b   *builder
+	b   *layer.Builder
 	in  *counting
 	tar *tar.Reader
 	src *source.Source
@@ -36,10 +37,10 @@ func (c *counting) Read(b []byte) (int, error) {
 }
 
 // readTar reads the archive of src to its end.
-func readTar(b *builder, src *source.Source) error { return readArchive(b, src, nil) }
+func readTar(b *layer.Builder, src *source.Source) error { return readArchive(b, src, nil) }
 
 // readLayer is readTar for a layer of an OCI image, which may be empty.
-func readLayer(b *builder, src *source.Source) error {
+func readLayer(b *layer.Builder, src *source.Source) error {
 	w := &whiteouts{hidden: make(map[string]*treesum.Entry)}
 	if err := readArchive(b, src, w); err != nil {
 		return err
@@ -47,14 +48,14 @@ func readLayer(b *builder, src *source.Source) error {
 	return w.apply(b)
 }
 
-func readArchive(b *builder, src *source.Source, hides *whiteouts) error {
+func readArchive(b *layer.Builder, src *source.Source, hides *whiteouts) error {
 	// What is packed is more when it is unpacked.
-	if err := b.space.Expect(src.Total); err != nil {
+	if err := b.Space.Expect(src.Total); err != nil {
 		return err
 	}
 	in := &counting{r: src.Stream}
 	t := &tarReader{b: b, in: in, tar: tar.NewReader(in), src: src, hides: hides}
-	b.meter.total.Store(src.Total)
+	b.Meter.Total.Store(src.Total)
 	entries, end := 0, int64(0)
 	for {
 		h, err := t.tar.Next()
@@ -72,7 +73,7 @@ func readArchive(b *builder, src *source.Source, hides *whiteouts) error {
 			return t.broken(err)
 		}
 		entries, end = entries+1, in.n
-		b.meter.read.Store(src.Taken())
+		b.Meter.Read.Store(src.Taken())
 	}
 	// The package takes the end of the stream for the end of the archive. The
 	// last entry is filled up with less than a block; then comes a block of zeros.
@@ -89,7 +90,7 @@ func readArchive(b *builder, src *source.Source, hides *whiteouts) error {
 // compressed with is checked, and whoever writes to a pipe can finish.
 func (t *tarReader) drain() error {
 	n, err := io.Copy(io.Discard, io.LimitReader(t.in, bounds.MaxTrailer))
-	t.b.meter.read.Store(t.src.Taken())
+	t.b.Meter.Read.Store(t.src.Taken())
 	if err != nil {
 		return t.broken(err)
 	}
@@ -103,8 +104,8 @@ func (t *tarReader) drain() error {
 func (t *tarReader) broken(err error) error {
 	kind := strings.TrimPrefix(t.src.Format, "tar, ")
 	switch {
-	case t.b.ctx.Err() != nil:
-		return t.b.ctx.Err()
+	case t.b.Ctx.Err() != nil:
+		return t.b.Ctx.Err()
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return fmt.Errorf("it ends in the middle, %d bytes into the archive", t.in.n)
 	case errors.Is(err, tar.ErrHeader):
@@ -133,9 +134,9 @@ func (t *tarReader) entry(h *tar.Header) error {
 	}
 	if p == "" {
 		if e.Type != treesum.Dir {
-			return fmt.Errorf("entry %q: the root of the archive is no directory: %w", bounds.Short(h.Name), errHostile)
+			return fmt.Errorf("entry %q: the root of the archive is no directory: %w", bounds.Short(h.Name), layer.ErrHostile)
 		}
-		t.b.root.inode = e
+		t.b.Root.Inode = e
 		return nil
 	}
 	if t.hides != nil && t.hides.entry(p, e) {
@@ -148,35 +149,35 @@ func (t *tarReader) entry(h *tar.Header) error {
 // with "/", and leads through links that lie there.
 func (t *tarReader) clean(name string) (string, error) {
 	if t.hides == nil {
-		return cleanPath(name)
+		return layer.CleanPath(name)
 	}
-	p, err := cleanPath(strings.TrimLeft(name, "/"))
-	if err != nil || p == "" || len(t.b.lower) == 0 {
+	p, err := layer.CleanPath(strings.TrimLeft(name, "/"))
+	if err != nil || p == "" || len(t.b.Lower) == 0 {
 		return p, err
 	}
-	if p, err = t.b.resolve(p); err != nil {
+	if p, err = t.b.Resolve(p); err != nil {
 		return "", fmt.Errorf("%q: %w", bounds.Short(name), err)
 	}
 	return p, nil
 }
 
 func (t *tarReader) make(h *tar.Header, p string, e *treesum.Entry) error {
-	dir, name, err := t.b.parent(p, e.Sec, e.Nsec)
+	dir, name, err := t.b.Parent(p, e.Sec, e.Nsec)
 	if err != nil {
 		return fmt.Errorf("entry %w", err)
 	}
 	switch e.Type {
 	case treesum.Dir:
-		_, err = t.b.mkdir(dir, name, e)
+		_, err = t.b.Mkdir(dir, name, e)
 	case treesum.File:
 		return t.file(dir, name, e)
 	case treesum.Hardlink:
-		var target *node
+		var target *layer.Node
 		if target, err = t.target(h); err == nil {
-			err = t.b.link(dir, name, target)
+			err = t.b.Link(dir, name, target)
 		}
 	default:
-		err = t.b.special(dir, name, e)
+		err = t.b.Special(dir, name, e)
 	}
 	if err != nil {
 		return fmt.Errorf("entry %q: %w", bounds.Short(h.Name), err)
@@ -185,43 +186,43 @@ func (t *tarReader) make(h *tar.Header, p string, e *treesum.Entry) error {
 }
 
 // target finds the file that a hard link names.
-func (t *tarReader) target(h *tar.Header) (*node, error) {
+func (t *tarReader) target(h *tar.Header) (*layer.Node, error) {
 	to, err := t.clean(h.Linkname)
 	if err != nil {
 		return nil, fmt.Errorf("hard link to %w", err)
 	}
-	n := t.b.root.find(to)
+	n := t.b.Root.Find(to)
 	switch {
 	case n == nil:
-		return nil, fmt.Errorf("hard link to %q, which the archive doesn't hold before it: %w", bounds.Short(h.Linkname), errHostile)
-	case n.isDir():
-		return nil, fmt.Errorf("hard link to the directory %q: %w", bounds.Short(h.Linkname), errHostile)
+		return nil, fmt.Errorf("hard link to %q, which the archive doesn't hold before it: %w", bounds.Short(h.Linkname), layer.ErrHostile)
+	case n.IsDir():
+		return nil, fmt.Errorf("hard link to the directory %q: %w", bounds.Short(h.Linkname), layer.ErrHostile)
 	}
 	return n, nil
 }
 
 // file copies the content of the entry at hand.
-func (t *tarReader) file(dir *node, name string, e *treesum.Entry) error {
-	f, err := t.b.create(dir, name, e)
+func (t *tarReader) file(dir *layer.Node, name string, e *treesum.Entry) error {
+	f, err := t.b.Create(dir, name, e)
 	if err != nil {
 		return err
 	}
 	for i := int64(0); i*treesum.BlockSize < e.Size; i++ {
-		buf := t.b.buffer()
+		buf := t.b.Buffer()
 		n := min(treesum.BlockSize, e.Size-i*treesum.BlockSize)
 		if _, err := io.ReadFull(t.tar, buf[:n]); err != nil {
 			return t.broken(err)
 		}
-		t.b.meter.read.Store(t.src.Taken())
-		f.expect()
-		if err := t.b.do(func() error {
-			defer t.b.free(buf)
-			return f.put(i, buf[:n])
+		t.b.Meter.Read.Store(t.src.Taken())
+		f.Expect()
+		if err := t.b.Do(func() error {
+			defer t.b.Free(buf)
+			return f.Put(i, buf[:n])
 		}); err != nil {
 			return err
 		}
 	}
-	return f.done()
+	return f.Done()
 }
 
 // The kinds of entries in a tar header and of ours.
@@ -265,7 +266,7 @@ func (t *tarReader) attrs(h *tar.Header, p string) (*treesum.Entry, error) {
 // Go, and access control lists as GNU tar and star write them.
 func (t *tarReader) xattrs(h *tar.Header, p string, e *treesum.Entry) error {
 	set := func(name, value string) {
-		if !keepXattr(t.b.notes, p, name) {
+		if !layer.KeepXattr(t.b.Notes, p, name) {
 			return
 		}
 		if e.Xattrs == nil {

@@ -13,6 +13,7 @@ import (
 
 	"rubus/images"
 	"rubus/images/importer/bounds"
+	"rubus/images/importer/layer"
 	"rubus/images/treesum"
 )
 
@@ -20,7 +21,7 @@ import (
 // that what lies below stays as it was imported, and is shared. Directories on the way
 // to a file are those below, or new ones of root. Its methods are for one goroutine.
 type Top struct {
-	b *builder
+	b *layer.Builder
 	// Below is what lies below, merged. Links in it are followed within their layer only.
 	Below fs.FS
 	// Dirs are the trees of the layers below, the uppermost first.
@@ -34,7 +35,7 @@ type Top struct {
 func (s *stack) top(ctx context.Context, fill func(context.Context, *Top) error) error {
 	below := images.Merged(s.dirs())
 	used := false
-	err := s.add(ctx, "", func(b *builder) error {
+	err := s.add(ctx, "", func(b *layer.Builder) error {
 		t := &Top{b: b, Below: below, Dirs: s.dirs(), Time: s.store.Now()}
 		err := fill(ctx, t)
 		used = t.used
@@ -49,30 +50,30 @@ func (s *stack) top(ctx context.Context, fill func(context.Context, *Top) error)
 }
 
 // Note says something about the import, with a path for an example, or "".
-func (t *Top) Note(what, path string) { t.b.notes.add(what, path) }
+func (t *Top) Note(what, path string) { t.b.Notes.Add(what, path) }
 
 // Lstat describes what the layers below have at a path; nil: nothing.
 func (t *Top) Lstat(p string) (*treesum.Entry, error) {
-	p, err := cleanPath(p)
+	p, err := layer.CleanPath(p)
 	if err != nil {
 		return nil, err
 	}
-	return t.b.lower.entry(p)
+	return t.b.Lower.Entry(p)
 }
 
-func (t *Top) at(p string) (*node, string, error) {
+func (t *Top) at(p string) (*layer.Node, string, error) {
 	t.used = true
-	p, err := cleanPath(p)
+	p, err := layer.CleanPath(p)
 	if err != nil {
 		return nil, "", err
 	}
 	if p == "" {
 		return nil, "", errors.New("that is the root")
 	}
-	if p, err = t.b.resolve(p); err != nil {
+	if p, err = t.b.Resolve(p); err != nil {
 		return nil, "", err
 	}
-	return t.b.parent(p, t.Time.Unix(), 0)
+	return t.b.Parent(p, t.Time.Unix(), 0)
 }
 
 // WriteFile puts a file of root there, with the 12 permission bits given and Time.
@@ -82,18 +83,18 @@ func (t *Top) WriteFile(p string, data []byte, mode uint32) error {
 
 // Content is what a file is made of: NextData is the first offset from off on with
 // something else than a hole.
-type Content = content
+type Content = layer.Content
 
 // Put puts anything but a directory or hard link there. content is that of a file.
 func (t *Top) Put(p string, e *treesum.Entry, content Content) error {
 	dir, name, err := t.at(p)
 	if err == nil && e.Type != treesum.File {
-		err = t.b.special(dir, name, e)
+		err = t.b.Special(dir, name, e)
 	} else if err == nil {
-		var f *file
-		if f, err = t.b.create(dir, name, e); err == nil {
-			if err = t.b.copyFrom(f, content); err == nil {
-				err = f.done()
+		var f *layer.File
+		if f, err = t.b.Create(dir, name, e); err == nil {
+			if err = t.b.CopyFrom(f, content); err == nil {
+				err = f.Done()
 			}
 		}
 	}
@@ -161,7 +162,7 @@ func (t *Top) Symlink(p, target string) error {
 func (t *Top) Dir(p string, e *treesum.Entry) error {
 	dir, name, err := t.at(p)
 	if err == nil {
-		_, err = t.b.mkdir(dir, name, e)
+		_, err = t.b.Mkdir(dir, name, e)
 	}
 	if err != nil {
 		return fmt.Errorf("putting %q on top: %w", p, err)
@@ -171,26 +172,17 @@ func (t *Top) Dir(p string, e *treesum.Entry) error {
 
 // Remove hides what the layers below have at a path. Nothing there is no error.
 func (t *Top) Remove(p string) error {
-	p, err := cleanPath(p)
+	p, err := layer.CleanPath(p)
 	if err != nil {
 		return err
 	}
-	if p, err = t.b.resolve(p); err != nil {
+	if p, err = t.b.Resolve(p); err != nil {
 		return fmt.Errorf("hiding %q: %w", p, err)
 	}
-	if e, err := t.b.lower.entry(p); err != nil || e == nil {
+	if e, err := t.b.Lower.Entry(p); err != nil || e == nil {
 		return err
 	}
-	return t.b.whiteout(p)
-}
-
-// whiteout hides what the layers below have at a clean path.
-func (b *builder) whiteout(p string) error {
-	dir, name, err := b.parent(p, 0, 0)
-	if err != nil {
-		return err
-	}
-	return b.special(dir, name, &treesum.Entry{Type: treesum.Char, Mode: 0, Sec: dir.inode.Sec, Nsec: dir.inode.Nsec})
+	return t.b.Whiteout(p)
 }
 
 // memory is content that is at hand.

@@ -1,4 +1,4 @@
-package importer
+package layer
 
 import (
 	"context"
@@ -13,44 +13,50 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/images/importer/bounds"
+	"rubus/images/importer/meter"
 	"rubus/images/internal/onefs"
 	"rubus/images/treesum"
 )
 
-// builder makes a tree. Names are made one after the other, by one goroutine, in the order
+// Builder makes a tree. Names are made one after the other, by one goroutine, in the order
 // of the source: so later entries win, and a hard link finds its file. Content
 // and attributes of files are written by workers meanwhile.
-type builder struct {
-	ctx     context.Context //nolint:containedctx // lives as long as one call
-	root    *node
+type Builder struct {
+	// Ctx ends with the import, or when a worker failed.
+	Ctx context.Context //nolint:containedctx // lives as long as one call
+	// Root is the tree so far; only the goroutine that makes names looks at it.
+	Root  *Node
+	Meter *meter.Meter
+	Space *bounds.Space
+	Notes *Notes
+	// Lower is what it is stacked on: whiteouts mean something, if anything is there.
+	Lower Lower
+	// NoClone says that the source's and the store's file systems share no content.
+	NoClone atomic.Bool
+
 	dirs    *dirCache
 	group   *errgroup.Group
 	jobs    chan func() error
-	meter   *meter
-	space   *bounds.Space
-	notes   *notes
-	lower   lower // what it is stacked on: whiteouts mean something, if anything
 	buffers chan []byte
 
 	mu     sync.Mutex               // guards what follows
-	open   map[*file]bool           // files not finished
+	open   map[*File]bool           // files not finished
 	stored map[*treesum.Entry]int64 // bytes on disk of those that are
-	// noClone says that the source's and the store's file systems share no content.
-	noClone atomic.Bool
 }
 
 // inFlight is how many blocks wait for a worker at most.
 const inFlight = 32
 
-func newBuilder(ctx context.Context, rootfd int, m *meter, s *bounds.Space, n *notes, below lower) *builder {
+// NewBuilder begins a tree in the directory rootfd. Its workers end with Finish.
+func NewBuilder(ctx context.Context, rootfd int, m *meter.Meter, s *bounds.Space, n *Notes, below Lower) *Builder {
 	group, ctx := errgroup.WithContext(ctx)
-	b := &builder{
-		ctx: ctx, group: group, meter: m, space: s, notes: n, lower: below,
-		root:    &node{inode: defaultDir(0, 0), children: make(map[string]*node)},
+	b := &Builder{
+		Ctx: ctx, group: group, Meter: m, Space: s, Notes: n, Lower: below,
+		Root:    &Node{Inode: DefaultDir(0, 0), Children: make(map[string]*Node)},
 		dirs:    newDirCache(rootfd),
 		jobs:    make(chan func() error, inFlight),
 		buffers: make(chan []byte, inFlight),
-		open:    make(map[*file]bool),
+		open:    make(map[*File]bool),
 		stored:  make(map[*treesum.Entry]int64),
 	}
 	// What the store's own directory passes on to what is made in it is not the source's.
@@ -71,23 +77,26 @@ func newBuilder(ctx context.Context, rootfd int, m *meter, s *bounds.Space, n *n
 	return b
 }
 
-// defaultDir describes a directory that the source implies but doesn't have.
-func defaultDir(sec, nsec int64) *treesum.Entry {
+// DefaultDir describes a directory that the source implies but doesn't have.
+func DefaultDir(sec, nsec int64) *treesum.Entry {
 	return &treesum.Entry{Type: treesum.Dir, Mode: 0o755, Sec: sec, Nsec: nsec}
 }
 
-// do hands work to a worker.
-func (b *builder) do(job func() error) error {
+// Go runs f beside the workers: its error ends the import, and Finish waits for it.
+func (b *Builder) Go(f func() error) { b.group.Go(f) }
+
+// Do hands work to a worker.
+func (b *Builder) Do(job func() error) error {
 	select {
 	case b.jobs <- job:
 		return nil
-	case <-b.ctx.Done():
-		return b.ctx.Err()
+	case <-b.Ctx.Done():
+		return b.Ctx.Err()
 	}
 }
 
-// buffer gives a block's worth of memory; give it back with free.
-func (b *builder) buffer() []byte {
+// Buffer gives a block's worth of memory; give it back with Free.
+func (b *Builder) Buffer() []byte {
 	select {
 	case buf := <-b.buffers:
 		return buf[:treesum.BlockSize]
@@ -96,18 +105,19 @@ func (b *builder) buffer() []byte {
 	}
 }
 
-func (b *builder) free(buf []byte) {
+// Free takes a buffer back.
+func (b *Builder) Free(buf []byte) {
 	select {
 	case b.buffers <- buf:
 	default:
 	}
 }
 
-// parent gives the directory that path lies in and its own name, making
+// Parent gives the directory that path lies in and its own name, making
 // directories that the source left out with the time given. A link or file on the way is refused.
-func (b *builder) parent(p string, sec, nsec int64) (*node, string, error) {
+func (b *Builder) Parent(p string, sec, nsec int64) (*Node, string, error) {
 	dir, name := path.Split(p)
-	at := b.root
+	at := b.Root
 	for len(dir) > 0 {
 		i := 0
 		for dir[i] != '/' {
@@ -115,17 +125,17 @@ func (b *builder) parent(p string, sec, nsec int64) (*node, string, error) {
 		}
 		part := dir[:i]
 		dir = dir[i+1:]
-		next := at.children[part]
+		next := at.Children[part]
 		switch {
 		case next == nil:
 			var err error
-			if next, err = b.mkdir(at, part, b.implied(at, part, sec, nsec)); err != nil {
+			if next, err = b.Mkdir(at, part, b.Implied(at, part, sec, nsec)); err != nil {
 				return nil, "", err
 			}
-		case next.inode.Type == treesum.Symlink:
-			return nil, "", fmt.Errorf("%q would be written through the symbolic link %q: %w", p, next.path(), errHostile)
-		case !next.isDir():
-			return nil, "", fmt.Errorf("%q lies below %q, which is no directory: %w", p, next.path(), errHostile)
+		case next.Inode.Type == treesum.Symlink:
+			return nil, "", fmt.Errorf("%q would be written through the symbolic link %q: %w", p, next.Path(), ErrHostile)
+		case !next.IsDir():
+			return nil, "", fmt.Errorf("%q lies below %q, which is no directory: %w", p, next.Path(), ErrHostile)
 		}
 		at = next
 	}
@@ -134,47 +144,47 @@ func (b *builder) parent(p string, sec, nsec int64) (*node, string, error) {
 
 // add makes room for a name: what stands there goes, as with tar. A directory
 // that holds something stays, and is an error.
-func (b *builder) add(dir *node, name string, size int64) (fd int, err error) {
-	if err := b.space.Entry(size); err != nil {
+func (b *Builder) add(dir *Node, name string, size int64) (fd int, err error) {
+	if err := b.Space.Entry(size); err != nil {
 		return -1, err
 	}
-	b.meter.files.Add(1)
+	b.Meter.Files.Add(1)
 	if fd, err = b.dirs.open(dir); err != nil {
 		return -1, err
 	}
-	old := dir.children[name]
+	old := dir.Children[name]
 	if old == nil {
 		return fd, nil
 	}
 	flags := 0
-	if old.isDir() {
-		if len(old.children) > 0 {
-			return -1, fmt.Errorf("%q would replace a directory that holds something: %w", old.path(), errHostile)
+	if old.IsDir() {
+		if len(old.Children) > 0 {
+			return -1, fmt.Errorf("%q would replace a directory that holds something: %w", old.Path(), ErrHostile)
 		}
 		b.dirs.drop(old)
 		flags = unix.AT_REMOVEDIR
 	}
 	if err := unix.Unlinkat(fd, name, flags); err != nil {
-		return -1, fmt.Errorf("replacing %q: %w", old.path(), err)
+		return -1, fmt.Errorf("replacing %q: %w", old.Path(), err)
 	}
-	delete(dir.children, name)
+	delete(dir.Children, name)
 	return fd, nil
 }
 
-func (b *builder) put(dir *node, name string, e *treesum.Entry) *node {
-	n := &node{name: name, parent: dir, inode: e}
+func (b *Builder) put(dir *Node, name string, e *treesum.Entry) *Node {
+	n := &Node{name: name, parent: dir, Inode: e}
 	if e.Type == treesum.Dir {
-		n.children = make(map[string]*node)
+		n.Children = make(map[string]*Node)
 	}
-	dir.children[name] = n
+	dir.Children[name] = n
 	return n
 }
 
-// mkdir makes a directory, or gives one that is there the attributes of e. They
+// Mkdir makes a directory, or gives one that is there the attributes of e. They
 // are set when everything below has been written.
-func (b *builder) mkdir(dir *node, name string, e *treesum.Entry) (*node, error) {
-	if old := dir.children[name]; old != nil && old.isDir() {
-		old.inode = e
+func (b *Builder) Mkdir(dir *Node, name string, e *treesum.Entry) (*Node, error) {
+	if old := dir.Children[name]; old != nil && old.IsDir() {
+		old.Inode = e
 		return old, nil
 	}
 	fd, err := b.add(dir, name, 0)
@@ -187,16 +197,16 @@ func (b *builder) mkdir(dir *node, name string, e *treesum.Entry) (*node, error)
 	return b.put(dir, name, e), nil
 }
 
-// special makes a symbolic link, device or fifo. A socket is left out, and so
+// Special makes a symbolic link, device or fifo. A socket is left out, and so
 // is what would hide a file of a base there is none of.
-func (b *builder) special(dir *node, name string, e *treesum.Entry) error {
-	p := path.Join(dir.path(), name)
+func (b *Builder) Special(dir *Node, name string, e *treesum.Entry) error {
+	p := path.Join(dir.Path(), name)
 	switch {
 	case e.Type == treesum.Socket:
-		b.notes.add("sockets were left out: their servers make them anew", p)
+		b.Notes.Add("sockets were left out: their servers make them anew", p)
 		return nil
-	case e.Type == treesum.Char && e.Major == 0 && e.Minor == 0 && len(b.lower) == 0:
-		b.notes.add("0/0 character devices (whiteouts) were left out: there is no base they could hide files of", p)
+	case e.Type == treesum.Char && e.Major == 0 && e.Minor == 0 && len(b.Lower) == 0:
+		b.Notes.Add("0/0 character devices (whiteouts) were left out: there is no base they could hide files of", p)
 		return nil
 	}
 	fd, err := b.add(dir, name, 0)
@@ -222,9 +232,9 @@ func (b *builder) special(dir *node, name string, e *treesum.Entry) error {
 	return nil
 }
 
-// link makes another name of an existing file.
-func (b *builder) link(dir *node, name string, target *node) error {
-	if dir.children[name] == target {
+// Link makes another name of an existing file.
+func (b *Builder) Link(dir *Node, name string, target *Node) error {
+	if dir.Children[name] == target {
 		return nil
 	}
 	if _, err := b.add(dir, name, 0); err != nil {
@@ -246,12 +256,12 @@ func (b *builder) link(dir *node, name string, target *node) error {
 	if err := unix.Linkat(from, target.name, to, name, 0); err != nil {
 		return b.failed(dir, name, err)
 	}
-	b.put(dir, name, target.inode)
+	b.put(dir, name, target.Inode)
 	return nil
 }
 
-// create makes a regular file, whose content and attributes follow through it.
-func (b *builder) create(dir *node, name string, e *treesum.Entry) (*file, error) {
+// Create makes a regular file, whose content and attributes follow through it.
+func (b *Builder) Create(dir *Node, name string, e *treesum.Entry) (*File, error) {
 	fd, err := b.add(dir, name, e.Size)
 	if err != nil {
 		return nil, err
@@ -264,13 +274,13 @@ func (b *builder) create(dir *node, name string, e *treesum.Entry) (*file, error
 	return newFile(b, out, n), nil
 }
 
-func (b *builder) failed(dir *node, name string, err error) error {
-	return fmt.Errorf("making %q in the new layer: %w", path.Join(dir.path(), name), err)
+func (b *Builder) failed(dir *Node, name string, err error) error {
+	return fmt.Errorf("making %q in the new layer: %w", path.Join(dir.Path(), name), err)
 }
 
-// finish waits for the workers, then gives the directories their attributes, which making
+// Finish waits for the workers, then gives the directories their attributes, which making
 // files in them has changed. err is what the source ended with.
-func (b *builder) finish(err error) (entries []treesum.Entry, bytes int64, _ error) {
+func (b *Builder) Finish(err error) (entries []treesum.Entry, bytes int64, _ error) {
 	close(b.jobs)
 	// The workers' error comes first: it is why the source was told to stop.
 	if werr := b.group.Wait(); werr != nil && (err == nil || errors.Is(err, context.Canceled)) {
@@ -279,10 +289,10 @@ func (b *builder) finish(err error) (entries []treesum.Entry, bytes int64, _ err
 	if err != nil {
 		return nil, 0, err
 	}
-	if err := b.finishDir(b.root, ""); err != nil {
+	if err := b.finishDir(b.Root, ""); err != nil {
 		return nil, 0, err
 	}
-	names := b.root.names("", nil)
+	names := b.Root.names("", nil)
 	counted := make(map[*treesum.Entry]bool)
 	for _, n := range names {
 		if !counted[n.Inode] {
@@ -293,9 +303,9 @@ func (b *builder) finish(err error) (entries []treesum.Entry, bytes int64, _ err
 	return treesum.Entries(names), bytes, nil
 }
 
-func (b *builder) finishDir(n *node, p string) error {
-	for name, c := range n.children {
-		if c.isDir() {
+func (b *Builder) finishDir(n *Node, p string) error {
+	for name, c := range n.Children {
+		if c.IsDir() {
 			if err := b.finishDir(c, path.Join(p, name)); err != nil {
 				return err
 			}
@@ -303,7 +313,7 @@ func (b *builder) finishDir(n *node, p string) error {
 	}
 	fd, err := onefs.OpenDir(b.dirs.root, p)
 	if err == nil {
-		err = setAttrs(fd, n.inode)
+		err = SetAttrs(fd, n.Inode)
 		unix.Close(fd)
 	}
 	if err != nil {
@@ -312,10 +322,10 @@ func (b *builder) finishDir(n *node, p string) error {
 	return nil
 }
 
-// close gives up what an import that failed has left open.
-func (b *builder) close() {
+// Close gives up what an import that failed has left open.
+func (b *Builder) Close() {
 	b.dirs.close()
-	b.lower.close()
+	b.Lower.Close()
 	for f := range b.open {
 		unix.Close(f.fd)
 	}

@@ -1,4 +1,4 @@
-package importer
+package layer
 
 import (
 	"fmt"
@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// notes collects what an import has to say: each kind once, with a count and a
+// Notes collects what an import has to say: each kind once, with a count and a
 // few examples. Its methods may be called from several goroutines.
-type notes struct {
+type Notes struct {
 	mu    sync.Mutex
 	order []string
 	kinds map[string]*kind
@@ -19,10 +19,11 @@ type kind struct {
 	examples []string
 }
 
-func newNotes() *notes { return &notes{kinds: make(map[string]*kind)} }
+// NewNotes is no notes yet.
+func NewNotes() *Notes { return &Notes{kinds: make(map[string]*kind)} }
 
-// add notes that what happened to path; "" for none.
-func (n *notes) add(what, path string) {
+// Add notes that what happened to path; "" for none.
+func (n *Notes) Add(what, path string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	k := n.kinds[what]
@@ -37,8 +38,8 @@ func (n *notes) add(what, path string) {
 	}
 }
 
-// lines gives one line for each kind, in the order of their first appearance.
-func (n *notes) lines() []string {
+// Lines gives one line for each kind, in the order of their first appearance.
+func (n *Notes) Lines() []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var out []string

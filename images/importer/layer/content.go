@@ -1,4 +1,4 @@
-package importer
+package layer
 
 import (
 	"errors"
@@ -7,19 +7,20 @@ import (
 	"rubus/images/treesum"
 )
 
-// content is what a file of an image holds.
-type content interface {
+// Content is what a file is made of: NextData is the first offset from off on with
+// something else than a hole.
+type Content interface {
 	io.ReaderAt
 	Size() int64
 	NextData(off int64) int64
 }
 
-// copyFrom writes all of c to f.
-func (b *builder) copyFrom(f *file, c content) error {
-	buf := b.buffer()
-	defer b.free(buf)
+// CopyFrom writes all of c to f, but does not end it.
+func (b *Builder) CopyFrom(f *File, c Content) error {
+	buf := b.Buffer()
+	defer b.Free(buf)
 	for off := c.NextData(0); off < c.Size(); off = c.NextData(off) {
-		if err := b.ctx.Err(); err != nil {
+		if err := b.Ctx.Err(); err != nil {
 			return err
 		}
 		off -= off % treesum.BlockSize
@@ -30,9 +31,9 @@ func (b *builder) copyFrom(f *file, c content) error {
 			}
 			return err
 		}
-		b.meter.read.Add(int64(len(part)))
-		f.expect()
-		if err := f.put(off/treesum.BlockSize, part); err != nil {
+		b.Meter.Read.Add(int64(len(part)))
+		f.Expect()
+		if err := f.Put(off/treesum.BlockSize, part); err != nil {
 			return err
 		}
 		off += int64(len(part))

@@ -1,4 +1,4 @@
-package importer
+package diskimage
 
 import (
 	"errors"
@@ -12,6 +12,7 @@ import (
 	"rubus/images/ext4"
 	"rubus/images/fat"
 	"rubus/images/importer/bounds"
+	"rubus/images/importer/layer"
 	"rubus/images/internal/onefs"
 	"rubus/images/treesum"
 )
@@ -19,8 +20,8 @@ import (
 // diskCopy copies the root file system of a disk image, and into it the boot
 // partition where the root mounts it.
 type diskCopy struct {
-	b     *builder
-	image diskImage
+	b     *layer.Builder
+	image Image
 	fs    *ext4.FS
 	queue queue
 	count int64 // of names so far
@@ -30,20 +31,20 @@ type diskCopy struct {
 	chosen  bool
 	volumes []volume
 	seen    map[uint32]bool
-	known   map[uint32]*node // inodes with several names
+	known   map[uint32]*layer.Node // inodes with several names
 }
 
-// diskImage is one that is there, or one that comes.
-type diskImage struct {
+// Image is one that is there, or one that comes.
+type Image struct {
 	io.ReaderAt
-	// size is its length in bytes, or what it has at most while it comes.
-	size int64
-	// all waits until all of it is there and says how much that is; nil: it is.
-	all func() (int64, error)
+	// Size is its length in bytes, or what it has at most while it comes.
+	Size int64
+	// All waits until all of it is there and says how much that is; nil: it is.
+	All func() (int64, error)
 }
 
 // choose finds out what in an image is the root, of the partition asked for, if any.
-func (d diskImage) choose(size int64, partition int) (*volume, []volume, error) {
+func (d Image) choose(size int64, partition int) (*volume, []volume, error) {
 	volumes, err := openVolumes(d, size)
 	if err != nil {
 		return nil, nil, err
@@ -52,21 +53,21 @@ func (d diskImage) choose(size int64, partition int) (*volume, []volume, error) 
 	return root, volumes, err
 }
 
-// readDisk makes a tree of the image's root and boot partitions.
-func readDisk(b *builder, image diskImage, partition int) error {
-	root, volumes, err := image.choose(image.size, partition)
+// Copy makes a tree of the image's root and boot partitions.
+func Copy(b *layer.Builder, image Image, partition int) error {
+	root, volumes, err := image.choose(image.Size, partition)
 	if err != nil {
 		return err
 	}
-	c := &diskCopy{b: b, image: image, fs: root.ext4, volumes: volumes, seen: make(map[uint32]bool), known: make(map[uint32]*node)}
-	if image.all == nil {
+	c := &diskCopy{b: b, image: image, fs: root.ext4, volumes: volumes, seen: make(map[uint32]bool), known: make(map[uint32]*layer.Node)}
+	if image.All == nil {
 		// What is wrong with it is said at once.
 		if err := c.chooseBoot(); err != nil {
 			return err
 		}
 	}
-	b.meter.total.Store(root.ext4.Used())
-	if err := b.space.Expect(root.ext4.Used()); err != nil {
+	b.Meter.Total.Store(root.ext4.Used())
+	if err := b.Space.Expect(root.ext4.Used()); err != nil {
 		return err
 	}
 	if err := c.root(); err != nil {
@@ -80,7 +81,7 @@ func readDisk(b *builder, image diskImage, partition int) error {
 			return fmt.Errorf("%v: %w", c.boot, err)
 		}
 	}
-	if image.all == nil {
+	if image.All == nil {
 		return nil
 	}
 	return c.recheck(root, partition)
@@ -88,7 +89,7 @@ func readDisk(b *builder, image diskImage, partition int) error {
 
 // recheck looks at an image that came again when its size is known: what was cut off is found only then.
 func (c *diskCopy) recheck(root *volume, partition int) error {
-	size, err := c.image.all()
+	size, err := c.image.All()
 	if err != nil {
 		return err
 	}
@@ -123,15 +124,15 @@ func (c *diskCopy) root() error {
 	if err != nil {
 		return err
 	}
-	if c.b.root.inode, err = c.entry(top, "."); err != nil {
+	if c.b.Root.Inode, err = c.entry(top, "."); err != nil {
 		return err
 	}
 	c.seen[ext4.Root] = true
-	if err := c.list(c.b.root, "", top); err != nil {
+	if err := c.list(c.b.Root, "", top); err != nil {
 		return err
 	}
 	for len(c.queue.names) > 0 {
-		if err := c.b.ctx.Err(); err != nil {
+		if err := c.b.Ctx.Err(); err != nil {
 			return err
 		}
 		if err := c.next(); err != nil {
@@ -142,14 +143,14 @@ func (c *diskCopy) root() error {
 }
 
 // list notes the names in a directory, to be copied when it is their turn.
-func (c *diskCopy) list(dir *node, p string, inode *ext4.Inode) error {
+func (c *diskCopy) list(dir *layer.Node, p string, inode *ext4.Inode) error {
 	names, err := c.fs.ReadDir(inode)
 	if err != nil {
-		return reading(p, err)
+		return layer.Reading(p, err)
 	}
 	if p != "" && p == c.mount {
 		if len(names) > 0 {
-			c.b.notes.add("what the boot partition is mounted over was left out", p+"/"+names[0].Name)
+			c.b.Notes.Add("what the boot partition is mounted over was left out", p+"/"+names[0].Name)
 		}
 		return nil
 	}
@@ -157,7 +158,7 @@ func (c *diskCopy) list(dir *node, p string, inode *ext4.Inode) error {
 		return fmt.Errorf("%w: more than %d files", bounds.ErrTooBig, bounds.MaxEntries)
 	}
 	for _, d := range names {
-		c.queue.push(name{dir: dir, name: d.Name, inode: d.Inode, need: c.fs.InodeEnd(d.Inode)})
+		c.queue.push(name{dir: dir, name: d.Name, number: d.Inode, need: c.fs.InodeEnd(d.Inode)})
 	}
 	return nil
 }
@@ -165,13 +166,13 @@ func (c *diskCopy) list(dir *node, p string, inode *ext4.Inode) error {
 // next copies the name whose turn it is, or puts it back until what it needs may be there.
 func (c *diskCopy) next() error {
 	n := c.queue.pop()
-	full := path.Join(n.dir.path(), n.name)
+	full := path.Join(n.dir.Path(), n.name)
 	if len(full) > onefs.MaxPath {
 		return fmt.Errorf("reading %q: the path is longer than %d bytes", bounds.Short(full), onefs.MaxPath)
 	}
-	i, err := c.fs.Inode(n.inode)
+	i, err := c.fs.Inode(n.number)
 	if err != nil {
-		return reading(full, err)
+		return layer.Reading(full, err)
 	}
 	isDir := i.Type() == unix.S_IFDIR
 	bootDir := isDir && (full == images.BootPlain || full == images.BootFirmware)
@@ -193,10 +194,10 @@ func (c *diskCopy) next() error {
 			return err
 		}
 	}
-	if c.seen[n.inode] {
+	if c.seen[n.number] {
 		return fmt.Errorf("reading %q: %w: the directory has two names", full, ext4.ErrCorrupt)
 	}
-	c.seen[n.inode] = true
+	c.seen[n.number] = true
 	made, err := c.subdir(n.dir, n.name, full, i)
 	if err != nil || made == nil {
 		return err
@@ -204,7 +205,7 @@ func (c *diskCopy) next() error {
 	return c.list(made, full, i)
 }
 
-func (c *diskCopy) subdir(dir *node, name, full string, i *ext4.Inode) (*node, error) {
+func (c *diskCopy) subdir(dir *layer.Node, name, full string, i *ext4.Inode) (*layer.Node, error) {
 	if full == "lost+found" {
 		// mkfs makes it; an empty one says nothing.
 		if names, err := c.fs.ReadDir(i); err != nil || len(names) == 0 {
@@ -213,53 +214,53 @@ func (c *diskCopy) subdir(dir *node, name, full string, i *ext4.Inode) (*node, e
 	}
 	e, err := c.entry(i, full)
 	if err != nil {
-		return nil, reading(full, err)
+		return nil, layer.Reading(full, err)
 	}
-	return c.b.mkdir(dir, name, e)
+	return c.b.Mkdir(dir, name, e)
 }
 
 // name copies what is no directory.
-func (c *diskCopy) name(dir *node, name, full string, i *ext4.Inode) error {
+func (c *diskCopy) name(dir *layer.Node, name, full string, i *ext4.Inode) error {
 	if first := c.known[i.Number]; first != nil {
-		return c.b.link(dir, name, first)
+		return c.b.Link(dir, name, first)
 	}
 	e, err := c.entry(i, full)
 	if err != nil {
-		return reading(full, err)
+		return layer.Reading(full, err)
 	}
 	if e.Type != treesum.File {
 		if e.Type == treesum.Symlink {
 			if e.Target, err = c.fs.Readlink(i); err != nil {
-				return reading(full, err)
+				return layer.Reading(full, err)
 			}
 		}
-		err = c.b.special(dir, name, e)
+		err = c.b.Special(dir, name, e)
 	} else {
 		err = c.file(dir, name, full, i, e)
 	}
 	if err != nil {
 		return err
 	}
-	if n := dir.children[name]; n != nil && i.Links > 1 {
+	if n := dir.Children[name]; n != nil && i.Links > 1 {
 		c.known[i.Number] = n
 	}
 	return nil
 }
 
-func (c *diskCopy) file(dir *node, name, full string, i *ext4.Inode, e *treesum.Entry) error {
-	f, err := c.b.create(dir, name, e)
+func (c *diskCopy) file(dir *layer.Node, name, full string, i *ext4.Inode, e *treesum.Entry) error {
+	f, err := c.b.Create(dir, name, e)
 	if err != nil {
 		return err
 	}
-	return c.b.do(func() error {
+	return c.b.Do(func() error {
 		content, err := c.fs.Content(i)
 		if err == nil {
-			err = c.b.copyFrom(f, content)
+			err = c.b.CopyFrom(f, content)
 		}
 		if err != nil {
-			return reading(full, err)
+			return layer.Reading(full, err)
 		}
-		return f.done()
+		return f.Done()
 	})
 }
 
@@ -289,7 +290,7 @@ func (c *diskCopy) entry(i *ext4.Inode, p string) (*treesum.Entry, error) {
 		return nil, err
 	}
 	for name, value := range all {
-		if keepXattr(c.b.notes, p, name) {
+		if layer.KeepXattr(c.b.Notes, p, name) {
 			if e.Xattrs == nil {
 				e.Xattrs = make(map[string]string)
 			}
@@ -302,19 +303,19 @@ func (c *diskCopy) entry(i *ext4.Inode, p string) (*treesum.Entry, error) {
 // bootFiles copies the boot partition to its mount point, with the owner and modes that
 // it would be mounted with.
 func (c *diskCopy) bootFiles(fs *fat.FS) error {
-	at := c.b.root.find(c.mount)
-	if at == nil || !at.isDir() {
-		dir, name, err := c.b.parent(c.mount, c.b.root.inode.Sec, c.b.root.inode.Nsec)
+	at := c.b.Root.Find(c.mount)
+	if at == nil || !at.IsDir() {
+		dir, name, err := c.b.Parent(c.mount, c.b.Root.Inode.Sec, c.b.Root.Inode.Nsec)
 		if err != nil {
 			return err
 		}
-		if at, err = c.b.mkdir(dir, name, defaultDir(c.b.root.inode.Sec, c.b.root.inode.Nsec)); err != nil {
+		if at, err = c.b.Mkdir(dir, name, layer.DefaultDir(c.b.Root.Inode.Sec, c.b.Root.Inode.Nsec)); err != nil {
 			return err
 		}
 	}
 	seen := make(map[uint32]bool)
 	type fatDir struct {
-		node  *node
+		at    *layer.Node
 		entry fat.Entry
 	}
 	todo := []fatDir{{at, fs.Root()}}
@@ -322,31 +323,31 @@ func (c *diskCopy) bootFiles(fs *fat.FS) error {
 		d := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
 		if seen[d.entry.ID()] {
-			return fmt.Errorf("%w: the directory %q has two names", fat.ErrCorrupt, d.node.path())
+			return fmt.Errorf("%w: the directory %q has two names", fat.ErrCorrupt, d.at.Path())
 		}
 		seen[d.entry.ID()] = true
 		list, err := fs.ReadDir(d.entry)
 		if err != nil {
-			return reading(d.node.path(), err)
+			return layer.Reading(d.at.Path(), err)
 		}
 		for _, e := range list {
-			if err := c.b.ctx.Err(); err != nil {
+			if err := c.b.Ctx.Err(); err != nil {
 				return err
 			}
-			t := &treesum.Entry{Type: treesum.File, Mode: 0o755, Size: e.Size, Sec: at.inode.Sec, Nsec: at.inode.Nsec}
+			t := &treesum.Entry{Type: treesum.File, Mode: 0o755, Size: e.Size, Sec: at.Inode.Sec, Nsec: at.Inode.Nsec}
 			if !e.Time.IsZero() {
 				t.Sec, t.Nsec = e.Time.Unix(), 0
 			}
 			if e.Dir {
 				t.Type = treesum.Dir
-				n, err := c.b.mkdir(d.node, e.Name, t)
+				n, err := c.b.Mkdir(d.at, e.Name, t)
 				if err != nil {
 					return err
 				}
 				todo = append(todo, fatDir{n, e})
 				continue
 			}
-			if err := c.bootFile(fs, d.node, e, t); err != nil {
+			if err := c.bootFile(fs, d.at, e, t); err != nil {
 				return err
 			}
 		}
@@ -354,19 +355,19 @@ func (c *diskCopy) bootFiles(fs *fat.FS) error {
 	return nil
 }
 
-func (c *diskCopy) bootFile(fs *fat.FS, dir *node, e fat.Entry, t *treesum.Entry) error {
+func (c *diskCopy) bootFile(fs *fat.FS, dir *layer.Node, e fat.Entry, t *treesum.Entry) error {
 	content, err := fs.Open(e)
 	if err != nil {
-		return reading(path.Join(dir.path(), e.Name), err)
+		return layer.Reading(path.Join(dir.Path(), e.Name), err)
 	}
-	f, err := c.b.create(dir, e.Name, t)
+	f, err := c.b.Create(dir, e.Name, t)
 	if err != nil {
 		return err
 	}
-	return c.b.do(func() error {
-		if err := c.b.copyFrom(f, content); err != nil {
-			return reading(f.node.path(), err)
+	return c.b.Do(func() error {
+		if err := c.b.CopyFrom(f, content); err != nil {
+			return layer.Reading(f.Node.Path(), err)
 		}
-		return f.done()
+		return f.Done()
 	})
 }

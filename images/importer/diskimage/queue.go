@@ -1,16 +1,18 @@
-package importer
+package diskimage
 
 import (
 	"cmp"
 	"container/heap"
 	"math"
+
+	"rubus/images/importer/layer"
 )
 
 // name is one of a disk image that is to be copied.
 type name struct {
-	dir   *node
-	name  string
-	inode uint32
+	dir    *layer.Node
+	name   string
+	number uint32
 	// read says that need is that of the content, too, not of the inode alone.
 	read bool
 	// need is how many bytes of the file system have to be there; the turn is that of names with the same.

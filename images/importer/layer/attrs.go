@@ -1,4 +1,4 @@
-package importer
+package layer
 
 import (
 	"fmt"
@@ -12,10 +12,10 @@ import (
 	"rubus/images/treesum"
 )
 
-// setAttrs gives an open file or directory the attributes of e, and e those that it
+// SetAttrs gives an open file or directory the attributes of e, and e those that it
 // then has: so a tree is described as it is. The order matters: chown clears
 // setuid and capabilities, and all of it but futimens changes times.
-func setAttrs(fd int, e *treesum.Entry) error {
+func SetAttrs(fd int, e *treesum.Entry) error {
 	if err := unix.Fchown(fd, int(e.UID), int(e.GID)); err != nil {
 		return fmt.Errorf("changing the owner: %w", err)
 	}
@@ -43,7 +43,7 @@ func setAttrs(fd int, e *treesum.Entry) error {
 	return nil
 }
 
-// setAttrsAt is setAttrs for what must not be opened.
+// setAttrsAt is SetAttrs for what must not be opened.
 func setAttrsAt(dirfd int, name string, e *treesum.Entry) error {
 	if err := unix.Fchownat(dirfd, name, int(e.UID), int(e.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return fmt.Errorf("changing the owner: %w", err)
@@ -88,16 +88,19 @@ func xattrError(name string, err error) error {
 	return fmt.Errorf("setting the attribute %q: %w", name, err)
 }
 
-// keepXattr says whether an attribute of the source goes into the layer, and
+// KeepXattr says whether an attribute of the source goes into the layer, and
 // notes what doesn't. What overlayfs notes for itself would change what a lower means.
-func keepXattr(n *notes, path, name string) bool {
+func KeepXattr(n *Notes, path, name string) bool {
 	switch {
 	case strings.HasPrefix(name, "trusted.overlay."), strings.HasPrefix(name, "user.overlay."):
-		n.add("attributes of overlayfs were left out", path+" "+name)
+		n.Add("attributes of overlayfs were left out", path+" "+name)
 		return false
 	case !treesum.Counted(name):
-		n.add("attributes that belong to the machine they were set on were left out", path+" "+name)
+		n.Add("attributes that belong to the machine they were set on were left out", path+" "+name)
 		return false
 	}
 	return true
 }
+
+// Reading explains an error about a file of the source.
+func Reading(p string, err error) error { return fmt.Errorf("reading %q: %w", p, err) }

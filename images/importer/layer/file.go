@@ -1,4 +1,4 @@
-package importer
+package layer
 
 import (
 	"fmt"
@@ -10,12 +10,12 @@ import (
 	"rubus/images/treesum"
 )
 
-// file is a regular file whose content is being written, block by block in any
+// File is a regular file whose content is being written, block by block in any
 // order by any goroutine. Whoever ends the last block gives it its attributes.
-type file struct {
-	b    *builder
+type File struct {
+	b    *Builder
 	fd   int
-	node *node
+	Node *Node
 	sums *treesum.Blocks
 	left atomic.Int64 // blocks to come, and one for the writer who started
 	// stored counts the bytes that are no hole.
@@ -24,8 +24,8 @@ type file struct {
 	cloned bool
 }
 
-func newFile(b *builder, fd int, n *node) *file {
-	f := &file{b: b, fd: fd, node: n, sums: treesum.NewBlocks(n.inode.Size)}
+func newFile(b *Builder, fd int, n *Node) *File {
+	f := &File{b: b, fd: fd, Node: n, sums: treesum.NewBlocks(n.Inode.Size)}
 	f.left.Store(1)
 	b.mu.Lock()
 	b.open[f] = true
@@ -33,11 +33,11 @@ func newFile(b *builder, fd int, n *node) *file {
 	return f
 }
 
-// expect announces a block: every put needs one before.
-func (f *file) expect() { f.left.Add(1) }
+// Expect announces a block: every Put needs one before.
+func (f *File) Expect() { f.left.Add(1) }
 
-// put writes block number i. Runs of zeros become holes.
-func (f *file) put(i int64, data []byte) error {
+// Put writes block number i. Runs of zeros become holes.
+func (f *File) Put(i int64, data []byte) error {
 	whole, zero := data, true
 	off := i * treesum.BlockSize
 	for len(data) > 0 {
@@ -60,7 +60,7 @@ func (f *file) put(i int64, data []byte) error {
 			f.sums.Put(i, whole)
 		}
 		f.stored.Add(int64(n))
-		if err := f.b.space.Take(int64(n)); err != nil {
+		if err := f.b.Space.Take(int64(n)); err != nil {
 			return err
 		}
 		if err := f.write(data[:n], off); err != nil {
@@ -68,51 +68,58 @@ func (f *file) put(i int64, data []byte) error {
 		}
 		data, off = data[n:], off+int64(n)
 	}
-	return f.done()
+	return f.Done()
 }
 
-func (f *file) write(data []byte, off int64) error {
+func (f *File) write(data []byte, off int64) error {
 	for len(data) > 0 && !f.cloned {
 		n, err := unix.Pwrite(f.fd, data, off)
 		if err == unix.EINTR {
 			continue
 		}
 		if err == unix.ENOSPC || err == unix.EDQUOT {
-			return fmt.Errorf("writing %q in the new layer: %w: %w", f.node.path(), bounds.ErrNoSpace, err)
+			return fmt.Errorf("writing %q in the new layer: %w: %w", f.Node.Path(), bounds.ErrNoSpace, err)
 		}
 		if err != nil {
-			return fmt.Errorf("writing %q in the new layer: %w", f.node.path(), err)
+			return fmt.Errorf("writing %q in the new layer: %w", f.Node.Path(), err)
 		}
 		data, off = data[n:], off+int64(n)
 	}
 	return nil
 }
 
-// done ends one block, or the writer who started.
-func (f *file) done() error {
+// Done ends one block, or the writer who started.
+func (f *File) Done() error {
 	if f.left.Add(-1) > 0 {
 		return nil
 	}
 	err := f.finish()
 	f.b.mu.Lock()
 	delete(f.b.open, f)
-	f.b.stored[f.node.inode] = f.stored.Load()
+	f.b.stored[f.Node.Inode] = f.stored.Load()
 	f.b.mu.Unlock()
 	if cerr := unix.Close(f.fd); err == nil && cerr != nil {
 		err = cerr
 	}
 	if err != nil {
-		return fmt.Errorf("finishing %q in the new layer: %w", f.node.path(), err)
+		return fmt.Errorf("finishing %q in the new layer: %w", f.Node.Path(), err)
 	}
 	return nil
 }
 
-func (f *file) finish() error {
-	e := f.node.inode
+func (f *File) finish() error {
+	e := f.Node.Inode
 	// A hole at the end has to be said.
 	if err := unix.Ftruncate(f.fd, e.Size); err != nil {
 		return err
 	}
 	e.Sum = f.sums.Sum()
-	return setAttrs(f.fd, e)
+	return SetAttrs(f.fd, e)
+}
+
+// Clone has the file share the content of the open file from, where the file system can, and says whether it does.
+// What is put then only counts.
+func (f *File) Clone(from int) bool {
+	f.cloned = unix.IoctlFileClone(f.fd, from) == nil
+	return f.cloned
 }

@@ -1,4 +1,4 @@
-package importer
+package layer
 
 import (
 	"errors"
@@ -12,19 +12,20 @@ import (
 	"rubus/images/treesum"
 )
 
-// node is one name of the tree that is being built. The tree in memory is the
+// Node is one name of the tree that is being built. The tree in memory is the
 // truth about what lies below the root: nobody else writes there.
-type node struct {
+type Node struct {
 	name     string
-	parent   *node // nil for the root
-	inode    *treesum.Entry
-	children map[string]*node // of a directory
+	parent   *Node // nil for the root
+	Inode    *treesum.Entry
+	Children map[string]*Node // of a directory
 }
 
-func (n *node) isDir() bool { return n.inode.Type == treesum.Dir }
+// IsDir says whether it is a directory.
+func (n *Node) IsDir() bool { return n.Inode.Type == treesum.Dir }
 
-// path is relative to the root.
-func (n *node) path() string {
+// Path is relative to the root.
+func (n *Node) Path() string {
 	if n.parent == nil {
 		return ""
 	}
@@ -39,9 +40,9 @@ func (n *node) path() string {
 }
 
 // names lists the tree.
-func (n *node) names(path string, out []treesum.Name) []treesum.Name {
-	out = append(out, treesum.Name{Path: path, Inode: n.inode})
-	for name, c := range n.children {
+func (n *Node) names(path string, out []treesum.Name) []treesum.Name {
+	out = append(out, treesum.Name{Path: path, Inode: n.Inode})
+	for name, c := range n.Children {
 		p := name
 		if path != "" {
 			p = path + "/" + name
@@ -51,17 +52,17 @@ func (n *node) names(path string, out []treesum.Name) []treesum.Name {
 	return out
 }
 
-// errHostile is wrapped by errors about names that would lead out of the tree.
-var errHostile = errors.New("refused")
+// ErrHostile is wrapped by errors about names that would lead out of the tree.
+var ErrHostile = errors.New("refused")
 
-// cleanPath makes a path of an archive relative to the root of the tree: "" is
+// CleanPath makes a path of an archive relative to the root of the tree: "" is
 // the root. What could lead anywhere else is refused, not repaired.
-func cleanPath(path string) (string, error) {
+func CleanPath(path string) (string, error) {
 	switch {
 	case strings.HasPrefix(path, "/"):
-		return "", fmt.Errorf("%q is absolute: %w (make the archive with \"tar -C ROOT .\")", path, errHostile)
+		return "", fmt.Errorf("%q is absolute: %w (make the archive with \"tar -C ROOT .\")", path, ErrHostile)
 	case strings.IndexByte(path, 0) >= 0:
-		return "", fmt.Errorf("%q holds a NUL byte: %w", path, errHostile)
+		return "", fmt.Errorf("%q holds a NUL byte: %w", path, ErrHostile)
 	}
 	var b strings.Builder
 	for part := range strings.SplitSeq(path, "/") {
@@ -69,7 +70,7 @@ func cleanPath(path string) (string, error) {
 		case part == "" || part == ".":
 			continue
 		case part == "..":
-			return "", fmt.Errorf("%q climbs out with \"..\": %w", path, errHostile)
+			return "", fmt.Errorf("%q climbs out with \"..\": %w", path, ErrHostile)
 		case len(part) > unix.NAME_MAX:
 			return "", fmt.Errorf("%q: a name is longer than %d bytes", bounds.Short(path), unix.NAME_MAX)
 		}
@@ -84,13 +85,13 @@ func cleanPath(path string) (string, error) {
 	return b.String(), nil
 }
 
-// find looks a clean path up, without following anything; nil: it isn't there.
-func (n *node) find(path string) *node {
+// Find looks a clean path up, without following anything; nil: it isn't there.
+func (n *Node) Find(path string) *Node {
 	for part := range strings.SplitSeq(path, "/") {
 		if part == "" {
 			continue
 		}
-		if n = n.children[part]; n == nil {
+		if n = n.Children[part]; n == nil {
 			return nil
 		}
 	}
@@ -100,25 +101,25 @@ func (n *node) find(path string) *node {
 // dirCache keeps directories of the tree open, the last used ones.
 type dirCache struct {
 	root  int
-	fds   map[*node]int
-	order []*node // oldest first
+	fds   map[*Node]int
+	order []*Node // oldest first
 }
 
 const cachedDirs = 64
 
-func newDirCache(root int) *dirCache { return &dirCache{root: root, fds: make(map[*node]int)} }
+func newDirCache(root int) *dirCache { return &dirCache{root: root, fds: make(map[*Node]int)} }
 
 // open gives a descriptor of a directory; it is valid until the next call.
-func (c *dirCache) open(n *node) (int, error) {
+func (c *dirCache) open(n *Node) (int, error) {
 	if n.parent == nil {
 		return c.root, nil
 	}
 	if fd, ok := c.fds[n]; ok {
 		return fd, nil
 	}
-	fd, err := onefs.OpenAt(c.root, n.path(), unix.O_PATH|unix.O_DIRECTORY, 0)
+	fd, err := onefs.OpenAt(c.root, n.Path(), unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
-		return -1, fmt.Errorf("opening %q in the new layer: %w", n.path(), err)
+		return -1, fmt.Errorf("opening %q in the new layer: %w", n.Path(), err)
 	}
 	if len(c.order) == cachedDirs {
 		c.drop(c.order[0])
@@ -129,7 +130,7 @@ func (c *dirCache) open(n *node) (int, error) {
 }
 
 // drop closes a directory, which may be about to go.
-func (c *dirCache) drop(n *node) {
+func (c *dirCache) drop(n *Node) {
 	fd, ok := c.fds[n]
 	if !ok {
 		return

@@ -1,4 +1,4 @@
-package importer
+package layer
 
 import (
 	"errors"
@@ -12,16 +12,17 @@ import (
 	"rubus/images/treesum"
 )
 
-// lower is the merged view of the layers below one that is being made, the
+// Lower is the merged view of the layers below one that is being made, the
 // uppermost first. It follows no links.
-type lower []int
+type Lower []int
 
-func openLower(dirs []string) (lower, error) {
-	var l lower
+// OpenLower opens the trees in dirs.
+func OpenLower(dirs []string) (Lower, error) {
+	var l Lower
 	for _, dir := range dirs {
 		fd, err := onefs.OpenRoot(dir)
 		if err != nil {
-			l.close()
+			l.Close()
 			return nil, err
 		}
 		l = append(l, fd)
@@ -29,16 +30,17 @@ func openLower(dirs []string) (lower, error) {
 	return l, nil
 }
 
-func (l lower) close() {
+// Close closes them.
+func (l Lower) Close() {
 	for _, fd := range l {
 		unix.Close(fd)
 	}
 }
 
-// entry describes what is at path; nil: nothing is.
-func (l lower) entry(p string) (*treesum.Entry, error) {
+// Entry describes what is at path; nil: nothing is.
+func (l Lower) Entry(p string) (*treesum.Entry, error) {
 	for _, root := range l {
-		e, err := entryAt(root, p)
+		e, err := EntryAt(root, p)
 		switch {
 		case err == nil && isWhiteout(e):
 			return nil, nil
@@ -52,11 +54,11 @@ func (l lower) entry(p string) (*treesum.Entry, error) {
 		}
 		// This layer may hide what those below have.
 		for dir := path.Dir(p); dir != "."; dir = path.Dir(dir) {
-			e, err := entryAt(root, dir)
+			e, err := EntryAt(root, dir)
 			if errors.Is(err, unix.ENOENT) {
 				continue
 			}
-			if err != nil || e.Type != treesum.Dir || e.Xattrs[xattrOpaque] == "y" {
+			if err != nil || e.Type != treesum.Dir || e.Xattrs[XattrOpaque] == "y" {
 				return nil, nil
 			}
 		}
@@ -64,12 +66,13 @@ func (l lower) entry(p string) (*treesum.Entry, error) {
 	return nil, nil
 }
 
-// xattrOpaque marks a directory that hides what is below it in other layers.
-const xattrOpaque = "trusted.overlay.opaque"
+// XattrOpaque marks a directory that hides what is below it in other layers.
+const XattrOpaque = "trusted.overlay.opaque"
 
 func isWhiteout(e *treesum.Entry) bool { return e.Type == treesum.Char && e.Major == 0 && e.Minor == 0 }
 
-func entryAt(root int, p string) (*treesum.Entry, error) {
+// EntryAt describes what is at a path below the directory root.
+func EntryAt(root int, p string) (*treesum.Entry, error) {
 	fd, err := onefs.OpenAt(root, p, unix.O_PATH, 0)
 	if err != nil {
 		return nil, err
@@ -94,25 +97,25 @@ func entryAt(root int, p string) (*treesum.Entry, error) {
 	return e, err
 }
 
-// implied describes a directory that a layer has only because of what is in it: it
+// Implied describes a directory that a layer has only because of what is in it: it
 // is the one below, or a new one.
-func (b *builder) implied(dir *node, name string, sec, nsec int64) *treesum.Entry {
-	e, err := b.lower.entry(path.Join(dir.path(), name))
+func (b *Builder) Implied(dir *Node, name string, sec, nsec int64) *treesum.Entry {
+	e, err := b.Lower.Entry(path.Join(dir.Path(), name))
 	if err != nil || e == nil || e.Type != treesum.Dir {
-		return defaultDir(sec, nsec)
+		return DefaultDir(sec, nsec)
 	}
 	for x := range e.Xattrs {
-		if !keepXattr(b.notes, "", x) {
+		if !KeepXattr(b.Notes, "", x) {
 			delete(e.Xattrs, x)
 		}
 	}
 	return e
 }
 
-// resolve gives the path at which an entry goes that lies below symbolic links of the layers
+// Resolve gives the path at which an entry goes that lies below symbolic links of the layers
 // below: as it would on a root that they are unpacked to, one after the other. What this
 // layer has itself counts first. maxLinks bounds how many links are followed.
-func (b *builder) resolve(p string) (string, error) {
+func (b *Builder) Resolve(p string) (string, error) {
 	const maxLinks = 40
 	links := 0
 	var done []string
@@ -128,8 +131,8 @@ func (b *builder) resolve(p string) (string, error) {
 			continue
 		}
 		at := path.Join(append(slices.Clone(done), part)...)
-		if b.root.find(at) == nil {
-			e, err := b.lower.entry(at)
+		if b.Root.Find(at) == nil {
+			e, err := b.Lower.Entry(at)
 			if err != nil {
 				return "", err
 			}
@@ -147,4 +150,13 @@ func (b *builder) resolve(p string) (string, error) {
 		done = append(done, part)
 	}
 	return path.Join(path.Join(done...), path.Base(p)), nil
+}
+
+// Whiteout hides what the layers below have at a clean path.
+func (b *Builder) Whiteout(p string) error {
+	dir, name, err := b.Parent(p, 0, 0)
+	if err != nil {
+		return err
+	}
+	return b.Special(dir, name, &treesum.Entry{Type: treesum.Char, Mode: 0, Sec: dir.Inode.Sec, Nsec: dir.Inode.Nsec})
 }
