@@ -54,7 +54,7 @@ x: syncing 4.0 MiB of 4.0 MiB (100%), 10 files
 
 // What is made beside the source comes to more than was known of it.
 func TestMoreThanTotal(t *testing.T) {
-	if got := (State{Phase: "syncing", Done: 5 << 20, Total: 4 << 20}).String(); got != "syncing 5 MiB of 5 MiB (100%)" {
+	if got := (State{Phase: "syncing", Done: 5 << 20, Total: 4 << 20}).String(); got != "syncing 5.0 MiB of 5.0 MiB (100%)" {
 		t.Errorf("it is %q", got)
 	}
 }
