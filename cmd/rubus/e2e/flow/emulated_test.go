@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -56,7 +57,11 @@ func (s *site) emulate(log string, over func(), commands []string, args ...strin
 		args = append(args, "--exec", c)
 	}
 	cmd := s.host.command(s.t.Context(), shared.Plain, args...)
-	defer atLogin(console, over)()
+	boots := 1
+	if slices.Contains(args, "--reboot") {
+		boots = 2
+	}
+	defer atLogin(console, boots, over)()
 	var stdout, stderr bytes.Buffer
 	cmd.Env, cmd.Stdout, cmd.Stderr = s.env(), &stdout, &stderr
 	runErr := cmd.Run()
@@ -93,8 +98,8 @@ func waitTurn(t *testing.T) (over func()) {
 	return over
 }
 
-// atLogin calls f when a console's log says "login:", unless stopped.
-func atLogin(console string, f func()) (stop func()) {
+// atLogin calls f when a console's log says "login:" after so many kernels began, unless stopped.
+func atLogin(console string, boots int, f func()) (stop func()) {
 	stopped := make(chan struct{})
 	go func() {
 		tick := time.NewTicker(time.Second)
@@ -105,7 +110,8 @@ func atLogin(console string, f func()) (stop func()) {
 			case <-stopped:
 				return
 			}
-			if text, _ := os.ReadFile(console); bytes.Contains(text, []byte("login:")) {
+			text, _ := os.ReadFile(console)
+			if all := strings.Split(string(text), kernelBegins); len(all) > boots && strings.Contains(all[boots], "login:") {
 				f()
 				return
 			}
@@ -113,6 +119,9 @@ func atLogin(console string, f func()) (stop func()) {
 	}()
 	return func() { close(stopped) }
 }
+
+// kernelBegins is the first line of a kernel on the console.
+const kernelBegins = "Booting Linux on physical CPU"
 
 const (
 	isRunning = `systemctl is-system-running --wait || { systemctl --failed --no-legend; false; }`
@@ -126,7 +135,7 @@ const (
 // The site's DHCP server gives leases of 120 s, the shortest that dnsmasq has, and the
 // system gets another address than firmware got. When one is over that was not renewed,
 // with hardly a call meanwhile, the board is alive on its address; TestIdle is silent for
-// longer. Meanwhile another board of the same image boots, and is another host.
+// longer. Meanwhile another board of the same image boots, is another host, and reboots.
 func TestShortLeases(t *testing.T) {
 	t.Parallel()
 	const serial = "b8123456"

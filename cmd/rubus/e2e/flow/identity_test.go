@@ -1,6 +1,8 @@
 package flow
 
 import (
+	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -20,6 +22,7 @@ systemd-id128 machine-id
 cut -d' ' -f 1,2 /etc/ssh/ssh_host_ed25519_key.pub
 sha256sum </etc/ssh/ssh_host_ed25519_key
 stat -c '%a %U' /etc/ssh/ssh_host_ed25519_key
+cut -d' ' -f 1,2 /etc/ssh/ssh_host_ecdsa_key.pub
 cat /root/.ssh/authorized_keys
 stat -c '%a %U' /root/.ssh/authorized_keys
 cat /etc/motd
@@ -34,7 +37,9 @@ const (
 	hasHostKey
 	hasPrivateDigest
 	hasPrivateMode
+	hasOtherHostKey
 	hasKeys
+	hasOwnKey
 	hasKeysMode
 	hasMotd
 	hasToken
@@ -47,6 +52,16 @@ const (
 	doorSerial = "b8aaaa01"
 	labKey     = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICm6J7xvxe+eWJNKCbOJw99P+Jdan1EblMd0d8ntaBxl admin@lab"
 )
+
+// ownKey is a key that only one board's admin has.
+func ownKey(board string) string {
+	seed := sha256.Sum256([]byte(board))
+	key, err := ssh.NewPublicKey(ed25519.NewKeyFromSeed(seed[:]).Public())
+	if err != nil {
+		panic(err) // never: it is one
+	}
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))) + " admin@" + board
+}
 
 // identities is a site whose boards have identities: bench, and door beside it.
 type identities struct {
@@ -77,8 +92,8 @@ defaults:
   authorized_keys: {root: "` + labKey + `"}
   files: [{path: /etc/motd, template: "{{.Name}} {{.Serial}} {{.MAC}} of {{.Vars.site}}\n"}]
 devices:
-  - {serial: ` + bench + `, name: bench, files: [{path: /etc/app/token, secret: ` + s.dir + `/bench.token}]}
-  - {serial: ` + doorSerial + `, name: door, files: [{path: /etc/app/token, secret: ` + s.dir + `/door.token}]}
+  - {serial: ` + bench + `, name: bench, authorized_keys: {root: "` + ownKey("bench") + `"}, files: [{path: /etc/app/token, secret: ` + s.dir + `/bench.token}]}
+  - {serial: ` + doorSerial + `, name: door, authorized_keys: {root: "` + ownKey("door") + `"}, files: [{path: /etc/app/token, secret: ` + s.dir + `/door.token}]}
 `)
 	return &identities{s: s}
 }
@@ -109,9 +124,8 @@ func (i *identities) otherBoard(over func()) *otherBoard {
 		mine := sync.OnceFunc(func() { <-booting })
 		defer mine()
 		_, o.printed, o.err = i.s.emulate("door.log", mine, []string{
-			isRunning, itsIdentity,
-			`echo written >/root/last && sync`,
-		}, "--interface", bridge, "--serial", doorSerial, "--timeout", "15m")
+			isRunning, itsIdentity, itsBoots, speaksUp,
+		}, "--interface", bridge, "--serial", doorSerial, "--timeout", "25m", "--reboot")
 	}()
 	return o
 }
@@ -127,14 +141,14 @@ func (i *identities) differ(bench string, door *otherBoard) {
 	if len(i.bench) != identityLines || len(i.door) != identityLines || printed[0] != "running" {
 		t.Fatalf("the boards print\n%s\nand\n%s", bench, strings.Join(printed, "\n"))
 	}
-	for _, n := range []int{hasHostname, hasMachineID, hasHostKey, hasPrivateDigest, hasMotd, hasToken, hasAddress} {
+	for _, n := range []int{hasHostname, hasMachineID, hasHostKey, hasPrivateDigest, hasOtherHostKey, hasOwnKey, hasMotd, hasToken, hasAddress} {
 		if i.bench[n] == i.door[n] {
 			t.Errorf("both boards have %q", i.bench[n])
 		}
 	}
 	for name, is := range map[string][]string{"bench": i.bench, "door": i.door} {
 		want := map[int]string{
-			hasHostname: name, hasPrivateMode: "600 root", hasKeys: labKey, hasKeysMode: "600 root",
+			hasHostname: name, hasPrivateMode: "600 root", hasKeys: labKey, hasOwnKey: ownKey(name), hasKeysMode: "600 root",
 			hasToken: "t0ken-of-" + name, hasTokenMode: "600 root:root", hasAddress: "127.0.1.1 " + name,
 		}
 		for n, w := range want {
@@ -146,12 +160,9 @@ func (i *identities) differ(bench string, door *otherBoard) {
 	if want := "door " + doorSerial + " b8:27:eb:aa:aa:01 of north"; i.door[hasMotd] != want {
 		t.Errorf("the template became %q, not %q", i.door[hasMotd], want)
 	}
-	// What it wrote last is there, and it went down by itself.
+	// It came up again as the same host, and went down by itself.
+	i.s.rebooted(doorSerial, "door.log", printed)
 	i.s.endedBy("door.log", "reboot: Power down")
-	text, err := os.ReadFile(filepath.Join(i.s.root(doorSerial, 1), "root/last"))
-	if err != nil || string(text) != "written\n" {
-		t.Errorf("on the server the other board's file holds %q: %v", text, err)
-	}
 }
 
 // endedBy wants a board's console to end with what the kernel says last.
