@@ -138,10 +138,32 @@ func makeTarget(target string) error {
 	if info.Mode().Perm()&0o077 != 0 {
 		return fmt.Errorf("directory %q of the mount points is open to others (mode %04o): chmod 700 it", parent, info.Mode().Perm())
 	}
-	if err := os.Mkdir(target, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	err = os.Mkdir(target, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err == nil {
+		err = keepTarget(parent)
+	}
+	if err != nil {
 		return fmt.Errorf("making mount point: %w", err)
 	}
 	return nil
+}
+
+// keepTarget brings a new mount point's name to the disk, and that of the directory that
+// it is in. Where the host's NFS server exports it, it looks for it after a power cut
+// before rubus is there. ext4 and xfs bring it along with what is synced later, as the
+// board's record is; btrfs does not.
+func keepTarget(parent string) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(parent, &st); err != nil {
+		return err
+	}
+	if st.Type != unix.BTRFS_SUPER_MAGIC {
+		return nil
+	}
+	return errors.Join(syncDir(parent), syncDir(filepath.Dir(parent)))
 }
 
 // layerFDs holds the directories of a mount open. Naming them by fd keeps any
