@@ -40,7 +40,6 @@ type conn struct {
 	out     *buffer   // holds w.Buf, unless that has outgrown it
 	w       xdr.Writer
 	onRead  func(fd uintptr) bool
-	spaces  [2][]byte // to read into
 	readN   int
 	readErr error
 
@@ -140,13 +139,7 @@ func (c *conn) fill() bool {
 // wait for more, it gives up the memory.
 func (c *conn) readSome(fd uintptr) bool {
 	for {
-		c.spaces[0] = c.frames.space()
-		if c.spaces[1] = c.frames.beyond(); c.spaces[1] == nil {
-			c.readN, c.readErr = unix.Read(int(fd), c.spaces[0])
-		} else {
-			c.readN, c.readErr = unix.Readv(int(fd), c.spaces[:])
-		}
-		clear(c.spaces[:])
+		c.readN, c.readErr = unix.Read(int(fd), c.frames.space())
 		switch c.readErr {
 		case unix.EINTR:
 			continue

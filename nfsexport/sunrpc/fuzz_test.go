@@ -40,12 +40,10 @@ func reassemble(stream []byte, read, limit int) (records [][]byte, err error) {
 		if len(stream) == 0 {
 			return records, nil
 		}
-		came := stream[:min(read, len(stream))]
-		n := copy(f.space(), came)
+		n := copy(f.space(), stream[:min(read, len(stream))])
 		if n == 0 {
 			return records, errors.New("no space")
 		}
-		n += copy(f.beyond(), came[n:])
 		f.filled(n)
 		stream = stream[n:]
 		if read%2 == 1 { // the connection waits

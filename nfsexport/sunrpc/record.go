@@ -92,7 +92,9 @@ func (f *framer) next() (record []byte, owned *buffer, err error) {
 		if f.last {
 			end := f.at + f.have
 			record, owned = f.rec.b[f.at:end:end], f.rec
-			f.rec, f.wary = nil, ahead(f.have)
+			// The next is probably another like it, and what is read of it into "in" has
+			// to be copied: no more than what is before its data.
+			f.rec, f.wary = nil, max(f.have&(block-1)+markSize, wary)
 			return record, owned, nil
 		}
 		if f.w-f.r < markSize {
@@ -154,11 +156,6 @@ func (f *framer) grow(n int) error {
 	return nil
 }
 
-// ahead is how much is read of what follows a large record of n bytes: the next is
-// probably another like it, and what is read of it into "in" has to be copied: so no more
-// than what is before its data.
-func ahead(n int) int { return max(n&(block-1)+markSize, wary) }
-
 // rest is where the rest of the current fragment goes.
 func (f *framer) rest() []byte {
 	at := f.at + f.have
@@ -177,10 +174,6 @@ func (f *framer) bytes() []byte {
 func (f *framer) space() []byte {
 	if f.intoIt = f.rec != nil && f.left >= direct && f.r == f.w; f.intoIt {
 		return f.rest()
-	}
-	if f.in != nil && f.r == f.w && f.wary == 0 && len(f.in.b) < mediumBuffer { // see beyond
-		f.pool.put(f.in)
-		f.in = nil
 	}
 	if f.in == nil {
 		f.in, f.r, f.w = f.pool.get(mediumBuffer), 0, 0
@@ -203,24 +196,10 @@ func (f *framer) space() []byte {
 	return f.in.b[f.w:]
 }
 
-// beyond gives where to read to when what space gave is full; nil: nowhere.
-func (f *framer) beyond() []byte {
-	if !f.intoIt || !f.last {
-		return nil
-	}
-	if f.in == nil {
-		f.in = f.pool.get(smallBuffer)
-	}
-	f.r, f.w = 0, 0
-	return f.in.b[:min(ahead(f.have+f.left), len(f.in.b))]
-}
-
-// filled says that n bytes were read into what space, and then beyond, gave.
+// filled says that n bytes were read into what space gave.
 func (f *framer) filled(n int) {
 	if f.intoIt {
-		into := min(n, f.left)
-		f.have, f.left = f.have+into, f.left-into
-		f.w += n - into
+		f.have, f.left = f.have+n, f.left-n
 	} else {
 		f.w += n
 	}
