@@ -2,8 +2,10 @@ package disk_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -81,6 +83,63 @@ func TestNoTable(t *testing.T) {
 	gpt[512+80] ^= 1
 	if _, err := disk.Read(bytes.NewReader(gpt), int64(len(gpt))); !errors.Is(err, disk.ErrCorrupt) {
 		t.Errorf("a damaged header: %v", err)
+	}
+}
+
+// Tables without end, that lead back, or that say more than anybody has.
+func TestHostile(t *testing.T) {
+	le := binary.LittleEndian
+	logical := partitioned(t, 16<<20, "label: dos\nstart=2048,size=2048,type=c\nstart=4096,type=5\nstart=6144,size=2048,type=83\n")
+	// boot makes a table with one partition of a type at sector 1, and one that leads on.
+	boot := func(b []byte, base, next int) {
+		copy(b[446:], []byte{0, 0, 0, 0, 0x83, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0})
+		le.PutUint32(b[446+16+8:], uint32(next-base))
+		le.PutUint32(b[446+16+12:], 1)
+		b[510], b[511] = 0x55, 0xaa
+	}
+	gpt := func(change func(header []byte)) func() []byte {
+		return func() []byte {
+			b := partitioned(t, 4<<20, "label: gpt\nsize=2048\n")
+			h := b[512:][:92]
+			change(h)
+			clear(h[16:20])
+			le.PutUint32(h[16:], crc32.ChecksumIEEE(h))
+			return b
+		}
+	}
+	for name, c := range map[string]struct {
+		make func() []byte
+		want string
+	}{
+		"a chain back": {func() []byte {
+			b := bytes.Clone(logical)
+			boot(b[4096*512:], 4096, 4098)
+			boot(b[4098*512:], 4096, 4098)
+			return b
+		}, "goes back"},
+		"a chain without end": {func() []byte {
+			b := bytes.Clone(logical)
+			for at := 4096; at < 4096+2*300; at += 2 {
+				boot(b[at*512:], 4096, at+2)
+			}
+			return b
+		}, "has no end"},
+		"a chain to nothing": {func() []byte {
+			b := bytes.Clone(logical)
+			boot(b[4096*512:], 4096, 1<<24)
+			return b
+		}, "behind the end"},
+		"GPT, a million entries":      {gpt(func(h []byte) { le.PutUint32(h[80:], 1<<20) }), "a GPT of"},
+		"GPT, entries of a gigabyte":  {gpt(func(h []byte) { le.PutUint32(h[84:], 1<<30) }), "a GPT of"},
+		"GPT, entries of nothing":     {gpt(func(h []byte) { le.PutUint32(h[84:], 0) }), "a GPT of"},
+		"GPT, entries behind the end": {gpt(func(h []byte) { le.PutUint64(h[72:], 1<<60) }), "a GPT of"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := c.make()
+			if _, err := disk.Read(bytes.NewReader(b), int64(len(b))); !errors.Is(err, disk.ErrCorrupt) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+		})
 	}
 }
 

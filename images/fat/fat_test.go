@@ -159,6 +159,26 @@ func TestHostile(t *testing.T) {
 	}
 }
 
+// A chain of clusters that leads back into itself has an end here.
+func TestLoops(t *testing.T) {
+	b, err := os.ReadFile(image(t, 4, "-F", "12", "-s", "4", "-R", "1", "-f", "1"))
+	must(t, err)
+	table := b[512:]
+	for n := 2; n < 2000; n++ { // every cluster is followed by itself: FAT12 has 12 bits for each
+		at := n * 3 / 2
+		if n%2 == 0 {
+			table[at], table[at+1] = byte(n), table[at+1]&0xf0|byte(n>>8)
+		} else {
+			table[at], table[at+1] = table[at]&0x0f|byte(n<<4), byte(n>>4)
+		}
+	}
+	fs, err := fat.Open(bytes.NewReader(b), int64(len(b)))
+	must(t, err)
+	if err := read(fs, fs.Root(), "", map[string]string{}, 0); !errors.Is(err, fat.ErrCorrupt) {
+		t.Errorf("a loop: %v", err)
+	}
+}
+
 func FuzzOpen(f *testing.F) {
 	for _, args := range [][]string{{"-F", "12", "-s", "1"}, {"-F", "12", "-s", "2"}} {
 		img := filepath.Join(f.TempDir(), "fat")
