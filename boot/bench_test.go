@@ -212,7 +212,7 @@ func BenchmarkStateOf20000Files(b *testing.B) {
 				return err
 			}
 			defer now.Close()
-			r, err := sysdiff.Compare(b.Context(), was, now)
+			r, err := sysdiff.Compare(b.Context(), was, now, nil)
 			if err == nil && r.Totals.All() != 20000 {
 				err = fmt.Errorf("%d changes", r.Totals.All())
 			}

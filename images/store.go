@@ -30,6 +30,8 @@ type Store struct {
 	dir string
 	// Observe, when set before first use, is called at each step of a change.
 	Observe func(Step)
+	// Removed, when set before first use, is called after each name that GC has removed from the disk.
+	Removed func()
 	// Now is the clock; Open sets time.Now.
 	Now func() time.Time
 }

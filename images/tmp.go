@@ -54,7 +54,7 @@ func (t *tmpDir) remove(s *Store) error {
 		return err
 	}
 	defer unix.Close(tmp)
-	if err := onefs.RemoveAll(tmp, filepath.Base(t.rel)); err != nil {
+	if err := onefs.RemoveTelling(tmp, filepath.Base(t.rel), s.Removed); err != nil {
 		return fmt.Errorf("in %q: %w", filepath.Join(s.dir, "tmp"), err)
 	}
 	return nil

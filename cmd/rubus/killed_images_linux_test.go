@@ -10,14 +10,7 @@ func killedImages() map[string]killed {
 	// lab@2, which is lab's tag, and stands over lab@1.
 	second := func(w *killedWorld) { w.rubus("device", "promote", killedBoard, "lab") }
 	// What a shell, in the image, can run.
-	busybox := func(w *killedWorld) {
-		for _, dir := range []string{"bin", "dev", "proc", "run", "sys", "tmp"} {
-			w.run("mkdir", "-p", w.at("shell/"+dir))
-		}
-		w.run("cp", "/bin/busybox", w.at("shell/bin/sh"))
-		w.rubus("image", "import", "lab", w.at("shell"))
-		w.run("rm", "-r", w.at("shell"))
-	}
+	busybox := func(w *killedWorld) { busyboxIn(w, "lab") }
 	made := func(w *killedWorld, again bool) {
 		w.has(again, w.versions(), "lab@1 lab@2, lab is 2", "lab@1 lab@2 lab@3, lab is 3", "lab@1 lab@2 lab@3 lab@4, lab is 4")
 	}

@@ -183,3 +183,14 @@ func (w *killedWorld) run(name string, args ...string) string {
 	}
 	return string(out)
 }
+
+// busyboxIn makes a version of an image that has a shell.
+func busyboxIn(w *killedWorld, image string) {
+	w.t.Helper()
+	for _, dir := range []string{"bin", "dev", "proc", "run", "sys", "tmp"} {
+		w.run("mkdir", "-p", w.at("shell/"+dir))
+	}
+	w.run("cp", "/bin/busybox", w.at("shell/bin/sh"))
+	w.rubus("image", "import", image, w.at("shell"))
+	w.run("rm", "-r", w.at("shell"))
+}

@@ -63,7 +63,7 @@ func house() map[string][]string {
 			"images", "images/imageref", "images/layered",
 			"overlay",
 		},
-		"cmd/internal/showdiff":  {"cmd/internal/cli", "cmd/internal/ui", "images/dpkg", "images/layered", "images/sysdiff", "images/treediff"},
+		"cmd/internal/showdiff":  {"cmd/internal/cli", "cmd/internal/progress", "cmd/internal/ui", "images/dpkg", "images/layered", "images/sysdiff", "images/treediff"},
 		"cmd/internal/buildinfo": {},
 
 		"cmd/rubus/e2e":         {},

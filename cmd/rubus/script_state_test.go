@@ -32,7 +32,8 @@ func (d *scripted) Replace(_ context.Context, old, now device.Serial) error {
 	return d.do("replace", "replace %s %s", old, now)
 }
 
-func (d *scripted) Undo(_ context.Context, s device.Serial, _ func(control.Progress)) (control.Move, error) {
+func (d *scripted) Undo(_ context.Context, s device.Serial, tell func(control.Progress)) (control.Move, error) {
+	tell(control.Progress{Bytes: 1, Files: 1})
 	ref := func(n int) imageref.Ref { return imageref.Ref{Name: "lab", Version: n} }
 	return control.Move{State: "undone", From: ref(1), To: ref(2)}, d.do("undo", "undo %s", s)
 }
@@ -45,7 +46,8 @@ func (d *scripted) TakeIn(_ context.Context, s device.Serial, _ string) (control
 	return control.TakenIn{New: true}, d.do("take in", "take in %s", s)
 }
 
-func (d *scripted) Rebase(_ context.Context, o control.Rebase, _ func(control.Progress)) (batch.Batch, error) {
+func (d *scripted) Rebase(_ context.Context, o control.Rebase, tell func(control.Progress)) (batch.Batch, error) {
+	tell(control.Progress{Bytes: 1, Files: 1})
 	b := batch.Batch{N: 3, To: o.Image, Conflicts: o.Conflicts, First: o.First, State: "released"}
 	for i, s := range o.Boards {
 		m := batch.Member{Serial: s, State: "pending"}
@@ -59,7 +61,8 @@ func (d *scripted) Rebase(_ context.Context, o control.Rebase, _ func(control.Pr
 
 func (d *scripted) Batches(context.Context) ([]batch.Batch, error) { return d.world.Batches, nil }
 
-func (d *scripted) UndoBatch(_ context.Context, n int, _ func(control.Progress)) (batch.Batch, error) {
+func (d *scripted) UndoBatch(_ context.Context, n int, tell func(control.Progress)) (batch.Batch, error) {
+	tell(control.Progress{Bytes: 1, Files: 1})
 	return d.world.Batches[0], d.do("undo", "undo batch %d", n)
 }
 

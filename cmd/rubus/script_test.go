@@ -25,6 +25,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[2] == "edit-inside" { // by tests that call run
+		main()
+	}
 	testscript.Main(m, map[string]func(){"rubus": main})
 }
 
@@ -179,16 +182,25 @@ func startScripted(ts *testscript.TestScript, neg bool, args []string) {
 	for i := range d.Plan.Uppers {
 		d.Plan.Uppers[i].Made = ago(ts, d.PlanAgo)
 	}
-	log := slog.New(slog.DiscardHandler)
-	ln, err := control.Listen(filepath.Join(ts.Getenv("RUBUS_RUN"), "control.sock"), "", log)
+	stop, err := d.serve(filepath.Join(ts.Getenv("RUBUS_RUN"), "control.sock"))
 	ts.Check(err)
+	ts.Defer(func() { ts.Check(stop()) })
+}
+
+// serve answers until stop is called.
+func (d *scripted) serve(socket string) (stop func() error, err error) {
+	log := slog.New(slog.DiscardHandler)
+	ln, err := control.Listen(socket, "", log)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- control.Serve(ctx, ln, d, log) }()
-	ts.Defer(func() {
+	return func() error {
 		cancel()
-		ts.Check(<-done)
-	})
+		return <-done
+	}, nil
 }
 
 func ago(ts *testscript.TestScript, span string) time.Time {
@@ -241,7 +253,8 @@ func (d *scripted) ResetPlan(_ context.Context, s device.Serial) (control.ResetP
 	return p, nil
 }
 
-func (d *scripted) Reset(_ context.Context, s device.Serial, o control.ResetOptions, _ func(control.Progress)) error {
+func (d *scripted) Reset(_ context.Context, s device.Serial, o control.ResetOptions, tell func(control.Progress)) error {
+	tell(control.Progress{Bytes: 1, Files: 1})
 	return d.do("reset", "reset %s force=%v%s", s, o.Force, strings.Join(append([]string{""}, o.Keep...), " keep="))
 }
 

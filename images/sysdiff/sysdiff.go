@@ -62,9 +62,9 @@ func (t Totals) All() int { return t.Added + t.Removed + t.Changed + t.Metadata 
 const maxList = 16 << 20
 
 // Compare reports how the root after differs from before. A package database that
-// cannot be read is as none.
-func Compare(ctx context.Context, before, after *layered.View) (*Report, error) {
-	changes, err := treediff.Compare(ctx, before, after)
+// cannot be read is as none. told, when not nil, is called with how many names were seen so far.
+func Compare(ctx context.Context, before, after *layered.View, told func(names int64)) (*Report, error) {
+	changes, err := treediff.Compare(ctx, before, after, told)
 	if err != nil {
 		return nil, err
 	}

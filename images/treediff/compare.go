@@ -16,9 +16,10 @@ import (
 // Compare says how the tree after differs from before, sorted by path. What both
 // share, a layer or an object of it, is not looked into: it takes time for what
 // differs. Of a tree that changes meanwhile, names that go away are taken as
-// removed. A renamed directory is one change, with those below it beside.
-func Compare(ctx context.Context, before, after *layered.View) ([]Change, error) {
-	return compare(ctx, &comparer{a: before, b: after})
+// removed. A renamed directory is one change, with those below it beside. told, when not nil, is
+// called with how many names were seen so far.
+func Compare(ctx context.Context, before, after *layered.View, told func(names int64)) ([]Change, error) {
+	return compare(ctx, &comparer{a: before, b: after, told: told})
 }
 
 // Plain is Compare without renames: what has another name now is removed and added, a
@@ -53,6 +54,17 @@ type comparer struct {
 	// removed and added are the tops of trees that only one of the two has.
 	removed, added []*layered.Node
 	plain          bool
+	told           func(names int64) // may be nil
+	seen           int64
+}
+
+// list lists a directory of one of the two.
+func (c *comparer) list(v *layered.View, dir *layered.Node) ([]*layered.Node, error) {
+	names, err := v.List(dir)
+	if c.seen += int64(len(names)); c.told != nil {
+		c.told(c.seen)
+	}
+	return names, err
 }
 
 // dirs compares two directories and what they hold.
@@ -74,11 +86,11 @@ func (c *comparer) contents(ctx context.Context, x, y *layered.Node) error {
 	if layered.Same(c.a, x, c.b, y) {
 		return ctx.Err()
 	}
-	olds, err := c.a.List(x)
+	olds, err := c.list(c.a, x)
 	if err != nil {
 		return err
 	}
-	news, err := c.b.List(y)
+	news, err := c.list(c.b, y)
 	if err != nil {
 		return err
 	}
@@ -130,14 +142,14 @@ func (c *comparer) pair(ctx context.Context, x, y *layered.Node) error {
 func (c *comparer) replaced(ctx context.Context, x, y *layered.Node) error {
 	c.out = append(c.out, Change{Path: y.Path, Kind: Changed, Type: TypeOf(y), What: []string{Type}, Before: size(x), After: size(y), Old: x, New: y})
 	if x.IsDir() {
-		below, err := c.a.List(x)
+		below, err := c.list(c.a, x)
 		if err != nil {
 			return err
 		}
 		c.removed = append(c.removed, below...)
 		return ctx.Err()
 	}
-	below, err := c.b.List(y)
+	below, err := c.list(c.b, y)
 	c.added = append(c.added, below...)
 	return err
 }

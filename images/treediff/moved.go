@@ -51,7 +51,7 @@ func (c *comparer) finish(ctx context.Context) error {
 		old := lost.dir(n)
 		if old == nil || moved[old.Path] {
 			c.out = append(c.out, Change{Path: n.Path, Kind: Added, Type: TypeOf(n), New: n})
-			below, err := c.b.List(n)
+			below, err := c.list(c.b, n)
 			if err != nil {
 				return err
 			}
@@ -139,7 +139,7 @@ func (c *comparer) walkGone(ctx context.Context, n *layered.Node, moved map[stri
 	if !n.IsDir() {
 		return ctx.Err()
 	}
-	below, err := c.a.List(n)
+	below, err := c.list(c.a, n)
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func open(t *testing.T, layers []string, upper string) *layered.View {
 
 func compare(t *testing.T, a, b *layered.View) []treediff.Change {
 	t.Helper()
-	out, err := treediff.Compare(t.Context(), a, b)
+	out, err := treediff.Compare(t.Context(), a, b, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,6 +43,10 @@ type Globals struct {
 	// JSON asks for output that programs read (--json). Verbs that print
 	// something ask PrintJSON for it.
 	JSON bool
+
+	// Watch, when set, is given each display of something long, and gives the one that the verb
+	// tells. For tests, which have a verb wait until what it told is seen.
+	Watch func(progress.Display) progress.Display
 }
 
 // New takes the environment's word for what flags do not say.
@@ -159,5 +163,9 @@ func (g *Globals) LoadConfig() (*config.Snapshot, error) {
 
 // Progress shows something long, on standard error.
 func (g *Globals) Progress() progress.Display {
-	return progress.New(g.Stderr, g.IsTerminal(g.Stderr), "rubus: ")
+	show := progress.New(g.Stderr, g.IsTerminal(g.Stderr), "rubus: ")
+	if g.Watch != nil {
+		show = g.Watch(show)
+	}
+	return show
 }

@@ -71,7 +71,7 @@ PATH shows only what is at or below it. A board that runs is not disturbed.`,
 			}
 			defer before.Close()
 			defer after.Close()
-			r, err := sysdiff.Compare(c.Context(), before, after)
+			r, err := showdiff.Compare(c.Context(), g, before, after)
 			if err != nil {
 				return fmt.Errorf("comparing board %s with %s: %w", serial, p.Image, err)
 			}

@@ -158,6 +158,20 @@ func showGoing(g *cli.Globals, s *images.Store, r imageref.Ref) {
 	g.Notef("%s", what)
 }
 
+// showRemoved shows how far the removal of layers is.
+func showRemoved(g *cli.Globals, s *images.Store, rep images.Report) (end func()) {
+	var files, gone int64
+	for _, l := range rep.Removed {
+		files += l.Files
+	}
+	show := g.Progress()
+	s.Removed = func() {
+		gone++
+		show.Update(progress.State{Phase: "removing", Done: gone, Total: files, Of: fmt.Sprintf("file %d of %d", gone, max(gone, files))})
+	}
+	return show.End
+}
+
 func newGCCmd(g *cli.Globals) *cobra.Command {
 	var yes, dry bool
 	c := &cobra.Command{
@@ -185,7 +199,9 @@ func newGCCmd(g *cli.Globals) *cobra.Command {
 						return err
 					}
 				}
-				if rep, err = s.GC(c.Context(), func() ([]images.Use, error) { return imageUses(g) }); err != nil {
+				end := showRemoved(g, s, rep)
+				rep, err = s.GC(c.Context(), func() ([]images.Use, error) { return imageUses(g) })
+				if end(); err != nil {
 					return err
 				}
 				g.Did(c.Context(), "image gc", fmt.Sprintf("layers=%d", len(rep.Removed)))

@@ -54,7 +54,7 @@ and went with a package are counted, not listed, unless --files asks for them.`,
 				defer views[i].Close()
 			}
 			before, after := versions[0].Ref, versions[1].Ref
-			r, err := sysdiff.Compare(c.Context(), views[0], views[1])
+			r, err := showdiff.Compare(c.Context(), g, views[0], views[1])
 			if err != nil {
 				return fmt.Errorf("comparing %s with %s: %w", after, before, err)
 			}

@@ -2,6 +2,7 @@
 package showdiff
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/cmd/internal/cli"
+	"rubus/cmd/internal/progress"
 	"rubus/cmd/internal/ui"
 	"rubus/images/dpkg"
 	"rubus/images/layered"
@@ -161,4 +163,13 @@ func unified(a string, old []byte, b string, now []byte) []byte {
 		}
 		return ui.Printable(r)
 	}, string(d)))
+}
+
+// Compare compares two roots, and shows how far it is.
+func Compare(ctx context.Context, g *cli.Globals, before, after *layered.View) (*sysdiff.Report, error) {
+	show := g.Progress()
+	defer show.End()
+	return sysdiff.Compare(ctx, before, after, func(names int64) {
+		show.Update(progress.State{Phase: "comparing", Of: ui.Count(names, "name")})
+	})
 }

@@ -19,7 +19,10 @@ const deepest = 128
 // descriptors on one mount: where another one is mounted below, that part and
 // the directories above it stay, the rest is removed, and the error wraps
 // ErrMounted. A name that is not there is no error.
-func RemoveAll(dirfd int, name string) error {
+func RemoveAll(dirfd int, name string) error { return RemoveTelling(dirfd, name, nil) }
+
+// RemoveTelling is RemoveAll that calls told, when it is not nil, after each name that is gone.
+func RemoveTelling(dirfd int, name string, told func()) error {
 	fd, err := OpenDir(dirfd, name)
 	switch {
 	case err == unix.ENOENT:
@@ -32,7 +35,7 @@ func RemoveAll(dirfd int, name string) error {
 		return fmt.Errorf("removing %q: %w", name, err)
 	}
 	defer unix.Close(fd)
-	r := remover{top: fd}
+	r := remover{top: fd, told: told}
 	for {
 		before := r.moved
 		if err := r.empty(fd, name, 0); err != nil {
@@ -48,6 +51,7 @@ func RemoveAll(dirfd int, name string) error {
 type remover struct {
 	top   int // directories that lie too deep are moved here
 	moved int
+	told  func() // may be nil
 }
 
 // empty removes what the directory fd holds, as much as it can, and returns the
@@ -61,8 +65,12 @@ func (r *remover) empty(fd int, path string, depth int) error {
 		first = fmt.Errorf("listing %q: %w", path, first)
 	}
 	for _, e := range names {
-		if err := r.remove(fd, e, path+"/"+e.Name, depth); err != nil && first == nil {
+		err := r.remove(fd, e, path+"/"+e.Name, depth)
+		if err != nil && first == nil {
 			first = err
+		}
+		if err == nil && r.told != nil {
+			r.told()
 		}
 	}
 	return first
