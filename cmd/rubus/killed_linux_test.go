@@ -116,9 +116,10 @@ func notKilled() map[string]string {
 		"device reset":              daemon,
 		"device rebase":             "test boot TestMoveKilledAtEveryStep",
 		"device rebase --first":     "test boot TestBatchKilled",
-		"device replace":            "test boot TestReplaceKilledAtEveryStep",   // then devices.yaml as the others do
-		"restore FILE...":           "test boot TestRestoreKilledAtEveryStep",   // over a board that is there, too
-		"image dedupe":              "test images/share TestKilled",             // needs another file system
+		"device replace":            "test boot TestReplaceKilledAtEveryStep", // then devices.yaml as the others do
+		"restore FILE...":           "test boot TestRestoreKilledAtEveryStep", // over a board that is there, too
+		"image dedupe":              "test images/share TestKilled",           // needs another file system
+		"image export docker://":    "test cmd/rubus TestRegistryKilled",
 		"simulate":                  "test cmd/internal/simnet TestOldWorkDirs", // it works in a directory of its own
 
 		"reload": asks, "status": asks, "leases": asks, "device list": asks, "device log": asks, "device snapshots": asks,

@@ -38,6 +38,9 @@ type Exported struct {
 // as they are packed. A registry that has a layer is not sent it again. A layout or archive is there
 // as a whole and on the disk, or not at all.
 func Export(ctx context.Context, store *images.Store, v images.Version, place string, o Options, progress func(int64)) (e Exported, err error) {
+	if err := checkSecret(place); err != nil {
+		return e, err
+	}
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("exporting %s to %q: %w", v.Ref, place, err)
@@ -93,7 +96,7 @@ func put(ctx context.Context, img v1.Image, place string, v images.Version, o Op
 		if err != nil {
 			return err
 		}
-		return remote.Write(r, img, remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain))
+		return explain(r, remote.Write(r, img, remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain)))
 	}
 	if file, ok := strings.CutPrefix(place, archive); ok {
 		t, err := name.NewTag(tag)

@@ -63,6 +63,9 @@ type Options struct {
 
 // Open finds the image. Credentials for a registry are those of "docker login" or "podman login".
 func Open(ctx context.Context, place string, o Options) (*Image, error) {
+	if err := checkSecret(place); err != nil {
+		return nil, err
+	}
 	img, err := open(ctx, place, o)
 	if err != nil {
 		return nil, fmt.Errorf("opening %q: %w", place, err)
@@ -109,7 +112,7 @@ func openRemote(ctx context.Context, ref string, o Options) (v1.Image, error) {
 	}
 	d, err := remote.Get(r, remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain))
 	if err != nil {
-		return nil, err
+		return nil, explain(r, err)
 	}
 	if !d.MediaType.IsIndex() {
 		return d.Image()

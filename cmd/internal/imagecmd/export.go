@@ -82,7 +82,7 @@ imported again it has the same layers.`,
 			})
 			show.End()
 			if err != nil {
-				return err
+				return cli.ImageError(err)
 			}
 			if g.JSON {
 				return g.PrintJSON(e)
