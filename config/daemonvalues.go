@@ -82,7 +82,7 @@ func choose[T any](r *reader, n *yaml.Node, what string, def T, words map[string
 	}
 	v, ok := words[n.Value]
 	if !ok {
-		r.addf(n, "%s: unknown value %q%s", what, n.Value, didYouMean(n.Value, slices.Sorted(maps.Keys(words))))
+		r.addf(n, "%s: unknown value %q%s", what, n.Value, DidYouMean(n.Value, slices.Sorted(maps.Keys(words))))
 		return def
 	}
 	return v

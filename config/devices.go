@@ -59,7 +59,8 @@ func optionKeys() []string {
 	return append([]string{"image", "overlay", "enabled", "sync", "quota", "cmdline", "config"}, identityKeys()...)
 }
 
-func deviceKeys() []string {
+// DeviceKeys are the keys of a device in devices.yaml, in the order in which they are written.
+func DeviceKeys() []string {
 	return append([]string{"serial", "name", "group", "mac", "address", "hostname", "machine_id"}, optionKeys()...)
 }
 
@@ -206,7 +207,7 @@ func (r *reader) entry(n *yaml.Node, line int) *entry {
 			break
 		}
 	}
-	m := r.fields(n, what, deviceKeys(), map[string]string{
+	m := r.fields(n, what, DeviceKeys(), map[string]string{
 		"groups": "at the top of the file; a device has \"group\"", "unknown": "at the top of the file",
 	})
 	for key, n := range m {

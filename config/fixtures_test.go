@@ -147,7 +147,7 @@ func TestSchemaKeys(t *testing.T) {
 	}{
 		{schema.Devices(), nil, topKeys()},
 		{schema.Devices(), []string{"$defs", "options"}, optionKeys()},
-		{schema.Devices(), []string{"$defs", "device"}, deviceKeys()},
+		{schema.Devices(), []string{"$defs", "device"}, DeviceKeys()},
 		{schema.Daemon(), nil, daemonKeys()},
 		{schema.Daemon(), []string{"properties", "tftp"}, tftpKeys()},
 		{schema.Daemon(), []string{"properties", "dhcp"}, dhcpKeys()},

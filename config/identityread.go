@@ -74,7 +74,7 @@ func (r *reader) hostKeys(n *yaml.Node, what string, isDevice bool) (k hostKeys)
 		case v == "off" && len(k.files) == 0:
 			k.none = true
 		case !strings.HasPrefix(v, "/"):
-			r.addf(w, "%s: want generate, off, or files with private keys (/etc/rubus/...), not %q%s", what, v, didYouMean(v, []string{"generate", "off"}))
+			r.addf(w, "%s: want generate, off, or files with private keys (/etc/rubus/...), not %q%s", what, v, DidYouMean(v, []string{"generate", "off"}))
 		case !isDevice:
 			r.addf(w, "%s: files may only stand at a device: no two boards may have the same host keys", what)
 		default:

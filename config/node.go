@@ -73,7 +73,7 @@ func (r *reader) document(data []byte) *yaml.Node {
 		r.linef(line, "%s", what)
 		return nil
 	}
-	doc, err := decodeNode(data)
+	doc, err := Decode(data)
 	if err != nil {
 		r.linef(syntaxError(data, err))
 		return nil
@@ -84,8 +84,8 @@ func (r *reader) document(data []byte) *yaml.Node {
 	return doc.Content[0]
 }
 
-// decodeNode parses the one document of a file; nil when it is empty.
-func decodeNode(data []byte) (doc *yaml.Node, err error) {
+// Decode parses the one document of a file; nil when it is empty.
+func Decode(data []byte) (doc *yaml.Node, err error) {
 	// The library reports bad input by panics of its own that it recovers; if
 	// another one slips through, a daemon must not die of an edit.
 	defer func() {
@@ -223,7 +223,7 @@ func (r *reader) fields(n *yaml.Node, what string, known []string, elsewhere map
 		case where != "":
 			r.addf(p.at, "%s: key %q may only stand %s", what, p.key, where)
 		default:
-			r.addf(p.at, "%s: unknown key %q%s", what, p.key, didYouMean(p.key, known))
+			r.addf(p.at, "%s: unknown key %q%s", what, p.key, DidYouMean(p.key, known))
 		}
 	}
 	return out

@@ -47,9 +47,9 @@ func (p Problems) err() error {
 	return p
 }
 
-// didYouMean is `: did you mean "x"?` for the name in known that is nearest to
+// DidYouMean is `: did you mean "x"?` for the name in known that is nearest to
 // got, or else a list of what may stand there.
-func didYouMean(got string, known []string) string {
+func DidYouMean(got string, known []string) string {
 	best, dist := "", 1+max(1, (len(got)+1)/3)
 	for _, k := range known {
 		if d := distance(strings.ToLower(got), strings.ToLower(k)); d < dist {

@@ -123,7 +123,7 @@ func (r *reader) device(f *deviceFile, e *entry) *Device {
 	for _, g := range e.groups {
 		o := f.groups[g.val]
 		if o == nil {
-			r.linef(g.line, "device %s: unknown group %q%s", e.Serial, g.val, didYouMean(g.val, slices.Sorted(maps.Keys(f.groups))))
+			r.linef(g.line, "device %s: unknown group %q%s", e.Serial, g.val, DidYouMean(g.val, slices.Sorted(maps.Keys(f.groups))))
 			continue
 		}
 		d.Groups = append(d.Groups, g.val)

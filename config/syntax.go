@@ -55,7 +55,7 @@ func brokenLine(data []byte) int {
 		if lines == 0 {
 			return true
 		}
-		_, err := decodeNode(data[:ends[lines-1]])
+		_, err := Decode(data[:ends[lines-1]])
 		return err == nil
 	}
 	// ahead is how many lines one construct that spans lines may have.

@@ -120,7 +120,7 @@ func (r *reader) overlay(n *yaml.Node, what string) Overlay {
 	case Persistent, Ephemeral:
 		return o
 	}
-	r.addf(n, "%s: unknown overlay %q%s", what, n.Value, didYouMean(n.Value, []string{string(Persistent), string(Ephemeral)}))
+	r.addf(n, "%s: unknown overlay %q%s", what, n.Value, DidYouMean(n.Value, []string{string(Persistent), string(Ephemeral)}))
 	return Persistent
 }
 

@@ -39,7 +39,7 @@ func house() map[string][]string {
 		"cmd/internal/devicecmd": {
 			"boot", "boot/batch", "boot/flight", "boot/identity", "boot/record", "boot/writes",
 			"cmd/internal/cli", "cmd/internal/control", "cmd/internal/progress", "cmd/internal/showdiff", "cmd/internal/ui",
-			"config", "config/device",
+			"config", "config/device", "config/edit",
 			"images", "images/golden", "images/imageref", "images/layered", "images/rebase", "images/sysdiff", "images/treediff", "images/treesum", "images/upper",
 		},
 		"cmd/internal/imagecmd": {
@@ -51,7 +51,7 @@ func house() map[string][]string {
 		"cmd/internal/servecmd": {
 			"boot", "boot/backup", "boot/batch", "boot/bootfs", "boot/dhcpserver", "boot/flight", "boot/identity", "boot/neigh", "boot/netconsole", "boot/netwatch", "boot/phase", "boot/pidhcp", "boot/proxydhcp", "boot/quota", "boot/record", "boot/sighting", "boot/survivors", "boot/tftp", "boot/writes",
 			"cmd/internal/buildinfo", "cmd/internal/cli", "cmd/internal/control", "cmd/internal/lograte", "cmd/internal/ports", "cmd/internal/ui",
-			"config", "config/boardtext", "config/device",
+			"config", "config/boardtext", "config/device", "config/watch",
 			"images", "images/imageref", "images/upper",
 			"nfsexport", "nfsexport/handlefs", "nfsexport/knfsd", "nfsexport/mount3", "nfsexport/nfs3", "nfsexport/sunrpc", "nfsexport/unfsd",
 			"overlay",
@@ -121,9 +121,11 @@ func house() map[string][]string {
 		"boot/fakepi/nic":      {"config/device"},
 
 		// Only the command imports config; the vocabulary below it is for all.
-		"config":           {"config/boardtext", "config/device", "config/leftover", "images/imageref"},
+		"config":           {"config/boardtext", "config/device", "images/imageref"},
 		"config/boardtext": {},
 		"config/device":    {},
+		"config/edit":      {"config", "config/device", "config/leftover"},
+		"config/watch":     {"config"},
 		"config/leftover":  {},
 		"config/examples":  {},
 		"config/schema":    {},

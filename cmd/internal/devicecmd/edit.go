@@ -11,8 +11,8 @@ import (
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/control"
 	"rubus/cmd/internal/ui"
-	"rubus/config"
 	"rubus/config/device"
+	"rubus/config/edit"
 )
 
 func newAddCmd(g *cli.Globals) *cobra.Command {
@@ -33,8 +33,8 @@ and are not in the file; the shell completes their serials.`,
 			if err != nil {
 				return ui.Usage(err, "\"cat /proc/device-tree/serial-number\" on the board shows it, and \"rubus status\" when it asks to boot")
 			}
-			settings := []config.Setting{}
-			for _, s := range []config.Setting{
+			settings := []edit.Setting{}
+			for _, s := range []edit.Setting{
 				{Key: "name", Value: name},
 				{Key: "group", Value: strings.Join(groups, ",")},
 				{Key: "mac", Value: mac},
@@ -46,7 +46,7 @@ and are not in the file; the shell completes their serials.`,
 					settings = append(settings, s)
 				}
 			}
-			return editDevices(c.Context(), g, "added device "+serial.String(), config.AddDevice(serial, settings...), false)
+			return editDevices(c.Context(), g, "added device "+serial.String(), edit.AddDevice(serial, settings...), false)
 		},
 	}
 	f := c.Flags()
@@ -102,7 +102,7 @@ keeps its root. Its writes are kept: "rubus device reset" deletes them.`,
 			if err != nil {
 				return err
 			}
-			return editDevices(c.Context(), g, "removed device "+serial.String(), config.RemoveDevice(serial), true)
+			return editDevices(c.Context(), g, "removed device "+serial.String(), edit.RemoveDevice(serial), true)
 		},
 	}
 }
@@ -124,7 +124,7 @@ func newEnableCmd(g *cli.Globals, on bool) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return editDevices(c.Context(), g, did+serial.String(), config.EnableDevice(serial, on), false)
+		return editDevices(c.Context(), g, did+serial.String(), edit.EnableDevice(serial, on), false)
 	}
 	return c
 }
@@ -157,12 +157,12 @@ else from the next boot.`,
 			if err != nil {
 				return err
 			}
-			var settings []config.Setting
+			var settings []edit.Setting
 			for _, a := range args[1:] {
 				k, v, _ := strings.Cut(a, "=")
-				settings = append(settings, config.Setting{Key: k, Value: v})
+				settings = append(settings, edit.Setting{Key: k, Value: v})
 			}
-			return editDevices(c.Context(), g, "changed device "+serial.String(), config.SetDevice(serial, settings...), false)
+			return editDevices(c.Context(), g, "changed device "+serial.String(), edit.SetDevice(serial, settings...), false)
 		},
 	}
 }
@@ -206,15 +206,15 @@ type edited struct {
 // editDevices changes devices.yaml, shows the lines that changed and makes the
 // daemon read them. drops says that the edit takes a device away: then the
 // daemon is told that this is meant, if the file was in force before.
-func editDevices(ctx context.Context, g *cli.Globals, did string, edit config.Edit, drops bool) error {
+func editDevices(ctx context.Context, g *cli.Globals, did string, change edit.Change, drops bool) error {
 	yes := false
 	if drops {
 		st, err := g.Daemon().Status(ctx)
 		yes = err == nil && st.Refused == ""
 	}
 	var before, after []byte
-	written, err := config.EditFile(ctx, g.DevicesFile, func(name string, data []byte) ([]byte, error) {
-		out, err := edit(name, data)
+	written, err := edit.File(ctx, g.DevicesFile, func(name string, data []byte) ([]byte, error) {
+		out, err := change(name, data)
 		before, after = data, out
 		return out, err
 	})

@@ -8,8 +8,8 @@ import (
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/control"
 	"rubus/cmd/internal/ui"
-	"rubus/config"
 	"rubus/config/device"
+	"rubus/config/edit"
 )
 
 // replaced is what "rubus device replace --json" prints.
@@ -71,9 +71,9 @@ on. Both must be down.`,
 				return g.Answer(out)
 			}
 			out.Listed = true
-			edit := *g // its answer is ours
-			edit.JSON = false
-			if err := editDevices(ctx, &edit, fmt.Sprintf("device %s is now %s", old, now), config.ReplaceDevice(old, now), true); err != nil {
+			quiet := *g // its answer is ours
+			quiet.JSON = false
+			if err := editDevices(ctx, &quiet, fmt.Sprintf("device %s is now %s", old, now), edit.ReplaceDevice(old, now), true); err != nil {
 				return ui.Hint(err, "its writes are handed over already: mend the file and run this again")
 			}
 			return g.Answer(out)

@@ -13,6 +13,7 @@ import (
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/ui"
 	"rubus/config"
+	"rubus/config/watch"
 )
 
 // reloader holds the configuration in force and replaces it: whole, or not at
@@ -102,7 +103,7 @@ func (r *reloader) reload(yes bool) error {
 // run reloads when the files change and on SIGHUP, until ctx ends.
 func (r *reloader) run(ctx context.Context) error {
 	defer signal.Stop(r.hup)
-	w, err := config.NewWatcher(config.Settle, r.log, r.paths.Daemon, r.paths.Devices)
+	w, err := watch.New(watch.Settle, r.log, r.paths.Daemon, r.paths.Devices)
 	if err != nil {
 		// No reason to leave boards without a server.
 		r.log.Error("edits are not noticed; say \"rubus reload\" after one", "err", err)

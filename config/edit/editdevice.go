@@ -1,4 +1,4 @@
-package config
+package edit
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"rubus/config"
 	"rubus/config/device"
 )
 
@@ -16,7 +17,7 @@ import (
 type Setting struct{ Key, Value string }
 
 // AddDevice adds a device at the end of the list.
-func AddDevice(serial device.Serial, settings ...Setting) Edit {
+func AddDevice(serial device.Serial, settings ...Setting) Change {
 	return checked(serial, func(s *source) ([]byte, error) {
 		if item, _ := s.device(serial); item != nil {
 			return nil, fmt.Errorf("device %s is there already (line %d)", serial, item.Line)
@@ -26,7 +27,7 @@ func AddDevice(serial device.Serial, settings ...Setting) Edit {
 			return nil, err
 		}
 		pairs := []string{"serial: " + serial.String()}
-		for _, key := range deviceKeys() {
+		for _, key := range config.DeviceKeys() {
 			if v := keys[key]; v != "" {
 				pairs = append(pairs, key+": "+v)
 			}
@@ -36,7 +37,7 @@ func AddDevice(serial device.Serial, settings ...Setting) Edit {
 }
 
 // RemoveDevice takes a device out of the list. Comments above it stay.
-func RemoveDevice(serial device.Serial) Edit {
+func RemoveDevice(serial device.Serial) Change {
 	return checked(serial, func(s *source) ([]byte, error) {
 		item, at := s.device(serial)
 		if item == nil {
@@ -47,13 +48,13 @@ func RemoveDevice(serial device.Serial) Edit {
 }
 
 // SetDevice changes keys of a device.
-func SetDevice(serial device.Serial, settings ...Setting) Edit {
+func SetDevice(serial device.Serial, settings ...Setting) Change {
 	return checked(serial, func(s *source) ([]byte, error) {
 		keys, err := written(settings)
 		if err != nil {
 			return nil, err
 		}
-		for _, key := range deviceKeys() {
+		for _, key := range config.DeviceKeys() {
 			text, ok := keys[key]
 			if !ok {
 				continue
@@ -76,9 +77,9 @@ func SetDevice(serial device.Serial, settings ...Setting) Edit {
 
 // EnableDevice says whether a device gets new boots: by its own key, or without
 // one where that says the same.
-func EnableDevice(serial device.Serial, on bool) Edit {
+func EnableDevice(serial device.Serial, on bool) Change {
 	return func(name string, data []byte) ([]byte, error) {
-		now, err := Parse(File{}, File{name, data})
+		now, err := config.Parse(config.File{}, config.File{Name: name, Data: data})
 		if err != nil {
 			return nil, err
 		}
@@ -91,7 +92,7 @@ func EnableDevice(serial device.Serial, on bool) Edit {
 		}
 		without, err := SetDevice(serial, Setting{"enabled", ""})(name, data)
 		if err == nil {
-			if s, err := Parse(File{}, File{name, without}); err == nil && s.BySerial(serial).Enabled == on {
+			if s, err := config.Parse(config.File{}, config.File{Name: name, Data: without}); err == nil && s.BySerial(serial).Enabled == on {
 				return without, nil
 			}
 		}
@@ -103,10 +104,10 @@ func noDevice(serial device.Serial) error {
 	return fmt.Errorf("there is no device %s in the file", serial)
 }
 
-// checked makes an Edit of a change of the text. The change is refused when
+// checked makes a Change of a change of the text. The change is refused when
 // another device reads otherwise after it: a text can be shaped in ways that
 // nobody foresaw.
-func checked(serial device.Serial, change func(*source) ([]byte, error)) Edit {
+func checked(serial device.Serial, change func(*source) ([]byte, error)) Change {
 	return func(name string, data []byte) ([]byte, error) {
 		s, err := newSource(data)
 		if err != nil {
@@ -116,15 +117,15 @@ func checked(serial device.Serial, change func(*source) ([]byte, error)) Edit {
 		if err != nil {
 			return nil, err
 		}
-		old, err := Parse(File{}, File{name, data})
+		old, err := config.Parse(config.File{}, config.File{Name: name, Data: data})
 		if err != nil {
 			return nil, err
 		}
-		now, err := Parse(File{}, File{name, after})
+		now, err := config.Parse(config.File{}, config.File{Name: name, Data: after})
 		if err != nil {
 			return nil, fmt.Errorf("the file would be invalid, so nothing was changed:\n%w", err)
 		}
-		c := Compare(old, now)
+		c := config.Compare(old, now)
 		for _, other := range slices.Concat(c.Added, c.Removed, c.Changed) {
 			if other != serial {
 				return nil, fmt.Errorf("device %s: %w", serial, errByHand)
@@ -141,8 +142,8 @@ func written(settings []Setting) (map[string]string, error) {
 		switch {
 		case st.Key == "serial":
 			return nil, fmt.Errorf("a serial is the board itself: remove the device and add another")
-		case !slices.Contains(deviceKeys(), st.Key):
-			return nil, fmt.Errorf("unknown key %q%s", st.Key, didYouMean(st.Key, deviceKeys()[1:]))
+		case !slices.Contains(config.DeviceKeys(), st.Key):
+			return nil, fmt.Errorf("unknown key %q%s", st.Key, config.DidYouMean(st.Key, config.DeviceKeys()[1:]))
 		}
 		isList := st.Key == "group" || st.Key == "cmdline" || st.Key == "config"
 		if len(values[st.Key]) > 0 && !isList {

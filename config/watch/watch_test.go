@@ -1,4 +1,4 @@
-package config
+package watch
 
 import (
 	"context"
@@ -103,7 +103,7 @@ func TestWatcherIgnores(t *testing.T) {
 }
 
 func TestWatcherEnds(t *testing.T) {
-	w, err := NewWatcher(time.Millisecond, slog.New(slog.DiscardHandler), filepath.Join(t.TempDir(), "a", "b", "devices.yaml"))
+	w, err := New(time.Millisecond, slog.New(slog.DiscardHandler), filepath.Join(t.TempDir(), "a", "b", "devices.yaml"))
 	must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -114,7 +114,7 @@ func TestWatcherEnds(t *testing.T) {
 
 func startWatcher(t *testing.T, files ...string) <-chan struct{} {
 	t.Helper()
-	w, err := NewWatcher(20*time.Millisecond, slog.New(slog.DiscardHandler), files...)
+	w, err := New(20*time.Millisecond, slog.New(slog.DiscardHandler), files...)
 	must(t, err)
 	changes := make(chan struct{}, 10)
 	done := make(chan error)

@@ -1,16 +1,17 @@
-package config
+package edit
 
 import (
 	"errors"
 	"fmt"
 	"slices"
 
+	"rubus/config"
 	"rubus/config/device"
 )
 
 // ReplaceDevice gives the entry of one board to another: its serial is changed, and mac
 // goes, which was the first board's own. All else stays, comments too.
-func ReplaceDevice(old, now device.Serial) Edit {
+func ReplaceDevice(old, now device.Serial) Change {
 	return func(name string, data []byte) ([]byte, error) {
 		s, err := newSource(data)
 		if err != nil {
@@ -39,15 +40,15 @@ func ReplaceDevice(old, now device.Serial) Edit {
 		if err != nil {
 			return nil, fmt.Errorf("the serial of device %s (line %d): %w", old, item.Line, err)
 		}
-		before, err := Parse(File{}, File{name, data})
+		before, err := config.Parse(config.File{}, config.File{Name: name, Data: data})
 		if err != nil {
 			return nil, err
 		}
-		then, err := Parse(File{}, File{name, after})
+		then, err := config.Parse(config.File{}, config.File{Name: name, Data: after})
 		if err != nil {
 			return nil, fmt.Errorf("the file would be invalid, so nothing was changed:\n%w", err)
 		}
-		c := Compare(before, then)
+		c := config.Compare(before, then)
 		if !slices.Equal(c.Added, []device.Serial{now}) || !slices.Equal(c.Removed, []device.Serial{old}) || len(c.Changed) > 0 {
 			return nil, errors.Join(fmt.Errorf("device %s", old), errByHand)
 		}

@@ -1,4 +1,5 @@
-package config
+// Package watch says when one of some configuration files has changed.
+package watch
 
 import (
 	"context"
@@ -8,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"rubus/config"
 
 	"github.com/fsnotify/fsnotify"
 )
@@ -19,7 +22,7 @@ const Settle = 300 * time.Millisecond
 // Watcher notices that one of a few files has other content than before, in
 // whichever way it came there: written in place, renamed over the name,
 // removed, or by a symbolic link on the way to it that now leads elsewhere.
-// Make one with NewWatcher.
+// Make one with New.
 type Watcher struct {
 	files  []string
 	settle time.Duration
@@ -29,9 +32,9 @@ type Watcher struct {
 	seen   map[string][sha256.Size]byte
 }
 
-// NewWatcher begins to watch: a change after it has returned is noticed. settle
+// New begins to watch: a change after it has returned is noticed. settle
 // is Settle outside of tests. Run must be called, as it releases the watches.
-func NewWatcher(settle time.Duration, log *slog.Logger, files ...string) (*Watcher, error) {
+func New(settle time.Duration, log *slog.Logger, files ...string) (*Watcher, error) {
 	fsw, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, fmt.Errorf("watching the configuration: %w", err)
@@ -104,7 +107,7 @@ func (w *Watcher) changed() bool {
 
 // fingerprint stands for what LoadFile gives: the content, or the error.
 func fingerprint(name string) [sha256.Size]byte {
-	f, err := LoadFile(name)
+	f, err := config.LoadFile(name)
 	if err != nil {
 		return sha256.Sum256([]byte("error: " + err.Error()))
 	}

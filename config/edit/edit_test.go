@@ -1,4 +1,4 @@
-package config
+package edit
 
 import (
 	"bytes"
@@ -9,6 +9,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"rubus/config"
+	"rubus/config/device"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -61,7 +64,7 @@ func TestEdit(t *testing.T) {
 
 // parseEdit reads "add SERIAL KEY=VALUE...", "remove SERIAL", "set SERIAL ...",
 // "enable SERIAL", "disable SERIAL"; | stands for a blank in a value.
-func parseEdit(t *testing.T, line string) Edit {
+func parseEdit(t *testing.T, line string) Change {
 	t.Helper()
 	f := strings.Fields(line)
 	s := serial(t, f[1])
@@ -84,7 +87,7 @@ func parseEdit(t *testing.T, line string) Edit {
 	return nil
 }
 
-func TestEditFile(t *testing.T) {
+func TestFile(t *testing.T) {
 	const before = "# keep\ndefaults: {image: lab}\ndevices:\n  - serial: 00000001 # mine\n"
 	add := AddDevice(serial(t, "00000002"))
 	setup := func(t *testing.T, text string) string {
@@ -108,7 +111,7 @@ func TestEditFile(t *testing.T) {
 		must(t, os.Chown(path, 12, 34))
 		link := filepath.Join(t.TempDir(), "link.yaml")
 		must(t, os.Symlink(path, link))
-		written, err := EditFile(t.Context(), link, add)
+		written, err := File(t.Context(), link, add)
 		if err != nil || !written {
 			t.Fatalf("%v, %v", written, err)
 		}
@@ -127,7 +130,7 @@ func TestEditFile(t *testing.T) {
 	})
 	t.Run("a missing file is made", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "devices.yaml")
-		_, err := EditFile(t.Context(), path, AddDevice(serial(t, "00000002"), Setting{"image", "lab"}))
+		_, err := File(t.Context(), path, AddDevice(serial(t, "00000002"), Setting{"image", "lab"}))
 		must(t, err)
 		if want := "version: 1\ndevices:\n  - serial: 00000002\n    image: lab\n"; text(t, path) != want {
 			t.Errorf("got %q", text(t, path))
@@ -135,22 +138,22 @@ func TestEditFile(t *testing.T) {
 	})
 	t.Run("nothing to change", func(t *testing.T) {
 		path := setup(t, before)
-		written, err := EditFile(t.Context(), path, EnableDevice(serial(t, "00000001"), true))
+		written, err := File(t.Context(), path, EnableDevice(serial(t, "00000001"), true))
 		if err != nil || written {
 			t.Errorf("%v, %v", written, err)
 		}
 	})
 	t.Run("invalid before", func(t *testing.T) {
 		path := setup(t, before+"  - serial: x\n")
-		_, err := EditFile(t.Context(), path, add)
-		var p Problems
+		_, err := File(t.Context(), path, add)
+		var p config.Problems
 		if !errors.As(err, &p) || p[0].Line != 5 {
 			t.Errorf("got %v", err)
 		}
 	})
 	t.Run("changed since it was read", func(t *testing.T) {
 		path := setup(t, before)
-		_, err := EditFile(t.Context(), path, func(name string, data []byte) ([]byte, error) {
+		_, err := File(t.Context(), path, func(name string, data []byte) ([]byte, error) {
 			write(t, path, "# an editor\n")
 			return add(name, data)
 		})
@@ -164,7 +167,7 @@ func TestEditFile(t *testing.T) {
 	})
 	t.Run("removed since it was read", func(t *testing.T) {
 		path := setup(t, before)
-		_, err := EditFile(t.Context(), path, func(name string, data []byte) ([]byte, error) {
+		_, err := File(t.Context(), path, func(name string, data []byte) ([]byte, error) {
 			must(t, os.Remove(path))
 			return add(name, data)
 		})
@@ -180,7 +183,7 @@ func TestEditFile(t *testing.T) {
 		must(t, unix.Flock(int(f.Fd()), unix.LOCK_EX))
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, err = EditFile(ctx, path, add)
+		_, err = File(ctx, path, add)
 		if err == nil || !strings.Contains(err.Error(), "another command is editing it") {
 			t.Errorf("got %v", err)
 		}
@@ -198,7 +201,7 @@ func FuzzEdit(f *testing.F) {
 		f.Add(ar.Files[0].Data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := Parse(File{}, File{"devices.yaml", data})
+		s, err := config.Parse(config.File{}, config.File{Name: "devices.yaml", Data: data})
 		if err != nil {
 			return
 		}
@@ -213,7 +216,7 @@ func FuzzEdit(f *testing.F) {
 			}
 		}
 		for _, d := range s.Devices() {
-			for _, e := range []Edit{
+			for _, e := range []Change{
 				RemoveDevice(d.Serial), EnableDevice(d.Serial, !d.Enabled),
 				SetDevice(d.Serial, Setting{"image", "x"}, Setting{"cmdline", "a b"}, Setting{"name", ""}),
 			} {
@@ -221,10 +224,31 @@ func FuzzEdit(f *testing.F) {
 				if err != nil {
 					continue
 				}
-				if _, err := Parse(File{}, File{"devices.yaml", after}); err != nil {
+				if _, err := config.Parse(config.File{}, config.File{Name: "devices.yaml", Data: after}); err != nil {
 					t.Fatalf("%q became invalid: %v", data, err)
 				}
 			}
 		}
 	})
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	must(t, os.WriteFile(path, []byte(text), 0o644))
+}
+
+func serial(t testing.TB, s string) device.Serial {
+	t.Helper()
+	out, err := device.ParseSerial(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }

@@ -1,4 +1,4 @@
-package config
+package edit
 
 import (
 	"bytes"
@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"rubus/config"
 
 	"gopkg.in/yaml.v3"
 )
@@ -24,7 +26,7 @@ type source struct {
 }
 
 func newSource(data []byte) (*source, error) {
-	doc, err := decodeNode(data)
+	doc, err := config.Decode(data)
 	if err != nil {
 		return nil, err
 	}
@@ -187,6 +189,8 @@ func (s *source) cut(from, to int) ([]byte, error) {
 	}
 	return s.replaced(from, to, ""), nil
 }
+
+func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
 
 // value is the node of a key in a mapping, with the place of the key among
 // n.Content; nil when it is not there.

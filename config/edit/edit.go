@@ -1,4 +1,4 @@
-package config
+package edit
 
 import (
 	"bytes"
@@ -14,27 +14,28 @@ import (
 	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 
+	"rubus/config"
 	"rubus/config/leftover"
 )
 
-// lockWait is how long EditFile waits for another command that edits.
+// lockWait is how long File waits for another command that edits.
 const lockWait = 5 * time.Second
 
 // ErrChanged says that somebody else wrote the file while it was edited.
 var ErrChanged = errors.New("the file was changed by somebody else in the meantime; nothing was written")
 
-// Edit is a change of the text of devices.yaml: pure, from bytes to bytes. What
+// Change is a change of the text of devices.yaml: pure, from bytes to bytes. What
 // it does not speak of stays as it is, byte by byte. See AddDevice,
 // RemoveDevice, SetDevice and EnableDevice.
-type Edit func(name string, data []byte) ([]byte, error)
+type Change func(name string, data []byte) ([]byte, error)
 
-// EditFile changes devices.yaml at path, which may be a symbolic link. It
+// File changes devices.yaml at path, which may be a symbolic link. It
 // refuses when the file is invalid before or after, or when somebody else wrote
 // it meanwhile (ErrChanged), and replaces it as a whole, with mode and owner
-// kept. A missing file is made. It waits up to 5 seconds for another EditFile.
+// kept. A missing file is made. It waits up to 5 seconds for another File call.
 //
 // written is false when the edit changed nothing.
-func EditFile(ctx context.Context, path string, edit Edit) (written bool, err error) {
+func File(ctx context.Context, path string, change Change) (written bool, err error) {
 	real, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		real, err = path, nil
@@ -51,21 +52,21 @@ func EditFile(ctx context.Context, path string, edit Edit) (written bool, err er
 		return false, fmt.Errorf("editing %q: %w", path, err)
 	}
 
-	before, err := LoadFile(path)
+	before, err := config.LoadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
-	if _, err := Parse(File{}, before); err != nil {
+	if _, err := config.Parse(config.File{}, before); err != nil {
 		return false, fmt.Errorf("the file is invalid as it is, so nothing was changed:\n%w", err)
 	}
-	after, err := edit(path, before.Data)
+	after, err := change(path, before.Data)
 	if err != nil {
 		return false, err
 	}
 	if before.Data != nil && bytes.Equal(before.Data, after) {
 		return false, nil
 	}
-	if _, err := Parse(File{}, File{Name: path, Data: after}); err != nil {
+	if _, err := config.Parse(config.File{}, config.File{Name: path, Data: after}); err != nil {
 		return false, fmt.Errorf("the file would be invalid, so nothing was changed:\n%w", err)
 	}
 	return true, replaceFile(real, before.Data, after)
@@ -128,7 +129,7 @@ func replaceFile(path string, before, after []byte) error {
 		return fmt.Errorf("writing the file: %w", err)
 	}
 	// As late as can be: an editor takes no lock.
-	now, err := LoadFile(path)
+	now, err := config.LoadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -1,8 +1,10 @@
-package config
+package edit
 
 import (
 	"slices"
 	"strings"
+
+	"rubus/config"
 
 	"gopkg.in/yaml.v3"
 )
@@ -161,7 +163,7 @@ func (s *source) set(item *yaml.Node, key, text string) ([]byte, error) {
 // insert puts a new key behind the nearest one that comes before it in the
 // order of deviceKeys.
 func (s *source) insert(item *yaml.Node, key, text string) ([]byte, error) {
-	keys := deviceKeys()
+	keys := config.DeviceKeys()
 	for n := slices.Index(keys, key) - 1; n >= 0; n-- {
 		v, i := value(item, keys[n])
 		if v == nil {
