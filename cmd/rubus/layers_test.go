@@ -46,7 +46,7 @@ func house() map[string][]string {
 			"boot", "boot/record",
 			"cmd/internal/cli", "cmd/internal/progress", "cmd/internal/showdiff", "cmd/internal/ui",
 			"config",
-			"images", "images/editor", "images/imageref", "images/importer", "images/layered", "images/oci", "images/rules", "images/share", "images/sysdiff",
+			"images", "images/editor", "images/imageref", "images/importer", "images/importer/layer", "images/layered", "images/oci", "images/rules", "images/share", "images/sysdiff",
 		},
 		"cmd/internal/servecmd": {
 			"boot", "boot/backup", "boot/batch", "boot/bootfs", "boot/dhcpserver", "boot/flight", "boot/identity", "boot/neigh", "boot/netconsole", "boot/netwatch", "boot/phase", "boot/pidhcp", "boot/proxydhcp", "boot/quota", "boot/record", "boot/sighting", "boot/survivors", "boot/tftp", "boot/writes",

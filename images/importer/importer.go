@@ -40,6 +40,8 @@ type Options struct {
 	Reserve int64
 	// Partition is the number of the partition of a disk image that holds the root; 0 finds out.
 	Partition int
+	// Devices is what becomes of device nodes; "" keeps them.
+	Devices layer.Devices
 	// SHA256 is what the source file must have, in hex; "": anything.
 	SHA256 string
 	// Client downloads; nil: one with the defaults of net/http.

@@ -75,6 +75,7 @@ func (s *stack) add(ctx context.Context, chain string, fill func(*layer.Builder)
 	}
 	b := layer.NewBuilder(ctx, p.Tree(), s.meter, s.space, s.notes, below)
 	defer b.Close()
+	b.Devices = s.o.Devices
 	if len(below) > 0 {
 		// Seen through the stack the uppermost root counts: unless the source says so, nothing changes.
 		if e, err := below.Entry(""); err == nil && e != nil {

@@ -65,8 +65,8 @@ func runStreams(ctx context.Context, store *images.Store, name, from string, lay
 		m.Total.Add(l.Size)
 	}
 	for i, l := range layers {
-		if o.Base != nil {
-			l.Chain = "" // what lies below is something else
+		if o.Base != nil || !o.Devices.KeepsAll() {
+			l.Chain = "" // what lies below, or what is kept, is something else
 		}
 		if err := st.stream(ctx, l); err != nil {
 			return v, rep, fmt.Errorf("layer %d of %d: %w", i+1, len(layers), err)

@@ -173,7 +173,9 @@ func (t *tarReader) make(h *tar.Header, p string, e *treesum.Entry) error {
 		return t.file(dir, name, e)
 	case treesum.Hardlink:
 		var target *layer.Node
-		if target, err = t.target(h); err == nil {
+		if target, err = t.target(h); err == nil && target == nil {
+			t.b.Drop(dir, name)
+		} else if err == nil {
 			err = t.b.Link(dir, name, target)
 		}
 	default:
@@ -185,7 +187,7 @@ func (t *tarReader) make(h *tar.Header, p string, e *treesum.Entry) error {
 	return nil
 }
 
-// target finds the file that a hard link names.
+// target finds the file that a hard link names; nil: it was left out.
 func (t *tarReader) target(h *tar.Header) (*layer.Node, error) {
 	to, err := t.clean(h.Linkname)
 	if err != nil {
@@ -193,6 +195,8 @@ func (t *tarReader) target(h *tar.Header) (*layer.Node, error) {
 	}
 	n := t.b.Root.Find(to)
 	switch {
+	case n == nil && t.b.Dropped(to):
+		return nil, nil
 	case n == nil:
 		return nil, fmt.Errorf("hard link to %q, which the archive doesn't hold before it: %w", bounds.Short(h.Linkname), layer.ErrHostile)
 	case n.IsDir():

@@ -15,6 +15,7 @@ import (
 	"rubus/images"
 	"rubus/images/imageref"
 	"rubus/images/importer"
+	"rubus/images/importer/layer"
 	"rubus/images/oci"
 	"rubus/images/rules"
 )
@@ -58,6 +59,9 @@ Then NAME means the new version, and boards that follow it boot it next.`,
 			} else if r.Version != 0 {
 				return ui.Usage(fmt.Errorf("image %q: the new version gets its number from rubus", args[0]), fmt.Sprintf("say %q", r.Name))
 			}
+			if err := o.Devices.Check(); err != nil {
+				return ui.Usage(err)
+			}
 			s, err := g.ImageStore()
 			if err != nil {
 				return err
@@ -93,6 +97,7 @@ Then NAME means the new version, and boards that follow it boot it next.`,
 	c.Flags().BoolVar(&platform.Insecure, "insecure-registry", false, "the registry needs no TLS")
 	c.Flags().StringVar(&o.SHA256, "sha256", "", "refuse the source unless it has this SHA-256, in `hex`")
 	c.Flags().IntVar(&o.Partition, "partition", 0, "the `number` of the image's partition that holds the root")
+	c.Flags().StringVar((*string)(&o.Devices), "devices", string(layer.DevicesKeep), "what becomes of device nodes: `keep|drop|refuse`")
 	c.Flags().BoolVar(&noRules, "no-rules", false, "leave out what netbooting needs")
 	c.Flags().BoolVar(&o.NoTag, "no-tag", false, "leave NAME at the version it means now")
 	_ = c.RegisterFlagCompletionFunc("base", g.CompleteRefs)
@@ -101,6 +106,7 @@ Then NAME means the new version, and boards that follow it boot it next.`,
 		return refs, d &^ cobra.ShellCompDirectiveNoFileComp // or a directory
 	})
 	_ = c.RegisterFlagCompletionFunc("platform", cobra.FixedCompletions([]string{"linux/arm64", "linux/arm", "linux/arm/v6"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = c.RegisterFlagCompletionFunc("devices", cobra.FixedCompletions([]string{"keep", "drop", "refuse"}, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 

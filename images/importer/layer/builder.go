@@ -38,6 +38,9 @@ type Builder struct {
 	group   *errgroup.Group
 	jobs    chan func() error
 	buffers chan []byte
+	// Devices is what becomes of device nodes. It is set before the first name is made.
+	Devices Devices
+	dropped map[string]bool // device nodes that were left out, by path
 
 	mu     sync.Mutex               // guards what follows
 	open   map[*File]bool           // files not finished
@@ -56,6 +59,7 @@ func NewBuilder(ctx context.Context, rootfd int, m *meter.Meter, s *bounds.Space
 		dirs:    newDirCache(rootfd),
 		jobs:    make(chan func() error, inFlight),
 		buffers: make(chan []byte, inFlight),
+		dropped: make(map[string]bool),
 		open:    make(map[*File]bool),
 		stored:  make(map[*treesum.Entry]int64),
 	}
@@ -208,6 +212,9 @@ func (b *Builder) Special(dir *Node, name string, e *treesum.Entry) error {
 	case e.Type == treesum.Char && e.Major == 0 && e.Minor == 0 && len(b.Lower) == 0:
 		b.Notes.Add("0/0 character devices (whiteouts) were left out: there is no base they could hide files of", p)
 		return nil
+	}
+	if made, err := b.device(dir, name, e); err != nil || !made {
+		return err
 	}
 	fd, err := b.add(dir, name, 0)
 	if err != nil {
