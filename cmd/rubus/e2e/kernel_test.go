@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"rubus/cmd/internal/control"
+	"rubus/cmd/rubus/e2e/harness"
 	"rubus/nfsexport/xdr"
 )
 
@@ -33,7 +34,11 @@ func (l *lab) newKernelServer() *kernelServer {
 	cmd.Stderr = l.t.Output()
 	out, err := cmd.Output()
 	must(l.t, err)
-	s := &kernelServer{l.newServerMachine(10), strings.TrimSpace(string(out)), filepath.Join(l.dir, "etc")}
+	machine := l.newServerMachine(10)
+	// A file system that keeps quotas of boards: nfsd cannot.
+	harness.Run(l.t, "mkfs.ext4", "-q", "-O", "project,quota", "-E", "quotatype=prjquota", machine.disk)
+	harness.Run(l.t, "tune2fs", "-E", "mount_opts=prjquota", machine.disk)
+	s := &kernelServer{machine, strings.TrimSpace(string(out)), filepath.Join(l.dir, "etc")}
 	must(l.t, os.MkdirAll(s.etc+"/exports.d", 0o755))
 	l.writeConfig("kernel.yaml", kernelConfig)
 	s.state, s.config = "/mnt/disk", l.dir+"/kernel.yaml"
@@ -92,12 +97,13 @@ func (s *kernelServer) phase(b *board, want string) {
 }
 
 // mountSoon mounts a board's root as an initramfs does, which tries again: its
-// address is another than its firmware's, which the server has to see first.
+// address is another than its firmware's, which the server has to see first. Without
+// rw, mount(8) tries a mount that is refused once more, read-only, and may succeed.
 func (m *machine) mountSoon(server, path string) {
 	m.t.Helper()
 	m.all(fmt.Sprintf(`mkdir -p /mnt/root
 for try in {1..60}; do
-	! mount -i -t nfs -o addr=%[1]s,vers=3,proto=tcp,mountproto=tcp,nolock,hard,timeo=50 %[1]s:%[2]s /mnt/root || exit 0
+	! mount -i -t nfs -o addr=%[1]s,vers=3,proto=tcp,mountproto=tcp,nolock,hard,rw,timeo=50 %[1]s:%[2]s /mnt/root || exit 0
 	sleep 1
 done
 exit 1`, server, path))
@@ -109,7 +115,7 @@ exit 1`, server, path))
 func TestKernelBackend(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	l.devices("defaults: {image: lab}\ndevices:\n  - serial: b8123456\n  - serial: b8334455\n")
+	l.devices("defaults: {image: lab}\ndevices:\n  - serial: b8123456\n  - {serial: b8334455, quota: 8MiB}\n")
 	tree := goldenTree(t, filepath.Join(l.dir, "golden"))
 	s := l.newKernelServer()
 	s.on()
@@ -179,6 +185,8 @@ func TestKernelBackend(t *testing.T) {
 	}
 
 	forgery(t, s, victim, thief, true)
+	usesUp(t, s, thief)
+	w.goesOn(time.Minute)
 
 	// Somebody takes the exports of a board away, and those of the file.
 	s.m.all("exportfs -u " + l.addr(thief.os).String() + "/32:/mnt/disk/roots/b8334455/1; rm /etc/exports.d/*")
@@ -240,24 +248,64 @@ while grep -h '^State:' /proc/$writer/task/*/status | grep -qv stopped; do sleep
 	forgery(t, s, victim, thief, false)
 }
 
-// forgery boots a board that makes itself the handle of a file which is another's,
-// and wants it to be taken, or refused.
-func forgery(t *testing.T, s *kernelServer, victim, thief *board, taken bool) {
+// usesUp has a board write until its quota of 8 MiB is used up: the host's file system
+// says so, with nfsd in between, and takes no more and no less.
+func usesUp(t *testing.T, s *kernelServer, b *board) {
 	t.Helper()
-	server, path := thief.powerOn()
-	st := s.l.station(thief.mac.String(), thief.os)
+	st, root := s.calls(b)
 	defer st.close()
+	file := makes(t, st, root, "big")
+	const chunk = 16 << 10 // more is not taken by an nfsd with so little memory
+	write := func(n int) uint32 {
+		status, _ := st.nfs(procWrite, file, func(w *xdr.Writer) {
+			w.Uint64(uint64(n) * chunk)
+			w.Uint32(chunk)
+			w.Uint32(2) // FILE_SYNC
+			w.Opaque(make([]byte, chunk))
+		})
+		return status
+	}
+	n, status := 0, uint32(0)
+	for ; status == 0 && n <= 8<<20/chunk; n++ {
+		status = write(n)
+	}
+	const dquot = 69
+	if status != dquot || n < 7<<20/chunk {
+		t.Errorf("after %d writes of 16 KiB into a quota of 8 MiB: status %d, want %d", n, status, dquot)
+	}
+	if status := write(0); status != 0 {
+		t.Errorf("writing in place when the quota is used up: status %d", status)
+	}
+	// Attributes to set: the size alone; no guard.
+	status, _ = st.nfs(procSet, file, func(w *xdr.Writer) {
+		for _, v := range []uint32{0, 0, 0, 1, 0, chunk, 0, 0, 0} {
+			w.Uint32(v)
+		}
+	})
+	if again := write(1); status != 0 || again != 0 {
+		t.Errorf("cutting a file: status %d, and writing then: %d", status, again)
+	}
+}
+
+// calls boots a board and has it mount its root, from where the test calls.
+func (s *kernelServer) calls(b *board) (st *station, root []byte) {
+	s.l.t.Helper()
+	server, path := b.powerOn()
+	st = s.l.station(b.mac.String(), b.os)
 	st.server = server
-	var status uint32
-	var root []byte
-	s.l.until(30*time.Second, "the other board mounts its root", func() (err error) {
+	s.l.until(30*time.Second, "the board mounts its root", func() (err error) {
+		var status uint32
 		if status, root = st.mount(path); status != 0 {
 			return fmt.Errorf("MNT %s: status %d", path, status)
 		}
 		return nil
 	})
-	// A file of its own shows what a handle looks like.
-	name := fmt.Sprintf("own-%v", taken)
+	return st, root
+}
+
+// makes makes a file.
+func makes(t *testing.T, st *station, root []byte, name string) []byte {
+	t.Helper()
 	status, r := st.nfs(procCreate, root, func(w *xdr.Writer) {
 		w.String(name)
 		for range 7 { // UNCHECKED, and no attributes to set
@@ -270,7 +318,16 @@ func forgery(t *testing.T, s *kernelServer, victim, thief *board, taken bool) {
 	if !r.Bool() {
 		t.Fatal("CREATE gives no handle")
 	}
-	own := r.Opaque(64)
+	return r.Opaque(64)
+}
+
+// forgery boots a board that makes itself the handle of a file which is another's,
+// and wants it to be taken, or refused.
+func forgery(t *testing.T, s *kernelServer, victim, thief *board, taken bool) {
+	t.Helper()
+	st, root := s.calls(thief)
+	defer st.close()
+	own := makes(t, st, root, fmt.Sprintf("own-%v", taken)) // shows what a handle looks like
 	slots := s.record(victim).Slots
 	secret := fmt.Sprintf("/mnt/disk/devices/%s/uppers/%s.%d/upper/home/secret", victim.serial, slots[0].Base.ID, slots[0].N)
 	for file, want := range map[string]string{secret: "secret of a board\n", "/mnt/disk/nfs.key": ""} {
