@@ -148,6 +148,9 @@ func run(ctx context.Context, store *images.Store, name, from string, o Options)
 		return v, rep, err
 	}
 	defer src.Close()
+	if o.Partition != 0 && !src.Disk {
+		return v, rep, fmt.Errorf("it is no disk image and has no partition %d: leave \"--partition\" out", o.Partition)
+	}
 	if src.Dir >= 0 || src.Disk {
 		st.space.HolesAreFree()
 	}
