@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"rubus/cmd/internal/cli"
 )
@@ -35,4 +36,18 @@ func TestHelpFits(t *testing.T) {
 			}
 		})
 	}
+}
+
+// No verb has an option of its own by the name of one that all verbs have: that one could not
+// be said to it.
+func TestOptionsOfAll(t *testing.T) {
+	g := cli.New(func(string) string { return "" }, strings.NewReader(""), &bytes.Buffer{}, &bytes.Buffer{})
+	root := newRoot(g)
+	walk(root, func(c *cobra.Command) {
+		root.PersistentFlags().VisitAll(func(all *pflag.Flag) {
+			if f := c.Flags().Lookup(all.Name); c != root && f != nil && f != all {
+				t.Errorf("%s --%s is not the --%s of all verbs", c.CommandPath(), f.Name, all.Name)
+			}
+		})
+	})
 }

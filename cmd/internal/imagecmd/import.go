@@ -97,7 +97,7 @@ Then NAME means the new version, and boards that follow it boot it next.`,
 	c.Flags().BoolVar(&platform.Insecure, "insecure-registry", false, "the registry needs no TLS")
 	c.Flags().StringVar(&o.SHA256, "sha256", "", "refuse the source unless it has this SHA-256, in `hex`")
 	c.Flags().IntVar(&o.Partition, "partition", 0, "the `number` of the image's partition that holds the root")
-	c.Flags().StringVar((*string)(&o.Devices), "devices", string(layer.DevicesKeep), "what becomes of device nodes: `keep|drop|refuse`")
+	c.Flags().StringVar((*string)(&o.Devices), "device-nodes", string(layer.DevicesKeep), "what becomes of device nodes: `keep|drop|refuse`")
 	c.Flags().BoolVar(&noRules, "no-rules", false, "leave out what netbooting needs")
 	c.Flags().BoolVar(&o.NoTag, "no-tag", false, "leave NAME at the version it means now")
 	_ = c.RegisterFlagCompletionFunc("base", g.CompleteRefs)
@@ -106,7 +106,7 @@ Then NAME means the new version, and boards that follow it boot it next.`,
 		return refs, d &^ cobra.ShellCompDirectiveNoFileComp // or a directory
 	})
 	_ = c.RegisterFlagCompletionFunc("platform", cobra.FixedCompletions([]string{"linux/arm64", "linux/arm", "linux/arm/v6"}, cobra.ShellCompDirectiveNoFileComp))
-	_ = c.RegisterFlagCompletionFunc("devices", cobra.FixedCompletions([]string{"keep", "drop", "refuse"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = c.RegisterFlagCompletionFunc("device-nodes", cobra.FixedCompletions([]string{"keep", "drop", "refuse"}, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 

@@ -29,7 +29,7 @@ func (d Devices) Check() error {
 	case "", DevicesKeep, DevicesDrop, DevicesRefuse:
 		return nil
 	}
-	return fmt.Errorf("devices %q: want keep, drop or refuse", string(d))
+	return fmt.Errorf("device nodes %q: want keep, drop or refuse", string(d))
 }
 
 // KeepsAll says that a source comes as it is.
@@ -52,7 +52,7 @@ func (b *Builder) device(dir *Node, name string, e *treesum.Entry) (bool, error)
 		return false, nil
 	}
 	if !strings.HasPrefix(p, "dev/") {
-		b.Notes.Add("device nodes outside of /dev were kept (--devices drop leaves them out)", p)
+		b.Notes.Add("device nodes outside of /dev were kept (--device-nodes drop leaves them out)", p)
 	}
 	return true, nil
 }
