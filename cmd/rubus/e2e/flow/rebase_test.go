@@ -56,20 +56,21 @@ func (s *site) usePackages() {
 			pack(s.t, repo, name, version, "")
 		}
 	}
-	s.build(`from: lab
+	s.build("pkg", `from: lab
 steps:
   - copy: {from: repo, to: /opt/repo}
   - run: dpkg -i /opt/repo/tool_1_all.deb /opt/repo/mine_1_all.deb
 `)
 }
 
-// build makes the next version of "pkg", whose tag moves to it.
-func (s *site) build(text string) {
+// build makes the next version of an image, whose tag moves to it. The store is all tests':
+// each has a name of its own there.
+func (s *site) build(image, text string) {
 	s.t.Helper()
 	recipe := filepath.Join(s.dir, "recipe/recipe.yaml")
 	must(s.t, os.WriteFile(recipe, []byte(text), 0o644))
 	script := `. "$0/lib.sh"; register_arm64; exec "$@"`
-	cmd := exec.CommandContext(s.t.Context(), "bash", "-c", script, shared.Scripts, shared.Plain, "image", "build", "pkg", recipe, "--tag")
+	cmd := exec.CommandContext(s.t.Context(), "bash", "-c", script, shared.Scripts, shared.Plain, "image", "build", image, recipe, "--tag")
 	if out := s.command(cmd); out.code != 0 {
 		s.t.Fatalf("the image is not built: %s%s", out.stdout, out.stderr)
 	}
@@ -146,7 +147,7 @@ func TestRebaseOfPackages(t *testing.T) {
 	}
 	before := damaged(t, s.root(serial, 1))
 
-	s.build(`from: pkg@1
+	s.build("pkg", `from: pkg@1
 steps:
   - run: dpkg -i /opt/repo/tool_2_all.deb /opt/repo/shared_2_all.deb /opt/repo/mine_2_all.deb
 `)

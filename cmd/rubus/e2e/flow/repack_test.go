@@ -73,12 +73,12 @@ func TestRebaseOfScripts(t *testing.T) {
 	repo := filepath.Join(s.dir, "recipe/repo")
 	must(t, os.MkdirAll(repo, 0o755))
 	s.repacked(repo, "cron", "libpopt0")
-	s.build(`from: lab
+	s.build("scripted", `from: lab
 steps:
   - copy: {from: repo, to: /opt/repo}
 `)
 	s.router(onePool)
-	s.devices("version: 1\ndefaults: {image: pkg}\ndevices:\n  - {serial: " + serial + "}\n")
+	s.devices("version: 1\ndefaults: {image: scripted}\ndevices:\n  - {serial: " + serial + "}\n")
 	s.serveWith(shared.Plain)
 	board := s.newBoard("3b", serial, parseSerial(t, serial).PiMAC().String())
 	runs := func(slot int, script string, args ...string) string {
@@ -103,12 +103,12 @@ steps:
 	}
 	board.off()
 
-	s.build(`from: pkg@1
+	s.build("scripted", `from: scripted@1
 steps:
   - run: dpkg -i /opt/repo/cron_2.deb
   - run: ` + strings.NewReplacer("$1", "/usr/lib/aarch64-linux-gnu", "$2", "libnext").Replace(ownLibrary) + `
 `)
-	s.must("device", "rebase", serial, "pkg@2", "--apply", "--yes")
+	s.must("device", "rebase", serial, "scripted@2", "--apply", "--yes")
 	board.boot("10.77.0.20")
 	move := s.record(serial).Move
 	if move == nil || move.State != record.MoveTrial {
