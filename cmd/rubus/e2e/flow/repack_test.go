@@ -106,7 +106,7 @@ steps:
 	s.build("scripted", `from: scripted@1
 steps:
   - run: dpkg -i /opt/repo/cron_2.deb
-  - run: ` + strings.NewReplacer("$1", "/usr/lib/aarch64-linux-gnu", "$2", "libnext").Replace(ownLibrary) + `
+  - run: `+strings.NewReplacer("$1", "/usr/lib/aarch64-linux-gnu", "$2", "libnext").Replace(ownLibrary)+`
 `)
 	s.must("device", "rebase", serial, "scripted@2", "--apply", "--yes")
 	board.boot("10.77.0.20")
