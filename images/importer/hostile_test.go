@@ -12,7 +12,6 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
-	"golang.org/x/sys/unix"
 
 	"rubus/images"
 	"rubus/images/importer"
@@ -280,19 +279,9 @@ func TestBombs(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	mnt := t.TempDir()
-	inMountNS(t, func() {
-		if err := unix.Mount("tmpfs", mnt, "tmpfs", 0, "size=80m"); err != nil {
-			t.Errorf("mounting a small file system: %v", err)
-			return
-		}
-		s, err := images.Open(filepath.Join(mnt, "images"))
-		if err != nil {
-			t.Error(err)
-			return
-		}
+	inSmallStore(t, 80, func(s *images.Store, mnt string) {
 		reserve := int64(40 << 20)
-		_, _, err = importer.Import(t.Context(), s, "lab", "-", importer.Options{Stdin: bytes.NewReader(bomb), Reserve: reserve})
+		_, _, err := importer.Import(t.Context(), s, "lab", "-", importer.Options{Stdin: bytes.NewReader(bomb), Reserve: reserve})
 		if !errors.Is(err, importer.ErrNoSpace) {
 			t.Errorf("into the reserve: %v", err)
 		}
@@ -346,18 +335,8 @@ func TestPackedImageBombs(t *testing.T) {
 	}
 	// What is no zeros takes space: it ends before the reserve.
 	full := compress(t, "zstd", append(head, bytes.Repeat([]byte("bomb"), 24<<20)...))
-	mnt := t.TempDir()
-	inMountNS(t, func() {
-		if err := unix.Mount("tmpfs", mnt, "tmpfs", 0, "size=80m"); err != nil {
-			t.Errorf("mounting a small file system: %v", err)
-			return
-		}
-		s, err := images.Open(filepath.Join(mnt, "images"))
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		_, _, err = importer.Import(t.Context(), s, "bomb", "-", importer.Options{Stdin: bytes.NewReader(full), Reserve: 40 << 20})
+	inSmallStore(t, 80, func(s *images.Store, mnt string) {
+		_, _, err := importer.Import(t.Context(), s, "bomb", "-", importer.Options{Stdin: bytes.NewReader(full), Reserve: 40 << 20})
 		if !errors.Is(err, importer.ErrNoSpace) {
 			t.Errorf("into the reserve: %v", err)
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -232,6 +233,24 @@ func mapsKeys(m map[string]string) func(func(string) bool) {
 			}
 		}
 	}
+}
+
+// inSmallStore calls f with a store on a file system of its own, of so many MiB, at mnt.
+func inSmallStore(t *testing.T, size int, f func(s *images.Store, mnt string)) {
+	t.Helper()
+	mnt := t.TempDir()
+	inMountNS(t, func() {
+		if err := unix.Mount("tmpfs", mnt, "tmpfs", 0, fmt.Sprintf("size=%dm", size)); err != nil {
+			t.Errorf("mounting a small file system: %v", err)
+			return
+		}
+		s, err := images.Open(filepath.Join(mnt, "images"))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		f(s, mnt)
+	})
 }
 
 // inMountNS runs f on a thread with a mount namespace of its own, which ends

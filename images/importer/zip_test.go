@@ -17,8 +17,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"rubus/images"
 	"rubus/images/importer"
 	"rubus/images/importer/imagetest"
@@ -238,17 +236,7 @@ func TestZipSpace(t *testing.T) {
 	must(t, err)
 	server := serveZip(content)
 	defer server.Close()
-	mnt := t.TempDir()
-	inMountNS(t, func() {
-		if err := unix.Mount("tmpfs", mnt, "tmpfs", 0, "size=120m"); err != nil {
-			t.Errorf("mounting a small file system: %v", err)
-			return
-		}
-		s, err := images.Open(filepath.Join(mnt, "images"))
-		if err != nil {
-			t.Error(err)
-			return
-		}
+	inSmallStore(t, 120, func(s *images.Store, mnt string) {
 		o := importer.Options{Reserve: 100 << 20, Client: server.Client(), Stdin: bytes.NewReader(content)}
 		for source, want := range map[string]string{"-": "free where the store is, and 100 MiB stay free", server.URL: "it has about 30 MiB"} {
 			_, _, err := importer.Import(t.Context(), s, "lab", source, o)
