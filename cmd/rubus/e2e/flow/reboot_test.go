@@ -61,8 +61,8 @@ func (s *site) rebooted(serial, log string, printed []string) {
 	}
 }
 
-// endsCleanly wants a console to show a reboot by which nothing failed, nothing was waited
-// for in vain, and what lies below the root was unmounted before the end.
+// endsCleanly wants a console to show a reboot, and then a power-off, by which nothing failed,
+// nothing was waited for in vain, and what lies below the root was unmounted before the end.
 func (s *site) endsCleanly(log string) {
 	t := s.t
 	t.Helper()
@@ -72,18 +72,20 @@ func (s *site) endsCleanly(log string) {
 	if len(kernels) != 3 {
 		t.Fatalf("%s has %d boots", log, len(kernels)-1)
 	}
-	_, end, _ := strings.Cut(kernels[1], "login:")
-	for _, bad := range []string{"FAILED", "Failed", "failed", "A stop job is running", "imed out", "Forcibly", "Unable to", "not responding"} {
-		if strings.Contains(end, bad) {
-			t.Errorf("the end of the system says %q:\n%s", bad, harness.LastLines(end, 60))
+	for i, target := range []string{"reboot.target", "poweroff.target"} {
+		_, end, _ := strings.Cut(kernels[i+1], "login:")
+		for _, bad := range []string{"FAILED", "Failed", "failed", "A stop job is running", "imed out", "Forcibly", "Unable to", "not responding"} {
+			if strings.Contains(end, bad) {
+				t.Errorf("the end of the system says %q:\n%s", bad, harness.LastLines(end, 60))
+			}
 		}
-	}
-	at := 0
-	for _, step := range []string{"Unmounted", "boot-firmware.mount", "umount.target", "reboot.target"} {
-		n := strings.Index(end[at:], step)
-		if n < 0 {
-			t.Fatalf("the end of the system has no %q where it belongs:\n%s", step, harness.LastLines(end, 60))
+		at := 0
+		for _, step := range []string{"Unmounted", "boot-firmware.mount", "umount.target", target} {
+			n := strings.Index(end[at:], step)
+			if n < 0 {
+				t.Fatalf("the end of the system has no %q where it belongs:\n%s", step, harness.LastLines(end, 60))
+			}
+			at += n
 		}
-		at += n
 	}
 }
