@@ -32,9 +32,6 @@ func (f *Fleet) Restore(ctx context.Context, serial device.Serial, n int, progre
 		return err
 	}
 	s, from, err := f.disk(serial).OpenSnapshot(n)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("snapshot %d of board %s: %w", n, serial, ErrNotFound)
-	}
 	if err != nil {
 		return fmt.Errorf("snapshot %d of board %s: %w", n, serial, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 )
@@ -26,20 +27,46 @@ type Base struct {
 var ErrOtherBase = errors.New("not the base the upper was written over")
 
 // BaseOf finds the base of a stack: the layers' digests and the directories
-// they are in, both with the bottom layer first.
+// they are in, both with the bottom layer first. Where some of these are not there the
+// error is a MissingLayersError.
 func BaseOf(digests, dirs []string) (Base, error) {
 	if len(digests) == 0 || len(digests) != len(dirs) {
 		return Base{}, fmt.Errorf("base of %d digests and %d directories: want as many of each, at least one", len(digests), len(dirs))
 	}
 	b := Base{ID: baseID(digests), Digests: digests}
-	for _, dir := range dirs {
+	var missing MissingLayersError
+	for i, dir := range dirs {
 		root, err := rootOf(dir)
-		if err != nil {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			missing.Digests = append(missing.Digests, digests[i])
+		case err != nil:
 			return Base{}, err
 		}
 		b.Roots = append(b.Roots, root)
 	}
+	if len(missing.Digests) > 0 {
+		return Base{}, &missing
+	}
 	return b, nil
+}
+
+// MissingLayersError says which layers of a stack are not on the disk. It is no
+// fs.ErrNotExist: what stands on them is there.
+type MissingLayersError struct {
+	Digests []string // the bottom one first
+}
+
+// Error implements error.
+func (e *MissingLayersError) Error() string {
+	var names []string
+	for _, d := range e.Digests {
+		names = append(names, fmt.Sprintf("%.12s", d))
+	}
+	if len(names) == 1 {
+		return "layer " + names[0] + " is missing"
+	}
+	return "layers " + strings.Join(names, ", ") + " are missing"
 }
 
 func baseID(digests []string) string {

@@ -78,10 +78,15 @@ func (b Board) RemoveSnapshot(n int) error {
 }
 
 // OpenSnapshot reads a snapshot of the board, with its base as it is now, and says where
-// its upper lies.
+// its upper lies. The error wraps record.ErrNotFound when there is none, and an
+// overlay.MissingLayersError where layers below it are gone.
 func (b Board) OpenSnapshot(n int) (s record.Snapshot, dir string, err error) {
 	dir = b.paths().Snapshot(n)
-	if s, err = record.ReadSnapshot(dir); err != nil {
+	s, err = record.ReadSnapshot(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, "", record.ErrNotFound
+	}
+	if err != nil {
 		return s, "", err
 	}
 	base, err := overlay.BaseOf(s.Base.Digests, LayerDirs(b.Layers, s.Base.Digests))

@@ -272,8 +272,13 @@ func TestOpenSnapshot(t *testing.T) {
 	if _, _, err := s.OpenSnapshot(n); err == nil {
 		t.Error("it opens over another directory of the same content")
 	}
-	if _, _, err := s.OpenSnapshot(n + 1); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := s.OpenSnapshot(n + 1); !errors.Is(err, record.ErrNotFound) {
 		t.Errorf("one that is not there: %v", err)
+	}
+	must(t, os.RemoveAll(layer))
+	var missing *overlay.MissingLayersError
+	if _, _, err := s.OpenSnapshot(n); !errors.As(err, &missing) || missing.Digests[0] != "sha256:one" || errors.Is(err, record.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("over a layer that is gone: %v", err)
 	}
 }
 
