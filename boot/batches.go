@@ -26,15 +26,41 @@ type BatchOrder struct {
 
 // RebaseAll moves boards to another version as Rebase does, and remembers them as a batch.
 // What came of those whose turn it is stands in the batch; one that cannot be moved does not
-// stop the others, but a canary that cannot be does. It blocks while it copies. When the
-// daemon ends meanwhile, the next one goes on.
+// stop the others, but a canary that cannot be does. A board that is on its way to the version
+// is passed over, so the same order, given again, is about the rest. It blocks while it copies.
+// When the daemon ends meanwhile, the next one goes on.
 func (f *Fleet) RebaseAll(ctx context.Context, o BatchOrder, progress func(upper.Size)) (batch.Batch, error) {
 	v, err := f.opt.Store.Resolve(o.To)
 	if err != nil {
 		return batch.Batch{}, err
 	}
+	for _, b := range f.batches.List() {
+		if b.State != batch.Stopped {
+			continue
+		}
+		for _, serial := range b.Recall() { // else they would be on their way still
+			if err := f.recallMove(ctx, serial, b.N); err != nil {
+				return batch.Batch{}, err
+			}
+		}
+	}
+	var rest []device.Serial
+	onWay := map[device.Serial]string{}
+	for _, serial := range o.Boards {
+		if why := f.onWay(serial, v.Ref); why != "" {
+			onWay[serial] = why
+		} else {
+			rest = append(rest, serial)
+		}
+	}
 	b, err := f.batches.Add(func(n int) batch.Batch {
-		return batch.New(n, v.Ref, string(o.Conflicts), o.First, o.Boards, f.opt.Now())
+		b := batch.New(n, v.Ref, string(o.Conflicts), o.First, rest, f.opt.Now())
+		for _, serial := range o.Boards {
+			if why := onWay[serial]; why != "" {
+				b.Pass(serial, why)
+			}
+		}
+		return b
 	})
 	if b.N == 0 || err != nil && !f.batches.IsBegun(b.N) {
 		return b, err
@@ -50,6 +76,23 @@ func (f *Fleet) RebaseAll(ctx context.Context, o BatchOrder, progress func(upper
 		}
 	}
 	return f.advance(b.N)
+}
+
+// onWay says how far a board's move to a version is; "": there is none that goes on.
+func (f *Fleet) onWay(serial device.Serial, to imageref.Ref) string {
+	b := f.known(serial)
+	if b == nil {
+		return ""
+	}
+	m := b.record().Move
+	if m == nil || m.To != to || m.State != record.MovePending && m.State != record.MoveTrial {
+		return ""
+	}
+	why := fmt.Sprintf("its move there is %s", m.State)
+	if m.Batch != 0 {
+		why += fmt.Sprintf(" (batch %d)", m.Batch)
+	}
+	return why
 }
 
 // moveMember moves a board of a batch whose turn it is. The error is that of the batch's record.
@@ -180,7 +223,7 @@ func (f *Fleet) recallMove(ctx context.Context, serial device.Serial, n int) err
 	if m := rec.Move; m == nil || m.Batch != n || m.State != record.MovePending {
 		return nil
 	}
-	rec.TakeBack(record.MoveUndone, "the batch stopped", f.opt.Now())
+	rec.TakeBack(record.MoveUndone, batch.WhyStopped, f.opt.Now())
 	return f.store(b, rec)
 }
 

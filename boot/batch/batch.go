@@ -37,6 +37,9 @@ const (
 	Skipped = "skipped"
 )
 
+// WhyStopped is why a board does not move, or not any more, when its batch stopped.
+const WhyStopped = "the batch stopped"
+
 // The states of a board's move that a batch knows by name.
 const (
 	pending = "pending"
@@ -103,6 +106,13 @@ func New(n int, to imageref.Ref, conflicts string, first int, boards []device.Se
 		b.State, b.First = Released, 0
 	}
 	return b
+}
+
+// Pass adds a board that the order names and that is passed over, if it is none of its members.
+func (b *Batch) Pass(s device.Serial, why string) {
+	if b.Member(s) == nil {
+		b.Members = append(b.Members, Member{Serial: s, State: Skipped, Why: why})
+	}
 }
 
 // Clone is a copy that shares nothing.
@@ -211,7 +221,7 @@ func (b *Batch) judge() {
 // stop lets no more members move.
 func (b *Batch) stop(why string) {
 	b.State, b.Why = Stopped, why
-	b.dropWaiting("the batch stopped")
+	b.dropWaiting(WhyStopped)
 }
 
 func (b *Batch) dropWaiting(why string) {

@@ -35,7 +35,7 @@ func house() map[string][]string {
 			"images/archive", "images/imageref", "images/upper",
 			"nfsexport",
 		},
-		"cmd/internal/cli": {"cmd/internal/control", "cmd/internal/progress", "cmd/internal/ui", "config", "config/device", "images", "images/imageref", "boot/writes"},
+		"cmd/internal/cli": {"boot/batch", "cmd/internal/control", "cmd/internal/progress", "cmd/internal/ui", "config", "config/device", "images", "images/imageref", "boot/writes"},
 		"cmd/internal/devicecmd": {
 			"boot", "boot/batch", "boot/flight", "boot/identity", "boot/record", "boot/writes",
 			"cmd/internal/cli", "cmd/internal/control", "cmd/internal/progress", "cmd/internal/showdiff", "cmd/internal/ui",

@@ -60,6 +60,9 @@ func printStatus(g *cli.Globals, st control.Status, now time.Time) {
 			fmt.Fprintf(g.Stdout, "\n%s: %s\n", b.Serial, p)
 		}
 	}
+	for _, u := range st.Unfinished {
+		fmt.Fprintf(g.Stdout, "\n%s\n", cli.UnfinishedText(u))
+	}
 	if len(st.Unknown) > 0 {
 		fmt.Fprintf(g.Stdout, "\nunknown boards that asked to boot:\n")
 		var rows [][]string

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"rubus/boot/batch"
 	"rubus/config/device"
 	"rubus/images/imageref"
 )
@@ -184,9 +185,11 @@ type Status struct {
 	// NoDHCP says why no addresses are given out where rubus.yaml wants it.
 	NoDHCP []string `json:"no_dhcp,omitempty"`
 	// Warnings are what else is to be known about how boards are served.
-	Warnings []string   `json:"warnings,omitempty"`
-	Boards   []Board    `json:"boards"`
-	Unknown  []Sighting `json:"unknown"`
+	Warnings []string `json:"warnings,omitempty"`
+	// Unfinished are batches of boards that stopped before all was done.
+	Unfinished []batch.Unfinished `json:"unfinished,omitempty"`
+	Boards     []Board            `json:"boards"`
+	Unknown    []Sighting         `json:"unknown"`
 }
 
 // ResetOptions are how a board is reset.

@@ -42,7 +42,7 @@ type rebaseFlags struct {
 	group                   string
 	all, apply, undo, files bool
 	yes, force              bool
-	status, release         bool
+	status, release, rest   bool
 	conflicts               string
 	first, batch            int
 }
@@ -65,16 +65,20 @@ has no rubus-booted.service reports nothing: then no board goes back by itself.
 
 With --first N the first N boards move, and the rest when those had a good
 boot; --release does not wait for that. --status shows how far all that is.
---undo takes boards, or with --batch those of a batch, back to what they had.`,
+When a batch stopped, --batch N --rest orders the boards that did not move once
+more; so does the same order, said again: boards that are there, or on their
+way, are passed over. --undo takes boards, or with --batch those of a batch,
+back to what they had; what was undone already stays as it is.`,
 		Example: `  rubus device rebase bench-01 lab@4
   rubus device rebase --group room1 lab --apply --first 2
   rubus device rebase --group room1 lab --apply --conflicts board
   rubus device rebase --status
+  rubus device rebase --batch 3 --rest
   rubus device rebase --batch 3 --undo
   rubus device rebase bench-01 --undo`,
 		ValidArgsFunction: g.CompleteDevices,
 		RunE: func(c *cobra.Command, args []string) error {
-			if o.status || o.release || o.batch != 0 {
+			if o.status || o.release || o.rest || o.batch != 0 {
 				return onBatch(c.Context(), g, args, o)
 			}
 			boards, image, err := rebaseArgs(g, c, args, o)
@@ -95,8 +99,9 @@ boot; --release does not wait for that. --status shows how far all that is.
 	f.StringVar(&o.conflicts, "conflicts", "", "whose holds where both changed: `board|image`")
 	f.IntVar(&o.first, "first", 0, "move the first `N` boards, and the rest when those had a good boot")
 	f.BoolVar(&o.status, "status", false, "show batches of boards that move, or with --batch one of them")
-	f.IntVar(&o.batch, "batch", 0, "the batch number `N` that --status, --undo or --release is about")
+	f.IntVar(&o.batch, "batch", 0, "the batch number `N` that --status, --undo, --release or --rest is about")
 	f.BoolVar(&o.release, "release", false, "with --batch: move the rest without waiting for the first")
+	f.BoolVar(&o.rest, "rest", false, "with --batch: order anew what a batch that stopped did not move")
 	f.BoolVar(&o.files, "files", false, "list every file, those of packages and those dropped too")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	f.BoolVar(&o.force, "force", false, "cut boards off that are up")
@@ -247,6 +252,10 @@ func undoRebase(ctx context.Context, g *cli.Globals, boards []device.Serial, o r
 		tell, end := telling(g, "copying")
 		m, err := d.Undo(ctx, serial, tell)
 		end()
+		if control.IsKind(err, control.KindNotFound) && (o.all || o.group != "") {
+			g.Notef("board %s has nothing to undo", serial)
+			continue
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("board %s: %w", serial, err))
 			continue

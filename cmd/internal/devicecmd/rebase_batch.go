@@ -52,6 +52,9 @@ func applyRebase(ctx context.Context, g *cli.Globals, all []rebasing, to imagere
 		if !o.force {
 			break
 		}
+		if board, err := d.Board(ctx, s); err == nil && board.Move != nil && board.Move.State == "trial" && board.Move.To == to {
+			continue // it is there, or on its way, and is passed over
+		}
 		if err := d.Stop(ctx, s); err != nil {
 			return err
 		}
@@ -60,6 +63,9 @@ func applyRebase(ctx context.Context, g *cli.Globals, all []rebasing, to imagere
 	b, err := d.Rebase(ctx, control.Rebase{Boards: todo, Image: to, Conflicts: o.conflicts, First: o.first}, tell)
 	end()
 	if err != nil {
+		if ctx.Err() != nil {
+			err = ui.Hint(err, "boards whose turn it is move when they boot next: \"rubus device rebase --status\" shows them, --batch N --undo takes it back")
+		}
 		return err
 	}
 	return errors.Join(g.Answer(applied{all, &b}), tellBatch(g, b))
@@ -127,10 +133,12 @@ func onBatch(ctx context.Context, g *cli.Globals, args []string, o rebaseFlags) 
 	switch {
 	case len(args) > 0 || o.group != "" || o.all || o.apply:
 		return ui.Usage(errors.New("--status, --release and --batch are about batches: they take no boards, and no --apply"))
-	case o.status && (o.undo || o.release) || o.undo && o.release:
-		return ui.Usage(errors.New("--status, --undo and --release exclude each other"))
-	case o.release && o.batch == 0:
-		return ui.Usage(errors.New("--release needs --batch N"), "\"rubus device rebase --status\" lists the batches")
+	case o.status && (o.undo || o.release || o.rest) || o.undo && o.release || o.rest && (o.undo || o.release):
+		return ui.Usage(errors.New("--status, --undo, --release and --rest exclude each other"))
+	case (o.release || o.rest) && o.batch == 0:
+		return ui.Usage(errors.New("--release and --rest need --batch N"), "\"rubus device rebase --status\" lists the batches")
+	case o.rest:
+		return restOfBatch(ctx, g, o)
 	case o.undo:
 		if err := g.Confirm(fmt.Sprintf("take the boards of batch %d back to what they had?", o.batch), o.yes); err != nil {
 			return err
@@ -159,18 +167,63 @@ func onBatch(ctx context.Context, g *cli.Globals, args []string, o rebaseFlags) 
 	return showBatches(ctx, g, o.batch)
 }
 
-func showBatches(ctx context.Context, g *cli.Globals, n int) error {
-	all, err := g.Daemon().Batches(ctx)
+// restOfBatch orders the boards of a batch that did not move once more, as the batch had it
+// where nothing else is said.
+func restOfBatch(ctx context.Context, g *cli.Globals, o rebaseFlags) error {
+	b, err := batchNumber(ctx, g, o.batch)
 	if err != nil {
 		return err
 	}
-	if n != 0 {
-		i := slices.IndexFunc(all, func(b batch.Batch) bool { return b.N == n })
-		if i < 0 {
-			return ui.Hint(fmt.Errorf("there is no batch %d", n), "\"rubus device rebase --status\" lists them")
+	boards := b.Rest()
+	if len(boards) == 0 {
+		if b.State == batch.Undone {
+			return fmt.Errorf("batch %d was undone", b.N)
 		}
-		showMembers(g, all[i])
-		return g.Answer(all[i])
+		g.Notef("batch %d has no board that did not move and is not about to", b.N)
+		return g.Answer(applied{Plans: []rebasing{}})
+	}
+	if o.conflicts == "" {
+		o.conflicts = b.Conflicts
+	}
+	if o.first == 0 {
+		o.first = b.First
+	}
+	o.apply = true
+	return rebaseBoards(ctx, g, boards, b.To, o)
+}
+
+// batchNumber is one batch as it is now.
+func batchNumber(ctx context.Context, g *cli.Globals, n int) (batch.Batch, error) {
+	all, err := g.Daemon().Batches(ctx)
+	if err != nil {
+		return batch.Batch{}, err
+	}
+	i := slices.IndexFunc(all, func(b batch.Batch) bool { return b.N == n })
+	if i < 0 {
+		return batch.Batch{}, ui.Hint(fmt.Errorf("there is no batch %d", n), "\"rubus device rebase --status\" lists them")
+	}
+	return all[i], nil
+}
+
+func showBatches(ctx context.Context, g *cli.Globals, n int) error {
+	if n != 0 {
+		b, err := batchNumber(ctx, g, n)
+		if err != nil {
+			return err
+		}
+		unfinished, err := unfinishedBatches(ctx, g)
+		if err != nil {
+			return err
+		}
+		showMembers(g, b)
+		if text := unfinished[n]; text != "" && !g.JSON {
+			fmt.Fprintf(g.Stdout, "\n%s\n", text)
+		}
+		return g.Answer(b)
+	}
+	all, err := g.Daemon().Batches(ctx)
+	if err != nil {
+		return err
 	}
 	if g.JSON {
 		return g.PrintJSON(all)
@@ -184,12 +237,33 @@ func showBatches(ctx context.Context, g *cli.Globals, n int) error {
 		rows = append(rows, []string{strconv.Itoa(b.N), ui.Ago(time.Now(), b.Made), b.To.String(), string(b.State), countsText(b)})
 	}
 	ui.Table(g.Stdout, []string{"BATCH", "MADE", "TO", "STATE", "BOARDS"}, rows, 4, 2)
+	unfinished, err := unfinishedBatches(ctx, g)
+	if err != nil {
+		return err
+	}
 	for _, b := range all {
-		if b.Why != "" {
+		switch text := unfinished[b.N]; {
+		case text != "":
+			fmt.Fprintf(g.Stdout, "\n%s\n", text)
+		case b.Why != "":
 			fmt.Fprintf(g.Stdout, "\nbatch %d: %s\n", b.N, ui.Visible(b.Why))
 		}
 	}
 	return nil
+}
+
+// unfinishedBatches says, by number, what is to be done about batches that stopped before all
+// was done.
+func unfinishedBatches(ctx context.Context, g *cli.Globals) (map[int]string, error) {
+	st, err := g.Daemon().Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	texts := map[int]string{}
+	for _, u := range st.Unfinished {
+		texts[u.N] = cli.UnfinishedText(u)
+	}
+	return texts, nil
 }
 
 // countsText counts the boards of a batch by what they do.

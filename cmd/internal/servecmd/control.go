@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rubus/boot"
+	"rubus/boot/batch"
 	"rubus/boot/flight"
 	"rubus/boot/writes"
 	"rubus/cmd/internal/buildinfo"
@@ -17,9 +18,11 @@ import (
 	"rubus/cmd/internal/ui"
 	"rubus/config"
 	"rubus/config/device"
+	"rubus/images/imageref"
 	"rubus/nfsexport"
 	"rubus/nfsexport/knfsd"
 	"rubus/nfsexport/nfs3"
+	"rubus/overlay"
 )
 
 // controlled is what the control socket offers of the daemon.
@@ -47,6 +50,9 @@ func (d *controlled) Status(ctx context.Context) (control.Status, error) {
 		Refused: d.conf.problem(), RestartFor: config.NeedsRestart(d.cfg, d.conf.snapshot().Daemon()),
 		NoDHCP: d.noDHCP.list(), Warnings: warnings(d.host), Boards: boards, Unknown: []control.Sighting{},
 	}
+	st.Unfinished = batch.UnfinishedOf(d.fleet.Batches(), func(s device.Serial, to imageref.Ref) bool {
+		return slices.ContainsFunc(boards, func(b control.Board) bool { return b.Serial == s && b.Running == to })
+	})
 	for _, u := range d.fleet.Unknown() {
 		s := control.Sighting{
 			Serial: u.Serial, MAC: u.MAC, First: u.First, Last: u.Last, Times: u.Times, Stage: u.Stage, Bootloader: u.Bootloader,
@@ -177,9 +183,16 @@ func (d *controlled) Reload(_ context.Context, yes bool) (control.Reloaded, erro
 
 // controlError gives an error of the fleet its kind on the socket.
 func controlError(err error) error {
+	var missing *overlay.MissingLayersError
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &missing):
+		return control.Errorf(control.KindRefused, "%v", err).
+			WithHint("importing the same source again brings a layer back, and so does \"rubus restore\" of a backup with --images")
+	case errors.Is(err, overlay.ErrOtherBase):
+		return control.Errorf(control.KindRefused, "%v", err).
+			WithHint("\"rubus backup\" of the board, and \"rubus restore\" of that, bind its writes to the layers as they are now")
 	case errors.Is(err, boot.ErrNotFound):
 		return control.Errorf(control.KindNotFound, "%v", err)
 	case errors.Is(err, boot.ErrRefused):
