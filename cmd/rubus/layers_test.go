@@ -142,15 +142,18 @@ func house() map[string][]string {
 		"images/editor":             {"images", "images/importer", "images/internal/onefs"},
 		"images/ext4":               {},
 		"images/fat":                {},
-		"images/importer":           {"images", "images/imageref", "images/importer/bounds", "images/importer/diskimage", "images/importer/layer", "images/importer/meter", "images/importer/source", "images/importer/spool", "images/internal/onefs", "images/share", "images/treesum"},
+		"images/importer":           {"images", "images/imageref", "images/importer/bounds", "images/importer/directory", "images/importer/diskimage", "images/importer/layer", "images/importer/meter", "images/importer/source", "images/importer/spool", "images/importer/tarball", "images/internal/onefs", "images/share", "images/treesum"},
 		"images/importer/diskimage": {"images", "images/disk", "images/ext4", "images/fat", "images/importer/bounds", "images/importer/layer", "images/internal/onefs", "images/treesum"},
 		"images/importer/layer":     {"images/importer/bounds", "images/importer/meter", "images/internal/onefs", "images/treesum"},
 		"images/importer/meter":     {},
 		"images/importer/bounds":    {},
 		"images/importer/source":    {"images/ext4", "images/importer/bounds", "images/importer/spool", "images/internal/onefs"},
 		"images/importer/spool":     {"images/importer/bounds", "images/treesum"},
-		"images/importer/imagetest": {},
+		"images/importer/tarball":   {"images/importer/bounds", "images/importer/layer", "images/importer/source", "images/treesum"},
+		"images/importer/directory": {"images/importer/bounds", "images/importer/layer", "images/internal/onefs", "images/treesum"},
+		"images/importer/imagetest": {"images/importer/bounds", "images/importer/layer", "images/importer/meter", "images/internal/onefs", "images/treesum"},
 		"images/internal/onefs":     {},
+		"images/internal/mounttest": {},
 		"images/oci":                {"images", "images/importer", "images/internal/onefs", "images/treesum"},
 		"images/share":              {"images", "images/internal/onefs", "images/treesum"},
 		"images/treesum":            {"images/internal/onefs"},
@@ -182,7 +185,7 @@ func house() map[string][]string {
 
 // tested are packages that only tests may import.
 func tested() []string {
-	return []string{"boot/dhcptest", "cmd/rubus/e2e/harness", "images/importer/imagetest", "nfsexport/nfstest", "overlay/overlaytest"}
+	return []string{"boot/dhcptest", "cmd/rubus/e2e/harness", "images/importer/imagetest", "images/internal/mounttest", "nfsexport/nfstest", "overlay/overlaytest"}
 }
 
 const (

@@ -53,8 +53,8 @@ func TestKilledAtRandom(t *testing.T) {
 
 // The same for a packed disk image, of which most is unpacked before a file is read.
 func TestImageKilledAtRandom(t *testing.T) {
-	f := small()
-	root, boot := makeParts(t, f)
+	f := imagetest.Small()
+	root, boot := imagetest.Parts(t, f)
 	killImports(t, packed(t, imagetest.Make(t, f, root, boot))["disk image, zstd"], 8, func(int) {})
 }
 

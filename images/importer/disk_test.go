@@ -17,69 +17,17 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"rubus/images"
 	"rubus/images/importer"
 	"rubus/images/importer/imagetest"
 )
-
-// small is like trixie, with less room.
-func small() imagetest.Family {
-	f := imagetest.Families()["trixie"]
-	f.BootMB = 40
-	return f
-}
-
-// whole is a time that FAT can keep, too.
-var whole = time.Date(2026, 6, 18, 12, 34, 56, 0, time.UTC)
-
-func write(t testing.TB, path string, content []byte, mode os.FileMode) {
-	t.Helper()
-	must(t, os.MkdirAll(filepath.Dir(path), 0o755))
-	must(t, os.WriteFile(path, content, mode))
-	must(t, os.Chmod(path, mode))
-}
-
-// makeParts makes what the root and the boot partition of a release hold.
-func makeParts(t testing.TB, f imagetest.Family) (root, boot string) {
-	t.Helper()
-	root, boot = t.TempDir(), t.TempDir()
-	must(t, os.Chmod(root, 0o755))
-	write(t, root+"/etc/fstab", []byte(f.Fstab), 0o644)
-	write(t, root+"/etc/shadow", []byte("root:*:1::::::\n"), 0o640)
-	must(t, os.Chown(root+"/etc/shadow", 0, 42))
-	write(t, root+"/usr/bin/sudo", bytes.Repeat([]byte("sudo"), 1<<18), 0o755|os.ModeSetuid)
-	must(t, os.Link(root+"/usr/bin/sudo", root+"/usr/bin/sudoedit"))
-	write(t, root+"/usr/bin/ping", []byte("ping"), 0o755)
-	must(t, unix.Setxattr(root+"/usr/bin/ping", "security.capability", []byte("\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"), 0))
-	must(t, os.Symlink("usr/bin", root+"/bin"))
-	must(t, os.MkdirAll(root+"/"+f.Mount, 0o755))
-	must(t, os.MkdirAll(root+"/dev", 0o755))
-	must(t, unix.Mknod(root+"/dev/null", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
-	must(t, os.MkdirAll(root+"/tmp", 0o755))
-	must(t, os.Chmod(root+"/tmp", 0o777|os.ModeSticky))
-	for name, size := range map[string]int{
-		"bootcode.bin": 52480, "start4.elf": 2 << 20, "fixup4.dat": 5400, "config.txt": 20, "cmdline.txt": 90, "kernel8.img": 3<<20 + 77,
-		"kernel_2712.img": 1 << 20, "initramfs8": 100000, "bcm2711-rpi-4-b.dtb": 55000, "overlays/overlay_map.dtb": 5000, "overlays/README": 3,
-	} {
-		write(t, filepath.Join(boot, name), bytes.Repeat([]byte{byte(size), 'x', 1}, size/3+1), 0o755)
-	}
-	for _, dir := range []string{root, boot} {
-		must(t, filepath.WalkDir(dir, func(p string, _ os.DirEntry, err error) error {
-			ts := []unix.Timespec{unix.NsecToTimespec(whole.UnixNano()), unix.NsecToTimespec(whole.UnixNano())}
-			return errors.Join(err, unix.UtimesNanoAt(unix.AT_FDCWD, p, ts, unix.AT_SYMLINK_NOFOLLOW))
-		}))
-	}
-	return root, boot
-}
 
 // An image of each release family gives the tree that its boards see, boot
 // partition in place.
 func TestReleaseFamilies(t *testing.T) {
 	for name, f := range imagetest.Families() {
 		t.Run(name, func(t *testing.T) {
-			root, boot := makeParts(t, f)
+			root, boot := imagetest.Parts(t, f)
 			img := imagetest.Make(t, f, root, boot)
 			s := openStore(t)
 			v, rep, err := importer.Import(t.Context(), s, "pios", img, importer.Options{})
@@ -90,9 +38,9 @@ func TestReleaseFamilies(t *testing.T) {
 			must(t, s.Verify(t.Context(), v.Layers[0].Digest, nil))
 			must(t, os.CopyFS(filepath.Join(root, f.Mount), os.DirFS(boot)))
 			must(t, filepath.WalkDir(filepath.Join(root, f.Mount), func(p string, _ os.DirEntry, err error) error {
-				return errors.Join(err, os.Chmod(p, 0o755), os.Chtimes(p, whole, whole))
+				return errors.Join(err, os.Chmod(p, 0o755), os.Chtimes(p, imagetest.Whole(), imagetest.Whole()))
 			}))
-			must(t, os.Chtimes(filepath.Dir(filepath.Join(root, f.Mount)), whole, whole))
+			must(t, os.Chtimes(filepath.Dir(filepath.Join(root, f.Mount)), imagetest.Whole(), imagetest.Whole()))
 			got, want := describe(t, top(s, v)), describe(t, root)
 			// mkfs makes the root directory anew.
 			delete(got, "")
@@ -115,8 +63,8 @@ func packed(t testing.TB, img string) map[string]string {
 // However it is packed, from a file, a pipe or a web server, an image is the same
 // layer, and nothing is left of it elsewhere.
 func TestPackedImages(t *testing.T) {
-	f := small()
-	root, boot := makeParts(t, f)
+	f := imagetest.Small()
+	root, boot := imagetest.Parts(t, f)
 	forms := packed(t, imagetest.Make(t, f, root, boot))
 	s := openStore(t)
 	first, _, err := importer.Import(t.Context(), s, "pios", forms["disk image"], importer.Options{})
@@ -174,7 +122,7 @@ func noUnpacked(t testing.TB, s *images.Store) {
 
 // A download that breaks goes on where it was; one of something else does not.
 func TestBrokenDownload(t *testing.T) {
-	content := tarOf(t, dir("etc"), reg("etc/x", strings.Repeat("content", 100000)))
+	content := imagetest.Archive(t, imagetest.Dir("etc"), imagetest.File("etc/x", strings.Repeat("content", 100000)))
 	asked := 0
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked++
@@ -212,8 +160,8 @@ func TestBrokenDownload(t *testing.T) {
 
 // What is no image of a root says so, and leaves nothing.
 func TestRefusedImages(t *testing.T) {
-	f := small()
-	root, boot := makeParts(t, f)
+	f := imagetest.Small()
+	root, boot := imagetest.Parts(t, f)
 	img := imagetest.Make(t, f, root, boot)
 	forms := packed(t, img)
 	dir := t.TempDir()
@@ -266,8 +214,8 @@ func TestRefusedImages(t *testing.T) {
 
 // The root is copied while the image still comes: what this one waits for is in its first part.
 func TestImageCopiedAsItComes(t *testing.T) {
-	f := small()
-	root, boot := makeParts(t, f)
+	f := imagetest.Small()
+	root, boot := imagetest.Parts(t, f)
 	in, err := os.Open(imagetest.Make(t, f, root, boot))
 	must(t, err)
 	defer in.Close()

@@ -1,2 +1,2 @@
-// Package importer makes layers and versions of directories and tarballs.
+// Package importer makes versions of directories, tarballs, disk images and container layers.
 package importer

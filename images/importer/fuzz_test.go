@@ -11,21 +11,22 @@ import (
 
 	"rubus/images"
 	"rubus/images/importer"
+	"rubus/images/importer/imagetest"
 )
 
 // FuzzTar imports anything: it must end, write nothing outside of its tree, and what it takes must
 // have the digest it says.
 func FuzzTar(f *testing.F) {
-	f.Add(tarOf(f, dir("etc"), reg("etc/x", "content"), symlink("l", "etc"), hardlink("h", "etc/x")))
-	f.Add(tarOf(f, reg("../x", "")))
-	f.Add(tarOf(f, symlink("out", "/"), reg("out/x", "")))
-	f.Add(tarOf(f, withHeader(reg("x", "y"), func(h *tar.Header) {
+	f.Add(imagetest.Archive(f, imagetest.Dir("etc"), imagetest.File("etc/x", "content"), imagetest.Symlink("l", "etc"), imagetest.Hardlink("h", "etc/x")))
+	f.Add(imagetest.Archive(f, imagetest.File("../x", "")))
+	f.Add(imagetest.Archive(f, imagetest.Symlink("out", "/"), imagetest.File("out/x", "")))
+	f.Add(imagetest.Archive(f, imagetest.File("x", "y").With(func(h *tar.Header) {
 		h.PAXRecords = map[string]string{
 			"SCHILY.xattr.user.a": "b", "SCHILY.xattr.trusted.overlay.opaque": "y",
 			"SCHILY.acl.access": "user::rw-,user:1000:r--,group::r--,mask::r--,other::---",
 		}
 	})))
-	f.Add(tarOf(f, entry{h: tar.Header{Typeflag: tar.TypeFifo, Name: "fifo"}}, entry{h: tar.Header{Typeflag: tar.TypeChar, Name: "null", Devmajor: 1, Devminor: 3}}))
+	f.Add(imagetest.Archive(f, imagetest.Entry{Header: tar.Header{Typeflag: tar.TypeFifo, Name: "fifo"}}, imagetest.Entry{Header: tar.Header{Typeflag: tar.TypeChar, Name: "null", Devmajor: 1, Devminor: 3}}))
 	// GNU tar's own sparse files.
 	src := f.TempDir()
 	must(f, os.WriteFile(filepath.Join(src, "sparse"), []byte("x"), 0o600))
@@ -51,7 +52,7 @@ func FuzzTarEntries(f *testing.F) {
 		w := tar.NewWriter(&b)
 		for i, line := range strings.Split(names, "\n") {
 			name, link, _ := strings.Cut(line, ">")
-			h := tar.Header{Typeflag: tar.TypeReg, Name: name, Linkname: link, Mode: 0o755, ModTime: fixedTime, Format: tar.FormatGNU}
+			h := tar.Header{Typeflag: tar.TypeReg, Name: name, Linkname: link, Mode: 0o755, ModTime: imagetest.Time(), Format: tar.FormatGNU}
 			if i < len(types) {
 				h.Typeflag = types[i]
 			}

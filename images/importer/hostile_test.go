@@ -15,92 +15,8 @@ import (
 
 	"rubus/images"
 	"rubus/images/importer"
+	"rubus/images/importer/imagetest"
 )
-
-func withHeader(e entry, f func(h *tar.Header)) entry {
-	f(&e.h)
-	return e
-}
-
-// Archives that would lead out of their tree, or that make no sense, are
-// refused with words, and leave nothing behind.
-func TestHostileArchives(t *testing.T) {
-	outside := t.TempDir()
-	rel := strings.Repeat("../", 20) + outside[1:]
-	for name, c := range map[string]struct {
-		entries []entry
-		want    string
-	}{
-		"absolute":            {[]entry{reg(outside+"/x", "")}, "is absolute"},
-		"climbs":              {[]entry{reg(rel+"/x", "")}, `climbs out with ".."`},
-		"climbs in between":   {[]entry{dir("a"), reg("a/../../x", "")}, `climbs out with ".."`},
-		"climbs as directory": {[]entry{dir("..")}, `climbs out with ".."`},
-		"through a link":      {[]entry{symlink("out", outside), reg("out/x", "")}, `written through the symbolic link "out"`},
-		"through two links":   {[]entry{symlink("a", "."), symlink("a/b", outside), reg("a/b/x", "")}, `written through the symbolic link "a"`},
-		"directory over link": {[]entry{symlink("out", outside), dir("out/sub")}, `written through the symbolic link "out"`},
-		"through a hard link of a link": {
-			[]entry{symlink("l", outside), hardlink("m", "l"), reg("m/x", "")}, `written through the symbolic link "m"`,
-		},
-		"hard link to outside":     {[]entry{hardlink("x", "/etc/passwd")}, "hard link to"},
-		"hard link climbs":         {[]entry{hardlink("x", rel+"/x")}, "hard link to"},
-		"hard link through a link": {[]entry{symlink("out", "/etc"), hardlink("x", "out/passwd")}, "doesn't hold before it"},
-		"hard link to nothing":     {[]entry{hardlink("x", "later"), reg("later", "")}, "doesn't hold before it"},
-		"hard link to directory":   {[]entry{dir("d"), hardlink("x", "d")}, `hard link to the directory "d"`},
-		"below a file":             {[]entry{reg("f", ""), reg("f/x", "")}, `below "f", which is no directory`},
-		"file over full directory": {[]entry{reg("d/x", ""), reg("d", "")}, "would replace a directory that holds something"},
-		"root is a file":           {[]entry{reg(".", "x")}, "the root of the archive is no directory"},
-		"empty link":               {[]entry{symlink("l", "")}, "symbolic link to"},
-		"name too long":            {[]entry{reg(strings.Repeat("n", 256), "")}, "longer than 255 bytes"},
-		"path too long":            {[]entry{reg(strings.Repeat("d/", 2048)+"x", "")}, "longer than 4095 bytes"},
-		"nothing in it":            {nil, "the archive holds no files"},
-		"owner out of range": {
-			[]entry{withHeader(reg("x", ""), func(h *tar.Header) { h.Uid = 1<<32 - 1 })}, "out of range",
-		},
-		"device out of range": {
-			[]entry{{h: tar.Header{Typeflag: tar.TypeChar, Name: "x", Devmajor: 1 << 20, Format: tar.FormatGNU}}}, "out of range",
-		},
-		"unknown type": {[]entry{{h: tar.Header{Typeflag: 'Z', Name: "x"}}}, `type "Z"`},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := openStore(t)
-			_, _, err := importer.Import(t.Context(), s, "lab", "-", importer.Options{Stdin: bytes.NewReader(tarOf(t, c.entries...))})
-			if err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("error %v, want one with %q", err, c.want)
-			}
-			checkNothingLeft(t, s)
-		})
-	}
-	if left, err := os.ReadDir(outside); err != nil || len(left) != 0 {
-		t.Errorf("written outside: %v, %v", left, err)
-	}
-}
-
-// What archives may say twice: the later entry wins, as with tar.
-func TestLaterWins(t *testing.T) {
-	s := openStore(t)
-	v, _ := doImport(t, s, "-", importer.Options{Stdin: bytes.NewReader(tarOf(t,
-		reg("etc/file", "old"), reg("etc/file", "new"),
-		symlink("was-link", "/etc"), dir("was-link"), reg("was-link/in", "x"),
-		dir("was-dir"), symlink("was-dir", "etc"),
-		reg("a", "shared"), hardlink("b", "a"), reg("a", "alone"), hardlink("b", "./b"),
-		withHeader(dir("etc"), func(h *tar.Header) { h.Mode = 0o700 }),
-		withHeader(dir("./"), func(h *tar.Header) { h.Mode = 0o711 }),
-	))})
-	got := describe(t, top(s, v))
-	for path, want := range map[string]string{
-		"": "mode 40711", "/etc": "mode 40700", "/etc/file": "content 3 ", "/was-link": "mode 40755", "/was-link/in": "mode 100644",
-		"/was-dir": `target "etc"`, "/a": "content 5 ", "/b": "content 6 ",
-	} {
-		if !strings.Contains(got[path], want) || strings.Contains(got[path], "linked") {
-			t.Errorf("%q is %q, want %q", path, got[path], want)
-		}
-	}
-	// Only what is left counts.
-	if v.Layers[0].Bytes != int64(len("new"+"x"+"alone"+"shared")) {
-		t.Errorf("size %d", v.Layers[0].Bytes)
-	}
-	must(t, s.Verify(t.Context(), v.Layers[0].Digest, nil))
-}
 
 func compress(t *testing.T, kind string, b []byte) []byte {
 	t.Helper()
@@ -138,7 +54,7 @@ func TestTruncatedAndCorrupt(t *testing.T) {
 		x = x*1664525 + 1013904223
 		noise[i] = byte(x >> 24)
 	}
-	whole := tarOf(t, dir("etc"), reg("etc/noise", string(noise)), reg("etc/last", strings.Repeat("x", 512)))
+	whole := imagetest.Archive(t, imagetest.Dir("etc"), imagetest.File("etc/noise", string(noise)), imagetest.File("etc/last", strings.Repeat("x", 512)))
 	for _, kind := range []string{"tar", "gzip", "zstd", "xz"} {
 		t.Run(kind, func(t *testing.T) {
 			s := openStore(t)
@@ -189,7 +105,7 @@ func TestForeignProcessor(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := filepath.Join(t.TempDir(), "x.tar")
-			must(t, os.WriteFile(f, tarOf(t, reg(c.path, c.content)), 0o600))
+			must(t, os.WriteFile(f, imagetest.Archive(t, imagetest.File(c.path, c.content)), 0o600))
 			s := openStore(t)
 			_, _, err := importer.Import(t.Context(), s, "lab", f, importer.Options{})
 			if c.want == "" {
@@ -231,7 +147,7 @@ func TestForeignSources(t *testing.T) {
 	}
 	s := openStore(t)
 	noEntries := filepath.Join(t.TempDir(), "none.tar")
-	must(t, os.WriteFile(noEntries, tarOf(t), 0o600))
+	must(t, os.WriteFile(noEntries, imagetest.Archive(t), 0o600))
 	for _, bad := range []string{"/dev/null", "/no/such/file", t.TempDir(), noEntries} {
 		if _, _, err := importer.Import(t.Context(), s, "lab", bad, importer.Options{}); err == nil {
 			t.Errorf("imported %s", bad)
@@ -248,7 +164,7 @@ func TestForeignSources(t *testing.T) {
 // A small file that unpacks to a big one stops at the limit, or at the space
 // that stays free.
 func TestBombs(t *testing.T) {
-	bomb := compress(t, "zstd", tarOf(t, reg("etc/bomb", strings.Repeat("bomb", 32<<20))))
+	bomb := compress(t, "zstd", imagetest.Archive(t, imagetest.File("etc/bomb", strings.Repeat("bomb", 32<<20))))
 	if len(bomb) > 1<<20 {
 		t.Fatalf("the bomb has %d bytes", len(bomb))
 	}
@@ -259,11 +175,11 @@ func TestBombs(t *testing.T) {
 	}
 	checkNothingLeft(t, s)
 	// A file that claims to be larger than any disk, without content.
-	huge := withHeader(reg("etc/huge", ""), func(h *tar.Header) {})
+	huge := imagetest.File("etc/huge", "")
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	huge.h.Size = 1 << 50
-	must(t, w.WriteHeader(&huge.h))
+	huge.Header.Size = 1 << 50
+	must(t, w.WriteHeader(&huge.Header))
 	if _, _, err := importer.Import(t.Context(), s, "lab", "-", importer.Options{Stdin: &b}); !errors.Is(err, importer.ErrTooBig) {
 		t.Errorf("a file of 1 PiB: %v", err)
 	}
@@ -275,7 +191,7 @@ func TestBombs(t *testing.T) {
 		t.Fatal(err)
 	}
 	tarball := filepath.Join(t.TempDir(), "large.tar")
-	if err := os.WriteFile(tarball, tarOf(t, reg("etc/x", strings.Repeat("x", 60<<20))), 0o600); err != nil {
+	if err := os.WriteFile(tarball, imagetest.Archive(t, imagetest.File("etc/x", strings.Repeat("x", 60<<20))), 0o600); err != nil {
 		t.Fatal(err)
 	}
 
@@ -295,7 +211,7 @@ func TestBombs(t *testing.T) {
 			checkNothingLeft(t, s)
 		}
 		// Nothing is left, so a small one fits.
-		if _, _, err := importer.Import(t.Context(), s, "lab", "-", importer.Options{Stdin: bytes.NewReader(tarOf(t, reg("etc/x", "x"))), Reserve: reserve}); err != nil {
+		if _, _, err := importer.Import(t.Context(), s, "lab", "-", importer.Options{Stdin: bytes.NewReader(imagetest.Archive(t, imagetest.File("etc/x", "x"))), Reserve: reserve}); err != nil {
 			t.Errorf("after a refused one: %v", err)
 		}
 	})
@@ -346,12 +262,12 @@ func TestPackedImageBombs(t *testing.T) {
 
 // The parts of one sentence apart make two notes; a wrong root is noticed.
 func TestNotesOfARootBelow(t *testing.T) {
-	_, rep := doImport(t, openStore(t), "-", importer.Options{Stdin: bytes.NewReader(tarOf(t, reg("rootfs/etc/passwd", "")))})
+	_, rep := doImport(t, openStore(t), "-", importer.Options{Stdin: bytes.NewReader(imagetest.Archive(t, imagetest.File("rootfs/etc/passwd", "")))})
 	if notes := strings.Join(rep.Notes, "\n"); !strings.Contains(notes, `a directory "rootfs": does the root lie below it?`) {
 		t.Errorf("notes %q", notes)
 	}
-	_, rep = doImport(t, openStore(t), "-", importer.Options{Stdin: bytes.NewReader(tarOf(t,
-		withHeader(dir("./"), func(h *tar.Header) { h.Mode = 0o700 }), dir("etc")))})
+	_, rep = doImport(t, openStore(t), "-", importer.Options{Stdin: bytes.NewReader(imagetest.Archive(t,
+		imagetest.Dir("./").With(func(h *tar.Header) { h.Mode = 0o700 }), imagetest.Dir("etc")))})
 	if notes := strings.Join(rep.Notes, "\n"); !strings.Contains(notes, "the root directory has mode 0700") {
 		t.Errorf("notes %q", notes)
 	}

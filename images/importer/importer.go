@@ -12,11 +12,13 @@ import (
 
 	"rubus/images"
 	"rubus/images/importer/bounds"
+	"rubus/images/importer/directory"
 	"rubus/images/importer/diskimage"
 	"rubus/images/importer/layer"
 	"rubus/images/importer/meter"
 	"rubus/images/importer/source"
 	"rubus/images/importer/spool"
+	"rubus/images/importer/tarball"
 	"rubus/images/share"
 )
 
@@ -202,9 +204,9 @@ func (s *stack) spool(p Phase, what string, in io.Reader, src *source.Source) (*
 func (s *stack) fill(b *layer.Builder, src *source.Source) error {
 	switch {
 	case src.Dir >= 0:
-		return copyDir(b, src, false, s.o.Progress != nil)
+		return directory.Copy(b, src.Dir, src.Name, directory.Options{Count: s.o.Progress != nil})
 	case !src.Disk:
-		return readTar(b, src)
+		return tarball.Copy(b, src)
 	case src.Random != nil:
 		return diskimage.Copy(b, diskimage.Image{ReaderAt: src.Random, Size: src.Size}, s.o.Partition)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"rubus/images/importer"
+	"rubus/images/importer/imagetest"
 	"rubus/images/layered"
 )
 
@@ -83,7 +84,7 @@ func writeEntries(w *tar.Writer, text string) (entries, bool) {
 			continue
 		}
 		name, target, isLink := strings.Cut(line, ">")
-		h := tar.Header{Typeflag: tar.TypeReg, Name: name, Linkname: target, Mode: 0o755, ModTime: fixedTime, Format: tar.FormatPAX}
+		h := tar.Header{Typeflag: tar.TypeReg, Name: name, Linkname: target, Mode: 0o755, ModTime: imagetest.Time(), Format: tar.FormatPAX}
 		isDir := strings.HasSuffix(name, "/")
 		switch {
 		case isLink:

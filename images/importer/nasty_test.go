@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -327,5 +326,3 @@ func diskUsage(t testing.TB, path string) int64 {
 	must(t, syscall.Lstat(path, &st))
 	return st.Blocks * 512
 }
-
-var fixedTime = time.Unix(1700000000, 0)

@@ -5,12 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"slices"
 	"strings"
 	"testing"
 
@@ -19,6 +16,8 @@ import (
 	"rubus/images"
 	"rubus/images/imageref"
 	"rubus/images/importer"
+	"rubus/images/importer/imagetest"
+	"rubus/images/internal/mounttest"
 )
 
 func openStore(t testing.TB) *images.Store {
@@ -76,7 +75,6 @@ func TestDirectory(t *testing.T) {
 	}
 }
 
-// Archives of GNU tar in every format give the tree that it extracts itself.
 // wantNodesNoted wants the nasty tree's device nodes noted, and nothing else.
 func wantNodesNoted(t *testing.T, rep importer.Report) {
 	t.Helper()
@@ -85,6 +83,7 @@ func wantNodesNoted(t *testing.T, rep importer.Report) {
 	}
 }
 
+// Archives of GNU tar in every format give the tree that it extracts itself.
 func TestTarballs(t *testing.T) {
 	full := nasty{xattrs: true, longNames: true, oldTimes: true, sparse: true}
 	for name, c := range map[string]struct {
@@ -155,7 +154,7 @@ func TestCanceledWhileWaiting(t *testing.T) {
 	s := openStore(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("that is enough")
-	_, err = w.Write(tarOf(t, reg("etc/x", "x"))[:700])
+	_, err = w.Write(imagetest.Archive(t, imagetest.File("etc/x", "x"))[:700])
 	must(t, err)
 	o := importer.Options{Stdin: r, Progress: func(importer.Event) { cancel(why) }}
 	_, _, err = importer.Import(ctx, s, "lab", "-", o)
@@ -175,71 +174,11 @@ func checkNothingLeft(t testing.TB, s *images.Store) {
 	}
 }
 
-// Sockets, other mounts and what overlayfs notes for itself stay behind, and
-// the report says so.
-func TestLeftOut(t *testing.T) {
-	needRoot(t)
-	src := t.TempDir()
-	p := func(n string) string { return filepath.Join(src, n) }
-	for _, d := range []string{"etc", "proc", "run", "boot"} {
-		must(t, os.Mkdir(p(d), 0o755))
-	}
-	must(t, os.WriteFile(p("etc/resolv.conf"), nil, 0o644))
-	l, err := net.Listen("unix", p("run/sock"))
-	must(t, err)
-	defer l.Close()
-	must(t, unix.Mknod(p("etc/gone"), unix.S_IFCHR, 0))
-	must(t, unix.Lsetxattr(p("etc"), "trusted.overlay.opaque", []byte("y"), 0))
-	must(t, unix.Lsetxattr(p("etc"), "user.overlay.opaque", []byte("y"), 0))
-	must(t, unix.Lsetxattr(p("etc"), "user.mine", []byte("y"), 0))
-	s := openStore(t)
-	inMountNS(t, func() {
-		for _, err := range []error{
-			unix.Mount("proc", p("proc"), "proc", 0, ""),
-			unix.Mount("/etc/hostname", p("etc/resolv.conf"), "", unix.MS_BIND, ""),
-		} {
-			if err != nil {
-				t.Errorf("mounting: %v", err)
-				return
-			}
-		}
-		v, rep, err := importer.Import(t.Context(), s, "lab", src, importer.Options{})
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		got := describe(t, top(s, v))
-		names := slices.Sorted(mapsKeys(got))
-		if want := []string{"", "/boot", "/etc", "/proc", "/run"}; !slices.Equal(names, want) {
-			t.Errorf("names %q, want %q", names, want)
-		}
-		if !strings.HasSuffix(got["/etc"], ` user.mine="y"`) || strings.Contains(got["/etc"], "overlay") {
-			t.Errorf("/etc: %s", got["/etc"])
-		}
-		notes := strings.Join(rep.Notes, "\n")
-		for _, want := range []string{"sockets", `"run/sock"`, `"proc"`, `"etc/resolv.conf"`, "overlayfs", "whiteouts", "no boot files"} {
-			if !strings.Contains(notes, want) {
-				t.Errorf("the notes don't speak of %s:\n%s", want, notes)
-			}
-		}
-	})
-}
-
-func mapsKeys(m map[string]string) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
-}
-
 // inSmallStore calls f with a store on a file system of its own, of so many MiB, at mnt.
 func inSmallStore(t *testing.T, size int, f func(s *images.Store, mnt string)) {
 	t.Helper()
 	mnt := t.TempDir()
-	inMountNS(t, func() {
+	mounttest.Run(t, func() {
 		if err := unix.Mount("tmpfs", mnt, "tmpfs", 0, fmt.Sprintf("size=%dm", size)); err != nil {
 			t.Errorf("mounting a small file system: %v", err)
 			return
@@ -251,27 +190,6 @@ func inSmallStore(t *testing.T, size int, f func(s *images.Store, mnt string)) {
 		}
 		f(s, mnt)
 	})
-}
-
-// inMountNS runs f on a thread with a mount namespace of its own, which ends
-// with that thread.
-func inMountNS(t *testing.T, f func()) {
-	t.Helper()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // never unlocked: the thread is not used again
-		if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
-			t.Errorf("this test needs CAP_SYS_ADMIN for a mount namespace: %v", err)
-			return
-		}
-		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-			t.Errorf("making mounts private: %v", err)
-			return
-		}
-		f()
-	}()
-	<-done
 }
 
 // A layer on a base: whiteouts stay, boot files are found in the base.
@@ -309,11 +227,11 @@ func TestBoot(t *testing.T) {
 		"nothing":       {[]string{"etc/passwd"}, images.BootPlain, "no boot files"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			entries := []entry{dir("etc")}
+			entries := []imagetest.Entry{imagetest.Dir("etc")}
 			for _, f := range c.files {
-				entries = append(entries, reg(f, ""))
+				entries = append(entries, imagetest.File(f, ""))
 			}
-			v, rep := doImport(t, openStore(t), "-", importer.Options{Stdin: bytes.NewReader(tarOf(t, entries...))})
+			v, rep := doImport(t, openStore(t), "-", importer.Options{Stdin: bytes.NewReader(imagetest.Archive(t, entries...))})
 			if notes := strings.Join(rep.Notes, "\n"); v.Boot != c.want || !strings.Contains(notes, c.note) || (c.note == "") != (notes == "") {
 				t.Errorf("boot %q, notes %q", v.Boot, notes)
 			}

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/images"
+	"rubus/images/importer/directory"
 	"rubus/images/importer/layer"
 	"rubus/images/importer/meter"
-	"rubus/images/importer/source"
 	"rubus/images/internal/onefs"
 	"rubus/images/treesum"
 )
@@ -87,8 +87,7 @@ func Seal(ctx context.Context, store *images.Store, name, upper, what string, o 
 	if err != nil {
 		return v, rep, err
 	}
-	in := source.Directory(what, "edit", fd)
-	defer in.Close()
+	defer unix.Close(fd)
 	var m meter.Meter
 	stop := m.Report(o.Progress)
 	defer stop()
@@ -97,10 +96,11 @@ func Seal(ctx context.Context, store *images.Store, name, upper, what string, o 
 		return v, rep, err
 	}
 	defer func() { err = errors.Join(err, st.abort()) }()
-	if err := st.add(ctx, "", func(b *layer.Builder) error { return copyDir(b, in, true, o.Progress != nil) }); err != nil {
+	how := directory.Options{Upper: true, Count: o.Progress != nil}
+	if err := st.add(ctx, "", func(b *layer.Builder) error { return directory.Copy(b, fd, what, how) }); err != nil {
 		return v, rep, fmt.Errorf("sealing what was written: %w", err)
 	}
-	rep.Format = in.Format
+	rep.Format = "edit"
 	return st.finish(ctx, start, images.NewVersion{Name: name, Source: what}, rep, stop)
 }
 
@@ -162,9 +162,8 @@ func (s *stack) step(ctx context.Context, step Step, what string) (err error) {
 	if err != nil {
 		return err
 	}
-	in := source.Directory(what, "build", fd)
-	defer in.Close()
-	if err := s.add(ctx, chain, func(b *layer.Builder) error { return copyDir(b, in, true, false) }); err != nil {
+	defer unix.Close(fd)
+	if err := s.add(ctx, chain, func(b *layer.Builder) error { return directory.Copy(b, fd, what, directory.Options{Upper: true}) }); err != nil {
 		return err
 	}
 	last := len(s.built) - 1

@@ -88,7 +88,7 @@ func importZip(t *testing.T, content []byte, o importer.Options, check func(how 
 
 // A zip file is taken however it comes, if it is clear what in it is the image.
 func TestZip(t *testing.T) {
-	image := string(tarOf(t, dir("etc"), reg("etc/x", strings.Repeat("content", 1000))))
+	image := string(imagetest.Archive(t, imagetest.Dir("etc"), imagetest.File("etc/x", strings.Repeat("content", 1000))))
 	outside := filepath.Join(t.TempDir(), "outside.img")
 	wide := filepath.Join(t.TempDir(), "wide.zip")
 	imagetest.Tool(t, image, "zip", "-q", "-fz", wide, "-") // zip64, as for images of more than 4 GiB
@@ -125,7 +125,7 @@ func TestZip(t *testing.T) {
 
 // One of which rubus can't tell or read the image says why, and leaves nothing.
 func TestZipRefused(t *testing.T) {
-	image := string(tarOf(t, reg("etc/x", strings.Repeat("content", 100000))))
+	image := string(imagetest.Archive(t, imagetest.File("etc/x", strings.Repeat("content", 100000))))
 	sound := zipOf(t, zipped{"pi.img", image, nil})
 	secret := filepath.Join(t.TempDir(), "pi.img")
 	must(t, os.WriteFile(secret, []byte(image), 0o600))
@@ -200,7 +200,7 @@ func noise(n int) string {
 
 // How far it is shows while a zip file comes.
 func TestZipProgress(t *testing.T) {
-	content := zipOf(t, zipped{"pi.img", string(tarOf(t, reg("etc/x", "content"))), nil})
+	content := zipOf(t, zipped{"pi.img", string(imagetest.Archive(t, imagetest.File("etc/x", "content"))), nil})
 	server := serveZip(content)
 	defer server.Close()
 	var phases []importer.Phase
@@ -227,9 +227,9 @@ func TestZipProgress(t *testing.T) {
 // The disk keeps its reserve while a zip file comes. What is unpacked of it takes its space: the image, what it
 // is unpacked to and the file do not have to fit beside each other.
 func TestZipSpace(t *testing.T) {
-	f := small()
-	root, boot := makeParts(t, f)
-	write(t, root+"/usr/noise", []byte(noise(30<<20)), 0o644)
+	f := imagetest.Small()
+	root, boot := imagetest.Parts(t, f)
+	must(t, os.WriteFile(root+"/usr/noise", []byte(noise(30<<20)), 0o644))
 	img := imagetest.Make(t, f, root, boot)
 	imagetest.Tool(t, "", "zip", "-q", "-j", "-1", img+".zip", img)
 	content, err := os.ReadFile(img + ".zip")

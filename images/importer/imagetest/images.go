@@ -1,4 +1,3 @@
-// Package imagetest makes disk images in the shapes that Raspberry Pi OS, Debian and Ubuntu have, for tests.
 package imagetest
 
 import (

@@ -64,11 +64,6 @@ type Source struct {
 	stop    func() // ends reads of Stream
 }
 
-// Directory is a directory that is open already; Close closes it.
-func Directory(name, format string, fd int) *Source {
-	return &Source{Name: name, Format: format, Dir: fd}
-}
-
 // OnClose has Close call f, before what was asked for earlier.
 func (s *Source) OnClose(f func() error) { s.closers = append(s.closers, f) }
 

@@ -4,13 +4,13 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"rubus/images/internal/mounttest"
 	"rubus/images/internal/onefs"
 )
 
@@ -29,27 +29,6 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// inMountNS runs f on a thread with a mount namespace of its own, which ends
-// with that thread.
-func inMountNS(t *testing.T, f func()) {
-	t.Helper()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // never unlocked: the thread is not used again
-		if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
-			t.Errorf("this test needs CAP_SYS_ADMIN for a mount namespace: %v", err)
-			return
-		}
-		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-			t.Errorf("making mounts private: %v", err)
-			return
-		}
-		f()
-	}()
-	<-done
 }
 
 func TestOpenAtIsConfined(t *testing.T) {
@@ -80,7 +59,7 @@ func TestRemoveAllStaysOnItsMount(t *testing.T) {
 	outside := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(outside, "keep"), []byte("x"), 0o644))
 	must(t, os.WriteFile(filepath.Join(dir, "tree/bound"), nil, 0o644))
-	inMountNS(t, func() {
+	mounttest.Run(t, func() {
 		if err := errors.Join(
 			unix.Mount(outside, mnt, "", unix.MS_BIND, ""),
 			unix.Mount(filepath.Join(outside, "keep"), filepath.Join(dir, "tree/bound"), "", unix.MS_BIND, ""),

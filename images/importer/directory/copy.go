@@ -1,4 +1,4 @@
-package importer
+package directory
 
 import (
 	"context"
@@ -12,7 +12,6 @@ import (
 
 	"rubus/images/importer/bounds"
 	"rubus/images/importer/layer"
-	"rubus/images/importer/source"
 	"rubus/images/internal/onefs"
 	"rubus/images/treesum"
 )
@@ -23,27 +22,35 @@ const readFlags = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOATIME
 
 type inodeID struct{ dev, ino uint64 }
 
-// dirCopy copies a directory tree that stays on one mount.
-type dirCopy struct {
+// Options say what is copied; the zero value is good.
+type Options struct {
+	// Upper says that it is an upper of overlayfs, whose marks are its own.
+	Upper bool
+	// Count says that somebody wants to know how much there is in all.
+	Count bool
+}
+
+// copying is the work on one directory tree.
+type copying struct {
 	b     *layer.Builder
 	root  int
 	known map[inodeID]*layer.Node // files with several names
-	// sealed says that it is an upper, whose marks of overlayfs are its own.
-	sealed bool
+	upper bool
 }
 
-// copyDir copies the directory of src; sealed says that it is an upper, count that somebody wants to know the total.
-func copyDir(b *layer.Builder, src *source.Source, sealed, count bool) error {
-	c := &dirCopy{b: b, root: src.Dir, known: make(map[inodeID]*layer.Node), sealed: sealed}
-	if count {
-		// Ends with the import's context, which finish waits for.
+// Copy makes a tree of the directory that root has open, without what is mounted below it. name is what
+// errors call it.
+func Copy(b *layer.Builder, root int, name string, o Options) error {
+	c := &copying{b: b, root: root, known: make(map[inodeID]*layer.Node), upper: o.Upper}
+	if o.Count {
+		// Ends with the import's context, which Finish waits for.
 		b.Go(func() error {
-			n, err := countBytes(b.Ctx, src.Dir)
+			n, err := countBytes(b.Ctx, root)
 			if err != nil {
 				return nil // the import ended
 			}
 			b.Meter.Total.Store(n)
-			if b.Space.Shares(src.Dir) {
+			if b.Space.Shares(root) {
 				return nil
 			}
 			return b.Space.Expect(n)
@@ -51,11 +58,11 @@ func copyDir(b *layer.Builder, src *source.Source, sealed, count bool) error {
 	}
 	top, err := onefs.OpenDir(c.root, "")
 	if err != nil {
-		return fmt.Errorf("reading %q: %w", src.Name, err)
+		return fmt.Errorf("reading %q: %w", name, err)
 	}
 	defer unix.Close(top)
 	if b.Root.Inode, err = c.dirEntry(top, "."); err != nil {
-		return fmt.Errorf("reading %q: %w", src.Name, err)
+		return fmt.Errorf("reading %q: %w", name, err)
 	}
 	todo := []*layer.Node{b.Root}
 	for len(todo) > 0 {
@@ -71,7 +78,7 @@ func copyDir(b *layer.Builder, src *source.Source, sealed, count bool) error {
 }
 
 // dir copies what a directory holds and returns the directories in it.
-func (c *dirCopy) dir(dir *layer.Node) (sub []*layer.Node, err error) {
+func (c *copying) dir(dir *layer.Node) (sub []*layer.Node, err error) {
 	p := dir.Path()
 	fd, err := onefs.OpenDir(c.root, p)
 	if err != nil {
@@ -104,7 +111,7 @@ func (c *dirCopy) dir(dir *layer.Node) (sub []*layer.Node, err error) {
 }
 
 // name copies one name; a directory is returned.
-func (c *dirCopy) name(dirfd int, dir *layer.Node, d onefs.Dirent, full string) (*layer.Node, error) {
+func (c *copying) name(dirfd int, dir *layer.Node, d onefs.Dirent, full string) (*layer.Node, error) {
 	switch d.Type {
 	case unix.DT_DIR:
 		return c.subdir(dirfd, dir, d.Name, full)
@@ -150,9 +157,9 @@ func (c *dirCopy) name(dirfd int, dir *layer.Node, d onefs.Dirent, full string) 
 	return nil, nil
 }
 
-func (c *dirCopy) keep(p string) func(string) bool {
+func (c *copying) keep(p string) func(string) bool {
 	return func(name string) bool {
-		if c.sealed && strings.HasPrefix(name, "trusted.overlay.") {
+		if c.upper && strings.HasPrefix(name, "trusted.overlay.") {
 			return name == layer.XattrOpaque
 		}
 		return layer.KeepXattr(c.b.Notes, p, name)
@@ -160,7 +167,7 @@ func (c *dirCopy) keep(p string) func(string) bool {
 }
 
 // linked makes a hard link when another name of the inode was copied before.
-func (c *dirCopy) linked(st *unix.Stat_t, dir *layer.Node, name string) (bool, error) {
+func (c *copying) linked(st *unix.Stat_t, dir *layer.Node, name string) (bool, error) {
 	first := c.known[inodeID{st.Dev, st.Ino}]
 	if first == nil {
 		return false, nil
@@ -168,13 +175,13 @@ func (c *dirCopy) linked(st *unix.Stat_t, dir *layer.Node, name string) (bool, e
 	return true, c.b.Link(dir, name, first)
 }
 
-func (c *dirCopy) remember(st *unix.Stat_t, n *layer.Node) {
+func (c *copying) remember(st *unix.Stat_t, n *layer.Node) {
 	if st.Nlink > 1 && n != nil {
 		c.known[inodeID{st.Dev, st.Ino}] = n
 	}
 }
 
-func (c *dirCopy) dirEntry(fd int, p string) (*treesum.Entry, error) {
+func (c *copying) dirEntry(fd int, p string) (*treesum.Entry, error) {
 	st, err := onefs.Fstat(fd)
 	if err != nil {
 		return nil, err
@@ -184,7 +191,7 @@ func (c *dirCopy) dirEntry(fd int, p string) (*treesum.Entry, error) {
 	return e, err
 }
 
-func (c *dirCopy) subdir(dirfd int, dir *layer.Node, name, full string) (*layer.Node, error) {
+func (c *copying) subdir(dirfd int, dir *layer.Node, name, full string) (*layer.Node, error) {
 	fd, err := onefs.OpenDir(dirfd, name)
 	if err == unix.EXDEV {
 		return nil, c.mountPoint(dirfd, dir, name, full)
@@ -203,7 +210,7 @@ func (c *dirCopy) subdir(dirfd int, dir *layer.Node, name, full string) (*layer.
 // mountPoint makes an empty directory for one that another file system is
 // mounted on, as the board will want it there. What is mounted says its mode
 // and owner; its time may be another one each second, so that of the directory above counts.
-func (c *dirCopy) mountPoint(dirfd int, dir *layer.Node, name, full string) error {
+func (c *copying) mountPoint(dirfd int, dir *layer.Node, name, full string) error {
 	c.b.Notes.Add("other file systems mounted below the source were left out", full)
 	var st unix.Stat_t
 	if err := unix.Fstatat(dirfd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -215,7 +222,7 @@ func (c *dirCopy) mountPoint(dirfd int, dir *layer.Node, name, full string) erro
 	return err
 }
 
-func (c *dirCopy) file(dirfd int, dir *layer.Node, name, full string) error {
+func (c *copying) file(dirfd int, dir *layer.Node, name, full string) error {
 	in, err := onefs.OpenAt(dirfd, name, readFlags, 0)
 	if err == unix.EXDEV {
 		c.b.Notes.Add("files that something is mounted over were left out", full)
@@ -256,7 +263,7 @@ func (c *dirCopy) file(dirfd int, dir *layer.Node, name, full string) error {
 }
 
 // content copies the data of one file, holes left out.
-func (c *dirCopy) content(in int, f *layer.File, st *unix.Stat_t, full string) (err error) {
+func (c *copying) content(in int, f *layer.File, st *unix.Stat_t, full string) (err error) {
 	e := f.Node.Inode
 	if e.Xattrs, err = onefs.Xattrs(in, c.keep(full)); err != nil {
 		return err

@@ -1,4 +1,4 @@
-package importer
+package tarball
 
 import (
 	"cmp"

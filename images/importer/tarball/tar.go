@@ -1,4 +1,4 @@
-package importer
+package tarball
 
 import (
 	"archive/tar"
@@ -14,8 +14,8 @@ import (
 	"rubus/images/treesum"
 )
 
-// tarReader makes a tree of an archive's entries.
-type tarReader struct {
+// reader makes a tree of an archive's entries.
+type reader struct {
 	b   *layer.Builder
 	in  *counting
 	tar *tar.Reader
@@ -36,25 +36,27 @@ func (c *counting) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// readTar reads the archive of src to its end.
-func readTar(b *layer.Builder, src *source.Source) error { return readArchive(b, src, nil) }
+// Copy makes a tree of the archive of src, which it reads to its end: whatever it is compressed with
+// has its checksum there.
+func Copy(b *layer.Builder, src *source.Source) error { return read(b, src, nil) }
 
-// readLayer is readTar for a layer of an OCI image, which may be empty.
-func readLayer(b *layer.Builder, src *source.Source) error {
+// CopyLayer is Copy for a layer of an OCI image, which may be empty: what it hides of the layers
+// below is hidden as overlayfs does it.
+func CopyLayer(b *layer.Builder, src *source.Source) error {
 	w := &whiteouts{hidden: make(map[string]*treesum.Entry)}
-	if err := readArchive(b, src, w); err != nil {
+	if err := read(b, src, w); err != nil {
 		return err
 	}
 	return w.apply(b)
 }
 
-func readArchive(b *layer.Builder, src *source.Source, hides *whiteouts) error {
+func read(b *layer.Builder, src *source.Source, hides *whiteouts) error {
 	// What is packed is more when it is unpacked.
 	if err := b.Space.Expect(src.Total); err != nil {
 		return err
 	}
 	in := &counting{r: src.Stream}
-	t := &tarReader{b: b, in: in, tar: tar.NewReader(in), src: src, hides: hides}
+	t := &reader{b: b, in: in, tar: tar.NewReader(in), src: src, hides: hides}
 	b.Meter.Total.Store(src.Total)
 	entries, end := 0, int64(0)
 	for {
@@ -88,7 +90,7 @@ func readArchive(b *layer.Builder, src *source.Source, hides *whiteouts) error {
 
 // drain reads what follows the archive, so that the checksum of what it is
 // compressed with is checked, and whoever writes to a pipe can finish.
-func (t *tarReader) drain() error {
+func (t *reader) drain() error {
 	n, err := io.Copy(io.Discard, io.LimitReader(t.in, bounds.MaxTrailer))
 	t.b.Meter.Read.Store(t.src.Taken())
 	if err != nil {
@@ -101,7 +103,7 @@ func (t *tarReader) drain() error {
 }
 
 // broken explains an error of the stream.
-func (t *tarReader) broken(err error) error {
+func (t *reader) broken(err error) error {
 	kind := strings.TrimPrefix(t.src.Format, "tar, ")
 	switch {
 	case t.b.Ctx.Err() != nil:
@@ -117,7 +119,7 @@ func (t *tarReader) broken(err error) error {
 }
 
 // entry makes what one entry says.
-func (t *tarReader) entry(h *tar.Header) error {
+func (t *reader) entry(h *tar.Header) error {
 	switch h.Typeflag {
 	case tar.TypeXGlobalHeader: // a comment, as git archive writes it
 		return nil
@@ -147,7 +149,7 @@ func (t *tarReader) entry(h *tar.Header) error {
 
 // clean is cleanPath. In a layer, which is unpacked onto those below, a name may begin
 // with "/", and leads through links that lie there.
-func (t *tarReader) clean(name string) (string, error) {
+func (t *reader) clean(name string) (string, error) {
 	if t.hides == nil {
 		return layer.CleanPath(name)
 	}
@@ -161,7 +163,7 @@ func (t *tarReader) clean(name string) (string, error) {
 	return p, nil
 }
 
-func (t *tarReader) make(h *tar.Header, p string, e *treesum.Entry) error {
+func (t *reader) make(h *tar.Header, p string, e *treesum.Entry) error {
 	dir, name, err := t.b.Parent(p, e.Sec, e.Nsec)
 	if err != nil {
 		return fmt.Errorf("entry %w", err)
@@ -188,7 +190,7 @@ func (t *tarReader) make(h *tar.Header, p string, e *treesum.Entry) error {
 }
 
 // target finds the file that a hard link names; nil: it was left out.
-func (t *tarReader) target(h *tar.Header) (*layer.Node, error) {
+func (t *reader) target(h *tar.Header) (*layer.Node, error) {
 	to, err := t.clean(h.Linkname)
 	if err != nil {
 		return nil, fmt.Errorf("hard link to %w", err)
@@ -206,7 +208,7 @@ func (t *tarReader) target(h *tar.Header) (*layer.Node, error) {
 }
 
 // file copies the content of the entry at hand.
-func (t *tarReader) file(dir *layer.Node, name string, e *treesum.Entry) error {
+func (t *reader) file(dir *layer.Node, name string, e *treesum.Entry) error {
 	f, err := t.b.Create(dir, name, e)
 	if err != nil {
 		return err
@@ -229,16 +231,16 @@ func (t *tarReader) file(dir *layer.Node, name string, e *treesum.Entry) error {
 	return f.Done()
 }
 
-// The kinds of entries in a tar header and of ours.
-var tarTypes = map[byte]byte{
+// kinds are the types of entries in a tar header and ours.
+var kinds = map[byte]byte{
 	tar.TypeReg: treesum.File, 0: treesum.File, tar.TypeCont: treesum.File, tar.TypeGNUSparse: treesum.File,
 	tar.TypeLink: treesum.Hardlink, tar.TypeSymlink: treesum.Symlink, tar.TypeDir: treesum.Dir,
 	tar.TypeChar: treesum.Char, tar.TypeBlock: treesum.Block, tar.TypeFifo: treesum.Fifo,
 }
 
 // attrs reads the attributes of an entry.
-func (t *tarReader) attrs(h *tar.Header, p string) (*treesum.Entry, error) {
-	kind, ok := tarTypes[h.Typeflag]
+func (t *reader) attrs(h *tar.Header, p string) (*treesum.Entry, error) {
+	kind, ok := kinds[h.Typeflag]
 	if !ok {
 		return nil, fmt.Errorf("it is of type %q, which rubus doesn't know", string(rune(h.Typeflag)))
 	}
@@ -268,7 +270,7 @@ func (t *tarReader) attrs(h *tar.Header, p string) (*treesum.Entry, error) {
 
 // xattrs reads extended attributes from the PAX records of GNU tar, bsdtar and
 // Go, and access control lists as GNU tar and star write them.
-func (t *tarReader) xattrs(h *tar.Header, p string, e *treesum.Entry) error {
+func (t *reader) xattrs(h *tar.Header, p string, e *treesum.Entry) error {
 	set := func(name, value string) {
 		if !layer.KeepXattr(t.b.Notes, p, name) {
 			return

@@ -1,0 +1,2 @@
+// Package directory copies a directory tree that stays on one mount into a layer.
+package directory
