@@ -23,6 +23,7 @@ func FuzzLayers(f *testing.F) {
 	f.Add("old/\nold/hidden\nnew/\nnew/hidden\n\nold/fresh\nold/.wh..wh..opq\n.wh.new\nnew/fresh")
 	f.Add("a/b/c/d\n\na/b/.wh..wh..opq\n\na/b/c/e\n\na/.wh.b\n\na/b/f")
 	f.Add("a/b\n\n.wh.a\na/c\n\na/.wh.b\na/.wh.c\na/.wh.d")
+	f.Add("a/b/c\n\n.wh.a\na/.wh.b\na/b/.wh.c")
 	f.Add("a\n\na/\na/b\n\n.wh.a\na")
 	f.Add("a/\na/x\n\na\n\na/\na/y")
 	f.Add("usr/bin/\nbin>usr/bin\nusr/bin/sh\n\nbin/tool\n\nbin/.wh.sh")

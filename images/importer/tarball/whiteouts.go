@@ -40,12 +40,25 @@ func (w *whiteouts) entry(p string, e *treesum.Entry) bool {
 	return true
 }
 
+// gone says that a directory above p is hidden, and p with it.
+func (w *whiteouts) gone(p string) bool {
+	for dir := path.Dir(p); dir != "."; dir = path.Dir(dir) {
+		if w.hidden[dir] != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // apply writes them as overlayfs has them.
 func (w *whiteouts) apply(b *layer.Builder) error {
 	if len(b.Lower) == 0 {
 		return nil // there is nothing to hide
 	}
 	for p, e := range w.hidden {
+		if w.gone(p) {
+			continue
+		}
 		if n := b.Root.Find(p); n != nil {
 			if n.IsDir() {
 				makeOpaque(n)
@@ -70,6 +83,9 @@ func (w *whiteouts) apply(b *layer.Builder) error {
 	}
 	for _, p := range w.opaque {
 		n := b.Root.Find(p)
+		if n == nil && w.gone(p) {
+			continue
+		}
 		if n == nil || !n.IsDir() || p == "" {
 			// An opaque directory that the layer does not have: it is emptied.
 			if p == "" {
