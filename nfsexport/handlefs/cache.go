@@ -24,7 +24,8 @@ type cache struct {
 type shard struct {
 	mu   sync.Mutex
 	m    map[key]*object
-	ring []*object // what the clock hand goes round
+	left map[key]*share // of objects that left with calls at work on them
+	ring []*object      // what the clock hand goes round
 	hand int
 }
 
@@ -32,7 +33,7 @@ func (c *cache) init(maxFDs int) {
 	c.max = int64(maxFDs)
 	c.seed = maphash.MakeSeed()
 	for i := range c.shards {
-		c.shards[i].m = map[key]*object{}
+		c.shards[i].m, c.shards[i].left = map[key]*object{}, map[key]*share{}
 	}
 }
 
@@ -72,8 +73,8 @@ func (c *cache) insert(obj *object) *object {
 	if old != nil { // of an earlier mount of the same export
 		s.remove(old)
 	}
-	if left, ok := obj.root.shares.Load(obj.key); ok {
-		obj.share = left.(*share)
+	if left := s.left[obj.key]; left != nil {
+		obj.share = left
 	}
 	obj.slot = len(s.ring)
 	s.ring = append(s.ring, obj)
@@ -90,6 +91,7 @@ func (c *cache) insert(obj *object) *object {
 func (c *cache) release(obj *object) {
 	if obj.refs.Add(-1) == 0 {
 		n := obj.fds()
+		c.shard(&obj.key).ended(obj)
 		obj.close()
 		c.fds.Add(-n)
 		if obj.gone.Load() {
@@ -112,10 +114,6 @@ func (c *cache) drop(k *key) {
 	s.mu.Lock()
 	obj := s.m[*k]
 	if obj != nil {
-		if obj.refs.Load() > 1 { // calls are at work on it, and count in its share
-			obj.root.shares.Store(obj.key, obj.share)
-			obj.left.Store(true)
-		}
 		obj.gone.Store(true)
 		s.remove(obj)
 	}
@@ -161,14 +159,31 @@ func (c *cache) forget(r *root) {
 }
 
 // remove takes obj out of the shard; its lock is held. The cache's reference
-// passes to the caller.
+// passes to the caller. Calls that are at work on it go on counting in its share: so do
+// those on the next object of the same handle, as long as one of these is left.
 func (s *shard) remove(obj *object) {
+	if obj.refs.Load() > 1 {
+		obj.left, s.left[obj.key] = true, obj.share
+		obj.share.left++
+	}
 	delete(s.m, obj.key)
 	last := len(s.ring) - 1
 	s.ring[obj.slot] = s.ring[last]
 	s.ring[obj.slot].slot = obj.slot
 	s.ring[last] = nil
 	s.ring = slices.Delete(s.ring, last, last+1)
+}
+
+// ended is for an object that nobody holds any more.
+func (s *shard) ended(obj *object) {
+	if !obj.left {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if obj.share.left--; obj.share.left == 0 {
+		delete(s.left, obj.key)
+	}
 }
 
 // trim closes what was not used lately until the bound holds again.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -46,7 +45,6 @@ type root struct {
 	path     string  // of fd when it was opened, see inPlace
 	commits  group
 	lost     *atomic.Uint64 // failed syncs, for the write verifier
-	shares   sync.Map       // of objects that left the cache with calls at work on them; by key
 	listings chan struct{}  // held by calls that hold a large listing
 	flags    int64          // of the mount, as statfs(2) has them
 

@@ -43,7 +43,7 @@ type object struct {
 	acl   atomic.Int32 // see perm.go
 	share *share       // of the export's quota; its own, or that of its predecessor
 	own   share
-	left  atomic.Bool           // root.shares has it
+	left  bool                  // it is one of share.left; guarded by the shard
 	gone  atomic.Bool           // it lost a name, and is out of the cache
 	attrs atomic.Pointer[attrs] // see attrs.go
 	still atomic.Uint64         // see atime.go
@@ -121,9 +121,6 @@ func (o *op) openIO(obj *object, slot *atomic.Int32, flags int) (int, unix.Errno
 
 // close closes the descriptors. No one holds obj any more.
 func (obj *object) close() {
-	if obj.left.Load() {
-		obj.root.shares.CompareAndDelete(obj.key, obj.share)
-	}
 	if fd := int(obj.ro.Load()); fd >= 0 {
 		unix.Close(fd)
 	}

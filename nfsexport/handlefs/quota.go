@@ -48,6 +48,9 @@ type share struct {
 	found int64
 	upper bool // it is the board's: in the upper
 	gone  bool // its last name is removed, and it counts no more
+	// left is how many objects have it that left the cache with calls at work on them;
+	// guarded by the shard.
+	left int
 }
 
 // held runs f while nobody else is at the share.
@@ -57,14 +60,19 @@ func (s *share) held(f func()) {
 	f()
 }
 
-// learn makes the share right for before the call; share.mu is held. st is the
-// object as the call found it.
-func (o *op) learn(q *nfsexport.Quota, obj *object, st *unix.Stat_t) {
+// learn makes the share right for before the call; share.mu is held. It looks itself:
+// what the call saw of the object may be of before another call, whose share is gone,
+// and which would be counted twice.
+func (o *op) learn(q *nfsexport.Quota, obj *object) {
 	s := obj.share
 	if known := uint64(q.Round()) + 1; s.known != known && !s.gone {
+		var st unix.Stat_t
+		if fstat(obj.fd, &st) != 0 {
+			return
+		}
 		s.known, s.bytes = known, 0
 		if s.upper = s.upper || o.inUpper(&obj.key); s.upper {
-			s.bytes = takes(st)
+			s.bytes = takes(&st)
 		}
 		s.found = s.bytes
 	}
@@ -162,12 +170,12 @@ func (s *spending) end(objs ...*object) {
 }
 
 // watch is for a call that changes obj and asks for no room; end must follow.
-func (o *op) watch(obj *object, st *unix.Stat_t) spending {
+func (o *op) watch(obj *object) spending {
 	q := o.quota()
 	if q == nil {
 		return spending{}
 	}
-	obj.share.held(func() { o.learn(q, obj, st) })
+	obj.share.held(func() { o.learn(q, obj) })
 	return spending{o: o, q: q}
 }
 
@@ -179,7 +187,7 @@ func (o *op) spendOn(obj *object, st *unix.Stat_t, bytes, files int64) (spending
 		return spending{}, nfs3.OK
 	}
 	obj.share.held(func() {
-		if o.learn(q, obj, st); !obj.share.upper && !obj.share.gone {
+		if o.learn(q, obj); !obj.share.upper && !obj.share.gone {
 			bytes, files = bytes+takes(st), files+1
 		}
 	})
@@ -231,7 +239,7 @@ func (o *op) spendSetAttr(obj *object, st *unix.Stat_t, s *nfs3.SetAttr) (spendi
 		cut.Size, cut.Blocks = 0, 0 // what is copied up of a golden file: its name
 		upper := false
 		obj.share.held(func() {
-			o.learn(o.quota(), obj, st)
+			o.learn(o.quota(), obj)
 			upper = obj.share.upper
 		})
 		if !upper {
@@ -247,7 +255,7 @@ func (o *op) spendWrite(q *nfsexport.Quota, off uint64, n int) (spending, nfs3.S
 	st, s := o.st, nfs3.OK
 	obj := o.obj
 	obj.share.held(func() {
-		if o.learn(q, obj, &st); !obj.share.upper && !obj.share.gone {
+		if o.learn(q, obj); !obj.share.upper && !obj.share.gone {
 			s = o.lift(q, &st)
 		}
 	})
@@ -311,7 +319,7 @@ func (o *op) entry(dir *object, name *cname) (n entry) {
 		return entry{}
 	}
 	n.o, n.q, n.obj = o, q, obj
-	obj.share.held(func() { o.learn(q, obj, &n.st) })
+	obj.share.held(func() { o.learn(q, obj) })
 	return n
 }
 
@@ -322,27 +330,23 @@ func (n *entry) release() {
 	}
 }
 
-// leaves is for an object that leaves the cache and has names left: calls may be at
-// work on it, and the next object of the same handle has the same share.
-func (n *entry) leaves() {
-	if n.q != nil {
-		n.obj.root.shares.Store(n.obj.key, n.obj.share)
-		n.obj.left.Store(true)
-	}
-}
-
-// removed counts the object out when that was its last name.
+// removed counts the object out when that was its last name. Whether it was is asked
+// now: names in other directories may have come and gone at the same time.
 func (n *entry) removed() {
 	if n.q == nil {
-		return
-	}
-	if n.st.Nlink > 1 && !n.obj.isDir() {
-		n.leaves()
 		return
 	}
 	s := n.obj.share
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	last := n.st.Nlink <= 1 || n.obj.isDir()
+	var st unix.Stat_t
+	if s.upper && !n.obj.isDir() && fstat(n.obj.fd, &st) == 0 {
+		last = st.Nlink == 0
+	}
+	if !last {
+		return
+	}
 	if s.upper && !s.gone {
 		n.q.Add(-s.bytes, -1)
 	}

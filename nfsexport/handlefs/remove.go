@@ -49,7 +49,7 @@ func (o *op) unlinkName(flags int) unix.Errno {
 	old := o.entry(o.obj, &o.name)
 	defer old.release()
 	known := o.keyOf(o.obj, &o.name) == 0
-	sp := o.watch(o.obj, &o.st)
+	sp := o.watch(o.obj)
 	defer sp.end(o.obj)
 	unlink := func() unix.Errno {
 		_, _, e := unix.Syscall(unix.SYS_UNLINKAT, uintptr(o.obj.fd), uintptr(unsafe.Pointer(&o.name[0])), uintptr(flags))
@@ -118,7 +118,7 @@ func (o *op) rename(dst *object, dstStat *unix.Stat_t, target *cname) nfs3.Statu
 		return st
 	}
 	defer sp.end(moved.obj)
-	from, to := o.watch(o.obj, &o.st), o.watch(dst, dstStat)
+	from, to := o.watch(o.obj), o.watch(dst)
 	defer from.end(o.obj)
 	defer to.end(dst)
 	if o.may(o.obj, &o.st, mayWrite|mayExec) && o.may(dst, dstStat, mayWrite|mayExec) {
@@ -136,8 +136,6 @@ func (o *op) rename(dst *object, dstStat *unix.Stat_t, target *cname) nfs3.Statu
 	}
 	if old.obj != moved.obj {
 		old.removed()
-	} else {
-		old.leaves()
 	}
 	if known {
 		o.fs.cache.lost(&o.k, o.exp.root)
@@ -197,7 +195,7 @@ func (o *op) link(dst *object, st *unix.Stat_t) nfs3.Status {
 		return s
 	}
 	defer sp.end(o.obj)
-	to := o.watch(dst, st)
+	to := o.watch(dst)
 	defer to.end(dst)
 	_, _, e := unix.Syscall6(unix.SYS_LINKAT, uintptr(o.obj.fd), uintptr(unsafe.Pointer(&empty)),
 		uintptr(dst.fd), uintptr(unsafe.Pointer(&o.name[0])), unix.AT_EMPTY_PATH, 0)

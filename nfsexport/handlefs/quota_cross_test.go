@@ -1,0 +1,141 @@
+package handlefs
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/nfsexport"
+	"rubus/nfsexport/nfs3"
+)
+
+// begun is a call on f that has begun.
+func (w *world) begun(t *testing.T, f []byte) *op {
+	t.Helper()
+	o, st := w.beginChange(&w.call, f)
+	if st != nfs3.OK {
+		t.Fatal(st)
+	}
+	return o
+}
+
+func (o *op) put(t *testing.T, off uint64, n int) {
+	t.Helper()
+	p := nfs3.Piece{Off: off, Data: make([]byte, n)}
+	if st := o.writePiece(&p); st != nfs3.OK {
+		t.Fatal(st)
+	}
+}
+
+// Calls on one file cross each other, and the file's names come and go meanwhile: what
+// each has made is counted once.
+func TestQuotaOfCallsThatCross(t *testing.T) {
+	const kib = 1 << 10
+	for name, cross := range map[string]func(t *testing.T, w *world, f []byte){
+		// A call has seen the file, and is in the way of nobody who has it open, when
+		// another writes to it and is done.
+		"opened before a write": func(t *testing.T, w *world, f []byte) {
+			var k key
+			parseHandle(f, &k)
+			w.uncache(&k)
+			o := w.ops.Get().(*op)
+			o.c, o.time, o.exp, o.k = &w.call, w.opts.Now(), (*w.table.Load())[w.exp.ID], k
+			o.exp.root.enter()
+			o.toOpen()
+			o.h.typ, o.h.bytes = k.kernelType(), uint32(copy(o.h.data[:], k.kernel()))
+			fd, e := openHandle(o.exp.root.fd, &o.h, unix.O_PATH)
+			if e == 0 {
+				e = fstat(fd, &o.st)
+			}
+			if e != 0 {
+				t.Fatal(e)
+			}
+			if st := w.put(f, 0, 72*kib); st != nfs3.OK {
+				t.Fatal(st)
+			}
+			w.uncache(&k)
+			o.obj, _ = o.adopt(fd, &o.st, false)
+			o.put(t, 1024*kib, 4*kib)
+			o.end()
+		},
+		// Two calls, each on an object of its own, as the file loses names between them,
+		// and a third that comes when the first is done.
+		"three objects": func(t *testing.T, w *world, f []byte) {
+			var k key
+			parseHandle(f, &k)
+			next := func() *op {
+				o := w.begun(t, f)
+				w.cache.lost(&k, o.exp.root)
+				return o
+			}
+			first, second := next(), next()
+			first.put(t, 0, 4*kib)
+			first.end()
+			third := next()
+			third.put(t, 1024*kib, 4*kib)
+			second.put(t, 512*kib, 72*kib)
+			third.put(t, 2048*kib, 4*kib)
+			second.end()
+			third.end()
+		},
+		// Of two names in two directories each is removed while the other is there.
+		"both names removed": func(t *testing.T, w *world, f []byte) {
+			var a nfs3.PostAttr
+			var wcc nfs3.Wcc
+			if st := w.Link(&w.call, f, w.lookup(t, "d"), "g", &a, &wcc); st != nfs3.OK {
+				t.Fatal(st)
+			}
+			w.removeF(t, func() {
+				if st := w.Remove(&w.call, w.lookup(t, "d"), "g", &wcc); st != nfs3.OK {
+					t.Error(st)
+				}
+			})
+		},
+		"another name while one is removed": func(t *testing.T, w *world, f []byte) {
+			w.removeF(t, func() {
+				var a nfs3.PostAttr
+				var wcc nfs3.Wcc
+				if st := w.Link(&w.call, f, w.lookup(t, "d"), "g", &a, &wcc); st != nfs3.OK {
+					t.Error(st)
+				}
+			})
+			if st := w.put(f, 0, 40*kib); st != nfs3.OK {
+				t.Error(st)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, q := newQuotaWorld(t, t.TempDir(), nfsexport.Space{Bytes: 8 << 20}, nil)
+			var made nfs3.New
+			if st := w.Mkdir(&w.call, w.root, "d", &nfs3.SetAttr{SetMode: true, Mode: 0o755}, &made); st != nfs3.OK {
+				t.Fatal(st)
+			}
+			f := w.create(t, &w.call, "f", 0o644)
+			if st := w.put(f, 0, 8*kib); st != nfs3.OK {
+				t.Fatal(st)
+			}
+			cross(t, w, f)
+			if there := w.onDisk(t); q.Used() != there {
+				t.Errorf("counted %+v, and %+v is there", q.Used(), there)
+			}
+		})
+	}
+}
+
+// removeF removes the name f as unlinkName does; meanwhile is after the file was looked
+// at.
+func (w *world) removeF(t *testing.T, meanwhile func()) {
+	t.Helper()
+	o := w.begun(t, w.root)
+	defer o.end()
+	o.name.set("f")
+	old := o.entry(o.obj, &o.name)
+	defer old.release()
+	k := old.obj.key
+	meanwhile()
+	if err := unix.Unlinkat(o.obj.fd, "f", 0); err != nil {
+		t.Fatal(err)
+	}
+	old.removed()
+	w.cache.lost(&k, o.exp.root)
+}
