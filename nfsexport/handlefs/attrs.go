@@ -36,7 +36,7 @@ type reading struct {
 func (o *op) reads(ino uint64, own *attrcache.Change) (r reading) {
 	if o.fs.opts.AttrAge > 0 {
 		r.mark, r.ok = o.exp.tree.Mark(ino, own)
-		r.at = o.now().Sub(o.fs.began)
+		r.at = o.since
 	}
 	return r
 }
@@ -44,7 +44,7 @@ func (o *op) reads(ino uint64, own *attrcache.Change) (r reading) {
 // holds says whether what was read then is true still.
 func (o *op) holds(r *reading, ino uint64) bool {
 	// Another call may have looked at its clock later, and have been first.
-	age := o.now().Sub(o.fs.began) - r.at
+	age := o.since - r.at
 	return r.ok && age < o.fs.opts.AttrAge && age > -o.fs.opts.AttrAge && o.exp.tree.Holds(r.mark, ino)
 }
 

@@ -305,7 +305,7 @@ func (x *truth) crowd(call *nfs3.Call, rng *rand.Rand) {
 		case 8:
 			x.Read(call, h, 0, make([]byte, 100), &a)
 		default:
-			x.ReadDir(call, in, 0, &verf, true, func(*nfs3.Entry) bool { return true }, &a)
+			x.ReadDir(call, in, 0, &verf, true, nfs3.EntryFunc(func(*nfs3.Entry) bool { return true }), &a)
 		}
 	}
 }

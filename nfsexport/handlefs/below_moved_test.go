@@ -78,7 +78,7 @@ func TestAttrsOfJoined(t *testing.T) {
 		},
 		"READDIRPLUS": func(w *world, dir []byte) (d nfs3.PostAttr) {
 			var verf uint64
-			if _, st := w.ReadDir(&w.call, dir, 0, &verf, true, func(*nfs3.Entry) bool { return true }, &d); st != nfs3.OK {
+			if _, st := w.ReadDir(&w.call, dir, 0, &verf, true, nfs3.EntryFunc(func(*nfs3.Entry) bool { return true }), &d); st != nfs3.OK {
 				t.Fatal(st)
 			}
 			return d

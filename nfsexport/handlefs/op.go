@@ -24,12 +24,14 @@ type op struct {
 	h    kernelHandle
 	k    key
 
+	lister   lister
 	lower    belowDir // see below.go
 	found    uint64   // see keyBelow
 	opened   key      // see toOpen
 	removals uint64   // then
 
 	time  time.Time        // when the call came
+	since time.Duration    // from FS.began until then
 	alter attrcache.Change // that the call makes now
 
 	// counted was looked at for the export's quota after the call's work; it is then
@@ -50,6 +52,7 @@ func (fs *FS) begin(c *nfs3.Call, fh []byte) (*op, nfs3.Status) {
 	if o.c, o.time = c, c.Time; o.time.IsZero() {
 		o.time = fs.opts.Now()
 	}
+	o.since = o.time.Sub(fs.began)
 	begun := false
 	defer func() { // also when something panics
 		if !begun {

@@ -2,7 +2,6 @@ package handlefs
 
 import (
 	"sort"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -15,10 +14,11 @@ const (
 	cookieDotDot = 2
 )
 
-// lister is the scratch memory of one ReadDir that goes on beyond a call frame.
+// lister is the scratch memory of a listing.
 type lister struct {
 	entry  nfs3.Entry
-	handle wireHandle
+	name   cname
+	handle [nfs3.MaxHandle]byte
 	st     unix.Stat_t
 }
 
@@ -26,7 +26,7 @@ type lister struct {
 // depend on nothing but the names: so a listing goes on rightly after entries
 // came and went, after a copy-up, a remount and a restart, and no cookie is
 // ever bad.
-func (fs *FS) ReadDir(c *nfs3.Call, dir []byte, cookie uint64, verf *uint64, plus bool, add func(*nfs3.Entry) bool, a *nfs3.PostAttr) (eof bool, st nfs3.Status) {
+func (fs *FS) ReadDir(c *nfs3.Call, dir []byte, cookie uint64, verf *uint64, plus bool, to nfs3.Entries, a *nfs3.PostAttr) (eof bool, st nfs3.Status) {
 	o, st := fs.begin(c, dir)
 	if st != nfs3.OK {
 		return false, st
@@ -48,7 +48,8 @@ func (fs *FS) ReadDir(c *nfs3.Call, dir []byte, cookie uint64, verf *uint64, plu
 	if e != 0 {
 		return false, status(e)
 	}
-	eof = o.list(s, cookie, plus, add) && !s.more
+	eof = o.list(s, cookie, plus, to) && !s.more
+	o.lister.entry = nfs3.Entry{} // its name may be of a large listing
 	if o.alter.Running() {
 		o.postNow(o.obj, a)
 	}
@@ -60,91 +61,76 @@ func (fs *FS) ReadDir(c *nfs3.Call, dir []byte, cookie uint64, verf *uint64, plu
 	return eof, nfs3.OK
 }
 
-// list gives the entries after cookie to add; it is true when the last was taken.
-func (o *op) list(s *snapshot, cookie uint64, plus bool, add func(*nfs3.Entry) bool) bool {
-	l := &lister{}
-	var name cname
-	if cookie < cookieDot {
-		name.set(".")
-		if !o.emit(l, &name, nfs3.Entry{FileID: o.obj.ino, Name: ".", Cookie: cookieDot}, nil, plus, add) {
-			return false
-		}
+// list gives the entries after cookie; it is true when the last was taken.
+func (o *op) list(s *snapshot, cookie uint64, plus bool, to nfs3.Entries) bool {
+	if cookie < cookieDot && !o.emitSelf(nfs3.Entry{Name: ".", Cookie: cookieDot}, plus, to) {
+		return false
 	}
 	if cookie < cookieDotDot {
 		ent := nfs3.Entry{FileID: s.parent, Name: "..", Cookie: cookieDotDot}
-		if name.set(".."); o.obj.isRoot() {
-			name.set(".")
-			ent.FileID = o.obj.ino
-		}
-		if !o.emit(l, &name, ent, nil, plus, add) {
+		if o.obj.isRoot() && !o.emitSelf(ent, plus, to) || !o.obj.isRoot() && !o.emit(ent, plus, to) {
 			return false
 		}
 	}
-	for i := sort.Search(len(s.ents), func(i int) bool { return s.ents[i].cookie > cookie }); i < len(s.ents); i++ {
-		d := &s.ents[i]
-		n := s.name(d)
-		var at *atomic.Pointer[known]
-		if plus && s.known != nil {
-			at = &s.known[i]
-			if k := at.Load(); k != nil && o.holds(&k.reading, k.attr.FileID) {
-				l.entry = nfs3.Entry{
-					FileID: k.attr.FileID, Name: n, Cookie: d.cookie,
-					Attr: nfs3.PostAttr{OK: true, Attr: k.attr}, Handle: k.b[:k.n],
-				}
-				if !add(&l.entry) {
+	for i := sort.Search(len(s.ents), func(i int) bool { return s.ents[i].cookie > cookie }); i < len(s.ents); {
+		if plus && s.runs != nil {
+			if r, n := o.run(s, i/runLen), i%runLen; r != nil {
+				took := to.AddRun(&r.Run, n)
+				if i += took; n+took < r.Len() {
 					return false
 				}
 				continue
 			}
 		}
-		if plus {
-			name.set(n)
-		}
-		if !o.emit(l, &name, nfs3.Entry{FileID: d.ino, Name: n, Cookie: d.cookie}, at, plus, add) {
+		d := &s.ents[i]
+		if !o.emit(nfs3.Entry{FileID: d.ino, Name: s.name(d), Cookie: d.cookie}, plus, to) {
 			return false
 		}
+		i++
 	}
 	return true
 }
 
-// emit gives one entry to add, with plus also with attributes and handle. What
-// is not there any more is passed over. Where at is not nil, the handle is
-// taken from there, and what came to be known is kept there.
-func (o *op) emit(l *lister, name *cname, ent nfs3.Entry, at *atomic.Pointer[known], plus bool, add func(*nfs3.Entry) bool) bool {
+// emitSelf is emit for an entry that is the call's directory.
+func (o *op) emitSelf(ent nfs3.Entry, plus bool, to nfs3.Entries) bool {
+	l := &o.lister
 	l.entry = ent
-	if !plus {
-		return add(&l.entry)
-	}
-	var h *wireHandle
-	var r reading
-	if at != nil {
-		if k := at.Load(); k != nil {
-			h = &k.wireHandle
-		}
-		r = o.reads(ent.FileID, nil)
-	}
-	var e unix.Errno
-	if h == nil {
-		e = o.keyOf(o.obj, name)
-	}
-	if e == 0 {
-		e = statAt(o.obj.fd, name, &l.st)
-	}
-	switch {
-	case e == unix.ENOENT:
-		return true
-	case e == 0 && l.st.Dev == o.exp.root.dev:
+	l.entry.FileID = o.obj.ino
+	if plus && o.attributes(o.obj, &l.st) == 0 {
 		o.post(&l.st, &l.entry.Attr)
-		r.ok = r.ok && l.st.Ino == ent.FileID // else the listing has it otherwise
-		l.entry.FileID = l.st.Ino
-		if h == nil {
-			h = &l.handle
-			h.n = o.fs.sealer.seal(&o.k, &h.b)
-		}
-		if at != nil {
-			at.Store(&known{*h, r, l.entry.Attr.Attr})
-		}
-		l.entry.Handle = h.b[:h.n]
+		l.entry.Handle = o.obj.handle()
 	}
-	return add(&l.entry)
+	return to.Add(&l.entry)
+}
+
+// emit gives one entry, with plus also with attributes and handle. What is not there
+// any more is passed over.
+func (o *op) emit(ent nfs3.Entry, plus bool, to nfs3.Entries) bool {
+	o.lister.entry = ent
+	if plus && o.look(nil) == unix.ENOENT {
+		return true
+	}
+	return to.Add(&o.lister.entry)
+}
+
+// look adds attributes and handle to the entry of o.lister, whose handle is h if it is
+// known. Without an error there may be none: of what is not on the export's mount.
+func (o *op) look(h []byte) unix.Errno {
+	l := &o.lister
+	l.name.set(l.entry.Name)
+	if h == nil {
+		if e := o.keyOf(o.obj, &l.name); e != 0 {
+			return e
+		}
+	}
+	if e := statAt(o.obj.fd, &l.name, &l.st); e != 0 || l.st.Dev != o.exp.root.dev {
+		return e
+	}
+	o.post(&l.st, &l.entry.Attr)
+	l.entry.FileID = l.st.Ino
+	if h == nil {
+		h = l.handle[:o.fs.sealer.seal(&o.k, &l.handle)]
+	}
+	l.entry.Handle = h
+	return 0
 }

@@ -24,7 +24,7 @@ func (w *world) some(t testing.TB, dir []byte, cookie uint64, n int, plus bool) 
 	t.Helper()
 	var verf uint64
 	var a nfs3.PostAttr
-	eof, st := w.ReadDir(&w.call, dir, cookie, &verf, plus, func(e *nfs3.Entry) bool {
+	eof, st := w.ReadDir(&w.call, dir, cookie, &verf, plus, nfs3.EntryFunc(func(e *nfs3.Entry) bool {
 		if len(out) == n {
 			return false
 		}
@@ -34,7 +34,7 @@ func (w *world) some(t testing.TB, dir []byte, cookie uint64, n int, plus bool) 
 		cookie = e.Cookie
 		out = append(out, listed{strings.Clone(e.Name), e.Cookie, slices.Clone(e.Handle), e.Attr})
 		return true
-	}, &a)
+	}), &a)
 	if st != nfs3.OK {
 		t.Fatalf("readdir: status %d", st)
 	}

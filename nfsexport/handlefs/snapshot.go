@@ -12,8 +12,6 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
-
-	"rubus/nfsexport/nfs3"
 )
 
 // snapshot is a directory read whole, or the part of a large one that follows a
@@ -32,21 +30,7 @@ type snapshot struct {
 	// settled: it holds for as long as the stamp stays, and with it what is known of
 	// its entries, which is kept.
 	settled bool
-	known   []atomic.Pointer[known]
-}
-
-// known is what is known of an entry: its handle, and the attributes for as long as
-// they hold. It never changes.
-type known struct {
-	wireHandle
-	reading
-	attr nfs3.Attr
-}
-
-// wireHandle is a handle with its MAC.
-type wireHandle struct {
-	b [nfs3.MaxHandle]byte
-	n uint8
+	runs    []atomic.Pointer[entryRun]
 }
 
 type dirent struct {
@@ -58,15 +42,12 @@ type dirent struct {
 
 func (s *snapshot) name(d *dirent) string { return s.names[d.off:][:d.n] }
 
-// direntSize is the memory of one dirent, knownSize that of what is known of it.
-const (
-	direntSize = 24
-	knownSize  = 8 + 224
-)
+// direntSize is the memory of one dirent.
+const direntSize = 24
 
 // bytes is what s takes at most, its object included.
 func (s *snapshot) bytes() int {
-	return 1024 + len(s.names) + direntSize*cap(s.ents) + knownSize*cap(s.known)
+	return 1024 + len(s.names) + direntSize*cap(s.ents) + s.runBytes()
 }
 
 // fits says whether s is what obj holds now, and knows what follows cookie.
@@ -79,14 +60,14 @@ func (s *snapshot) fits(obj *object, st *unix.Stat_t, cookie uint64) bool {
 // if nothing changed; one that begins only if nobody could have changed anything
 // unseen. The directory is locked for reading.
 func (fs *FS) snapshot(o *op, cookie uint64) (*snapshot, unix.Errno) {
-	var st unix.Stat_t
-	if e := o.attributes(o.obj, &st); e != 0 {
+	st := &o.lister.st
+	if e := o.attributes(o.obj, st); e != 0 {
 		return nil, e
 	}
-	if s := o.obj.snap.Load(); s != nil && (cookie != 0 || s.settled) && s.fits(o.obj, &st, cookie) {
+	if s := o.obj.snap.Load(); s != nil && (cookie != 0 || s.settled) && s.fits(o.obj, st, cookie) {
 		return s, 0
 	}
-	s := &snapshot{changes: o.obj.changes.Load(), at: stampOf(&st)}
+	s := &snapshot{changes: o.obj.changes.Load(), at: stampOf(st)}
 	s.settled = s.at.settled(fs.stampTime())
 	o.altersFile(o.obj) // it may move the time of the last access
 	defer o.altered()
@@ -166,7 +147,7 @@ func (s *snapshot) read(o *op, cookie uint64) unix.Errno {
 	s.names = names.String()
 	s.order()
 	if s.settled && !o.large && !s.more && s.after == 0 {
-		s.known = make([]atomic.Pointer[known], len(s.ents))
+		s.runs = make([]atomic.Pointer[entryRun], (len(s.ents)+runLen-1)/runLen)
 	}
 	return 0
 }

@@ -43,7 +43,6 @@ func newCall(fs FS) *call {
 	c := &call{fs: fs}
 	c.made.Handle = make([]byte, 0, MaxHandle)
 	c.handle = make([]byte, 0, MaxHandle)
-	c.dir.add = c.addEntry
 	return c
 }
 

@@ -159,12 +159,12 @@ func (f *fakeFS) Link(_ *Call, fh, dir []byte, name string, a *PostAttr, w *Wcc)
 	return f.note("link", "%s %s %q", fh, dir, name)
 }
 
-func (f *fakeFS) ReadDir(_ *Call, dir []byte, cookie uint64, verf *uint64, plus bool, add func(*Entry) bool, a *PostAttr) (bool, Status) {
+func (f *fakeFS) ReadDir(_ *Call, dir []byte, cookie uint64, verf *uint64, plus bool, to Entries, a *PostAttr) (bool, Status) {
 	*a = f.post
 	st := f.note("readdir", "%s %d %d %v", dir, cookie, *verf, plus)
 	*verf = f.verf
 	for i := range f.list {
-		if f.list[i].Cookie > cookie && !add(&f.list[i]) {
+		if f.list[i].Cookie > cookie && !to.Add(&f.list[i]) {
 			return false, st
 		}
 	}

@@ -203,11 +203,11 @@ type FS interface {
 	Rmdir(c *Call, dir []byte, name string, w *Wcc) Status
 	Rename(c *Call, from []byte, fromName string, to []byte, toName string, wFrom, wTo *Wcc) Status
 	Link(c *Call, fh, dir []byte, name string, a *PostAttr, w *Wcc) Status
-	// ReadDir calls add for each entry after cookie, in cookie order, until add
-	// gives false (the reply is full) or the directory ends (eof). plus asks
-	// for Attr and Handle. *verf comes with the client's verifier and leaves
-	// with the one to give. An Entry is valid only during add.
-	ReadDir(c *Call, dir []byte, cookie uint64, verf *uint64, plus bool, add func(*Entry) bool, a *PostAttr) (eof bool, st Status)
+	// ReadDir gives each entry after cookie to to, in cookie order, until one is not
+	// taken (the reply is full) or the directory ends (eof). plus asks for Attr and
+	// Handle; a Run is given only then. *verf comes with the client's verifier and
+	// leaves with the one to give.
+	ReadDir(c *Call, dir []byte, cookie uint64, verf *uint64, plus bool, to Entries, a *PostAttr) (eof bool, st Status)
 	FSStat(c *Call, fh []byte, s *FSStat, a *PostAttr) Status
 	// FSInfo says whether fh may be asked; the figures are the program's.
 	FSInfo(c *Call, fh []byte, a *PostAttr) Status

@@ -4,7 +4,6 @@ import "rubus/nfsexport/xdr"
 
 // dirReply is a directory listing being written.
 type dirReply struct {
-	add   func(*Entry) bool // addEntry, bound once
 	plus  bool
 	room  int // bytes left of the results
 	names int // bytes left of names, fileids and cookies (READDIRPLUS)
@@ -12,14 +11,9 @@ type dirReply struct {
 	full  bool
 }
 
-const (
-	// dirFixed is what a listing takes besides its entries: attributes of the
-	// directory, verifier, end of the list, eof.
-	dirFixed = postSize + 8 + 4 + 4
-	// entryFixed is what an entry takes besides its name: that it follows,
-	// fileid, cookie.
-	entryFixed = 4 + 8 + 8
-)
+// dirFixed is what a listing takes besides its entries: attributes of the
+// directory, verifier, end of the list, eof.
+const dirFixed = postSize + 8 + 4 + 4
 
 // readDir is READDIR (section 3.3.16): directory, cookie, verifier, count ->
 // attributes, verifier, entries, eof; and READDIRPLUS (section 3.3.17), which
@@ -37,7 +31,7 @@ func (c *call) readDir(plus bool) bool {
 	}
 	c.post = PostAttr{}
 	c.dir = dirReply{
-		add: c.dir.add, plus: plus,
+		plus: plus,
 		room: int(min(count, maxDirReply)) - dirFixed, names: int(min(names, maxDirReply)),
 	}
 	at := c.w.Len()
@@ -50,7 +44,7 @@ func (c *call) readDir(plus bool) bool {
 	}
 	eof := false
 	if st == OK {
-		eof, st = c.fs.ReadDir(&c.Call, fh, cookie, &verf, plus, c.dir.add, &c.post)
+		eof, st = c.fs.ReadDir(&c.Call, fh, cookie, &verf, plus, (*entries)(c), &c.post)
 	}
 	if st == OK && c.dir.full {
 		eof = false
@@ -77,11 +71,14 @@ func (c *call) readDir(plus bool) bool {
 	return true
 }
 
-// addEntry writes an entry, or gives false when there is no room for it.
-func (c *call) addEntry(e *Entry) bool {
+// entries writes the entries of a call's reply.
+type entries call
+
+// Add implements Entries.
+func (c *entries) Add(e *Entry) bool {
 	d := &c.dir
-	name := xdr.Size(len(e.Name))
-	size := entryFixed + name
+	names := nameSize(e.Name)
+	size := entryFixed + xdr.Size(len(e.Name))
 	if d.plus {
 		size += 4 + 4
 		if e.Attr.OK {
@@ -91,21 +88,43 @@ func (c *call) addEntry(e *Entry) bool {
 			size += xdr.Size(len(e.Handle))
 		}
 	}
-	// dircount is a wish about work, not about room: one entry is always given.
-	if d.full || size > d.room || d.plus && d.n > 0 && 8+name+8 > d.names {
+	if d.full || !d.fits(1, size, names) {
 		d.full = true
 		return false
 	}
-	d.room -= size
-	d.names -= 8 + name + 8
-	d.n++
-	c.w.Uint32(1)
-	c.w.Uint64(e.FileID)
-	c.w.String(e.Name)
-	c.w.Uint64(e.Cookie)
-	if d.plus {
-		postAttr(c.w, &e.Attr)
-		postHandle(c.w, e.Handle)
-	}
+	d.take(1, size, names)
+	putEntry(c.w, e, d.plus)
 	return true
+}
+
+// AddRun implements Entries.
+func (c *entries) AddRun(r *Run, i int) (n int) {
+	d := &c.dir
+	if d.full || i == r.Len() {
+		return 0
+	}
+	from := r.from(i)
+	for n = r.Len() - i; n > 0; n-- {
+		to := r.ends[i+n-1]
+		size, names := int(to.wire-from.wire), int(to.names-from.names)
+		if d.fits(n, size, names) {
+			d.take(n, size, names)
+			c.w.Buf = append(c.w.Buf, r.wire[from.wire:to.wire]...)
+			break
+		}
+		d.full = true
+	}
+	return n
+}
+
+// fits says whether there is room for n more entries. dircount is a wish about work,
+// not about room: one entry is always given.
+func (d *dirReply) fits(n, size, names int) bool {
+	return size <= d.room && (!d.plus || names <= d.names || d.n == 0 && n == 1)
+}
+
+func (d *dirReply) take(n, size, names int) {
+	d.room -= size
+	d.names -= names
+	d.n += n
 }

@@ -376,7 +376,7 @@ func (d *fsDir) Next() (out []Name, err error) {
 		var verf uint64
 		var a nfs3.PostAttr
 		left := 100
-		eof, st := d.c.fs.ReadDir(&d.c.call, d.h, d.cookie, &verf, false, func(e *nfs3.Entry) bool {
+		eof, st := d.c.fs.ReadDir(&d.c.call, d.h, d.cookie, &verf, false, nfs3.EntryFunc(func(e *nfs3.Entry) bool {
 			if left--; left < 0 {
 				return false
 			}
@@ -385,7 +385,7 @@ func (d *fsDir) Next() (out []Name, err error) {
 				out = append(out, Name{strings.Clone(e.Name), e.FileID})
 			}
 			return true
-		}, &a)
+		}), &a)
 		if st != nfs3.OK {
 			return nil, Errno(st)
 		}
