@@ -56,7 +56,7 @@ devices.yaml gave the board. The board may run: its
 writes wait while they are copied.`,
 		Example: `  rubus device commit bench-01 lab --message "with htop"
   rubus device promote bench-01 lab`,
-		Args:              boardAnd("the name of an IMAGE"),
+		Args:              cli.WantArgs,
 		ValidArgsFunction: g.CompleteDevices,
 		RunE: func(c *cobra.Command, args []string) error {
 			serial, err := g.SerialOf(c.Context(), args[0])

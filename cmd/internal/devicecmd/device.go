@@ -1,8 +1,6 @@
 package devicecmd
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"rubus/cmd/internal/cli"
@@ -25,22 +23,4 @@ func New(g *cli.Globals) *cobra.Command {
 		newEnableCmd(g, true), newEnableCmd(g, false), newSetCmd(g),
 	)
 	return c
-}
-
-// oneBoard wants the one argument SERIAL.
-func oneBoard(c *cobra.Command, args []string) error {
-	if len(args) != 1 {
-		return fmt.Errorf("%q needs one SERIAL, not %d arguments", c.CommandPath(), len(args))
-	}
-	return nil
-}
-
-// boardAnd wants SERIAL and one argument more, which what describes.
-func boardAnd(what string) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if len(args) != 2 {
-			return fmt.Errorf("%q needs a SERIAL and %s", c.CommandPath(), what)
-		}
-		return nil
-	}
 }

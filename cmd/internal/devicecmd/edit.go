@@ -26,7 +26,7 @@ The board can boot at once. "rubus status" lists the boards that asked to boot
 and are not in the file; the shell completes their serials.`,
 		Example: `  rubus device add 5b154510 --name bench-01 --image lab
   rubus device add 100000009ffefdef --group room1 --group pi4`,
-		Args:              oneBoard,
+		Args:              cli.WantArgs,
 		ValidArgsFunction: completeUnknown(g),
 		RunE: func(c *cobra.Command, args []string) error {
 			serial, err := device.ParseSerial(args[0])
@@ -95,7 +95,7 @@ func newRemoveCmd(g *cli.Globals) *cobra.Command {
 		Short: "Remove a device from devices.yaml",
 		Long: `Remove a device from devices.yaml. Its board gets no new boot; while it runs it
 keeps its root. Its writes are kept: "rubus device reset" deletes them.`,
-		Args:              oneBoard,
+		Args:              cli.WantArgs,
 		ValidArgsFunction: g.CompleteDevices,
 		RunE: func(c *cobra.Command, args []string) error {
 			serial, err := g.SerialOf(c.Context(), args[0])
@@ -111,7 +111,7 @@ func newEnableCmd(g *cli.Globals, on bool) *cobra.Command {
 	c := &cobra.Command{
 		Use:               "enable SERIAL",
 		Short:             "Let a board boot again",
-		Args:              oneBoard,
+		Args:              cli.WantArgs,
 		ValidArgsFunction: g.CompleteDevices,
 	}
 	did := "enabled device "

@@ -29,7 +29,7 @@ A file that is "not there, as on most boards" is none that anybody misses.`,
   rubus device log bench-01 --follow       # and what comes
   rubus device log bench-01 --list         # all recorded boots
   rubus device log bench-01 --boot -1      # the boot before the latest`,
-		Args:              oneBoard,
+		Args:              cli.WantArgs,
 		ValidArgsFunction: g.CompleteDevices,
 		RunE: func(c *cobra.Command, args []string) error {
 			serial, err := g.SerialOf(c.Context(), args[0])

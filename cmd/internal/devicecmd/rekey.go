@@ -31,7 +31,7 @@ it, when somebody may have read them. The board has them from its next boot on;
 until then, and in "rubus device known-hosts", it has the old ones. It needs no
 daemon. Host keys from files of devices.yaml are not touched.`,
 		Example:           `  sudo rubus device rekey bench-01`,
-		Args:              oneBoard,
+		Args:              cli.WantArgs,
 		ValidArgsFunction: g.CompleteDevices,
 		RunE: func(c *cobra.Command, args []string) error {
 			serial, err := g.SerialOf(c.Context(), args[0])

@@ -30,13 +30,8 @@ func newReplaceCmd(g *cli.Globals) *cobra.Command {
 names, its snapshots, and its entry in devices.yaml, comments kept ("mac" goes).
 NEW is a serial; the board may never have been seen. OLD is refused from then
 on. Both must be down.`,
-		Example: `  rubus device replace bench-01 b8123456`,
-		Args: func(c *cobra.Command, args []string) error {
-			if len(args) != 2 {
-				return fmt.Errorf("%q needs the SERIAL of the old board and that of the new one", c.CommandPath())
-			}
-			return nil
-		},
+		Example:           `  rubus device replace bench-01 b8123456`,
+		Args:              cli.WantArgs,
 		ValidArgsFunction: g.CompleteDevices,
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx := c.Context()

@@ -27,7 +27,7 @@ func newStopCmd(g *cli.Globals) *cobra.Command {
 		Short: "Cut a board off its root",
 		Long: `Cut a board off its root: its export ends and its overlay is unmounted. A board
 that runs hangs. Its writes stay, and it may boot again unless it is disabled.`,
-		Args:              oneBoard,
+		Args:              cli.WantArgs,
 		ValidArgsFunction: g.CompleteDevices,
 		RunE: func(c *cobra.Command, args []string) error {
 			serial, err := g.SerialOf(c.Context(), args[0])
@@ -68,7 +68,7 @@ that is up, or may be, is refused; --force cuts it off first. --keep carries
 what it changed at or below a path over to the image.`,
 		Example: `  rubus device reset bench-01
   rubus device reset bench-01 --keep /home --keep /etc/ssh`,
-		Args:              oneBoard,
+		Args:              cli.WantArgs,
 		ValidArgsFunction: g.CompleteDevices,
 		RunE: func(c *cobra.Command, args []string) error {
 			d := g.Daemon()

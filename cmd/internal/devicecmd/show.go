@@ -138,7 +138,7 @@ func newShowCmd(g *cli.Globals) *cobra.Command {
 		Short: "Show a device, where its values come from, and its board",
 		Long: `Show a device as groups and defaults make it, with the line of devices.yaml
 that each value comes from; when the daemon is running also what the board does.`,
-		Args:              oneBoard,
+		Args:              cli.WantArgs,
 		ValidArgsFunction: g.CompleteDevices,
 		RunE: func(c *cobra.Command, args []string) error {
 			return deviceShow(c.Context(), g, args[0])

@@ -32,7 +32,7 @@ func newSnapshotCmd(g *cli.Globals) *cobra.Command {
 writes wait while they are copied, without an error, and the copy is what a
 power cut at that moment would have left.`,
 		Example:           `  rubus device snapshot bench-01 --note "before the upgrade"`,
-		Args:              oneBoard,
+		Args:              cli.WantArgs,
 		ValidArgsFunction: g.CompleteDevices,
 		RunE: func(c *cobra.Command, args []string) error {
 			serial, err := g.SerialOf(c.Context(), args[0])
@@ -66,7 +66,7 @@ func newSnapshotsCmd(g *cli.Globals) *cobra.Command {
 restore has set aside, which goes by itself after 30 days.`,
 		Example: `  rubus device snapshots bench-01
   rubus device snapshots bench-01 --remove 3`,
-		Args:              oneBoard,
+		Args:              cli.WantArgs,
 		ValidArgsFunction: g.CompleteDevices,
 		RunE: func(c *cobra.Command, args []string) error {
 			serial, err := g.SerialOf(c.Context(), args[0])
@@ -156,7 +156,7 @@ now is set aside as another snapshot, so this can be undone. A board that is up,
 or may be, is refused; --force cuts it off first.`,
 		Example: `  rubus device snapshots bench-01
   rubus device restore bench-01 3`,
-		Args:              boardAnd("the number of a snapshot"),
+		Args:              cli.WantArgs,
 		ValidArgsFunction: g.CompleteDevices,
 		RunE: func(c *cobra.Command, args []string) error {
 			serial, err := g.SerialOf(c.Context(), args[0])
