@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"rubus/cmd/internal/control"
 	"rubus/cmd/internal/progress"
 	"rubus/cmd/internal/ui"
 	"rubus/config"
@@ -168,4 +169,12 @@ func (g *Globals) Progress() progress.Display {
 		show = g.Watch(show)
 	}
 	return show
+}
+
+// Telling shows how far long work of the daemon is; end takes the display down.
+func (g *Globals) Telling(phase string) (tell func(control.Progress), end func()) {
+	show := g.Progress()
+	return func(p control.Progress) {
+		show.Update(progress.State{Phase: phase, Done: p.Bytes, Total: p.Total, Files: p.Files})
+	}, show.End
 }

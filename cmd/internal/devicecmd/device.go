@@ -4,6 +4,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"rubus/cmd/internal/cli"
+	"rubus/cmd/internal/devicecmd/changecmd"
+	"rubus/cmd/internal/devicecmd/entrycmd"
+	"rubus/cmd/internal/devicecmd/keycmd"
+	"rubus/cmd/internal/devicecmd/rebasecmd"
+	"rubus/cmd/internal/devicecmd/showcmd"
+	"rubus/cmd/internal/devicecmd/statecmd"
 )
 
 // New is "rubus device" with its verbs.
@@ -15,12 +21,12 @@ func New(g *cli.Globals) *cobra.Command {
 /proc/device-tree/serial-number says, or the board's name in devices.yaml.`,
 	}
 	c.AddCommand(
-		newListCmd(g), newShowCmd(g), newKnownHostsCmd(g), newRekeyCmd(g), newDiffCmd(g),
-		newSnapshotCmd(g), newSnapshotsCmd(g), newRestoreCmd(g),
-		newCommitCmd(g, false), newCommitCmd(g, true), newReplaceCmd(g), newRebaseCmd(g), newLogCmd(g),
-		newStopCmd(g), newResetCmd(g),
-		newAddCmd(g), newRemoveCmd(g),
-		newEnableCmd(g, true), newEnableCmd(g, false), newSetCmd(g),
+		showcmd.NewList(g), showcmd.NewShow(g), showcmd.NewLog(g),
+		entrycmd.NewAdd(g), entrycmd.NewRemove(g), entrycmd.NewEnable(g, true), entrycmd.NewEnable(g, false), entrycmd.NewSet(g),
+		keycmd.NewKnownHosts(g), keycmd.NewRekey(g),
+		changecmd.NewDiff(g), changecmd.NewCommit(g, false), changecmd.NewCommit(g, true),
+		statecmd.NewSnapshot(g), statecmd.NewSnapshots(g), statecmd.NewRestore(g), statecmd.NewReplace(g), statecmd.NewStop(g), statecmd.NewReset(g),
+		rebasecmd.NewRebase(g),
 	)
 	return c
 }

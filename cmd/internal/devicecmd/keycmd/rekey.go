@@ -1,4 +1,4 @@
-package devicecmd
+package keycmd
 
 import (
 	"fmt"
@@ -17,11 +17,12 @@ type rekeyed struct {
 	Serial device.Serial `json:"serial"`
 	// Was are the keys that are given to the board no more, HostKeys those that it has
 	// from its next boot on.
-	Was      []hostKeyInfo `json:"was"`
-	HostKeys []hostKeyInfo `json:"host_keys"`
+	Was      []HostKey `json:"was"`
+	HostKeys []HostKey `json:"host_keys"`
 }
 
-func newRekeyCmd(g *cli.Globals) *cobra.Command {
+// NewRekey is "rubus device rekey".
+func NewRekey(g *cli.Globals) *cobra.Command {
 	var yes bool
 	c := &cobra.Command{
 		Use:   "rekey SERIAL",
@@ -63,7 +64,7 @@ daemon. Host keys from files of devices.yaml are not touched.`,
 				return ui.Hint(fmt.Errorf("board %s has no host keys from this server yet", serial), "it gets them at its next boot")
 			}
 			out := rekeyed{Serial: serial}
-			if out.Was, err = hostKeyInfos(serial, old); err != nil {
+			if out.Was, err = HostKeys(serial, old); err != nil {
 				return err
 			}
 			for _, k := range out.Was {
@@ -76,7 +77,7 @@ daemon. Host keys from files of devices.yaml are not touched.`,
 			if err != nil {
 				return err
 			}
-			if out.HostKeys, err = hostKeyInfos(serial, is); err != nil {
+			if out.HostKeys, err = HostKeys(serial, is); err != nil {
 				return err
 			}
 			if g.JSON {

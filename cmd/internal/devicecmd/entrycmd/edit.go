@@ -1,4 +1,4 @@
-package devicecmd
+package entrycmd
 
 import (
 	"context"
@@ -15,7 +15,8 @@ import (
 	"rubus/config/edit"
 )
 
-func newAddCmd(g *cli.Globals) *cobra.Command {
+// NewAdd is "rubus device add".
+func NewAdd(g *cli.Globals) *cobra.Command {
 	var name, image, mac, address, overlay string
 	var groups []string
 	c := &cobra.Command{
@@ -46,7 +47,7 @@ and are not in the file; the shell completes their serials.`,
 					settings = append(settings, s)
 				}
 			}
-			return editDevices(c.Context(), g, "added device "+serial.String(), edit.AddDevice(serial, settings...), false)
+			return Edit(c.Context(), g, "added device "+serial.String(), edit.AddDevice(serial, settings...), false)
 		},
 	}
 	f := c.Flags()
@@ -89,7 +90,8 @@ func completeUnknown(g *cli.Globals) cobra.CompletionFunc {
 	}
 }
 
-func newRemoveCmd(g *cli.Globals) *cobra.Command {
+// NewRemove is "rubus device remove".
+func NewRemove(g *cli.Globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "remove SERIAL",
 		Short: "Remove a device from devices.yaml",
@@ -102,12 +104,13 @@ keeps its root. Its writes are kept: "rubus device reset" deletes them.`,
 			if err != nil {
 				return err
 			}
-			return editDevices(c.Context(), g, "removed device "+serial.String(), edit.RemoveDevice(serial), true)
+			return Edit(c.Context(), g, "removed device "+serial.String(), edit.RemoveDevice(serial), true)
 		},
 	}
 }
 
-func newEnableCmd(g *cli.Globals, on bool) *cobra.Command {
+// NewEnable is "rubus device enable", or when on is false "disable".
+func NewEnable(g *cli.Globals, on bool) *cobra.Command {
 	c := &cobra.Command{
 		Use:               "enable SERIAL",
 		Short:             "Let a board boot again",
@@ -124,12 +127,13 @@ func newEnableCmd(g *cli.Globals, on bool) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return editDevices(c.Context(), g, did+serial.String(), edit.EnableDevice(serial, on), false)
+		return Edit(c.Context(), g, did+serial.String(), edit.EnableDevice(serial, on), false)
 	}
 	return c
 }
 
-func newSetCmd(g *cli.Globals) *cobra.Command {
+// NewSet is "rubus device set".
+func NewSet(g *cli.Globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "set SERIAL KEY=VALUE...",
 		Short: "Change keys of a device in devices.yaml",
@@ -162,7 +166,7 @@ else from the next boot.`,
 				k, v, _ := strings.Cut(a, "=")
 				settings = append(settings, edit.Setting{Key: k, Value: v})
 			}
-			return editDevices(c.Context(), g, "changed device "+serial.String(), edit.SetDevice(serial, settings...), false)
+			return Edit(c.Context(), g, "changed device "+serial.String(), edit.SetDevice(serial, settings...), false)
 		},
 	}
 }
@@ -203,10 +207,10 @@ type edited struct {
 	Warning string   `json:"warning,omitempty"`
 }
 
-// editDevices changes devices.yaml, shows the lines that changed and makes the
+// Edit changes devices.yaml, shows the lines that changed and makes the
 // daemon read them. drops says that the edit takes a device away: then the
 // daemon is told that this is meant, if the file was in force before.
-func editDevices(ctx context.Context, g *cli.Globals, did string, change edit.Change, drops bool) error {
+func Edit(ctx context.Context, g *cli.Globals, did string, change edit.Change, drops bool) error {
 	yes := false
 	if drops {
 		st, err := g.Daemon().Status(ctx)

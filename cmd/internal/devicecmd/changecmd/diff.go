@@ -1,4 +1,4 @@
-package devicecmd
+package changecmd
 
 import (
 	"errors"
@@ -36,7 +36,8 @@ type deviceDiff struct {
 	*sysdiff.Report
 }
 
-func newDiffCmd(g *cli.Globals) *cobra.Command {
+// NewDiff is "rubus device diff".
+func NewDiff(g *cli.Globals) *cobra.Command {
 	var patch, files, identity bool
 	c := &cobra.Command{
 		Use:   "diff SERIAL [PATH]...",

@@ -1,4 +1,4 @@
-package devicecmd
+package changecmd
 
 import (
 	"context"
@@ -42,7 +42,8 @@ type leftOut struct {
 	Why  string `json:"why"`
 }
 
-func newCommitCmd(g *cli.Globals, promote bool) *cobra.Command {
+// NewCommit is "rubus device commit", or when promote is set "promote".
+func NewCommit(g *cli.Globals, promote bool) *cobra.Command {
 	var message string
 	var include []string
 	c := &cobra.Command{
@@ -221,7 +222,7 @@ func stillPlace(ctx context.Context, g *cli.Globals, s *images.Store, serial dev
 		return p, nil, err
 	}
 	d := g.Daemon()
-	tell, end := telling(g, "copying")
+	tell, end := g.Telling("copying")
 	snap, err := d.Snapshot(ctx, serial, "taken to make an image of", keepCommitted, tell)
 	end()
 	if control.IsKind(err, control.KindNotRunning) {

@@ -1,4 +1,4 @@
-package devicecmd
+package rebasecmd
 
 import (
 	"context"
@@ -59,7 +59,7 @@ func applyRebase(ctx context.Context, g *cli.Globals, all []rebasing, to imagere
 			return err
 		}
 	}
-	tell, end := telling(g, "copying")
+	tell, end := g.Telling("copying")
 	b, err := d.Rebase(ctx, control.Rebase{Boards: todo, Image: to, Conflicts: o.conflicts, First: o.first}, tell)
 	end()
 	if err != nil {
@@ -143,7 +143,7 @@ func onBatch(ctx context.Context, g *cli.Globals, args []string, o rebaseFlags) 
 		if err := g.Confirm(fmt.Sprintf("take the boards of batch %d back to what they had?", o.batch), o.yes); err != nil {
 			return err
 		}
-		tell, end := telling(g, "copying")
+		tell, end := g.Telling("copying")
 		b, err := g.Daemon().UndoBatch(ctx, o.batch, tell)
 		end()
 		if err == nil {

@@ -1,4 +1,4 @@
-package devicecmd
+package showcmd
 
 import (
 	"context"
@@ -14,7 +14,8 @@ import (
 	"rubus/cmd/internal/ui"
 )
 
-func newLogCmd(g *cli.Globals) *cobra.Command {
+// NewLog is "rubus device log".
+func NewLog(g *cli.Globals) *cobra.Command {
 	var follow, list bool
 	var n int
 	c := &cobra.Command{

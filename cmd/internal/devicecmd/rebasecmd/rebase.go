@@ -1,4 +1,4 @@
-package devicecmd
+package rebasecmd
 
 import (
 	"context"
@@ -47,7 +47,8 @@ type rebaseFlags struct {
 	first, batch            int
 }
 
-func newRebaseCmd(g *cli.Globals) *cobra.Command {
+// NewRebase is "rubus device rebase".
+func NewRebase(g *cli.Globals) *cobra.Command {
 	var o rebaseFlags
 	c := &cobra.Command{
 		Use:   "rebase SERIAL... IMAGE[@VERSION]",
@@ -249,7 +250,7 @@ func undoRebase(ctx context.Context, g *cli.Globals, boards []device.Serial, o r
 				return err
 			}
 		}
-		tell, end := telling(g, "copying")
+		tell, end := g.Telling("copying")
 		m, err := d.Undo(ctx, serial, tell)
 		end()
 		if control.IsKind(err, control.KindNotFound) && (o.all || o.group != "") {

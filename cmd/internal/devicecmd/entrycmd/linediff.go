@@ -1,4 +1,4 @@
-package devicecmd
+package entrycmd
 
 import (
 	"slices"
@@ -75,5 +75,5 @@ func splitLines(b []byte) []string {
 	if len(b) == 0 {
 		return nil
 	}
-	return strings.Split(strings.ReplaceAll(strings.TrimSuffix(string(b), "\n"), "\r\n", "\n"), "\n")
+	return strings.Split(strings.TrimSuffix(strings.ReplaceAll(string(b), "\r\n", "\n"), "\n"), "\n")
 }

@@ -1,4 +1,4 @@
-package devicecmd
+package statecmd
 
 import (
 	"fmt"
@@ -10,20 +10,12 @@ import (
 
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/control"
-	"rubus/cmd/internal/progress"
 	"rubus/cmd/internal/ui"
 	"rubus/config/device"
 )
 
-// telling shows how far long work of the daemon is; end takes the display down.
-func telling(g *cli.Globals, phase string) (tell func(control.Progress), end func()) {
-	show := g.Progress()
-	return func(p control.Progress) {
-		show.Update(progress.State{Phase: phase, Done: p.Bytes, Total: p.Total, Files: p.Files})
-	}, show.End
-}
-
-func newSnapshotCmd(g *cli.Globals) *cobra.Command {
+// NewSnapshot is "rubus device snapshot".
+func NewSnapshot(g *cli.Globals) *cobra.Command {
 	var note string
 	c := &cobra.Command{
 		Use:   "snapshot SERIAL",
@@ -39,7 +31,7 @@ power cut at that moment would have left.`,
 			if err != nil {
 				return err
 			}
-			tell, end := telling(g, "copying")
+			tell, end := g.Telling("copying")
 			s, err := g.Daemon().Snapshot(c.Context(), serial, note, 0, tell)
 			end()
 			if err != nil {
@@ -56,7 +48,8 @@ power cut at that moment would have left.`,
 	return c
 }
 
-func newSnapshotsCmd(g *cli.Globals) *cobra.Command {
+// NewSnapshots is "rubus device snapshots".
+func NewSnapshots(g *cli.Globals) *cobra.Command {
 	var remove int
 	var yes bool
 	c := &cobra.Command{
@@ -146,7 +139,8 @@ func snapshotText(s control.Snapshot) string {
 	return t
 }
 
-func newRestoreCmd(g *cli.Globals) *cobra.Command {
+// NewRestore is "rubus device restore".
+func NewRestore(g *cli.Globals) *cobra.Command {
 	var yes, force bool
 	c := &cobra.Command{
 		Use:   "restore SERIAL N",
@@ -199,7 +193,7 @@ func restoreSnapshot(g *cli.Globals, c *cobra.Command, serial device.Serial, n i
 			return err
 		}
 	}
-	tell, end := telling(g, "copying")
+	tell, end := g.Telling("copying")
 	err = d.Restore(c.Context(), serial, n, tell)
 	end()
 	if err != nil {

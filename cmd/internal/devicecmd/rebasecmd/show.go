@@ -1,4 +1,4 @@
-package devicecmd
+package rebasecmd
 
 import (
 	"fmt"

@@ -1,4 +1,4 @@
-package devicecmd
+package keycmd
 
 import (
 	"errors"
@@ -25,7 +25,8 @@ type knownHost struct {
 	HostKeys []string `json:"host_keys"`
 }
 
-func newKnownHostsCmd(g *cli.Globals) *cobra.Command {
+// NewKnownHosts is "rubus device known-hosts".
+func NewKnownHosts(g *cli.Globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "known-hosts [SERIAL]...",
 		Short: "Print the boards' ssh host keys as lines of known_hosts",

@@ -1,4 +1,4 @@
-package devicecmd
+package showcmd
 
 import (
 	"context"
@@ -95,7 +95,8 @@ func (d deviceInfo) values() []value {
 	}, d.identityValues()...)
 }
 
-func newListCmd(g *cli.Globals) *cobra.Command {
+// NewList is "rubus device list".
+func NewList(g *cli.Globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the devices of devices.yaml; needs no daemon",
@@ -132,7 +133,8 @@ func newListCmd(g *cli.Globals) *cobra.Command {
 	}
 }
 
-func newShowCmd(g *cli.Globals) *cobra.Command {
+// NewShow is "rubus device show".
+func NewShow(g *cli.Globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show SERIAL",
 		Short: "Show a device, where its values come from, and its board",

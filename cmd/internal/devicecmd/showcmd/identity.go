@@ -1,4 +1,4 @@
-package devicecmd
+package showcmd
 
 import (
 	"errors"
@@ -6,12 +6,12 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
-	"strings"
 
 	"golang.org/x/crypto/ssh"
 
 	"rubus/boot"
 	"rubus/cmd/internal/cli"
+	"rubus/cmd/internal/devicecmd/keycmd"
 	"rubus/config"
 	"rubus/config/device"
 )
@@ -85,18 +85,11 @@ func keyText(line string) string {
 
 // identityInfo is what a board was given last, as --json prints it.
 type identityInfo struct {
-	Hostname  string        `json:"hostname"`
-	MachineID string        `json:"machine_id"`
-	HostKeys  []hostKeyInfo `json:"host_keys"`
+	Hostname  string           `json:"hostname"`
+	MachineID string           `json:"machine_id"`
+	HostKeys  []keycmd.HostKey `json:"host_keys"`
 	// Files are the paths of what it was given.
 	Files []string `json:"files"`
-}
-
-type hostKeyInfo struct {
-	Type        string `json:"type"`
-	Fingerprint string `json:"fingerprint"`
-	// Public is the key as known_hosts has it, without a name.
-	Public string `json:"public"`
 }
 
 // identityInfoOf reads what a board was given last; nil: it was given nothing, or only
@@ -114,7 +107,7 @@ func identityInfoOf(g *cli.Globals, serial device.Serial) (*identityInfo, error)
 		return nil, err
 	}
 	out := &identityInfo{Hostname: given.Hostname, MachineID: given.MachineID, Files: []string{}}
-	if out.HostKeys, err = hostKeyInfos(serial, given.HostKeys); err != nil {
+	if out.HostKeys, err = keycmd.HostKeys(serial, given.HostKeys); err != nil {
 		return nil, err
 	}
 	for _, f := range given.Files {
@@ -124,21 +117,6 @@ func identityInfoOf(g *cli.Globals, serial device.Serial) (*identityInfo, error)
 	}
 	return out, nil
 }
-
-// hostKeyInfos are public keys of a board, of lines of known_hosts.
-func hostKeyInfos(serial device.Serial, lines []string) ([]hostKeyInfo, error) {
-	out := []hostKeyInfo{}
-	for _, line := range lines {
-		key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
-		if err != nil {
-			return nil, fmt.Errorf("a host key of board %s: %w", serial, err)
-		}
-		out = append(out, hostKeyInfo{key.Type(), ssh.FingerprintSHA256(key), line})
-	}
-	return out, nil
-}
-
-func (k hostKeyInfo) String() string { return k.Fingerprint + " " + strings.TrimPrefix(k.Type, "ssh-") }
 
 func (i *identityInfo) print(g *cli.Globals) {
 	fmt.Fprintf(g.Stdout, "\n%-8s %s\n%-8s %s\n", "hostname", i.Hostname, "machine", i.MachineID)

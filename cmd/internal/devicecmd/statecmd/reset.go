@@ -1,4 +1,4 @@
-package devicecmd
+package statecmd
 
 import (
 	"context"
@@ -20,7 +20,8 @@ type stopped struct {
 	WasUp string `json:"was_up"`
 }
 
-func newStopCmd(g *cli.Globals) *cobra.Command {
+// NewStop is "rubus device stop".
+func NewStop(g *cli.Globals) *cobra.Command {
 	var yes bool
 	c := &cobra.Command{
 		Use:   "stop SERIAL",
@@ -55,7 +56,8 @@ that runs hangs. Its writes stay, and it may boot again unless it is disabled.`,
 	return c
 }
 
-func newResetCmd(g *cli.Globals) *cobra.Command {
+// NewReset is "rubus device reset".
+func NewReset(g *cli.Globals) *cobra.Command {
 	var yes, force bool
 	var keep []string
 	c := &cobra.Command{
@@ -92,7 +94,7 @@ what it changed at or below a path over to the image.`,
 			if err := confirmCutOff(g, b, fmt.Sprintf("set all of this of %s aside?", boardName(b)), yes); err != nil {
 				return err
 			}
-			tell, end := telling(g, "copying")
+			tell, end := g.Telling("copying")
 			err = d.Reset(c.Context(), serial, control.ResetOptions{Force: force, Keep: keep}, tell)
 			if end(); err != nil {
 				return err

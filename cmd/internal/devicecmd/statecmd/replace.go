@@ -1,4 +1,4 @@
-package devicecmd
+package statecmd
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/control"
+	"rubus/cmd/internal/devicecmd/entrycmd"
 	"rubus/cmd/internal/ui"
 	"rubus/config/device"
 	"rubus/config/edit"
@@ -21,7 +22,8 @@ type replaced struct {
 	Listed bool `json:"listed"`
 }
 
-func newReplaceCmd(g *cli.Globals) *cobra.Command {
+// NewReplace is "rubus device replace".
+func NewReplace(g *cli.Globals) *cobra.Command {
 	var yes bool
 	c := &cobra.Command{
 		Use:   "replace OLD NEW",
@@ -68,7 +70,7 @@ on. Both must be down.`,
 			out.Listed = true
 			quiet := *g // its answer is ours
 			quiet.JSON = false
-			if err := editDevices(ctx, &quiet, fmt.Sprintf("device %s is now %s", old, now), edit.ReplaceDevice(old, now), true); err != nil {
+			if err := entrycmd.Edit(ctx, &quiet, fmt.Sprintf("device %s is now %s", old, now), edit.ReplaceDevice(old, now), true); err != nil {
 				return ui.Hint(err, "its writes are handed over already: mend the file and run this again")
 			}
 			return g.Answer(out)
