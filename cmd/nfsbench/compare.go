@@ -20,8 +20,18 @@ type figure struct {
 	MBPerSec  float64       `json:"mb_per_second"` // of file data
 	P50       time.Duration `json:"p50_ns"`
 	P99       time.Duration `json:"p99_ns"`
-	CPU       float64       `json:"cpu_us"` // per call, or per entry of a listing
+	CPU       float64       `json:"cpu_us"`      // per call, or per entry of a listing
+	LoadCPU   float64       `json:"load_cpu_us"` // the same of the load
 }
+
+// results are those of both loads.
+type results struct {
+	closed, paced figures
+	// first: the paced load ran before all else that wanted a processor.
+	first bool
+}
+
+func newResults() *results { return &results{closed: figures{}, paced: figures{}, first: true} }
 
 // figures are those of all rounds, by operation and server.
 type figures map[string]map[string][]figure
@@ -41,13 +51,14 @@ func compare(ctx context.Context, o *options) error {
 		if err != nil {
 			return err
 		}
-		servers = append(servers, g)
+		servers = []serverKind{g, servers[0]} // the first sets the pace
 	}
-	all := figures{}
+	all := newResults()
 	for round := range o.rounds {
+		rates := map[string]float64{}
 		for _, k := range servers {
 			fmt.Fprintf(os.Stderr, "round %d of %d: %s\n", round+1, o.rounds, k.name)
-			if err := measure(ctx, o, k, all); err != nil {
+			if err := measure(ctx, o, k, rates, all); err != nil {
 				return fmt.Errorf("measuring %s: %w", k.name, err)
 			}
 		}
@@ -55,14 +66,16 @@ func compare(ctx context.Context, o *options) error {
 	if o.json {
 		return printJSON(os.Stdout, all)
 	}
-	printTable(os.Stdout, all)
+	printTable(os.Stdout, all.closed)
+	printPaced(os.Stdout, all)
 	printGoals(os.Stdout, all)
 	return nil
 }
 
 // measure runs one server through all operations; beside ours also a responder
-// that gives answers of the same sizes.
-func measure(ctx context.Context, o *options, k serverKind, all figures) error {
+// that gives answers of the same sizes. It paces each operation at its rate, in calls a
+// second, and sets those that are not set.
+func measure(ctx context.Context, o *options, k serverKind, rates map[string]float64, all *results) error {
 	w, err := newWorld(o.dir, o.conns)
 	if err != nil {
 		return err
@@ -107,17 +120,28 @@ func measure(ctx context.Context, o *options, k serverKind, all figures) error {
 		if o.profile != "" && k.name == "rubus" {
 			_ = p.cmd.Process.Signal(unix.SIGUSR1)
 		}
-		res, err := one(o, p, &op, func() (*nfsload.Conn, error) { return nfsload.Dial(nfsAddr) })
+		dial := func() (*nfsload.Conn, error) { return nfsload.Dial(nfsAddr) }
+		res, err := one(o, p, &op, dial)
 		if err != nil {
 			return fmt.Errorf("%s: %w", op.name, err)
 		}
-		all.add(op.name, k.name, res.figure)
+		all.closed.add(op.name, k.name, res.figure)
+		if rates[op.name] == 0 {
+			rates[op.name] = o.pace * res.rate
+		}
+		rate := rates[op.name]
+		paced, err := onePaced(o, p, &op, rate, dial)
+		if err != nil {
+			return fmt.Errorf("%s, paced: %w", op.name, err)
+		}
+		all.paced.add(op.name, k.name, paced.figure)
+		all.first = all.first && paced.first
 		if o.noBare || k.name != "rubus" {
 			continue
 		}
 		// The same records, to somebody who only moves bytes.
 		bare := op
-		bare.load.Once, bare.load.Check = false, func(*nfsload.Reply) error { return nil }
+		bare.load.Once, bare.paced, bare.load.Check = false, nil, func(*nfsload.Reply) error { return nil }
 		for name, file := range map[string]int{"bare": 0, "sendfile": op.file} {
 			if name == "sendfile" && file == 0 {
 				continue
@@ -128,7 +152,7 @@ func measure(ctx context.Context, o *options, k serverKind, all figures) error {
 			if err != nil {
 				return fmt.Errorf("%s, %s: %w", op.name, name, err)
 			}
-			all.add(op.name, name, moved.figure)
+			all.closed.add(op.name, name, moved.figure)
 		}
 	}
 	if o.noBare || k.name != "rubus" {
@@ -136,21 +160,50 @@ func measure(ctx context.Context, o *options, k serverKind, all figures) error {
 	}
 	us, err := ownCalls(w)
 	for op, v := range us {
-		if len(all[op]) > 0 {
-			all.add(op, "calls", figure{CPU: v})
+		if len(all.closed[op]) > 0 {
+			all.closed.add(op, "calls", figure{CPU: v})
 		}
 	}
 	return err
 }
 
-// measured is a figure and the size of an answer.
+// measured is a figure, and what else came of it.
 type measured struct {
 	figure
-	reply int
+	reply int     // the size of an answer
+	rate  float64 // calls a second
+	first bool
 }
 
-// one measures one operation.
-func one(o *options, p *process, op *operation, dial func() (*nfsload.Conn, error)) (m measured, err error) {
+// one measures one operation under a closed load.
+func one(o *options, p *process, op *operation, dial func() (*nfsload.Conn, error)) (measured, error) {
+	return with(o, dial, func(conns []*nfsload.Conn) (m measured, err error) {
+		if !op.load.Once { // caches are warm, connections have their windows
+			if _, err := nfsload.Run(conns, o.window, &op.load, o.time/8); err != nil {
+				return m, err
+			}
+		}
+		return op.figure(p, func() (*nfsload.Result, error) {
+			return nfsload.Run(conns, o.window, &op.load, o.time)
+		})
+	})
+}
+
+// onePaced measures one operation under a load of so many calls a second.
+func onePaced(o *options, p *process, op *operation, rate float64, dial func() (*nfsload.Conn, error)) (measured, error) {
+	return with(o, dial, func(conns []*nfsload.Conn) (measured, error) {
+		load := op.paced
+		if load == nil {
+			load = &op.load
+		}
+		return op.figure(p, func() (*nfsload.Result, error) {
+			return nfsload.Pace(conns, o.window, rate, load, o.time)
+		})
+	})
+}
+
+// with makes connections for f.
+func with(o *options, dial func() (*nfsload.Conn, error), f func([]*nfsload.Conn) (measured, error)) (m measured, err error) {
 	var conns []*nfsload.Conn
 	defer func() {
 		for _, c := range conns {
@@ -164,16 +217,16 @@ func one(o *options, p *process, op *operation, dial func() (*nfsload.Conn, erro
 		}
 		conns = append(conns, c)
 	}
-	if !op.load.Once { // caches are warm, connections have their windows
-		if _, err := nfsload.Run(conns, o.window, &op.load, o.time/8); err != nil {
-			return m, err
-		}
-	}
+	return f(conns)
+}
+
+// figure makes one of what p needed while run ran.
+func (op *operation) figure(p *process, run func() (*nfsload.Result, error)) (m measured, err error) {
 	before, err := p.cpu()
 	if err != nil {
 		return m, err
 	}
-	res, err := nfsload.Run(conns, o.window, &op.load, o.time)
+	res, err := run()
 	if err != nil {
 		return m, err
 	}
@@ -181,14 +234,16 @@ func one(o *options, p *process, op *operation, dial func() (*nfsload.Conn, erro
 	if err != nil || res.Calls == 0 {
 		return m, errors.Join(err, errors.New("no call was made"))
 	}
-	m.reply = int(res.Bytes / int64(res.Calls))
+	m.reply, m.first = int(res.Bytes/int64(res.Calls)), res.First
 	n := float64(res.Calls)
-	m.MBPerSec = n * float64(op.data) / 1e6 / res.Elapsed.Seconds()
+	m.rate = n / res.Elapsed.Seconds()
+	m.MBPerSec = m.rate * float64(op.data) / 1e6
 	if op.units > 0 {
 		n *= op.units
 	}
 	m.OpsPerSec = n / res.Elapsed.Seconds()
 	m.P50, m.P99 = res.P50, res.P99
 	m.CPU = float64((after - before).Microseconds()) / n
+	m.LoadCPU = float64(res.CPU.Nanoseconds()) / 1e3 / n
 	return m, nil
 }

@@ -19,7 +19,9 @@ what each operation costs. For scripts/bench, in namespaces of its own.
 
   --ganesha TOOLS  what scripts/peer-tools ganesha prints; without: not compared
   --rounds N       how often each server is run (3); the medians are printed
-  --time DURATION  of each operation in each round (2s)
+  --time DURATION  of each operation in each round, with each load (500ms)
+  --pace PART      what a paced load asks of all, as a part of what ganesha managed
+                   with all in flight that may be (0.5)
   --conns N, --window N   connections (4), and calls in flight on each (16)
   --only OP,...    only these operations
   --no-bare        without the bare responder
@@ -34,6 +36,7 @@ type options struct {
 	rounds, conns, window      int
 	time                       time.Duration
 	only                       []string
+	pace                       float64
 	json, noBare               bool
 }
 
@@ -58,7 +61,8 @@ func run(args []string) error {
 	fs.Usage = func() { fmt.Fprint(os.Stderr, usage) }
 	fs.StringVar(&o.ganesha, "ganesha", "", "")
 	fs.IntVar(&o.rounds, "rounds", 3, "")
-	fs.DurationVar(&o.time, "time", 2*time.Second, "")
+	fs.DurationVar(&o.time, "time", 500*time.Millisecond, "")
+	fs.Float64Var(&o.pace, "pace", 0.5, "")
 	fs.IntVar(&o.conns, "conns", 4, "")
 	fs.IntVar(&o.window, "window", 16, "")
 	fs.StringVar(&only, "only", "", "")
@@ -77,6 +81,9 @@ func run(args []string) error {
 	o.dir, o.run = fs.Arg(0), "/run"
 	if o.rounds < 1 || o.conns < 1 || o.window < 1 {
 		return errors.New("--rounds, --conns and --window are 1 at least")
+	}
+	if o.pace <= 0 {
+		return errors.New("--pace is more than 0")
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -15,6 +15,8 @@ import (
 type operation struct {
 	name string
 	load nfsload.Load
+	// paced are other calls, for a paced load; nil: the same.
+	paced *nfsload.Load
 	// data is the file data that one call moves; units what one call counts
 	// as (the entries of a listing; else 0: it is one).
 	data  int
@@ -25,8 +27,9 @@ type operation struct {
 
 const (
 	kib = 1 << 10
-	// madeFiles is how many files each connection makes and removes.
-	madeFiles = 4000
+	// madeFiles is how many files each connection makes and removes, pacedFiles how
+	// many more for the paced load.
+	madeFiles, pacedFiles = 4000, 1000
 )
 
 func names() []string {
@@ -41,7 +44,7 @@ func operations(c *nfsload.Conn, root nfsload.Handle, conns int) ([]operation, e
 	var files []nfsload.Handle
 	handles := map[string]nfsload.Handle{}
 	walk := []string{"etc", "list", "big"}
-	for i := range listedOnce {
+	for i := range 2 * listedOnce {
 		walk = append(walk, onceDir(i))
 	}
 	for i := range conns {
@@ -80,26 +83,29 @@ func operations(c *nfsload.Conn, root nfsload.Handle, conns int) ([]operation, e
 		written = append(written, handles[madeDir(i)+"/written"])
 	}
 	ops = append(ops, writing("WRITE-4K", written, 4*kib, 256), writing("WRITE-128K", written, 128*kib, 32))
-	create := operation{name: "CREATE", load: nfsload.Load{Once: true}}
-	remove := operation{name: "REMOVE", load: nfsload.Load{Once: true}}
+	create, remove := onceOnly("CREATE", conns), onceOnly("REMOVE", conns)
 	for i := range conns {
-		var makes, removes []nfsload.Call
+		dir := handles[madeDir(i)]
 		for n := range madeFiles {
 			name := fmt.Sprintf("new-%05d", n)
-			makes = append(makes, nfsload.Create(handles[madeDir(i)], name))
-			removes = append(removes, nfsload.Remove(handles[madeDir(i)], name))
+			create.load.Calls[i] = append(create.load.Calls[i], nfsload.Create(dir, name))
+			remove.load.Calls[i] = append(remove.load.Calls[i], nfsload.Remove(dir, name))
 		}
-		create.load.Calls = append(create.load.Calls, makes)
-		remove.load.Calls = append(remove.load.Calls, removes)
+		for n := range pacedFiles {
+			name := fmt.Sprintf("paced-%05d", n)
+			create.paced.Calls[i] = append(create.paced.Calls[i], nfsload.Create(dir, name))
+			remove.paced.Calls[i] = append(remove.paced.Calls[i], nfsload.Remove(dir, name))
+		}
 	}
 	// As a Linux client asks. One answer holds such a directory whole.
-	once := operation{name: "LIST-ONCE", load: nfsload.Load{Once: true}, units: onceEntries}
-	for i := range listedOnce {
-		if i < conns {
-			once.load.Calls = append(once.load.Calls, nil)
+	once := onceOnly("LIST-ONCE", conns)
+	once.units = onceEntries
+	for i := range 2 * listedOnce {
+		l := &once.load
+		if i >= listedOnce {
+			l = once.paced
 		}
-		n := i % conns
-		once.load.Calls[n] = append(once.load.Calls[n], nfsload.ReadDirPlus(handles[onceDir(i)], 0, 0, 8*kib, 32*kib))
+		l.Calls[i%conns] = append(l.Calls[i%conns], nfsload.ReadDirPlus(handles[onceDir(i)], 0, 0, 8*kib, 32*kib))
 	}
 	list, entries, err := c.List(handles["list"], 8*kib, 32*kib)
 	if err != nil {
@@ -109,6 +115,13 @@ func operations(c *nfsload.Conn, root nfsload.Handle, conns int) ([]operation, e
 		name: "LIST", load: nfsload.Load{Calls: [][]nfsload.Call{list}},
 		units: float64(entries) / float64(len(list)),
 	}), nil
+}
+
+// onceOnly is an operation whose calls can be made once only.
+func onceOnly(name string, conns int) operation {
+	calls := func() nfsload.Load { return nfsload.Load{Calls: make([][]nfsload.Call, conns), Once: true} }
+	paced := calls()
+	return operation{name: name, load: calls(), paced: &paced}
 }
 
 // reading reads size bytes at n places.

@@ -18,7 +18,7 @@ const (
 	writtenFile = 16 << 20 // one for each connection
 	smallFiles  = 64
 	listed      = 1000 // entries of the directory that is listed over and over
-	listedOnce  = 192  // directories that are listed once
+	listedOnce  = 192  // directories that are listed once, by each load
 	ownOnce     = 32   // more of them, for ownCalls
 	onceEntries = 100
 )
@@ -56,7 +56,7 @@ func newWorld(dir string, conns int) (w *world, err error) {
 	path := func(name string) string { return filepath.Join(w.disk, name) }
 	w.root, w.big = path("root"), path("lower/big")
 	dirs := []string{"lower/etc", "lower/list", "upper", "work", "root"}
-	for i := range listedOnce + ownOnce {
+	for i := range 2*listedOnce + ownOnce {
 		dirs = append(dirs, "lower/"+onceDir(i))
 	}
 	for _, d := range dirs {
@@ -72,7 +72,7 @@ func newWorld(dir string, conns int) (w *world, err error) {
 	for i := range listed {
 		files["lower/list/"+listedEntry(i)] = nil
 	}
-	for i := range listedOnce + ownOnce {
+	for i := range 2*listedOnce + ownOnce {
 		for k := range onceEntries {
 			files["lower/"+onceDir(i)+"/"+onceEntry(i, k)] = nil
 		}
