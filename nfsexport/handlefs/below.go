@@ -202,11 +202,15 @@ func (o *op) joined() bool {
 }
 
 // handleInSpite is handleOf where the kernel could not copy up, and does not say why: as a
-// rule the quota is used up. A board must be able to look at its files then.
+// rule the quota is used up, or the disk is full. A board must be able to look at its
+// files then.
 func (o *op) handleInSpite(dir int, name *byte) (mount int32, e unix.Errno) {
-	e = unix.ENOSPC
+	e = unix.EOVERFLOW
 	o.exp.Quota.Relieve(func() { mount, e = handleOf(dir, name, &o.h) })
 	if e == unix.EOVERFLOW {
+		if o.spare(dir, name) {
+			return o.exp.root.mount, 0
+		}
 		e = o.unsaid()
 	}
 	return mount, e
@@ -228,7 +232,7 @@ func (o *op) unsaid() unix.Errno {
 // it. It goes down to directories that layers share, as below others there are none.
 // It does nothing for what is no directory.
 func (o *op) connect(dir int, name *cname) unix.Errno {
-	if o.exp.root.layers == nil {
+	if o.exp.root.layers == nil && !o.exp.root.spared.Load() {
 		return 0
 	}
 	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_NONBLOCK

@@ -76,32 +76,58 @@ func fillDisk(t *testing.T, dir string) {
 	must(t, f.Close())
 }
 
-// On a disk without a block left what the kernel has to copy up for a handle, as below
-// what a rebase has made, cannot be looked up; all else is read, and that, too, when there
-// is room again.
+// On a disk without a block left the kernel can copy nothing up for a handle, as it wants
+// to below what a rebase has made. All can be looked up all the same, by the handles that
+// the kernel gives when there is room, and these stay good when that directory is renamed.
 func TestJoinedOnAFullDisk(t *testing.T) {
-	dir := newImage(t, "ext4", t.TempDir(), 32).dir
-	w := newWorld(t, dir, Options{}, true, func(lower string) {
-		must(t, os.MkdirAll(filepath.Join(lower, "d/sub"), 0o755))
-		must(t, os.MkdirAll(filepath.Join(lower, "golden"), 0o755))
-		must(t, os.Mkdir(filepath.Join(lower, "../upper/d"), 0o755))
-		write(t, lower+"/golden/file", "golden")
-		write(t, lower+"/d/file", "golden")
-	})
-	defer w.Close() // before what it lies on is unmounted
-	joined := w.lookup(t, "d")
-	fillDisk(t, dir)
-	var h []byte
-	var a, d nfs3.PostAttr
-	if st := w.Lookup(&w.call, joined, "sub", &h, &a, &d); st != nfs3.ErrNoSpc {
-		t.Errorf("looking up a directory that has to be copied up: %s", st)
+	for name, c := range map[string]struct {
+		fs     string
+		mib    int64
+		layers int
+	}{"ext4": {"ext4", 32, 1}, "two layers": {"ext4", 32, 2}, "xfs": {"xfs", 320, 1}} {
+		t.Run(name, func(t *testing.T) {
+			dir := newImage(t, c.fs, t.TempDir(), c.mib).dir
+			w := &world{call: nfs3.Call{Peer: board}}
+			w.FS = newFS(t, Options{})
+			for i := range c.layers {
+				l := filepath.Join(dir, string(rune('0'+i)))
+				for _, d := range []string{"d/sub/deep", "d/sub2", "golden"} {
+					must(t, os.MkdirAll(filepath.Join(l, d), 0o755))
+				}
+				w.exp.Layers = append(w.exp.Layers, l)
+			}
+			for _, f := range []string{"golden/file", "d/file", "d/sub/deep/file"} {
+				must(t, os.WriteFile(filepath.Join(dir, "0", f), []byte("golden"), 0o644))
+			}
+			must(t, os.MkdirAll(dir+"/upper/d", 0o755))
+			w.layered(t, dir, "")
+			defer w.Close() // before what it lies on is unmounted
+			fillDisk(t, dir)
+			full := w.walk(t) // it looks at all names, and reads files
+			if len(full) < 8 {
+				t.Errorf("%d names", len(full))
+			}
+			must(t, os.Remove(dir+"/fill"))
+			w.hold(t, full)
+			var a, b nfs3.Wcc
+			if st := w.Rename(&w.call, w.root, "d", w.root, "d2", &a, &b); st != nfs3.OK {
+				t.Fatalf("a rename when there is room: %s", st)
+			}
+			w.remount(t)
+			w.hold(t, full)
+			moved := map[string][]byte{}
+			for _, s := range w.walk(t) {
+				moved[s.path] = s.handle
+			}
+			for _, s := range full {
+				path := s.path
+				if rest, below := strings.CutPrefix(path, "d"); below {
+					path = "d2" + rest
+				}
+				if string(moved[path]) != string(s.handle) {
+					t.Errorf("%s had another handle on the full disk", path)
+				}
+			}
+		})
 	}
-	b := make([]byte, 100)
-	for _, name := range []string{"golden/file", "d/file"} {
-		if n, _, st := w.Read(&w.call, w.lookup(t, name), 0, b, &a); st != nfs3.OK || string(b[:n]) != "golden" {
-			t.Errorf("%s: %q, %s", name, b[:n], st)
-		}
-	}
-	must(t, os.Remove(dir+"/fill"))
-	w.lookup(t, "d/sub")
 }

@@ -41,8 +41,9 @@ type root struct {
 	ino      uint64
 	key      key
 	fs       *FS
-	layers   *layers // nil: see Export.Layers
-	path     string  // of fd when it was opened, see inPlace
+	layers   *layers     // nil: see Export.Layers
+	spared   atomic.Bool // see spare
+	path     string      // of fd when it was opened, see inPlace
 	commits  group
 	lost     *atomic.Uint64 // failed syncs, for the write verifier
 	listings chan struct{}  // held by calls that hold a large listing

@@ -70,6 +70,9 @@ func (o *op) learn(q *nfsexport.Quota, obj *object) {
 		if fstat(obj.fd, &st) != 0 {
 			return
 		}
+		if s.gone = s.known == 0 && st.Nlink == 0; s.gone {
+			return // removed after it was opened, and counted out by who did that
+		}
 		s.known, s.bytes = known, 0
 		if s.upper = s.upper || o.inUpper(&obj.key); s.upper {
 			s.bytes = takes(&st)
@@ -100,6 +103,8 @@ const (
 	fhPad       = 3
 	fhLen       = fhPad + 2
 	fhFlags     = fhPad + 3
+	fhType      = fhPad + 4
+	fhInner     = fhPad + 5 + 16
 	fhPathUpper = 1 << 2
 )
 

@@ -27,6 +27,26 @@ func (o *op) put(t *testing.T, off uint64, n int) {
 	}
 }
 
+// opened is a call on f that has opened it, and is not in the cache with it yet.
+func (w *world) opened(t *testing.T, f []byte) (o *op, fd int) {
+	t.Helper()
+	o = w.ops.Get().(*op)
+	o.c, o.time, o.exp = &w.call, w.opts.Now(), (*w.table.Load())[w.exp.ID]
+	o.exp.root.enter()
+	parseHandle(f, &o.k)
+	w.uncache(&o.k)
+	o.toOpen()
+	o.h.typ, o.h.bytes = o.k.kernelType(), uint32(copy(o.h.data[:], o.k.kernel()))
+	fd, e := openHandle(o.exp.root.fd, &o.h, unix.O_PATH)
+	if e == 0 {
+		e = fstat(fd, &o.st)
+	}
+	if e != 0 {
+		t.Fatal(e)
+	}
+	return o, fd
+}
+
 // Calls on one file cross each other, and the file's names come and go meanwhile: what
 // each has made is counted once.
 func TestQuotaOfCallsThatCross(t *testing.T) {
@@ -35,27 +55,24 @@ func TestQuotaOfCallsThatCross(t *testing.T) {
 		// A call has seen the file, and is in the way of nobody who has it open, when
 		// another writes to it and is done.
 		"opened before a write": func(t *testing.T, w *world, f []byte) {
-			var k key
-			parseHandle(f, &k)
-			w.uncache(&k)
-			o := w.ops.Get().(*op)
-			o.c, o.time, o.exp, o.k = &w.call, w.opts.Now(), (*w.table.Load())[w.exp.ID], k
-			o.exp.root.enter()
-			o.toOpen()
-			o.h.typ, o.h.bytes = k.kernelType(), uint32(copy(o.h.data[:], k.kernel()))
-			fd, e := openHandle(o.exp.root.fd, &o.h, unix.O_PATH)
-			if e == 0 {
-				e = fstat(fd, &o.st)
-			}
-			if e != 0 {
-				t.Fatal(e)
-			}
+			o, fd := w.opened(t, f)
 			if st := w.put(f, 0, 72*kib); st != nfs3.OK {
 				t.Fatal(st)
 			}
-			w.uncache(&k)
+			w.uncache(&o.k)
 			o.obj, _ = o.adopt(fd, &o.st, false)
 			o.put(t, 1024*kib, 4*kib)
+			o.end()
+		},
+		// The same, and the file is removed before the call is in.
+		"opened before a removal": func(t *testing.T, w *world, f []byte) {
+			o, fd := w.opened(t, f)
+			var wcc nfs3.Wcc
+			if st := w.Remove(&w.call, w.root, "f", &wcc); st != nfs3.OK {
+				t.Fatal(st)
+			}
+			o.obj, _ = o.adopt(fd, &o.st, false)
+			o.put(t, 1024*kib, 72*kib)
 			o.end()
 		},
 		// Two calls, each on an object of its own, as the file loses names between them,

@@ -1,0 +1,70 @@
+package handlefs
+
+import (
+	"bytes"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// spare puts into o.h the handle of a directory that is a layer's and that the kernel would
+// have copied up for it, if there were room: the one that it has after that, too. It is made
+// of the layer's own, at the same path, and of what all handles of this overlay begin with.
+// From then on what is below a directory that is renamed is copied up first, see connect.
+func (o *op) spare(dir int, name *byte) bool {
+	fd := dir
+	if *name != 0 {
+		var e unix.Errno
+		if fd, e = openat(dir, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0); e != 0 {
+			return false
+		}
+		defer unix.Close(fd)
+	}
+	var st unix.Stat_t
+	var buf [unix.PathMax]byte
+	path, ok := o.fs.pathOf(fd, &buf)
+	path, in := bytes.CutPrefix(path, []byte(o.exp.root.path+"/"))
+	if !ok || !in || fstat(fd, &st) != 0 {
+		return false
+	}
+	for _, layer := range slices.Backward(o.exp.Layers) {
+		if o.spareOf(layer, string(path)) && o.opens(&o.h, &st) {
+			o.exp.root.spared.Store(true)
+			return true
+		}
+	}
+	return false
+}
+
+// spareOf is spare for the directory at path of one layer.
+func (o *op) spareOf(layer, path string) bool {
+	at, err := unix.Open(layer, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(at)
+	fd, err := unix.Openat2(at, path, &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+	})
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	var in kernelHandle
+	if _, e := handleOf(fd, &empty, &in); e != 0 {
+		return false
+	}
+	like := o.exp.root.key.kernel()
+	n := fhInner + int(in.bytes)
+	if len(like) < fhInner || n > maxKernel {
+		return false
+	}
+	h := &o.h
+	h.typ, h.bytes = o.exp.root.key.kernelType(), uint32(n)
+	copy(h.data[:], like[:fhInner])
+	copy(h.data[fhInner:], in.data[:in.bytes])
+	h.data[fhLen], h.data[fhType] = byte(n-fhPad), byte(in.typ)
+	h.data[fhFlags] &^= fhPathUpper
+	return true
+}
