@@ -32,8 +32,9 @@ func mounting() []uint32 {
 // that it started is left.
 type killer struct {
 	calls []uint32
-	// inside counts the calls of processes that it started, too.
-	inside bool
+	// inside counts the calls of processes that it started, too; child counts those alone, and
+	// the process that makes the call is what is killed.
+	inside, child bool
 
 	pid   int
 	left  int // calls until it is killed
@@ -44,6 +45,16 @@ type killer struct {
 // what is on the disk. It says whether it came to that; else the command has ended, well.
 // When it returns no process is left of the command.
 func (k killer) killedAt(t *testing.T, n int, env []string, name string, args ...string) bool {
+	t.Helper()
+	st, text := k.run(t, n, env, name, args...)
+	if !st.Signaled() && st.ExitStatus() != 0 {
+		t.Fatalf("%s %q ends with %d: %s", name, args, st.ExitStatus(), text)
+	}
+	return st.Signaled()
+}
+
+// run is killedAt for any end of the command: how it ended, and what it said.
+func (k *killer) run(t *testing.T, n int, env []string, name string, args ...string) (unix.WaitStatus, string) {
 	t.Helper()
 	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	if err != nil {
@@ -79,15 +90,10 @@ func (k killer) killedAt(t *testing.T, n int, env []string, name string, args ..
 	}()
 	e := <-ended
 	text, err := os.ReadFile(log.Name())
-	switch {
-	case e.err != nil || err != nil:
+	if e.err != nil || err != nil {
 		t.Fatalf("tracing %s: %v, %v", name, e.err, err)
-	case e.status.Signaled():
-		return true
-	case e.status.ExitStatus() != 0:
-		t.Fatalf("%s %q ends with %d: %s", name, args, e.status.ExitStatus(), text)
 	}
-	return false
+	return e.status, string(text)
 }
 
 // trace runs what was started to the end of its last process, and says how the first ended.
@@ -127,9 +133,13 @@ func (k *killer) stopped(tid int, st unix.WaitStatus) (pass int, err error) {
 		return 0, unix.PtraceSetOptions(tid, options)
 	}
 	if st.TrapCause() == unix.PTRACE_EVENT_SECCOMP {
-		if k.inside || k.isFirst(tid) {
+		first, victim := k.isFirst(tid), k.pid
+		if k.child {
+			first, victim = !first, tid
+		}
+		if k.inside || first {
 			if k.left--; k.left == 0 {
-				return 0, unix.Kill(k.pid, unix.SIGKILL)
+				return 0, unix.Kill(victim, unix.SIGKILL)
 			}
 		}
 		return 0, nil

@@ -114,6 +114,14 @@ func (w *killedWorld) none(patterns ...string) {
 	}
 }
 
+// noneMounted wants nothing mounted of an image that was edited.
+func (w *killedWorld) noneMounted() {
+	w.t.Helper()
+	if mounts, err := os.ReadFile("/proc/self/mounts"); err != nil || strings.Contains(string(mounts), "rubus-edit") {
+		w.t.Errorf("left mounted, %v:\n%s", err, mounts)
+	}
+}
+
 // copied is a world like this one was when it was made, in a new directory.
 func (w *killedWorld) copied(t *testing.T, dir string) *killedWorld {
 	t.Helper()

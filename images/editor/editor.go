@@ -45,6 +45,9 @@ type ExitError struct{ Code int }
 
 // Error implements error.
 func (e *ExitError) Error() string {
+	if e.Code == 128+int(unix.SIGKILL) {
+		return fmt.Sprintf("the command was killed (exit code %d), as it is when memory is short", e.Code)
+	}
 	return fmt.Sprintf("the command ended with exit code %d", e.Code)
 }
 
@@ -160,10 +163,14 @@ func start(ctx context.Context, s spec, o Options) error {
 	}()
 	err = <-ended
 	if exit := new(exec.ExitError); errors.As(err, &exit) {
-		if exit.ExitCode() == setupFailed {
+		switch code := exit.ExitCode(); code {
+		case setupFailed:
 			return errors.New("the command could not be started")
+		case -1: // a signal ended it, and the kernel all that it started
+			return &ExitError{128 + int(unix.SIGKILL)}
+		default:
+			return &ExitError{code}
 		}
-		return &ExitError{exit.ExitCode()}
 	}
 	return err
 }
