@@ -32,7 +32,7 @@ func TestChildIsKilled(t *testing.T) {
 			w := newKilledWorld(t, filepath.Join(inMemory(t), "world"))
 			busyboxIn(w, "lab")
 			w.put("file", "file")
-			w.put("run.yaml", "from: lab\nsteps:\n  - run: " + work + "\n")
+			w.put("run.yaml", "from: lab\nsteps:\n  - run: "+work+"\n")
 			w.put("copy.yaml", "from: lab\nsteps:\n  - copy: {from: file, to: /bin/new/file}\n")
 			args := slices.Clone(args)
 			for i, a := range args {
