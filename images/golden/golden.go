@@ -31,6 +31,8 @@ func rules() []rule {
 		{"var/lib/systemd/credential.secret", Secret},
 		{"etc/wpa_supplicant/wpa_supplicant*.conf", Secret},
 		{"etc/NetworkManager/system-connections/", Secret},
+		{"etc/netplan/90-NM-*.yaml", Secret},
+		{"var/lib/iwd/", Secret},
 		{"root/.ssh/id_*", Secret},
 		{"home/*/.ssh/id_*", Secret},
 		{"root/.gnupg/", Secret},

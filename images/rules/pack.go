@@ -47,6 +47,7 @@ type step struct {
 	Hide         []string `yaml:"hide"`
 	Kernels      []string `yaml:"kernels"`
 	Capabilities bool     `yaml:"capabilities"`
+	Wireless     bool     `yaml:"wireless"`
 
 	// When holds paths of which one has to be there, Unless such of which none may be.
 	When   []string `yaml:"when"`
@@ -138,7 +139,7 @@ func parse(b []byte) ([]Pack, error) {
 // check fills in what a step may leave out, and refuses one that means nothing.
 func (s *step) check() error {
 	n := 0
-	for _, set := range []bool{s.Fstab, s.Bind != "", s.Mask != nil, s.File != nil, s.Append != nil, s.Link != nil, s.Enable != nil, s.Hide != nil, s.Kernels != nil, s.Capabilities} {
+	for _, set := range []bool{s.Fstab, s.Bind != "", s.Mask != nil, s.File != nil, s.Append != nil, s.Link != nil, s.Enable != nil, s.Hide != nil, s.Kernels != nil, s.Capabilities, s.Wireless} {
 		if set {
 			n++
 		}

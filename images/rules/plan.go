@@ -51,6 +51,8 @@ type Plan struct {
 	Kept int `json:"kept"`
 	// Lost are the programs that lose capabilities.
 	Lost []Capable `json:"lost_capabilities"`
+	// Wireless are the files with passwords of wireless networks, hidden or not.
+	Wireless []string `json:"wireless_passwords"`
 	// Notes say what else is worth knowing; Problems what is in the way of netbooting.
 	Notes    []string `json:"notes"`
 	Problems []string `json:"problems"`
@@ -81,7 +83,7 @@ func (p *Pack) Make(t *Tree) (Plan, error) {
 	m := &planner{t: t, pack: p, done: map[string]Change{}}
 	m.plan = Plan{
 		Family: p.Family, Release: p.Release,
-		Effects: []Effect{}, Lost: []Capable{}, Notes: []string{}, Problems: []string{},
+		Effects: []Effect{}, Lost: []Capable{}, Wireless: []string{}, Notes: []string{}, Problems: []string{},
 	}
 	for _, name := range []string{"/etc/os-release", "/usr/lib/os-release"} {
 		if _, n, err := t.find(name, true); err == nil && n != nil {
@@ -129,6 +131,8 @@ func (m *planner) step(s step) error {
 		return m.capabilities()
 	case s.Kernels != nil:
 		return m.kernels(s.Kernels)
+	case s.Wireless:
+		return m.wireless()
 	}
 	for _, unit := range s.Mask {
 		if err := m.mask(unit); err != nil {

@@ -92,6 +92,7 @@ func roots() []root {
 		"usr/lib/systemd/system/dphys-swapfile.service": "",
 		"etc/dhcpcd.conf":          "hostname\npersistent",
 		"etc/ssh/ssh_host_rsa_key": "secret", "etc/ssh/ssh_host_rsa_key.pub": "",
+		"etc/wpa_supplicant/wpa_supplicant.conf": supplicantHead + supplicantHome,
 	}
 	out := []root{
 		{"raspios-bullseye", with(systemd(), raspios(), ifupdown(), old, osRelease("raspbian", "bullseye")), []string{"usr/bin/ping"}},
@@ -100,11 +101,13 @@ func roots() []root {
 			"boot/firmware/recovery.bin": "", "boot/firmware/pieeprom.upd": "", "boot/firmware/pieeprom.sig": "",
 			"usr/bin/dumpcap": "", "etc/shadow": "root:*:1::::::\npi:$y$j9T$x:1::::::\n",
 			"boot/firmware/custom.toml": "config_version = 1\n", "boot/firmware/ssh": "",
+			"etc/NetworkManager/system-connections/preconfigured.nmconnection": "[connection]\nid=preconfigured\ntype=wifi\n[wifi-security]\nkey-mgmt=wpa-psk\npsk=6ba1d0ef\n",
 		}), []string{"usr/bin/ping", "usr/bin/dumpcap"}},
 		{"raspios-trixie", with(systemd(), raspios(), networkManager(), firmware, cloudInit(), osRelease("debian", "trixie"), tree{
 			"etc/rpi/swap.conf": "", "usr/lib/systemd/system/rpi-resize.service": "",
 			"usr/lib/systemd/system/rpi-resize-swap-file.service": "", "boot/firmware/userconf.txt": "",
 			"usr/lib/systemd/system/dphys-swapfile.service": "", "var/swap": "", "boot/firmware/user-data": "#cloud-config\n\n#users:\n",
+			"etc/netplan/90-NM-6cf32279.yaml": netplanHome,
 		}), nil},
 		{"debian-bullseye", with(systemd(), ifupdown(), firmware, osRelease("debian", "bullseye"), tree{"usr/lib/systemd/system/rpi-resizerootfs.service": ""}), nil},
 		{"debian-bookworm", with(systemd(), ifupdown(), osRelease("debian", "bookworm"), tree{

@@ -34,6 +34,15 @@ func hostKeys(dirs []string) int {
 	return n
 }
 
+// hiddenPasswords counts the files with passwords of wireless networks in layers, those that boards do not see, too.
+func hiddenPasswords(dirs []string) int {
+	n := 0
+	for _, dir := range dirs {
+		n += len(wirelessPasswords([]string{dir}))
+	}
+	return n
+}
+
 func newExportCmd(g *cli.Globals) *cobra.Command {
 	var o oci.Options
 	var yes bool
@@ -70,6 +79,9 @@ imported again it has the same layers.`,
 			}
 			if n := hostKeys(s.LayerDirs(v)); n > 0 {
 				g.Notef("note: the layers hold %s: who gets the image has them, also where boards do not see them", ui.Count(int64(n), "private ssh host key"))
+			}
+			if n := hiddenPasswords(s.LayerDirs(v)); n > 0 {
+				g.Notef("note: the layers hold Wi-Fi passwords, in %s: who gets the image has them, also where boards do not see them", ui.Count(int64(n), "file"))
 			}
 			show := g.Progress()
 			var mu sync.Mutex

@@ -131,12 +131,17 @@ func importImage(g *cli.Globals, c *cobra.Command, s *images.Store, name, source
 		return cli.ImageError(err)
 	}
 	g.Did(c.Context(), "image import", v.Ref.String())
-	if g.JSON {
-		return g.PrintJSON(imported{v, rep, ruled()})
+	plan := ruled()
+	if plan == nil {
+		for _, p := range wirelessPasswords(s.LayerDirs(v)) {
+			rep.Notes = append(rep.Notes, p+" holds a Wi-Fi password, and each board has it")
+		}
 	}
-	ruled()
+	if g.JSON {
+		return g.PrintJSON(imported{v, rep, plan})
+	}
 	for _, n := range rep.Notes {
-		g.Notef("note: %s", n)
+		g.Notef("note: %s", ui.Visible(n))
 	}
 	how := "new layer"
 	if rep.Shared {

@@ -34,6 +34,23 @@ func planRules(dirs []string) (rules.Plan, error) {
 	return pack.Make(t)
 }
 
+// wirelessPasswords are the files in layers, the uppermost first, that hold passwords of wireless
+// networks. What cannot be read has none: it is for a note only.
+func wirelessPasswords(dirs []string) []string {
+	dirs = slices.Clone(dirs)
+	slices.Reverse(dirs)
+	v, err := layered.Open(dirs)
+	if err != nil {
+		return nil
+	}
+	defer v.Close()
+	found, err := rules.WirelessPasswords(rules.NewTree(v))
+	if err != nil {
+		return nil
+	}
+	return found
+}
+
 // withRules puts what the rules change on top of an import; told gets the plan, or that there is none.
 func withRules(told func(*rules.Plan, error)) func(context.Context, *importer.Top) error {
 	return func(_ context.Context, top *importer.Top) error {
