@@ -98,6 +98,9 @@ func checked(plan MountPlan) (Root, error) {
 	if !ok || m.Source != plan.Source {
 		return Root{}, fmt.Errorf("%q has another mount, %s %q", plan.Target, m.FSType, m.Source)
 	}
+	if err := verifyWritable(plan); err != nil {
+		return Root{}, err
+	}
 	if err := verifyOptions(m, plan.Options); err != nil {
 		return Root{}, err
 	}

@@ -11,6 +11,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// verifyWritable says why a mount is read-only, without an error of the kernel's: it could
+// not make a directory in the work directory, as it does at each mount.
+func verifyWritable(plan MountPlan) error {
+	var root, work unix.Statfs_t
+	if err := errors.Join(unix.Statfs(plan.Target, &root), unix.Statfs(plan.Work, &work)); err != nil {
+		return fmt.Errorf("looking at the new mount: %w", err)
+	}
+	switch {
+	case root.Flags&unix.ST_RDONLY == 0:
+		return nil
+	case work.Flags&unix.ST_RDONLY != 0:
+		return fmt.Errorf("the file system of %q is mounted read-only: %w", plan.Work, unix.EROFS)
+	}
+	return fmt.Errorf("the kernel could not make its directory in %q: %w: make room (%d KiB are free)", plan.Work, unix.ENOSPC, work.Bavail*uint64(work.Bsize)>>10)
+}
+
 // verifyOptions says which of the wanted options a mount doesn't have. The
 // kernel drops options without an error when the layers don't allow them.
 func verifyOptions(m *mountinfo.Info, want []Option) error {
