@@ -23,9 +23,6 @@ func (o *op) access(obj *object) bool {
 	if o.exp.root.flags&stNoAtime != 0 || o.exp.root.flags&stRelAtime != 0 && !o.isDue() {
 		return false
 	}
-	if n, calm := o.exp.tree.Shape(); calm && obj.still.Load() == n+1 {
-		return false
-	}
 	o.altersFile(obj)
 	return true
 }
@@ -38,10 +35,8 @@ func (o *op) isDue() bool {
 	return atime <= o.st.Mtim.Nano() || atime <= o.st.Ctim.Nano() || o.now().UnixNano()-atime >= int64(24*time.Hour-soon)
 }
 
-// accessed ends the read, which gave data or did not, and fills a with the attributes
-// after it. The time of a file that is golden stays what it is until it is copied up.
-func (o *op) accessed(obj *object, data bool, a *nfs3.PostAttr) {
-	n, calm := o.exp.tree.Shape()
+// accessed ends the read, and fills a with the attributes after it.
+func (o *op) accessed(obj *object, a *nfs3.PostAttr) {
 	var st unix.Stat_t
 	e := o.read(obj, &st, &o.alter)
 	o.altered()
@@ -49,7 +44,4 @@ func (o *op) accessed(obj *object, data bool, a *nfs3.PostAttr) {
 		return
 	}
 	o.post(&st, a)
-	if data && calm && st.Atim == o.st.Atim && o.exp.root.index >= 0 && !o.inUpper(&obj.key) {
-		obj.still.Store(n + 1)
-	}
 }

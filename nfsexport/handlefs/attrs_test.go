@@ -83,7 +83,12 @@ func (x *truth) settle() {
 		x.FS.stampTime = func() time.Time { return time.Now().Add(time.Hour) }
 		return
 	}
-	for was := stampTime(); stampTime().Sub(was) <= settleTime; {
+	settle()
+}
+
+// settle waits until what changed last has settled.
+func settle() {
+	for was := time.Now(); stampTime().Sub(was) <= settleTime; {
 		unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil)
 	}
 }
@@ -199,10 +204,29 @@ func (x *truth) tree(what string, dir []byte, path string, found func(h []byte))
 		if want := a.Mode&0o4 != 0 && a.UID != 1000 && a.GID != 1000; a.UID != 1000 && a.GID != 1000 && (bits != 0) != want {
 			x.t.Fatalf("%s: ACCESS of %s gives %#x, %v, its mode is %o", what, p, bits, st, a.Mode)
 		}
-		if a.Type == nfs3.TypeDir {
+		switch a.Type {
+		case nfs3.TypeReg:
+			x.data(what+": READ", p, h)
+		case nfs3.TypeDir:
 			x.tree(what, h, p, found)
 		}
 	}
+}
+
+// data compares what a file has.
+func (x *truth) data(what, path string, h []byte) {
+	x.t.Helper()
+	want, got := make([]byte, 64<<10), make([]byte, 64<<10)
+	fd, err := unix.Open(filepath.Join(x.ov.Root, path), unix.O_RDONLY|unix.O_NOATIME, 0)
+	must(x.t, err)
+	defer unix.Close(fd)
+	n, err := unix.Pread(fd, want, 0)
+	must(x.t, err)
+	var a nfs3.PostAttr
+	if m, _, st := x.Read(&x.call, h, 0, got, &a); st != nfs3.OK || !bytes.Equal(got[:m], want[:n]) {
+		x.t.Fatalf("%s: %s has %d bytes, it was said %d others, %v", what, path, n, m, st)
+	}
+	x.same(what, path, a)
 }
 
 func TestAttrsAreTrue(t *testing.T) {

@@ -35,7 +35,7 @@ type root struct {
 	fd       int // the mount point: a real descriptor, open_by_handle_at needs one
 	sentinel int // see sync.go; -1: there is none
 	disk     int // on the file system below the overlay; -1: none
-	index    int // see inUpper; -1: none
+	index    int // see inUpper and openLayer; -1: none
 	mount    int32
 	dev      uint64
 	ino      uint64

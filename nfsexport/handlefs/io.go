@@ -45,7 +45,7 @@ func (fs *FS) ReadAll(c *nfs3.Call, fh []byte, pieces []nfs3.Piece, a *nfs3.Post
 	if !o.owns(&o.st) && !o.may(o.obj, &o.st, mayRead) && !o.may(o.obj, &o.st, mayExec) {
 		return nfs3.ErrAcces
 	}
-	began, moves, data := false, false, false
+	began, moves := false, false
 	total := 0
 	for i := range pieces {
 		p := &pieces[i]
@@ -57,23 +57,22 @@ func (fs *FS) ReadAll(c *nfs3.Call, fh []byte, pieces []nfs3.Piece, a *nfs3.Post
 		if len(p.Data) == 0 { // nor would the kernel touch the file
 			continue
 		}
-		fd, e := o.reader(o.obj)
+		fd, e := o.reader()
 		if e != 0 {
 			p.Status = status(e)
 			continue
 		}
 		if !began {
-			began, moves = true, o.access(o.obj)
+			began, moves = true, !o.golden() && o.access(o.obj)
 		}
 		if p.N = o.splice(fd, p.Off, len(p.Data)); p.N == 0 {
 			p.N, e = pread(fd, p.Data, int64(p.Off))
 		}
 		p.Status = status(e)
-		data = data || e == 0
 		total += p.N
 	}
 	if moves {
-		o.accessed(o.obj, data, a)
+		o.accessed(o.obj, a)
 	}
 	for i := range pieces {
 		o.seeEnd(&pieces[i], a)
@@ -251,7 +250,7 @@ func (o *op) flush(dataOnly bool) nfs3.Status {
 	obj := o.obj
 	// The descriptor that was written through may be gone with one of the file's
 	// names; any other brings the same data to disk, and tells the same failure.
-	fd, e := o.reader(obj)
+	fd, e := o.reader()
 	if e != 0 {
 		return status(e)
 	}

@@ -36,6 +36,7 @@ type object struct {
 
 	open  sync.Mutex   // held while ro or rw is opened
 	ro    atomic.Int32 // for reading, or -1
+	layer identity     // of the layer's file, see golden; set before inLayer
 	rw    atomic.Int32 // for both, or -1
 	dirty atomic.Bool  // unstable data since the last sync
 	syncs group
@@ -46,8 +47,9 @@ type object struct {
 	left  bool                  // it is one of share.left; guarded by the shard
 	gone  atomic.Bool           // it lost a name, and is out of the cache
 	attrs atomic.Pointer[attrs] // see attrs.go
-	still atomic.Uint64         // see atime.go
-	lower atomic.Uint64         // see golden
+
+	// inLayer: ro reads the layer's file, see layer.go.
+	inLayer atomic.Bool
 }
 
 func newObject(r *root, k *key, fd int, st *unix.Stat_t) *object {
@@ -77,15 +79,35 @@ func (obj *object) fds() int64 {
 	return n
 }
 
-// reader gives a descriptor to read from. obj is a regular file.
-func (o *op) reader(obj *object) (int, unix.Errno) {
+// reader gives a descriptor to read the call's object from, a regular file with the
+// attributes o.st.
+func (o *op) reader() (int, unix.Errno) {
+	obj := o.obj
 	if fd := obj.rw.Load(); fd >= 0 {
 		return int(fd), 0
 	}
-	if fd := obj.ro.Load(); fd >= 0 {
+	if fd := obj.ro.Load(); fd >= 0 && (!obj.inLayer.Load() || o.golden()) {
 		return int(fd), 0
 	}
-	return o.openIO(obj, &obj.ro, unix.O_RDONLY)
+	obj.open.Lock()
+	defer obj.open.Unlock()
+	fd := int(obj.ro.Load())
+	switch {
+	case fd < 0:
+		if fd = o.openLayer(); fd < 0 {
+			return o.openIO(obj, &obj.ro, unix.O_RDONLY)
+		}
+		obj.inLayer.Store(true)
+		o.keep(&obj.ro, fd)
+	case obj.inLayer.Load() && !o.golden():
+		now, e := o.fs.reopen(obj.fd, unix.O_RDONLY)
+		if e != 0 {
+			return -1, e
+		}
+		defer unix.Close(now)
+		return fd, obj.leaveLayer(now)
+	}
+	return fd, 0
 }
 
 // writer gives a descriptor to write to. obj is a regular file. Opening it
@@ -98,25 +120,34 @@ func (o *op) writer(obj *object) (int, unix.Errno) {
 		o.alters()
 		defer o.altered()
 	}
-	return o.openIO(obj, &obj.rw, unix.O_RDWR)
-}
-
-// openIO opens obj for I/O. Only regular files come here: opening a fifo or a
-// device that a board has made would block or reach the host's hardware.
-func (o *op) openIO(obj *object, slot *atomic.Int32, flags int) (int, unix.Errno) {
 	obj.open.Lock()
 	defer obj.open.Unlock()
-	if fd := slot.Load(); fd >= 0 {
+	if fd := obj.rw.Load(); fd >= 0 {
 		return int(fd), 0
 	}
+	fd, e := o.openIO(obj, &obj.rw, unix.O_RDWR)
+	if e == 0 && obj.inLayer.Load() {
+		_ = obj.leaveLayer(fd) // it is not read from any more
+	}
+	return fd, e
+}
+
+// openIO opens obj for I/O; obj.open is held. Only regular files come here: opening a
+// fifo or a device that a board has made would block or reach the host's hardware.
+func (o *op) openIO(obj *object, slot *atomic.Int32, flags int) (int, unix.Errno) {
 	fd, e := o.fs.reopen(obj.fd, flags)
 	if e != 0 {
 		return -1, e
 	}
+	o.keep(slot, fd)
+	return fd, 0
+}
+
+// keep keeps a descriptor with the object.
+func (o *op) keep(slot *atomic.Int32, fd int) {
 	slot.Store(int32(fd))
 	o.fs.cache.fds.Add(1)
 	o.fs.trim()
-	return fd, 0
 }
 
 // close closes the descriptors. No one holds obj any more.

@@ -104,7 +104,8 @@ const (
 	fhLen       = fhPad + 2
 	fhFlags     = fhPad + 3
 	fhType      = fhPad + 4
-	fhInner     = fhPad + 5 + 16
+	fhUUID      = fhPad + 5
+	fhInner     = fhUUID + 16
 	fhPathUpper = 1 << 2
 )
 
@@ -128,7 +129,8 @@ func (r *root) openDisk(upper, index string) {
 	if fd, err := unix.Open(filepath.Clean(upper), flags, 0); upper != "" && err == nil {
 		r.disk = fd
 	}
-	if fd, err := unix.Open(filepath.Clean(index), flags, 0); index != "" && err == nil {
+	// No O_PATH: handles are opened by it, see openLayer.
+	if fd, err := unix.Open(filepath.Clean(index), flags&^unix.O_PATH, 0); index != "" && err == nil {
 		r.index = fd
 	}
 }
@@ -295,7 +297,7 @@ func (o *op) growth(st *unix.Stat_t, off, n int64) int64 {
 		return 0 // no holes, and not past the last block
 	}
 	if end <= st.Size { // a hole somewhere: not here?
-		if fd, e := o.reader(o.obj); e == 0 {
+		if fd, e := o.reader(); e == 0 {
 			if hole, err := unix.Seek(fd, off, unix.SEEK_HOLE); err == nil && hole >= end {
 				return 0
 			}

@@ -28,6 +28,7 @@ func TestSplice(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+	settle()
 	lookup := func(name string) []byte {
 		var h []byte
 		var a nfs3.PostAttr
