@@ -24,11 +24,11 @@ func Quotas(state string, n int, kernel, ours bool) Finding {
 	case n > 0 && !ours:
 		f.Level, f.What = Warning, fmt.Sprintf("nobody keeps the quotas of %s: %s has no project quotas, and the kernel's NFS server (nfs.backend) counts nothing", boards, state)
 		f.Why = "one board can fill the disk of all"
-		f.Do = toProjects(state)
+		f.Do = toProjects(state) + "; or leave nfs.backend out of rubus.yaml"
 	case n > 0:
 		f.Level, f.What = Note, fmt.Sprintf("rubus itself keeps the quotas of %s: %s has no project quotas", boards, state)
 		f.Why = "it counts what boards have after each start, and until then a board may write its quota once more"
-		f.Do = toProjects(state)
+		f.Do = "nothing, or " + toProjects(state)
 	}
 	return f
 }
@@ -42,9 +42,9 @@ func toProjects(dir string) string {
 	note := "; boards have it from their next new root on"
 	switch st.Type {
 	case unix.EXT4_SUPER_MAGIC:
-		return "nothing, or unmount it, run \"tune2fs -O project,quota DEVICE\" and mount it with the option prjquota" + note
+		return "unmount it, run \"tune2fs -O project,quota DEVICE\" and mount it with the option prjquota" + note
 	case unix.XFS_SUPER_MAGIC:
-		return "nothing, or mount it with the option prjquota (a root file system: rootflags=prjquota)" + note
+		return "mount it with the option prjquota (a root file system: rootflags=prjquota)" + note
 	}
-	return "nothing, or put the state directory on ext4 or xfs with project quotas"
+	return "put the state directory on ext4 or xfs with project quotas"
 }
