@@ -48,7 +48,7 @@ func listImages(g *cli.Globals, list []imageInfo) {
 		g.Notef("there are no images: \"rubus image import NAME SOURCE\" makes one")
 		return
 	}
-	rows := [][]string{{"IMAGE", "TAG", "SIZE", "FILES", "BOARDS", "CREATED", "MESSAGE"}}
+	rows := [][]string{{"IMAGE", "TAG", "SIZE", "FILES", "USES", "CREATED", "MESSAGE"}}
 	for _, i := range list {
 		tag := ""
 		if i.Tagged {

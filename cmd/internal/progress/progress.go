@@ -31,7 +31,10 @@ func (s State) String() string {
 	if s.Total > 0 {
 		out += fmt.Sprintf(" of %s (%d%%)", Bytes(max(s.Total, s.Done)), s.percent()) // a layer on top comes late
 	}
-	if s.Files > 0 {
+	switch {
+	case s.Files == 1:
+		out += ", 1 file"
+	case s.Files > 0:
 		out += fmt.Sprintf(", %d files", s.Files)
 	}
 	return out

@@ -96,7 +96,7 @@ func NewRemove(g *cli.Globals) *cobra.Command {
 		Use:   "remove SERIAL",
 		Short: "Remove a device from devices.yaml",
 		Long: `Remove a device from devices.yaml. Its board gets no new boot; while it runs it
-keeps its root. Its writes are kept: "rubus device reset" deletes them.`,
+keeps its root. Its writes are kept: "rubus device reset" takes them away.`,
 		Args:              cli.WantArgs,
 		ValidArgsFunction: g.CompleteDevices,
 		RunE: func(c *cobra.Command, args []string) error {
