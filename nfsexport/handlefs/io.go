@@ -168,17 +168,18 @@ func (fs *FS) write(c *nfs3.Call, fh []byte, pieces []nfs3.Piece, how nfs3.Stabl
 
 // writePiece writes one piece to the call's object, and brings o.st's size up to date.
 func (o *op) writePiece(p *nfs3.Piece) nfs3.Status {
-	if p.Off > math.MaxInt64 || uint64(len(p.Data)) > math.MaxInt64-p.Off {
+	n := len(p.Data) + o.c.Poured // one of them is 0
+	if p.Off > math.MaxInt64 || uint64(n) > math.MaxInt64-p.Off {
 		return nfs3.ErrFBig
 	}
-	if len(p.Data) == 0 {
+	if n == 0 {
 		return nfs3.OK
 	}
-	if o.room() != roomy && o.grows(p.Off, len(p.Data)) {
+	if o.room() != roomy && o.grows(p.Off, n) {
 		return nfs3.ErrNoSpc
 	}
 	if q := o.quota(); q != nil {
-		sp, st := o.spendWrite(q, p.Off, len(p.Data))
+		sp, st := o.spendWrite(q, p.Off, n)
 		if st != nfs3.OK {
 			return st
 		}
@@ -206,15 +207,27 @@ func (o *op) spent(sp *spending) {
 // as the caller: the kernel clears them for all who lack CAP_FSETID.
 func (o *op) pwrite(fd int, data []byte, off int64) (n int, e unix.Errno) {
 	if o.c.UID == 0 || o.st.Mode&(unix.S_ISUID|unix.S_ISGID) == 0 {
-		return pwrite(fd, data, off)
+		return o.putData(fd, data, off)
 	}
 	return o.pwriteAs(fd, data, off)
+}
+
+// putData writes data, or what the call has instead.
+func (o *op) putData(fd int, data []byte, off int64) (n int, e unix.Errno) {
+	if o.c.Poured == 0 {
+		return pwrite(fd, data, off)
+	}
+	n, err := o.c.Pour(fd, off)
+	if err != nil {
+		return 0, errnoOf(err)
+	}
+	return n, 0
 }
 
 // pwriteAs has a function to itself for what the closure takes from the heap.
 func (o *op) pwriteAs(fd int, data []byte, off int64) (n int, e unix.Errno) {
 	e = o.as(func() (e unix.Errno) {
-		n, e = pwrite(fd, data, off)
+		n, e = o.putData(fd, data, off)
 		return e
 	})
 	return n, e

@@ -35,6 +35,12 @@ type Call struct {
 	// nobody may write to them any more. It gives how many it took: fewer than n at the
 	// file's end or before what cannot be read; 0: the buffer is to be filled.
 	Splice func(fd int, off int64, n int) int
+	// Poured is how many bytes of data a Write has instead of those given to it, which
+	// are none then: they are not in memory, and Pour writes them to the file fd, from
+	// off on. It gives how many went, as many as go, and an error (a unix.Errno) when
+	// none does. It is called once at most.
+	Poured int
+	Pour   func(fd int, off int64) (int, error)
 	// Subject is set by the FS (so a Call is for one call at a time) to what the handle belongs to, once the caller
 	// may use it. It is told to those who observe calls.
 	Subject any
@@ -184,7 +190,8 @@ type FS interface {
 	// the end of the file was reached. buf lies in the reply itself; what Splice
 	// took is not in it.
 	Read(c *Call, fh []byte, off uint64, buf []byte, a *PostAttr) (n int, eof bool, st Status)
-	// Write writes data and says how stable it is now: at least what was asked.
+	// Write writes data, or what Pour has, and says how stable it is now: at least what
+	// was asked.
 	Write(c *Call, fh []byte, off uint64, data []byte, how Stable, w *Wcc) (n int, done Stable, st Status)
 	// ReadAll and WriteAll do pieces, which come with offset and data only, in their
 	// order: calls that c made at once. Each ends as its own Status says, unless one is

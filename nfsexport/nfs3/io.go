@@ -65,13 +65,18 @@ func (c *call) writeArgs() (fh []byte, off uint64, data []byte, how Stable, ok b
 	fh, off = c.fh(), c.r.Uint64()
 	count := c.r.Uint32()
 	how = Stable(c.r.Uint32())
+	if c.Poured = c.rc.More(); c.Poured > 0 { // Plan has seen the length
+		n := c.r.Uint32()
+		ok = c.r.OK() && how <= FileSync && n == count && int64(n) == int64(c.Poured)
+		return fh, off, nil, how, ok
+	}
 	data = c.r.Opaque(int(min(c.r.Len(), 1<<31-1)))
 	ok = c.r.OK() && how <= FileSync && int64(len(data)) == int64(count)
 	return fh, off, data[:min(len(data), MaxIO)], how, ok
 }
 
 // tooFar says whether no file can have data there.
-func tooFar(off uint64, data []byte) bool { return off > maxSize || uint64(len(data)) > maxSize-off }
+func tooFar(off uint64, n int) bool { return off > maxSize || uint64(n) > maxSize-off }
 
 // write is WRITE (section 3.3.7): file, offset, count, stable_how, data -> wcc,
 // count, committed, verifier.
@@ -84,7 +89,7 @@ func (c *call) write() bool {
 	var done Stable
 	var verf uint64
 	n, st := 0, checkFH(fh)
-	if st == OK && tooFar(off, data) {
+	if st == OK && tooFar(off, len(data)+c.Poured) {
 		st = ErrFBig
 	}
 	if st == OK {

@@ -83,9 +83,15 @@ func (p *Program) Plan(c *sunrpc.Call) sunrpc.Plan {
 		args := c.Args
 		fh := args.Opaque(MaxHandle)
 		args.Uint64()
-		args.Uint32()
-		long := args.Len() > cheapIO || Stable(args.Uint32()) != Unstable
-		return sunrpc.Plan{Long: long, Shared: shared(fh, !long && args.OK())}
+		count, all := args.Uint32(), args.Len()+c.More()
+		how := Stable(args.Uint32())
+		long := all > cheapIO || how != Unstable
+		plan := sunrpc.Plan{Long: long, Shared: shared(fh, !long && args.OK())}
+		// What is not as it should be is looked at whole.
+		if n := args.Uint32(); long && args.OK() && n == count && n%4 == 0 && n <= MaxIO && int(n) == args.Len()+c.More() {
+			plan.Data = int(n)
+		}
+		return plan
 	case ProcReadDir, ProcReadDirPlus:
 		return sunrpc.Plan{Long: true, Reply: maxDirReply}
 	case ProcReadLink:
@@ -137,7 +143,9 @@ func (p *Program) take(rc *sunrpc.Call, w *xdr.Writer) *call {
 			c.spliced = c.rc.Splice(fd, off, min(n, c.toSplice))
 			return c.spliced
 		}
+		c.Pour = func(fd int, off int64) (int, error) { return c.rc.Pour(fd, off) }
 	}
+	c.Poured = 0
 	c.Peer, c.UID, c.GID, c.Groups, c.Time = rc.Peer, rc.UID, rc.GID, rc.Groups(), rc.Time()
 	return c
 }

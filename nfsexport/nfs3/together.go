@@ -82,7 +82,7 @@ func (c *call) writeAll(parts []sunrpc.Part) bool {
 		if !ok || how != Unstable {
 			return false
 		}
-		if tooFar(off, data) {
+		if tooFar(off, len(data)) {
 			return false
 		}
 		fh = h

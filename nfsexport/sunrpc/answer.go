@@ -66,7 +66,7 @@ func (s *Server) answer(ctx context.Context, p *program, c *Call, once bool, w *
 	if c.began.IsZero() {
 		c.began = time.Now()
 	}
-	in, at := c.Args.Len(), w.Len()
+	in, at := c.Args.Len()+c.more, w.Len()
 	st, replayed := s.reply(ctx, p, c, once, w)
 	c.ended = time.Now()
 	s.observe(Event{

@@ -18,6 +18,10 @@ import (
 // though more calls have come in.
 const batch = 48 << 10
 
+// gathered is how many bytes of large records are answered together when they came
+// together.
+const gathered = 512 << 10
+
 var errClosing = errors.New("connection is closing")
 
 // conn is one TCP connection. Its reader is the goroutine in serve, which runs all
@@ -39,9 +43,14 @@ type conn struct {
 	now     time.Time // when the last cheap call ended; zero after a wait
 	out     *buffer   // holds w.Buf, unless that has outgrown it
 	w       xdr.Writer
-	onRead  func(fd uintptr) bool
+	onRead  func(fd uintptr) bool // readSome
+	onTry   func(fd uintptr) bool // readOnce
 	readN   int
 	readErr error
+	// pourMost is the most data that goes through a pipe: what comes in many small pieces
+	// has no room there.
+	pourMost int
+	taken    int // bytes of large records since replies were sent
 
 	// Times of the server's clock, for the sweep; 0 where nothing is waited for.
 	lastRead     atomic.Int64
@@ -61,13 +70,17 @@ func newConn(s *Server, nc net.Conn) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{s: s, nc: nc, raw: raw}
+	c := &conn{s: s, nc: nc, raw: raw, pourMost: pipeSize}
 	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
 		ap := a.AddrPort()
 		c.addr = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 	}
 	c.call.Peer = c.addr
 	c.onRead = c.readSome
+	c.onTry = func(fd uintptr) bool {
+		c.readOnce(fd)
+		return true
+	}
 	c.onWrite = c.writeSome
 	c.changed.L = &c.mu
 	c.lastRead.Store(s.clock.Load())
@@ -88,19 +101,25 @@ const (
 // connection's own: c.cancel ends it.
 func (c *conn) serve(ctx context.Context) bool {
 	if c.frames.pool == nil {
-		c.frames = framer{pool: &c.s.pool, limit: c.s.limits.Record, own: func(n int) (*buffer, error) {
-			return c.take(ctx, n)
-		}}
+		c.frames = framer{
+			pool: &c.s.pool, pipes: &c.s.pipes, limit: c.s.limits.Record,
+			own:   func(n int) (*buffer, error) { return c.take(ctx, n) },
+			split: c.split,
+		}
 	}
 reading:
 	for !c.s.stopping.Load() {
-		record, owned, err := c.frames.next()
+		rec, err := c.frames.next()
 		if err != nil {
 			c.s.log.Debug("connection cut", "peer", c.addr.String(), "err", err)
 			break
 		}
-		if record == nil {
-			if c.flush(); !c.fill() {
+		if rec.b == nil {
+			// Behind a large record there are others, as a rule: see fill.
+			if c.frames.wary == 0 || c.taken >= gathered {
+				c.flush()
+			}
+			if !c.fill() {
 				break
 			}
 			continue
@@ -108,7 +127,7 @@ reading:
 		if c.partialSince.Load() != 0 {
 			c.partialSince.Store(0)
 		}
-		switch c.handle(ctx, record, owned) {
+		switch c.handle(ctx, rec) {
 		case handed:
 			return false
 		case ended:
@@ -122,12 +141,30 @@ reading:
 	return true
 }
 
-// fill waits for more bytes.
+// fill waits for more bytes. What was answered does not wait with it.
 func (c *conn) fill() bool {
 	if c.frames.partial() && c.partialSince.Load() == 0 {
 		c.partialSince.Store(c.s.clock.Load())
 	}
-	if err := c.raw.Read(c.onRead); err != nil || c.readErr != nil || c.readN == 0 {
+	if c.w.Len() > 0 {
+		if err := c.raw.Read(c.onTry); err != nil {
+			return false
+		}
+		if c.readErr != unix.EAGAIN {
+			return c.filled()
+		}
+		c.flush()
+	}
+	c.now = time.Time{}
+	if err := c.raw.Read(c.onRead); err != nil {
+		return false
+	}
+	return c.filled()
+}
+
+// filled takes in what was read.
+func (c *conn) filled() bool {
+	if c.readErr != nil || c.readN == 0 {
 		return false
 	}
 	c.frames.filled(c.readN)
@@ -138,27 +175,46 @@ func (c *conn) fill() bool {
 // readSome reads once. It gives false when there is nothing to read; before the
 // wait for more, it gives up the memory.
 func (c *conn) readSome(fd uintptr) bool {
-	for {
-		c.readN, c.readErr = unix.Read(int(fd), c.frames.space())
-		switch c.readErr {
-		case unix.EINTR:
-			continue
-		case unix.EAGAIN:
-			c.frames.park()
-			return false
-		}
+	if c.readOnce(fd); c.readErr != unix.EAGAIN {
 		return true
+	}
+	c.frames.park()
+	return false
+}
+
+// readOnce reads what there is, or says EAGAIN.
+func (c *conn) readOnce(fd uintptr) {
+	for {
+		p := c.frames.data
+		if p != nil {
+			c.readN, c.readErr = p.receive(int(fd), c.frames.left)
+		} else {
+			c.readN, c.readErr = unix.Read(int(fd), c.frames.space())
+		}
+		switch {
+		case c.readErr == unix.EINTR:
+		case c.readErr == unix.EAGAIN && p != nil && p.full():
+			c.pourMost = p.n
+			if c.readErr = c.frames.unpipe(); c.readErr != nil {
+				return
+			}
+		default:
+			return
+		}
 	}
 }
 
 // handle runs a call.
-func (c *conn) handle(ctx context.Context, record []byte, owned *buffer) after {
+func (c *conn) handle(ctx context.Context, rec record) after {
 	call := &c.call
-	v := parse(record, call)
+	v := parse(rec.b, call)
 	if v == notCall {
 		// A peer that sends replies or half a header is out of step.
-		c.s.pool.put(owned)
+		c.s.drop(rec)
 		return ended
+	}
+	if call.data = rec.data; call.data != nil {
+		call.more, call.room = call.data.n, rec.b[len(rec.b):cap(rec.b)]
 	}
 	var p *program
 	st := Success
@@ -169,26 +225,38 @@ func (c *conn) handle(ctx context.Context, record []byte, owned *buffer) after {
 		at := c.begin()
 		c.s.refuse(call, v, p, st, &c.w)
 		c.end(at, true)
-		c.s.pool.put(owned)
+		c.s.drop(rec)
 		return goesOn
 	}
 	plan := p.Plan(call)
+	if plan.Data >= pourFrom {
+		c.frames.expect(len(rec.b) + call.more - plan.Data)
+	}
+	if rec.owned != nil {
+		c.taken += len(rec.b) + call.more
+	}
 	if !plan.Long {
 		if c.s.inline.Add(1) <= int64(c.s.limits.Inline) {
-			c.cheap(ctx, p, plan, record, owned)
+			c.cheap(ctx, p, plan, rec)
 			c.s.inline.Add(-1)
-			c.s.pool.put(owned)
+			c.s.drop(rec)
 			return goesOn
 		}
 		c.s.inline.Add(-1)
 	}
-	return c.long(ctx, p, plan, record, owned)
+	return c.long(ctx, p, plan, rec)
+}
+
+// drop gives back what a record has.
+func (s *Server) drop(rec record) {
+	s.pool.put(rec.owned)
+	s.pipes.put(rec.data)
 }
 
 // cheap runs a call that is not long, and those behind it that can be run with it.
-func (c *conn) cheap(ctx context.Context, p *program, plan Plan, record []byte, owned *buffer) {
-	if plan.Shared > 0 && plan.Shared <= c.call.Args.Len() && p.joiner != nil && owned == nil && !plan.Once {
-		if all := c.gather(p, plan, record); all != nil {
+func (c *conn) cheap(ctx context.Context, p *program, plan Plan, rec record) {
+	if plan.Shared > 0 && plan.Shared <= c.call.Args.Len() && p.joiner != nil && rec.owned == nil && !plan.Once {
+		if all := c.gather(p, plan, rec.b); all != nil {
 			defer c.s.giveParts(all)
 			if !c.together(ctx, p, all.of[:all.n]) {
 				for i := range all.of[:all.n] {
@@ -246,7 +314,7 @@ func (c *conn) sendFull() {
 // flush sends the replies gathered, and waits while too much waits to be sent. It
 // goes before all waits.
 func (c *conn) flush() {
-	c.now = time.Time{}
+	c.now, c.taken = time.Time{}, 0
 	if c.out == nil {
 		return
 	}

@@ -67,11 +67,11 @@ func (c *conn) handOver(j *job) {
 
 // long runs a long call as soon as the limits allow. The wait is what slows down a
 // client that sends more than it may: it is not read from.
-func (c *conn) long(ctx context.Context, p *program, plan Plan, record []byte, owned *buffer) after {
+func (c *conn) long(ctx context.Context, p *program, plan Plan, rec record) after {
 	c.throttle(c.s.limits.Queue)
 	c.waitJobs(c.s.limits.CallsPerConn)
 	if !c.slot(ctx) {
-		c.s.pool.put(owned)
+		c.s.drop(rec)
 		return ended
 	}
 	j, ok := c.s.jobs.Get().(*job)
@@ -79,11 +79,11 @@ func (c *conn) long(ctx context.Context, p *program, plan Plan, record []byte, o
 		j = new(job)
 		j.wait = func() { j.c.handOver(j) }
 	}
-	j.c, j.call, j.args = c, c.call, owned
-	if owned == nil {
+	j.c, j.call, j.args = c, c.call, rec.owned
+	if rec.owned == nil {
 		// The record lies in the buffer that whoever reads goes on to use.
-		j.args = c.s.pool.get(len(record))
-		n := copy(j.args.b, record)
+		j.args = c.s.pool.get(len(rec.b))
+		n := copy(j.args.b, rec.b)
 		j.call.Args = xdr.NewReader(j.args.b[n-c.call.Args.Len() : n])
 	}
 	if j.out = c.room(ctx, j.args, plan.Reply); j.out == nil {
@@ -107,6 +107,8 @@ func (c *conn) long(ctx context.Context, p *program, plan Plan, record []byte, o
 	ok = c.s.answer(ctx, p, &j.call, plan.Once, &j.w)
 	// What may hold a thread is over; a write only waits.
 	c.release()
+	c.s.pipes.put(j.call.data)
+	j.call.data = nil
 	if ok {
 		j.w.PutUint32(0, uint32(j.w.Len()-markSize+j.call.tail.size())|lastFragment)
 	}
@@ -185,8 +187,9 @@ func (c *conn) release() {
 func (s *Server) recycle(j *job) {
 	s.pool.put(j.args)
 	s.pool.put(j.out)
+	s.pipes.put(j.call.data)
 	j.call.Unsplice()
 	j.c, j.args, j.out, j.w.Buf, j.call.Args, j.call.wait = nil, nil, nil, nil, xdr.Reader{}, nil
-	j.call.pipes, j.call.who = nil, nil
+	j.call.pipes, j.call.who, j.call.data, j.call.room = nil, nil, nil, nil
 	s.jobs.Put(j)
 }

@@ -19,8 +19,9 @@ type Limits struct {
 	// held at once, in all (256 MiB) and for one address (32 MiB). Large is what
 	// exceeds 68 KiB.
 	Bytes, BytesPerPeer int64
-	// Pipes is the most replies at once that end in pages of a file (64; each
-	// takes two files), a quarter of them for one address. Others are copied.
+	// Pipes is the most replies that end in pages of a file and records whose data
+	// goes to one, at once (64; each takes two files), a quarter of them for one
+	// address. Others are copied.
 	Pipes int
 	// Queue is how many bytes of replies may wait for one connection's client
 	// to read them before no more of its calls are read (1 MiB).

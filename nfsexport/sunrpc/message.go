@@ -77,6 +77,11 @@ type Call struct {
 	pipes *pipes
 	who   *peer
 	tail  *pipe
+	// more counts the bytes behind Args, which are in data or not here yet; those in data
+	// have room in memory, too.
+	more int
+	data *pipe
+	room []byte
 	// began is when the server turned to the call, ended when it was answered:
 	// zero while nobody asked.
 	began, ended time.Time
@@ -130,6 +135,7 @@ func parse(msg []byte, c *Call) verdict {
 	c.Begun, c.Result, c.Forget, c.Subject = 0, 0, false, nil
 	c.began, c.ended, c.wait = time.Time{}, time.Time{}, nil
 	c.pipes, c.who, c.tail = nil, nil, nil
+	c.more, c.data, c.room = 0, nil, nil
 	if version != rpcVersion {
 		return wrongRPC
 	}

@@ -15,12 +15,12 @@ import (
 // pipeSize is the room of a pipe: as much as one READ asks for at most.
 const pipeSize = 1 << 20
 
-// pipe holds the end of a reply.
+// pipe holds the end of a reply, or of a record: see pour.go.
 type pipe struct {
 	r, w  int
 	pages int // that it has room for
 	n     int // bytes in it
-	pad   int // zero bytes that follow them
+	pad   int // zero bytes that follow them in a reply
 	who   *peer
 }
 

@@ -72,6 +72,10 @@ type Plan struct {
 	// Shared is how many bytes of arguments a cheap call must have in common with
 	// the one behind it to be run with it by a Joiner; 0: it is run alone.
 	Shared int
+	// Data is how many bytes at the end of a long call's arguments, at c.More() and before
+	// it, are data that Serve gives to a file by Pour, if it is not in memory; 0: Serve
+	// wants all arguments in memory.
+	Data int
 }
 
 // Program is one RPC program. Its methods are called from many goroutines.
@@ -81,7 +85,8 @@ type Program interface {
 	// Versions are the lowest and the highest version it has.
 	Versions() (low, high uint32)
 	// Plan says how c is to be run. It must not block, and must leave c.Args as
-	// they are.
+	// they are. Of a large call it may be asked when only the first bytes of its
+	// arguments are here, and c.More() are not.
 	Plan(c *Call) Plan
 	// Serve runs the call and appends its results to w. With a status other
 	// than Success, what it appended is taken back. It may block. ctx ends when

@@ -35,9 +35,13 @@ var (
 // of one byte, but only the last may be empty.
 type framer struct {
 	pool  *pool
+	pipes *pipes
 	limit int // longest record
 	// own gives a buffer for a record of n bytes. It may block, and fail.
 	own func(n int) (*buffer, error)
+	// split gives a pipe for what is still to come of a record of n bytes, of which head
+	// is here; nil: that goes behind head. A nil split gives none.
+	split func(head []byte, n int) *pipe
 
 	in   *buffer // bytes as they came; nil while there are none
 	r, w int     // in.b[r:w] is not taken yet
@@ -47,67 +51,95 @@ type framer struct {
 	have   int     // bytes of it
 	left   int     // bytes of its current fragment still to come
 	last   bool    // the current fragment is its last
+	data   *pipe   // takes what is left of it, and has room behind at+have; nil: rec does
 	intoIt bool    // space gave a part of rec
 	wary   int     // the most to read at once; 0: as much as there is
 }
 
-// next gives the next record; nil means that more bytes are needed. With owned
-// not nil the record lies in owned, which now is the caller's; else the record
-// is valid until space is called.
-func (f *framer) next() (record []byte, owned *buffer, err error) {
+// record is a record that came.
+type record struct {
+	b []byte // nil: there is none
+	// owned is what b lies in, and now is the caller's; nil: b is valid until the
+	// framer's space is called.
+	owned *buffer
+	// data holds what comes behind b, and is the caller's, too; nil: nothing. There is
+	// room for it behind b.
+	data *pipe
+}
+
+// next gives the next record; one without bytes means that more are needed.
+func (f *framer) next() (record, error) {
 	if f.rec == nil {
 		if f.w-f.r < markSize {
-			return nil, nil, nil
+			return record{}, nil
 		}
 		n, last, err := f.mark(0)
 		if err != nil {
-			return nil, nil, err
+			return record{}, err
 		}
 		if last {
 			if end := f.r + markSize + n; end <= f.w {
-				record = f.in.b[f.r+markSize : end : end]
+				b := f.in.b[f.r+markSize : end : end]
 				f.r, f.wary = end, 0
-				return record, nil, nil
+				return record{b: b}, nil
 			}
 			if n <= inPlace {
-				return nil, nil, nil
+				return record{}, nil
 			}
 		}
 		// A record in fragments begins with room for an ordinary one.
 		if f.rec, err = f.own(max(n, inPlace)); err != nil {
-			return nil, nil, err
+			return record{}, err
 		}
-		f.at = 0
+		f.at, f.r = 0, f.r+markSize
 		if last {
 			f.at = min(-n&(block-1), len(f.rec.b)-n)
+			if f.split != nil {
+				f.data = f.split(f.bytes(), n)
+			}
 		}
-		f.r, f.have, f.left, f.last = f.r+markSize, 0, n, last
+		f.have, f.left, f.last = 0, n, last
 	}
 	for {
 		n := copy(f.rest(), f.bytes())
 		f.r, f.have, f.left = f.r+n, f.have+n, f.left-n
 		if f.left > 0 {
-			return nil, nil, nil
+			return record{}, nil
 		}
 		if f.last {
 			end := f.at + f.have
-			record, owned = f.rec.b[f.at:end:end], f.rec
+			rec := record{f.rec.b[f.at : end-f.data.size() : end], f.rec, f.data}
 			// The next is probably another like it, and what is read of it into "in" has
 			// to be copied: no more than what is before its data.
-			f.rec, f.wary = nil, max(f.have&(block-1)+markSize, wary)
-			return record, owned, nil
+			f.rec, f.data, f.wary = nil, nil, max(f.have&(block-1)+markSize, wary)
+			return rec, nil
 		}
 		if f.w-f.r < markSize {
-			return nil, nil, nil
+			return record{}, nil
 		}
+		var err error
 		if n, f.last, err = f.mark(f.have); err != nil {
-			return nil, nil, err
+			return record{}, err
 		}
 		if err := f.grow(f.have + n); err != nil {
-			return nil, nil, err
+			return record{}, err
 		}
 		f.r, f.left = f.r+markSize, n
 	}
+}
+
+// expect says that the next record probably has n bytes before its data: until they are
+// here no more is read.
+func (f *framer) expect(n int) { f.wary = n + markSize }
+
+// unpipe takes what came of a record's data into memory, and so the rest: the pipe can
+// hold no more.
+func (f *framer) unpipe() error {
+	end := f.at + f.have
+	err := f.data.read(f.rec.b[end-f.data.n : end])
+	f.pipes.put(f.data)
+	f.data = nil
+	return err
 }
 
 // peek gives the record that next would give, if it lies whole in what was read, and
@@ -196,9 +228,9 @@ func (f *framer) space() []byte {
 	return f.in.b[f.w:]
 }
 
-// filled says that n bytes were read into what space gave.
+// filled says that n bytes were read into what space gave, or into data.
 func (f *framer) filled(n int) {
-	if f.intoIt {
+	if f.intoIt || f.data != nil {
 		f.have, f.left = f.have+n, f.left-n
 	} else {
 		f.w += n
@@ -231,5 +263,6 @@ func (f *framer) park() {
 func (f *framer) close() {
 	f.pool.put(f.in)
 	f.pool.put(f.rec)
-	f.in, f.rec, f.r, f.w = nil, nil, 0, 0
+	f.pipes.put(f.data)
+	f.in, f.rec, f.data, f.r, f.w = nil, nil, nil, 0, 0
 }

@@ -17,11 +17,11 @@ func TestWholeBlocks(t *testing.T) {
 		one := framed(bytes.Repeat([]byte{'x'}, header+size))
 		stream := bytes.Repeat(one, 3)
 		for records := 0; records < 3; {
-			record, owned, err := f.next()
+			record, err := f.next()
 			switch {
 			case err != nil:
 				t.Fatal(err)
-			case record == nil:
+			case record.b == nil:
 				space := f.space()
 				if records > 0 && !f.intoIt && len(space) > header+markSize {
 					t.Errorf("record of %d: %d bytes are read ahead", size, len(space))
@@ -31,10 +31,10 @@ func TestWholeBlocks(t *testing.T) {
 				stream = stream[n:]
 			default:
 				records++
-				if at := uintptr(unsafe.Pointer(&record[header])); at%block != 0 || len(record) != header+size {
-					t.Errorf("record of %d bytes, its data at %#x", len(record), at)
+				if at := uintptr(unsafe.Pointer(&record.b[header])); at%block != 0 || len(record.b) != header+size {
+					t.Errorf("record of %d bytes, its data at %#x", len(record.b), at)
 				}
-				p.put(owned)
+				p.put(record.owned)
 			}
 		}
 		f.close()
@@ -51,12 +51,12 @@ func TestReadsOfARecord(t *testing.T) {
 	stream = append(stream, framed(make([]byte, 40))...)
 	reads, records := 0, 0
 	for len(stream) > 0 || records < 3 {
-		record, owned, err := f.next()
+		record, err := f.next()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if record != nil {
-			p.put(owned)
+		if record.b != nil {
+			p.put(record.owned)
 			records++
 			continue
 		}
