@@ -253,7 +253,20 @@ func (o *op) spendSetAttr(obj *object, st *unix.Stat_t, s *nfs3.SetAttr) (spendi
 			st = &cut
 		}
 	}
-	return o.spendOn(obj, st, 0, 0)
+	need := int64(0)
+	if s.SetSize && s.Size > uint64(st.Size) {
+		need = lastBlock(st)
+	}
+	return o.spendOn(obj, st, need, 0)
+}
+
+// lastBlock is the space that a file may take when it grows to somewhere behind its last
+// block: btrfs fills that with zeros, also where it is in a hole.
+func lastBlock(st *unix.Stat_t) int64 {
+	if st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size%blockSize != 0 && st.Blocks*512 < st.Size {
+		return blockSize
+	}
+	return 0
 }
 
 // spendWrite takes the room for a write to the call's object. A golden file is copied
@@ -303,7 +316,11 @@ func (o *op) growth(st *unix.Stat_t, off, n int64) int64 {
 			}
 		}
 	}
-	return roundUp(end) - off&^(blockSize-1)
+	need := roundUp(end) - off&^(blockSize-1)
+	if off >= roundUp(st.Size) {
+		need += lastBlock(st)
+	}
+	return need
 }
 
 // entry is a name that a call takes away or gives to another object, with what it

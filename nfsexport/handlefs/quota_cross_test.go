@@ -156,3 +156,32 @@ func (w *world) removeF(t *testing.T, meanwhile func()) {
 	old.removed()
 	w.cache.lost(&k, o.exp.root)
 }
+
+// A file that grows by nothing but holes takes a block each time on btrfs, and is held
+// to its quota with that.
+func TestQuotaOfHoles(t *testing.T) {
+	const limit = 256 << 10
+	w, q := newQuotaWorld(t, newImage(t, "btrfs", t.TempDir(), 128).dir, nfsexport.Space{Bytes: limit}, nil)
+	defer w.Close() // before what it lies on is unmounted
+	for name, grow := range map[string]func(f []byte, size uint64) nfs3.Status{
+		"setattr": w.cut,
+		"write": func(f []byte, size uint64) nfs3.Status {
+			if st := w.cut(f, size-3000); st != nfs3.OK { // a hole to write behind
+				return st
+			}
+			return w.put(f, size+8192, 1)
+		},
+	} {
+		f := w.create(t, &w.call, name, 0o644)
+		st, n := nfs3.OK, uint64(1)
+		for ; st == nfs3.OK && n < 200; n++ {
+			st = grow(f, n<<15|5000)
+		}
+		if there := w.onDisk(t); st != nfs3.ErrDQuot || there.Bytes > limit || there != q.Used() {
+			t.Errorf("%s: after %d: %s, %+v is there and %+v counted, of %d", name, n, st, there, q.Used(), limit)
+		}
+		if st := w.cut(f, 0); st != nfs3.OK {
+			t.Error(st)
+		}
+	}
+}
