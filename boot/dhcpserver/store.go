@@ -31,7 +31,8 @@ func (s store) save(l Lease) error {
 	if err != nil {
 		return fmt.Errorf("writing the lease of %s: %w", l.Address, err)
 	}
-	if err := renameio.WriteFile(s.path(l.Address), append(b, '\n'), 0o600); err != nil {
+	// WithTempDir: else two files are made and renamed to find out where one can be.
+	if err := renameio.WriteFile(s.path(l.Address), append(b, '\n'), 0o600, renameio.WithTempDir(s.dir)); err != nil {
 		return fmt.Errorf("writing the lease of %s: %w", l.Address, err)
 	}
 	d, err := os.Open(s.dir)

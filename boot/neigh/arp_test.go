@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"golang.org/x/net/bpf"
+
 	"rubus/config/device"
 )
 
@@ -91,4 +93,38 @@ func FuzzParseARP(f *testing.F) {
 			t.Fatalf("%+v", c)
 		}
 	})
+}
+
+// Who is asked for is heard, and whoever has the address: nobody else, however many talk.
+func TestARPFilter(t *testing.T) {
+	own, other := device.MAC{2, 0, 0, 0, 0, 1}, device.MAC{0xdc, 0xa6, 0x32, 1, 2, 4}
+	board, asked := device.MAC{0xdc, 0xa6, 0x32, 1, 2, 3}, netip.MustParseAddr("10.0.0.50")
+	vm, err := bpf.NewVM(arpFilter(asked, board))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		mac  device.MAC
+		ip   string
+		want bool
+	}{
+		"the board":                 {board, "10.0.0.50", true},
+		"the board elsewhere":       {board, "10.0.0.51", true},
+		"the board without address": {board, "0.0.0.0", true},
+		"another with the address":  {other, "10.0.0.50", true},
+		"another, last byte":        {other, "10.0.0.51", false},
+		"another, first bytes":      {device.MAC{2, 0xa6, 0x32, 1, 2, 3}, "10.0.0.51", false},
+		"another for the address":   {own, "10.0.0.1", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			frame, err := arpRequest(c.mac, netip.MustParseAddr(c.ip), broadcastMAC(), asked)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n, err := vm.Run(frame)
+			if err != nil || (n > 0) != c.want || n > 0 && n < len(frame) {
+				t.Errorf("%d bytes pass (%v)", n, err)
+			}
+		})
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/mdlayher/socket"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"rubus/config/device"
@@ -21,8 +22,9 @@ type route struct {
 	ip, src netip.Addr
 	gateway netip.Addr // invalid: none
 	index   int        // of the interface
-	onLink  bool       // without a gateway, by Ethernet
-	local   bool       // one of our own addresses
+	link    netlink.LinkAttrs
+	onLink  bool // without a gateway, by Ethernet; then link is its interface
+	local   bool // one of our own addresses
 }
 
 func routeTo(ip netip.Addr) (route, error) {
@@ -48,8 +50,8 @@ func routeTo(ip netip.Addr) (route, error) {
 		if err != nil {
 			return r, fmt.Errorf("looking at the interface towards %v: %w", ip, err)
 		}
-		a := l.Attrs()
-		r.onLink = a.EncapType == "ether" && a.RawFlags&unix.IFF_NOARP == 0
+		r.link = *l.Attrs()
+		r.onLink = r.link.EncapType == "ether" && r.link.RawFlags&unix.IFF_NOARP == 0
 	}
 	return r, nil
 }
@@ -92,11 +94,18 @@ func entry(n *netlink.Neigh) (device.MAC, State) {
 }
 
 // set writes the entry of the kernel's table.
-func (r route) set(mac device.MAC, state int) error {
-	return netlink.NeighSet(&netlink.Neigh{
+func (r route) set(mac device.MAC, state int) error { return netlink.NeighSet(r.entry(mac, state)) }
+
+// keep is set unless the entry has another MAC by now, which the kernel itself looks at:
+// without NLM_F_REPLACE it changes no MAC (net/core/neighbour.c, __neigh_update), and says
+// nothing of that.
+func (r route) keep(mac device.MAC, state int) error { return netlink.NeighAppend(r.entry(mac, state)) }
+
+func (r route) entry(mac device.MAC, state int) *netlink.Neigh {
+	return &netlink.Neigh{
 		LinkIndex: r.index, Family: unix.AF_INET, State: state,
 		IP: r.ip.AsSlice(), HardwareAddr: mac.HardwareAddr(),
-	})
+	}
 }
 
 // resolve has the kernel ask for the address, unless it knows, and waits until
@@ -163,7 +172,11 @@ func carrier(index int) (device.MAC, error) {
 	if err != nil {
 		return device.MAC{}, fmt.Errorf("looking at interface %d: %w", index, err)
 	}
-	a := l.Attrs()
+	return carrierOf(l.Attrs())
+}
+
+// carrierOf is carrier of a link as it was seen.
+func carrierOf(a *netlink.LinkAttrs) (device.MAC, error) {
 	switch {
 	case a.Flags&net.FlagUp == 0 || a.RawFlags&unix.IFF_RUNNING == 0:
 		return device.MAC{}, fmt.Errorf("interface %q is down", a.Name)
@@ -173,8 +186,34 @@ func carrier(index int) (device.MAC, error) {
 	return device.MAC(a.HardwareAddr), nil
 }
 
-// arpSocket hears and sends the ARP frames of a link.
-func arpSocket(index int) (*socket.Conn, error) {
+// arpFilter passes the ARP messages whose sender has one MAC, or one address. When boards
+// come by the hundred each of them is asked for on a socket of its own, and each hears what
+// all of them say.
+func arpFilter(ip netip.Addr, mac device.MAC) []bpf.Instruction {
+	const (
+		senderMAC = etherLen + 8 // RFC 826, for Ethernet and IPv4
+		senderIP  = senderMAC + 6
+	)
+	b := ip.As4()
+	return []bpf.Instruction{
+		bpf.LoadAbsolute{Off: senderIP, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: binary.BigEndian.Uint32(b[:]), SkipTrue: 4},
+		bpf.LoadAbsolute{Off: senderMAC, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: binary.BigEndian.Uint32(mac[:]), SkipTrue: 3},
+		bpf.LoadAbsolute{Off: senderMAC + 4, Size: 2},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(binary.BigEndian.Uint16(mac[4:])), SkipTrue: 1},
+		bpf.RetConstant{Val: 256},
+		bpf.RetConstant{Val: 0},
+	}
+}
+
+// arpSocket sends ARP frames on a link, and hears those of a MAC or an address.
+func arpSocket(index int, ip netip.Addr, mac device.MAC) (*socket.Conn, error) {
+	filter, err := bpf.Assemble(arpFilter(ip, mac))
+	if err != nil {
+		return nil, fmt.Errorf("assembling the filter for ARP: %w", err)
+	}
+	// Protocol 0: nothing is heard before the filter is there.
 	c, err := socket.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0, "packet", nil)
 	if err != nil {
 		return nil, fmt.Errorf("opening a packet socket: %w (needs CAP_NET_RAW)", err)
@@ -182,7 +221,10 @@ func arpSocket(index int) (*socket.Conn, error) {
 	var proto [2]byte
 	binary.BigEndian.PutUint16(proto[:], unix.ETH_P_ARP)
 	sa := &unix.SockaddrLinklayer{Protocol: binary.NativeEndian.Uint16(proto[:]), Ifindex: index}
-	if err := c.Bind(sa); err != nil {
+	if err = c.SetBPF(filter); err == nil {
+		err = c.Bind(sa)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listening for ARP: %w", err), c.Close())
 	}
 	return c, nil

@@ -114,6 +114,8 @@ func TestOwner(t *testing.T) {
 	r, err := routeTo(piIP)
 	must(t, err)
 	must(t, r.set(otherMAC, unix.NUD_REACHABLE))
+	// Who looked before that, and confirms the pin only now, changes nothing.
+	must(t, r.keep(piMAC, unix.NUD_REACHABLE))
 	if got := owner(piIP); got != piMAC {
 		t.Errorf("remembered owner %v", got)
 	}
@@ -167,6 +169,9 @@ func TestProbe(t *testing.T) {
 		silent, err := tab.Silent(t.Context(), ip(a), mac)
 		if silent != (want == Silent || want == Other) || (err != nil) != (want == Unknown) {
 			t.Errorf("%s: silent %v, %v", what, silent, err)
+		}
+		if got, has := tab.Other(t.Context(), ip(a), mac); got != other || has != (want == Other) {
+			t.Errorf("%s: another has it: %v, %v", what, got, has)
 		}
 	}
 	none := device.MAC{}
@@ -252,7 +257,7 @@ func TestProbeOffLink(t *testing.T) {
 // talker counts the ARP requests of ours that reach a link.
 func talker(t *testing.T, name string) (requests *atomic.Int32) {
 	t.Helper()
-	c, err := arpSocket(byName(t, name).Attrs().Index)
+	c, err := arpSocket(byName(t, name).Attrs().Index, ownIP, device.MAC{})
 	must(t, err)
 	t.Cleanup(func() { c.Close() })
 	requests = new(atomic.Int32)
@@ -335,6 +340,8 @@ func TestPinGivesWay(t *testing.T) {
 	r, err := routeTo(piIP)
 	must(t, err)
 	must(t, r.set(otherMAC, unix.NUD_REACHABLE))
+	// Who looked before that, and confirms the pin only now, changes nothing.
+	must(t, r.keep(piMAC, unix.NUD_REACHABLE))
 	eventually(t, "the pin is dropped", func() bool { return pinned(tab) == 0 })
 	if mac, _, _ := tab.Lookup(t.Context(), piIP); mac != otherMAC {
 		t.Errorf("the new owner's entry is %v", mac)

@@ -78,7 +78,7 @@ func (t *Table) refresh(p *pin) {
 		left = 0
 	}
 	if err == nil && left > 0 {
-		err = p.route.set(p.mac, unix.NUD_REACHABLE)
+		err = p.route.keep(p.mac, unix.NUD_REACHABLE)
 	}
 	if err != nil {
 		t.log.Debug("cannot keep an address pinned", "address", p.route.ip, "error", err)
@@ -96,7 +96,7 @@ func (t *Table) unpin(p *pin) {
 	p.timer.Stop()
 	delete(t.pins, p.route.ip)
 	if mac, state, err := p.route.neighbour(); err == nil && state == Reachable && mac == p.mac {
-		if err := p.route.set(p.mac, unix.NUD_STALE); err != nil {
+		if err := p.route.keep(p.mac, unix.NUD_STALE); err != nil {
 			t.log.Debug("cannot let go of a pinned address", "address", p.route.ip, "error", err)
 		}
 	}

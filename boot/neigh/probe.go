@@ -85,17 +85,33 @@ func (t *Table) Silent(ctx context.Context, ip netip.Addr, mac device.MAC) (bool
 	return a.Verdict == Silent || a.Verdict == Other, a.Err
 }
 
-func (t *Table) arping(ctx context.Context, r route, mac device.MAC) Answer {
-	own, err := carrier(r.index)
-	if err != nil {
-		return unknown(err)
+// Other asks on the link, as Probe does but for this one address alone, whether another
+// than a client has it: who is to be given an address has no others yet. What cannot be
+// asked nobody has.
+func (t *Table) Other(ctx context.Context, ip netip.Addr, client device.MAC) (other device.MAC, has bool) {
+	r, err := routeTo(ip)
+	if err != nil || !r.onLink || client.IsZero() {
+		return device.MAC{}, false
 	}
+	a := t.ask(ctx, r, client, []netip.Addr{r.ip})
+	return a.MAC, a.Verdict == Other
+}
+
+func (t *Table) arping(ctx context.Context, r route, mac device.MAC) Answer {
 	asked, err := addressesOf(r.index, mac)
 	if err != nil {
 		return unknown(err)
 	}
 	asked = slices.DeleteFunc(asked, func(a netip.Addr) bool { return a == r.ip })
-	asked = append([]netip.Addr{r.ip}, asked[:min(len(asked), maxAsked-1)]...)
+	return t.ask(ctx, r, mac, append([]netip.Addr{r.ip}, asked[:min(len(asked), maxAsked-1)]...))
+}
+
+// ask asks a board at addresses.
+func (t *Table) ask(ctx context.Context, r route, mac device.MAC, asked []netip.Addr) Answer {
+	own, err := carrierOf(&r.link)
+	if err != nil {
+		return unknown(err)
+	}
 	var frames [][]byte
 	for _, a := range asked {
 		// Broadcast finds a board whose port the switch has forgotten, unicast
@@ -108,7 +124,7 @@ func (t *Table) arping(ctx context.Context, r route, mac device.MAC) Answer {
 			frames = append(frames, f)
 		}
 	}
-	c, err := arpSocket(r.index)
+	c, err := arpSocket(r.index, r.ip, mac)
 	if err != nil {
 		return unknown(err)
 	}

@@ -61,7 +61,7 @@ var (
 // Options change how long a Table asks and remembers. A zero field takes its
 // default.
 type Options struct {
-	// Remember is how long Owner trusts what it found (default 2 s).
+	// Remember is how long Owner and OnLink trust what they found (default 2 s).
 	Remember time.Duration
 	// Wait bounds Resolve and Owner (default 1 s).
 	Wait time.Duration
@@ -92,7 +92,14 @@ type Table struct {
 
 	mu     sync.Mutex
 	owners map[netip.Addr]owner
+	routes map[netip.Addr]known
 	pins   map[netip.Addr]*pin
+}
+
+// known is a route that was found a moment ago.
+type known struct {
+	route route
+	until time.Time
 }
 
 type owner struct {
@@ -119,7 +126,7 @@ func New(opt Options) *Table {
 	}
 	t := &Table{
 		opt: opt, log: opt.Logger, asking: make(chan struct{}, maxResolves),
-		owners: map[netip.Addr]owner{}, pins: map[netip.Addr]*pin{},
+		owners: map[netip.Addr]owner{}, routes: map[netip.Addr]known{}, pins: map[netip.Addr]*pin{},
 	}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
@@ -127,10 +134,34 @@ func New(opt Options) *Table {
 	return t
 }
 
-// Lookup is what the kernel's table has for an address now; nothing is sent.
-// The MAC is zero for states before Stale.
-func (t *Table) Lookup(_ context.Context, ip netip.Addr) (device.MAC, State, error) {
+// route is how the kernel reaches an address, or reached it a moment ago. A board asks
+// for thirty files, and at each it is asked several times whether it is on the link.
+func (t *Table) route(ip netip.Addr) (route, error) {
+	ip = ip.Unmap()
+	now := t.opt.Now()
+	t.mu.Lock()
+	k, ok := t.routes[ip]
+	t.mu.Unlock()
+	if ok && now.Before(k.until) {
+		return k.route, nil
+	}
 	r, err := routeTo(ip)
+	if err != nil {
+		return r, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.routes) >= maxOwners {
+		clear(t.routes)
+	}
+	t.routes[ip] = known{r, now.Add(t.opt.Remember)}
+	return r, nil
+}
+
+// Lookup is what the kernel's table has for an address now; nothing is sent. The way
+// there is remembered as it is for OnLink. The MAC is zero for states before Stale.
+func (t *Table) Lookup(_ context.Context, ip netip.Addr) (device.MAC, State, error) {
+	r, err := t.route(ip)
 	if err != nil {
 		return device.MAC{}, Unreachable, err
 	}
@@ -140,10 +171,10 @@ func (t *Table) Lookup(_ context.Context, ip netip.Addr) (device.MAC, State, err
 	return r.neighbour()
 }
 
-// OnLink says whether an address is reached without a router. Our own
-// addresses are not.
+// OnLink says whether an address is reached without a router, by Ethernet. Our own
+// addresses are not. An answer is remembered for Options.Remember.
 func (t *Table) OnLink(ip netip.Addr) bool {
-	r, err := routeTo(ip)
+	r, err := t.route(ip)
 	return err == nil && r.onLink
 }
 

@@ -37,7 +37,7 @@ func upperDigest(dir string) (string, error) {
 func MarkSeeded(dir string) error {
 	d, err := upperDigest(dir)
 	if err == nil {
-		err = renameio.WriteFile(filepath.Join(dir, seededFile), []byte(d), 0o600)
+		err = renameio.WriteFile(filepath.Join(dir, seededFile), []byte(d), 0o600, renameio.WithTempDir(dir))
 	}
 	if err != nil {
 		return fmt.Errorf("noting what the server wrote: %w", err)

@@ -121,8 +121,7 @@ type prober struct{ table *neigh.Table }
 
 // InUse implements dhcpserver.Prober.
 func (p prober) InUse(ctx context.Context, a netip.Addr, client device.MAC) (other device.MAC, used bool) {
-	answer := p.table.Probe(ctx, a, client)
-	return answer.MAC, answer.Verdict == neigh.Other
+	return p.table.Other(ctx, a, client)
 }
 
 // reasons are why no addresses are given out, by interface.
