@@ -40,7 +40,7 @@ func Check(v View, models []Model, cache *Cache) Report {
 	good := false
 	var broken, warnings []string
 	for _, m := range models {
-		c := checker{v: v, m: m, cache: cache}
+		c := checker{v: v, m: m, cache: cache, bytes: map[string]int64{}}
 		c.run()
 		r.Models = append(r.Models, m.Name)
 		add(&r.Kernels, c.kernel)
@@ -78,6 +78,7 @@ type checker struct {
 
 	kernel, release string
 	files           []string
+	bytes           map[string]int64 // of files
 	broken          []string
 	warnings        []string
 }
@@ -96,10 +97,12 @@ func (c *checker) has(name string) bool {
 	if err != nil {
 		return false
 	}
-	if _, ok := size(c.v, clean); !ok {
+	n, ok := size(c.v, clean)
+	if !ok {
 		return false
 	}
 	add(&c.files, clean)
+	c.bytes[clean] = n
 	return true
 }
 
@@ -308,7 +311,7 @@ func (c *checker) sizes() {
 		return
 	}
 	for _, name := range c.files {
-		n, _ := size(c.v, name)
+		n := c.bytes[name]
 		switch {
 		case n > limit && certain:
 			c.fail("%s has %s, and the firmware of a %s reads at most %s", name, megabytes(n), c.m.Name, megabytes(limit))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 // fakeOutlet keeps what is sent.
 type fakeOutlet struct {
 	l      dhcplink.Link
+	mu     sync.Mutex
 	frames []dhcplink.Datagram
 	dests  []device.MAC
 	routed []netip.Addr
@@ -28,12 +30,16 @@ func (o *fakeOutlet) Link() (dhcplink.Link, bool) { return o.l, true }
 
 func (o *fakeOutlet) Send(_ context.Context, frame []byte) error {
 	d, err := dhcplink.ParseFrame(frame)
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	o.frames, o.dests = append(o.frames, d), append(o.dests, device.MAC(frame[:6]))
 	return err
 }
 
 func (o *fakeOutlet) Route(_ context.Context, packet []byte, to netip.Addr) error {
 	d, err := dhcplink.ParseFrame(append(make([]byte, 12), append([]byte{8, 0}, packet...)...))
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	o.frames, o.dests, o.routed = append(o.frames, d), append(o.dests, device.MAC{}), append(o.routed, to)
 	return err
 }
@@ -110,10 +116,15 @@ func newAsking(t testing.TB, dir string, change func(*Server)) *bench {
 // say has a client of the link send a message, and gives the answers.
 func (b *bench) say(payload []byte) []*dhcpv4.DHCPv4 {
 	b.t.Helper()
+	b.Hear(b.t.Context(), b.out, frame(payload), false)
+	return b.heard()
+}
+
+// frame is a message as a client sends it.
+func frame(payload []byte) []byte {
 	src := netip.AddrPortFrom(netip.IPv4Unspecified(), dhcplink.ClientPort)
 	dst := netip.AddrPortFrom(dhcplink.ToClients().Addr(), dhcplink.ServerPort)
-	b.Hear(b.t.Context(), b.out, dhcplink.Frame(device.MAC{2, 7, 7, 7, 7, 7}, dhcplink.Broadcast(), src, dst, payload), false)
-	return b.heard()
+	return dhcplink.Frame(device.MAC{2, 7, 7, 7, 7, 7}, dhcplink.Broadcast(), src, dst, payload)
 }
 
 func (b *bench) heard() []*dhcpv4.DHCPv4 {

@@ -43,6 +43,7 @@ type handler struct {
 	listen  time.Duration
 	again   time.Duration
 	probing chan struct{} // holds a token for each address that is asked for
+	saves   *saves
 
 	mu    sync.Mutex
 	book  *book
@@ -172,25 +173,36 @@ type exchange struct {
 
 // do does what a verdict says: disk first, then the link or the client.
 func (x *exchange) do(ctx context.Context, v verdict) {
-	var saved Lease
-	if v.save != nil {
-		saved = x.copyOf(v.save)
-		err := x.save(saved)
-		switch {
-		case err == nil:
-			x.kept(v.save, saved.State == Bound)
-		case saved.kept && v.answer != 0:
-			// A board stands on its address: a full disk takes it from nobody. The
-			// file still says whose it is, though not for how long.
-			x.log.Error("a lease is longer than its file says, which cannot be written", "mac", x.ask.MAC, "address", saved.Address, "err", err)
-		default:
-			// What is not on disk is not promised. The client asks again.
-			x.log.Error("an address is not given out: its lease cannot be kept", "mac", x.ask.MAC, "err", err)
-			x.event.What, x.event.Err = pidhcp.Failed, err
-			x.tell(x.event)
-			return
-		}
+	if v.save == nil {
+		x.act(ctx, v, Lease{})
+		return
 	}
+	x.saves.do(v.save.Address, x.spawn, func() { x.keep(v) })
+}
+
+// keep brings a lease to the disk, and goes on with its verdict.
+func (x *exchange) keep(v verdict) {
+	saved := x.copyOf(v.save)
+	err := x.save(saved)
+	switch {
+	case err == nil:
+		x.kept(v.save, saved.State == Bound)
+	case saved.kept && v.answer != 0:
+		// A board stands on its address: a full disk takes it from nobody. The
+		// file still says whose it is, though not for how long.
+		x.log.Error("a lease is longer than its file says, which cannot be written", "mac", x.ask.MAC, "address", saved.Address, "err", err)
+	default:
+		// What is not on disk is not promised. The client asks again.
+		x.log.Error("an address is not given out: its lease cannot be kept", "mac", x.ask.MAC, "err", err)
+		x.event.What, x.event.Err = pidhcp.Failed, err
+		x.tell(x.event)
+		return
+	}
+	x.act(x.handler.ctx, v, saved)
+}
+
+// act does what a verdict says when the disk has what it is to have.
+func (x *exchange) act(ctx context.Context, v verdict, saved Lease) {
 	switch {
 	case v.probe.IsValid():
 		x.look(v.probe)

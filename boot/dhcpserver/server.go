@@ -115,7 +115,7 @@ func (s *Server) handler(ctx context.Context, spawn func(func() error)) (*handle
 		ctx: ctx, spawn: spawn, pool: s.Pool, decider: s.Decider, dir: s.Directory, prober: s.Prober, force: s.Force,
 		clock: s.Clock, log: s.Logger, observe: s.Observe, problem: s.Problem, manners: pidhcp.DefaultManners(),
 		listen: s.Listen, again: s.Again, limit: dhcplink.NewLimiter(limits), hold: holdPort, save: disk.save,
-		probing: make(chan struct{}, maxProbes), links: map[string]*served{}, own: map[netip.Addr]int{},
+		probing: make(chan struct{}, maxProbes), saves: newSaves(), links: map[string]*served{}, own: map[netip.Addr]int{},
 	}
 	if s.Manners != nil {
 		h.manners = *s.Manners
