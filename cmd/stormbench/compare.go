@@ -9,12 +9,23 @@ import (
 	"time"
 )
 
+// limits are what rubus is to keep to.
+const (
+	mostCPU     = 0.3  // seconds of a processor for a boot among many
+	mostShare   = 2.0  // the slowest board's time, of what a board takes when they boot in turn
+	mostMemory  = 200  // MB of the daemon
+	mostPrepare = 5.0  // seconds until 1,000 boards have their roots
+	manyBoards  = 100  // from which on a storm is held against them
+	mostPerPeer = 1.00 // of the processor time of others that do the same
+)
+
 // storm is what came of one.
 type storm struct {
 	boards          int
 	median, slowest time.Duration
 	firmware, nfs   time.Duration // medians
 	cpu             time.Duration // of the server, for each board
+	share           float64       // slowest, of the time that they would take in turn; 0: unknown
 	bytes           int64         // by TFTP, for each board
 	after           used
 	retries         int
@@ -35,42 +46,64 @@ func compare(ctx context.Context, o *options) error {
 	fmt.Fprintln(o.out, "| boards | server | median s | slowest s | of which NFS | CPU s each | of a lone board's time, in turn | RSS MB | fds | threads |")
 	fmt.Fprintln(o.out, "|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|")
 	var bad []error
-	for _, start := range services {
+	cpu := map[int][]float64{} // by boards, of each service
+	var g goals
+	for i, start := range services {
 		if err := os.MkdirAll(o.dir+"/run", 0o700); err != nil {
 			return err
 		}
-		all, err := measure(ctx, o, start, total)
+		storms, all, err := measure(ctx, o, start, total)
 		if err != nil {
 			return err
 		}
 		bad = append(bad, all)
+		for _, r := range storms {
+			cpu[r.boards] = append(cpu[r.boards], r.cpu.Seconds())
+			if i == 0 {
+				g.storm(r)
+			}
+		}
 	}
+	for _, n := range o.boards {
+		if c := cpu[n]; len(c) == 2 && n > 1 {
+			g.add(fmt.Sprintf("%d boards: CPU of the others'", n), c[0]/c[1], mostPerPeer)
+		}
+	}
+	g.print(o.out)
 	return errors.Join(bad...)
 }
 
-// measure runs one service through all storms, and prints a line for each. What is
-// returned first is what was found wrong, though it could be measured.
-func measure(ctx context.Context, o *options, start func(context.Context, *options, int) (*service, error), boards int) (bad, err error) {
+// measure runs one service through all storms, and prints a line for each. bad is what
+// was found wrong, though it could be measured.
+func measure(ctx context.Context, o *options, start func(context.Context, *options, int) (*service, error), boards int) (storms []storm, bad, err error) {
 	l, err := newLAN(o.model, o.recording)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer l.close()
 	s, err := start(ctx, o, boards)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer s.stop()
+	idle, err := s.used()
+	if err != nil {
+		return nil, nil, err
+	}
+	rest := func(when string, u used) {
+		fmt.Fprintf(o.out, "| %s | %s | | | | | | %d | %d | %d |\n", when, s.name, u.rss>>20, u.fds, u.threads)
+	}
+	rest("none yet", idle)
 	// The first boot finds nothing in memory: it is not counted.
 	if _, err := s.storm(ctx, l, order{First: boards - 1, Boards: 1}); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var lone time.Duration
 	first := 0
 	for _, n := range o.boards {
 		r, err := s.storm(ctx, l, order{First: first, Boards: n})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		first += n
 		if n == 1 {
@@ -78,8 +111,10 @@ func measure(ctx context.Context, o *options, start func(context.Context, *optio
 		}
 		share := "-"
 		if n > 1 && lone > 0 {
-			share = fmt.Sprintf("%.2f x", r.slowest.Seconds()/(lone.Seconds()*float64(n)))
+			r.share = r.slowest.Seconds() / (lone.Seconds() * float64(n))
+			share = fmt.Sprintf("%.2f x", r.share)
 		}
+		storms = append(storms, r)
 		fmt.Fprintf(o.out, "| %d | %s | %.2f | %.2f | %.2f | %.3f | %s | %d | %d | %d |\n", n, s.name, r.median.Seconds(), r.slowest.Seconds(), r.nfs.Seconds(),
 			r.cpu.Seconds(), share, r.after.rss>>20, r.after.fds, r.after.threads)
 		fmt.Fprintf(os.Stderr, "%d boards, %s: %.1f MB by TFTP each, %d packets sent again, %d NFS calls each and %d extra\n",
@@ -88,7 +123,19 @@ func measure(ctx context.Context, o *options, start func(context.Context, *optio
 			bad = errors.Join(bad, fmt.Errorf("%s: %d answers have another status than the recorded one: %q", s.name, r.differ, r.first))
 		}
 	}
-	return bad, nil
+	if o.after > 0 {
+		select {
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		case <-time.After(o.after):
+		}
+		gone, err := s.used()
+		if err != nil {
+			return nil, nil, err
+		}
+		rest("gone for "+o.after.String(), gone)
+	}
+	return storms, bad, nil
 }
 
 // storm has boards boot from the service.
@@ -146,14 +193,28 @@ func prepare(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
+	played, err := usedBy(l.p.Pid())
+	if err != nil {
+		return err
+	}
 	begin := time.Now()
 	r, err := s.storm(ctx, l, order{Boards: o.prepare, Ask: true})
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(o.out, "| boards with a root | s | CPU ms each | RSS MB before | RSS MB | fds | threads |")
-	fmt.Fprintln(o.out, "|--:|--:|--:|--:|--:|--:|--:|")
-	fmt.Fprintf(o.out, "| %d | %.1f | %.2f | %d | %d | %d | %d |\n", o.prepare, time.Since(begin).Seconds(), float64(r.cpu.Microseconds())/1000,
+	took := time.Since(begin).Seconds()
+	playing, err := usedBy(l.p.Pid())
+	if err != nil {
+		return err
+	}
+	each := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+	fmt.Fprintln(o.out, "| boards with a root | s | CPU ms each | the boards' own | RSS MB before | RSS MB | fds | threads |")
+	fmt.Fprintln(o.out, "|--:|--:|--:|--:|--:|--:|--:|--:|")
+	fmt.Fprintf(o.out, "| %d | %.1f | %.2f | %.2f | %d | %d | %d | %d |\n", o.prepare, took, each(r.cpu), each((playing-played)/time.Duration(o.prepare)),
 		idle.rss>>20, r.after.rss>>20, r.after.fds, r.after.threads)
+	var g goals
+	g.add(fmt.Sprintf("%d boards: seconds until they have roots", o.prepare), took, mostPrepare)
+	g.add(fmt.Sprintf("%d boards: MB of memory", o.prepare), float64(r.after.rss>>20), mostMemory)
+	g.print(o.out)
 	return nil
 }

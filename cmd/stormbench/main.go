@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 const usage = `Usage: stormbench [OPTION]... DIR
@@ -27,6 +28,8 @@ scripts/bench, in namespaces of its own; DIR is on the images' file system.
   --prepare N        instead: so many boards ask for their first file alone, for which
                      rubus makes their roots
   --boards N,...     boards at once (1,100); each time new ones
+  --after DURATION   tell, too, what the server holds so long after the last boards
+                     (0: do not wait)
   --model MODEL      which board (4b)
   --sync             rubus brings metadata to disk before it answers, as is usual;
                      without: it does as ganesha does
@@ -38,6 +41,7 @@ type options struct {
 	dir, recording, rubus, state, ganesha, model string
 	boards                                       []int
 	prepare                                      int
+	after                                        time.Duration
 	sync                                         bool
 }
 
@@ -68,6 +72,7 @@ func run(ctx context.Context, args []string) error {
 	fs.StringVar(&o.model, "model", "4b", "")
 	fs.StringVar(&boards, "boards", "1,100", "")
 	fs.IntVar(&o.prepare, "prepare", 0, "")
+	fs.DurationVar(&o.after, "after", 0, "")
 	fs.BoolVar(&o.sync, "sync", false, "")
 	switch err := fs.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):

@@ -58,12 +58,11 @@ func (s *service) used() (u used, err error) {
 		if err := p.ended(); err != nil {
 			return u, err
 		}
-		const sched = 2 // the clock of clock_getcpuclockid(3)
-		var ts unix.Timespec
-		if err := unix.ClockGettime(int32(^p.Pid()<<3|sched), &ts); err != nil {
-			return u, fmt.Errorf("reading the processor time of %s: %w", s.name, err)
+		cpu, err := usedBy(p.Pid())
+		if err != nil {
+			return u, fmt.Errorf("%s: %w", s.name, err)
 		}
-		u.cpu += time.Duration(ts.Nano())
+		u.cpu += cpu
 		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
 		if err != nil {
 			return u, err
@@ -77,6 +76,16 @@ func (s *service) used() (u used, err error) {
 		u.fds += len(fds)
 	}
 	return u, nil
+}
+
+// usedBy is the processor time that a process has taken.
+func usedBy(pid int) (time.Duration, error) {
+	const sched = 2 // the clock of clock_getcpuclockid(3)
+	var ts unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|sched), &ts); err != nil {
+		return 0, fmt.Errorf("reading the processor time of process %d: %w", pid, err)
+	}
+	return time.Duration(ts.Nano()), nil
 }
 
 func field(status []byte, name string) int64 {

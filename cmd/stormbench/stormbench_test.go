@@ -7,6 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"rubus/nfsexport/nfs3"
 	"rubus/nfsexport/nfsreplay"
@@ -79,11 +82,41 @@ func TestStorm(t *testing.T) {
 		t.Fatal(err)
 	}
 	var table strings.Builder
-	o := &options{out: &table, dir: at("storm"), recording: at("recording"), rubus: at("rubus"), state: at("state"), model: "4b", boards: []int{1, 5}}
+	o := &options{out: &table, dir: at("storm"), recording: at("recording"), rubus: at("rubus"), state: at("state"), model: "4b", boards: []int{1, 5}, after: time.Millisecond}
 	if err := compare(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
-	if lines := strings.Split(strings.TrimSpace(table.String()), "\n"); len(lines) != 4 || !strings.HasPrefix(lines[3], "| 5 | rubus | ") {
+	lines := strings.Split(strings.TrimSpace(table.String()), "\n")
+	if len(lines) != 6 || !strings.HasPrefix(lines[2], "| none yet | rubus |") || !strings.HasPrefix(lines[4], "| 5 | rubus | ") || !strings.HasPrefix(lines[5], "| gone for 1ms | rubus |") {
 		t.Errorf("%s", &table)
+	}
+	table.Reset()
+	o.prepare, o.dir = 3, at("prepare")
+	if err := prepare(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	if text := table.String(); !strings.Contains(text, "\n| 3 | ") || !strings.Contains(text, "3 boards: seconds until they have roots") {
+		t.Error(text)
+	}
+}
+
+// TestGoals: what is within its bound is met, and a small storm is held against none.
+func TestGoals(t *testing.T) {
+	var g goals
+	g.storm(storm{boards: 20, cpu: time.Hour})
+	g.storm(storm{boards: 100, cpu: 290 * time.Millisecond, share: 2.5, after: used{rss: 150 << 20}})
+	var out strings.Builder
+	g.print(&out)
+	want := `
+| goal                                         |    most |      is |        |
+|---|--:|--:|---|
+| 100 boards: CPU seconds of each boot         |    0.30 |    0.29 | met    |
+| 100 boards: the slowest, of its fair share   |    2.00 |    2.50 | missed |
+| 100 boards: MB of memory                     |  200.00 |  150.00 | met    |
+
+2 of 3 goals met.
+`
+	if d := cmp.Diff(want, out.String()); d != "" {
+		t.Error(d)
 	}
 }
