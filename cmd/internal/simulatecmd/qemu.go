@@ -20,8 +20,9 @@ import (
 // maxOutput bounds what --json holds of a command's output.
 const maxOutput = 1 << 20
 
-// powerOffWait bounds the wait for a guest that was asked to power down.
-const powerOffWait = 90 * time.Second
+// powerOffWait bounds the wait for a guest that was asked to power down: systemd itself gives one
+// unit 90 seconds to stop, and an emulated board on a loaded machine is slow besides.
+const powerOffWait = 5 * time.Minute
 
 // emulate boots what was fetched and does what the flags want done with it. It says whether
 // the guest has rebooted. What happens by itself ends with timed.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -56,8 +57,12 @@ func (s *site) usePackages() {
 			pack(s.t, repo, name, version, "")
 		}
 	}
+	// A place for ssh host keys.
+	must(s.t, os.MkdirAll(filepath.Join(dir, "ssh"), 0o755))
+	must(s.t, os.WriteFile(filepath.Join(dir, "ssh/sshd_config"), nil, 0o644))
 	s.build("pkg", `from: lab
 steps:
+  - copy: {from: ssh, to: /etc/ssh}
   - copy: {from: repo, to: /opt/repo}
   - run: dpkg -i /opt/repo/tool_1_all.deb /opt/repo/mine_1_all.deb
 `)
@@ -123,9 +128,32 @@ const (
 	itsEdits    = `cat /etc/tool.conf /srv/data/file /etc/motd; ls /etc/issue.net 2>&1 | tail -c 26`
 )
 
+// meeting gives a command in which a board waits until its connection, which comes by met, is
+// closed.
+func (s *site) meeting(port string) (command string, met <-chan net.Conn) {
+	s.t.Helper()
+	var l net.Listener
+	must(s.t, s.host.do(func() (err error) {
+		l, err = net.Listen("tcp", net.JoinHostPort(hostAddr, port))
+		return err
+	}))
+	s.t.Cleanup(func() { l.Close() })
+	conns := make(chan net.Conn, 8)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conns <- c
+		}
+	}()
+	return fmt.Sprintf(`bash -c 'cat </dev/tcp/%s/%s'`, hostAddr, port), conns
+}
+
 // A board installs, upgrades and edits; its image gets a newer version with the same
-// packages upgraded. At its next boot the board is carried over, and by the word of dpkg,
-// apt and all the packages' sums it is whole. Undone, it boots what it had.
+// packages upgraded. It reboots and is carried over, the same host as before, and by the word of
+// dpkg, apt and all the packages' sums it is whole. Undone, it boots what it had.
 func TestRebaseOfPackages(t *testing.T) {
 	t.Parallel()
 	const serial = "b8123456"
@@ -135,43 +163,67 @@ func TestRebaseOfPackages(t *testing.T) {
 	s.router(onePool)
 	s.devices("version: 1\ndefaults: {image: pkg}\ndevices:\n  - {serial: " + serial + "}\n")
 	s.serveWith(shared.Plain)
-	where := []string{"--interface", bridge, "--serial", serial, "--timeout", "15m"}
-	_, out := s.simulate(waitTurn(t), []string{
-		isRunning,
-		apt + `install /opt/repo/extra_1_all.deb /opt/repo/shared_1_all.deb /opt/repo/mine_3_all.deb && ` + itsPackages,
-		`echo 'edited on the board' >>/etc/tool.conf; mkdir /srv/data; echo of the board >/srv/data/file; echo hello >/etc/motd; rm /etc/issue.net; sync; echo edited`,
-	}, where...)
-	had := "extra 1 installed\nmine 3 installed\nshared 1 installed\ntool 1 installed"
-	if !strings.HasSuffix(out[1], had) || out[2] != "edited" {
-		t.Fatalf("installed and edited: %q", out)
+	where := []string{"--interface", bridge, "--serial", serial, "--timeout", "25m"}
+	const (
+		work = `[ -d /srv/data ] || {
+` + apt + `install /opt/repo/extra_1_all.deb /opt/repo/shared_1_all.deb /opt/repo/mine_3_all.deb
+echo 'edited on the board' >>/etc/tool.conf; mkdir /srv/data; echo of the board >/srv/data/file; echo hello >/etc/motd; rm /etc/issue.net; sync
+} >/dev/null 2>&1`
+		whole = `dpkg --audit && ` + apt + `check && echo whole`
+	)
+	order, met := s.meeting("4711")
+	commands := []string{isRunning, itsHost, itsBoots, work, itsReport, whole, itsPackages, itsVersions, itsSums, itsEdits, order, speaksUp}
+	type result struct {
+		printed []string
+		err     error
 	}
-	before := damaged(t, s.root(serial, 1))
-
-	s.build("pkg", `from: pkg@1
-steps:
-  - run: dpkg -i /opt/repo/tool_2_all.deb /opt/repo/shared_2_all.deb /opt/repo/mine_2_all.deb
-`)
-	var b struct{ Batch batch.Batch }
-	text := s.must("device", "rebase", "--all", "pkg@2", "--apply", "--yes", "--json")
-	must(t, json.Unmarshal([]byte(text), &b))
-	if m := b.Batch.Members; len(m) != 1 || m[0].State != string(record.MovePending) || !m[0].Reports {
-		t.Fatalf("asked for while the board is up: %s", text)
-	}
-	_, out = s.simulate(waitTurn(t), []string{
-		isRunning, itsReport,
-		`dpkg --audit && ` + apt + `check && echo whole`,
-		itsPackages, itsVersions, itsSums, itsEdits,
-	}, where...)
-	edits := "tool as it is delivered\nedited on the board\nof the board\nhello\nNo such file or directory"
-	for i, want := range []string{
-		"running", "rubus.boot", "whole", "extra 1 installed\nmine 3 installed\nshared 2 installed\ntool 2 installed",
-		"1 3 2 2 only-1 only-3 only-2 only-2", "clean", edits,
-	} {
-		if got := strings.TrimSpace(out[i]); got != want {
-			t.Errorf("carried over, command %d prints %q, not %q", i, got, want)
+	ended, gone := make(chan result, 1), make(chan struct{})
+	turn := waitTurn(t)
+	t.Cleanup(func() { <-gone })
+	go func() {
+		defer close(gone)
+		_, printed, err := s.emulate("carried.log", turn, commands, append(where, "--reboot")...)
+		ended <- result{printed, err}
+	}()
+	var before []string
+	var r result
+	for boots, up := 0, true; up; {
+		select {
+		case c := <-met:
+			if boots++; boots == 1 { // all is installed, and the board waits
+				before = damaged(t, s.root(serial, 1))
+				s.orderRebase()
+			}
+			c.Close()
+		case r = <-ended:
+			up = false
 		}
 	}
-	if after := damaged(t, s.root(serial, s.record(serial).Move.Slot)); !slices.Equal(after, before) {
+	must(t, r.err)
+	n := len(commands)
+	if len(r.printed) != 2*n {
+		t.Fatalf("the board prints %q", r.printed)
+	}
+	first, second := r.printed[:n], r.printed[n:]
+	move := s.record(serial).Move
+	if move == nil {
+		t.Fatalf("the board was not moved: it prints %q", second)
+	}
+	s.rebooted(serial, move.Slot, "carried.log", first, second)
+	had := "extra 1 installed\nmine 3 installed\nshared 1 installed\ntool 1 installed"
+	edits := "tool as it is delivered\nedited on the board\nof the board\nhello\nNo such file or directory"
+	prints := func(what string, got []string, want ...string) {
+		t.Helper()
+		for i, w := range want {
+			if strings.TrimSpace(got[i]) != w {
+				t.Errorf("%s, the board prints %q, not %q", what, got[i], w)
+			}
+		}
+	}
+	prints("before", first[4:], "rubus.boot", "whole", had, "1 3 1 1 only-1 only-3 only-1 only-1", "clean", edits, "")
+	prints("carried over", second[4:], "rubus.boot", "whole", "extra 1 installed\nmine 3 installed\nshared 2 installed\ntool 2 installed",
+		"1 3 2 2 only-1 only-3 only-2 only-2", "clean", edits, "")
+	if after := damaged(t, s.root(serial, move.Slot)); !slices.Equal(after, before) {
 		t.Errorf("files of packages that are not theirs: before %q, after %q", before, after)
 	}
 	if board := s.board(serial); board.Running.String() != "pkg@2" || board.Move == nil || board.Move.State != string(record.MoveGood) {
@@ -185,16 +237,27 @@ steps:
 	}
 
 	s.must("device", "rebase", "--batch", "1", "--undo", "--yes")
-	board := s.newBoard("3b", serial, parseSerial(t, serial).PiMAC().String())
-	board.boot("10.77.0.20")
-	slot := s.record(serial).Move.Former
-	cmd := exec.CommandContext(t.Context(), filepath.Join(shared.Scripts, "in-root"), s.root(serial, slot), "sh", "-ec",
-		`dpkg --audit; `+apt+`check; `+itsPackages+`; `+itsSums+`; `+itsEdits)
-	undone, err := cmd.CombinedOutput()
-	if want := had + "\nclean\n" + edits; err != nil || strings.TrimSpace(string(undone)) != want {
-		t.Errorf("undone: %v, %q, want %q", err, undone, want)
+	_, out := s.simulate(waitTurn(t), []string{isRunning, itsHost, itsReport, whole, itsPackages, itsVersions, itsSums, itsEdits, speaksUp}, where...)
+	prints("undone", out, "running", first[1], "rubus.boot", "whole", had, "1 3 1 1 only-1 only-3 only-1 only-1", "clean", edits)
+	if after := damaged(t, s.root(serial, s.record(serial).Move.Former)); !slices.Equal(after, before) {
+		t.Errorf("files of packages that are not theirs: before %q, undone %q", before, after)
 	}
 	if m := s.board(serial).Move; m == nil || m.State != string(record.MoveUndone) {
 		t.Errorf("undone, the move is %+v", m)
+	}
+}
+
+// orderRebase makes the next version of "pkg", and orders the board, which is up, to move there.
+func (s *site) orderRebase() {
+	s.t.Helper()
+	s.build("pkg", `from: pkg@1
+steps:
+  - run: dpkg -i /opt/repo/tool_2_all.deb /opt/repo/shared_2_all.deb /opt/repo/mine_2_all.deb
+`)
+	var b struct{ Batch batch.Batch }
+	text := s.must("device", "rebase", "--all", "pkg@2", "--apply", "--yes", "--json")
+	must(s.t, json.Unmarshal([]byte(text), &b))
+	if m := b.Batch.Members; len(m) != 1 || m[0].State != string(record.MovePending) || !m[0].Reports {
+		s.t.Fatalf("asked for while the board is up: %s", text)
 	}
 }

@@ -17,18 +17,14 @@ const (
 	speaksUp = `dmesg -n 7; env kill -54 1`
 )
 
-// rebooted wants a board that ran isRunning, itsIdentity, itsBoots and speaksUp, rebooted,
-// and ran them again, to have come up as the same host with what it wrote. QEMU ends with
-// a reset (-no-reboot) and rubus simulate goes on with what the board's ROM does then:
+// rebooted wants a board that began with isRunning, itsHost and itsBoots, rebooted, and
+// did so again, to have come up as the same host with what it wrote, in the root of a slot. QEMU
+// ends with a reset (-no-reboot) and rubus simulate goes on with what the board's ROM does then:
 // DHCP, TFTP of each file, and a new QEMU that boots what was fetched and mounts its root.
 // Nothing of the first kernel is there any more.
-func (s *site) rebooted(serial, log string, printed []string) {
+func (s *site) rebooted(serial string, slot int, log string, first, second []string) {
 	t := s.t
 	t.Helper()
-	if len(printed) != 8 {
-		t.Fatalf("the board prints %q", printed)
-	}
-	first, second := printed[:4], printed[4:]
 	if first[0] != "running" || second[0] != "running" {
 		t.Errorf("the system says %q, and %q after a reboot", first[0], second[0])
 	}
@@ -37,9 +33,9 @@ func (s *site) rebooted(serial, log string, printed []string) {
 	}
 	one, two := strings.Fields(first[2]), strings.Fields(second[2])
 	if len(one) != 2 || len(two) != 3 || two[0] != one[0] || two[1] == one[0] || two[2] == one[1] {
-		t.Errorf("of its boots the board has written %q, and %q after a reboot", one, two)
+		t.Fatalf("of its boots the board has written %q, and %q after a reboot", one, two)
 	}
-	if text, err := os.ReadFile(filepath.Join(s.root(serial, 1), "root/boots")); err != nil || !slices.Equal(strings.Fields(string(text)), two[:2]) {
+	if text, err := os.ReadFile(filepath.Join(s.root(serial, slot), "root/boots")); err != nil || !slices.Equal(strings.Fields(string(text)), two[:2]) {
 		t.Errorf("on the server its boots are %q, not %q: %v", text, two[:2], err)
 	}
 	s.endsCleanly(log)

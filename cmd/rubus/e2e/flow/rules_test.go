@@ -4,8 +4,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
+
+	"github.com/moby/sys/mountinfo"
 )
 
 // installed puts into a copy of the golden root what a system has that was set up on a
@@ -30,9 +31,10 @@ mkfs.ext4 -q -F -L rootfs -O ^huge_file,metadata_csum,metadata_csum_seed,orphan_
 zstd -q -1 --rm "$img"
 rm -rf "$root" "$root.boot"`
 
-// A card's image, of Debian's packages, boots with the rules on top, and works: the unit reports the
-// boot, its interface is adopted, /boot/firmware is a mount point, nothing failed.
-func TestEmulatedPiByRules(t *testing.T) {
+// A card's image, of Debian's packages, boots with the rules on top by one command that leaves nothing
+// behind, and works: the unit reports the boot, its interface is adopted, /boot/firmware is a mount
+// point, nothing failed. It runs the kernel that firmware fetched from its own root.
+func TestEmulatedPi(t *testing.T) {
 	t.Parallel()
 	over := waitTurn(t)
 	s := newSite(t)
@@ -47,23 +49,55 @@ func TestEmulatedPiByRules(t *testing.T) {
 	}
 	s.must("image", "import", "lab", img+".zst", "--no-rules", "--state", state)
 	s.must("image", "lint", "lab", "--apply", "--tag", "--state", state)
-	_, out := s.simulate(over, []string{
-		isRunning, itsReport,
-		`findmnt -no TARGET /boot/firmware`,
-		`networkctl --no-pager --no-legend list eth0 | awk '{ print $4, $5 }'`,
-		`readlink -f /etc/resolv.conf; test -f /etc/resolv.conf && echo there`,
-		`sysctl -n net.ipv4.ping_group_range | tr '\t' ' '`,
-		`systemctl is-enabled networking.service fstrim.timer | tr '\n' ' '`,
-		`grep -c 0123456789abcdef /etc/machine-id; wc -c </etc/machine-id`,
-		`ls /var/log/journal /run/log/journal 2>/dev/null | head -n 1`,
-	}, "--standalone", "--state", state, "--image", "lab", "--timeout", "15m")
-	want := []string{"running", "rubus.boot", "/boot/firmware", "routable configured", "/run/rubus/resolv.conf\nthere", "0 2147483647", "masked masked", "0\n33", "/run/log/journal:"}
-	for i, w := range want {
-		if strings.TrimSpace(out[i]) != w {
-			t.Errorf("command %d prints %q, not %q", i, out[i], w)
+	const serial = "c0ffee01"
+	asks := []struct{ command, want string }{
+		{isRunning, "running"},
+		{itsReport, "rubus.boot"},
+		{itsSerial, "00000000" + serial},
+		{`{ ` + itsRoot + `; } | tr -s " "`, "nfs 10.77.0.1:/" + serial + "/1"},
+		{`touch /root/mine && sync && ls -l /root/mine | cut -c 1-10`, "-rw-r--r--"},
+		{`tr -d '\0' </proc/device-tree/model`, "Raspberry Pi 3 Model B"},
+		{`findmnt -no TARGET /boot/firmware`, "/boot/firmware"},
+		{`networkctl --no-pager --no-legend list eth0 | awk '{ print $4, $5 }'`, "routable configured"},
+		{`readlink -f /etc/resolv.conf; test -f /etc/resolv.conf && echo there`, "/run/rubus/resolv.conf\nthere"},
+		{`sysctl -n net.ipv4.ping_group_range | tr '\t' ' '`, "0 2147483647"},
+		{`systemctl is-enabled networking.service fstrim.timer | tr '\n' ' '`, "masked masked"},
+		{`grep -c 0123456789abcdef /etc/machine-id; wc -c </etc/machine-id`, "0\n33"},
+		{`ls /var/log/journal /run/log/journal 2>/dev/null | head -n 1`, "/run/log/journal:"},
+	}
+	commands := []string{`uname -r`, itsCalls, `cut -d ' ' -f 1 /proc/uptime`}
+	for _, a := range asks {
+		commands = append(commands, a.command)
+	}
+	r, out := s.simulate(over, commands, "--standalone", "--state", state, "--image", "lab", "--timeout", "15m")
+	release, counted, uptime, out := out[0], out[1], out[2], out[3:]
+	for i, a := range asks {
+		if out[i] != a.want {
+			t.Errorf("%s\nprints %q, not %q", a.command, out[i], a.want)
 		}
 	}
-	if _, err := os.Stat(filepath.Join(state, "roots")); err == nil {
-		t.Error("the simulation left roots behind")
+	if r.Serial != serial {
+		t.Errorf("serial %q, not %q", r.Serial, serial)
+	}
+	asked, err := parseCalls(counted)
+	must(t, err)
+	t.Logf("after %s s of emulation: %v", uptime, asked)
+	asked.spares(t)
+	kernel := filepath.Base(r.Kernel.Name)
+	if want := "vmlinuz-" + release; kernel != want {
+		t.Errorf("firmware fetched %q, but %q runs", kernel, want)
+	}
+	if got, want := r.Kernel.SHA256, sha(t, packedKernel(t, state, kernel)); got != want {
+		t.Errorf("the fetched %s has the digest %s; the image's has %s", kernel, got, want)
+	}
+	entries, err := os.ReadDir(state)
+	must(t, err)
+	for _, e := range entries {
+		if e.Name() != "images" {
+			t.Errorf("the simulation left %q behind", e.Name())
+		}
+	}
+	if points, err := mountinfo.GetMounts(mountinfo.PrefixFilter(state)); err != nil || len(points) > 0 {
+		t.Errorf("the simulation left mounts behind: %v %v", points, err)
 	}
 }
