@@ -146,13 +146,19 @@ func measure(ctx context.Context, o *options, k serverKind, rates map[string]flo
 			if name == "sendfile" && file == 0 {
 				continue
 			}
-			moved, err := one(o, responder, &bare, func() (*nfsload.Conn, error) {
-				return nfsload.DialResponder(rawAddr, res.reply, file)
-			})
+			dial := func() (*nfsload.Conn, error) { return nfsload.DialResponder(rawAddr, res.reply, file) }
+			moved, err := one(o, responder, &bare, dial)
 			if err != nil {
 				return fmt.Errorf("%s, %s: %w", op.name, name, err)
 			}
 			all.closed.add(op.name, name, moved.figure)
+			if name == "sendfile" {
+				continue
+			}
+			if moved, err = onePaced(o, responder, &bare, rate, dial); err != nil {
+				return fmt.Errorf("%s, %s, paced: %w", op.name, name, err)
+			}
+			all.paced.add(op.name, name, moved.figure)
 		}
 	}
 	if o.noBare || k.name != "rubus" {

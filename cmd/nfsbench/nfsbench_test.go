@@ -71,7 +71,7 @@ func TestEveryOperation(t *testing.T) {
 	printPaced(&paced, all)
 	for _, op := range names() {
 		for name, f := range map[string][]figure{
-			"rubus": all.closed[op]["rubus"], "bare": all.closed[op]["bare"], "rubus, paced": all.paced[op]["rubus"],
+			"rubus": all.closed[op]["rubus"], "bare": all.closed[op]["bare"], "rubus, paced": all.paced[op]["rubus"], "bare, paced": all.paced[op]["bare"],
 		} {
 			if len(f) != 1 || f[0].OpsPerSec <= 0 || f[0].CPU <= 0 || f[0].LoadCPU <= 0 || f[0].P99 < f[0].P50 {
 				t.Errorf("%s of %s: %+v", op, name, f)
