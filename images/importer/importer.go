@@ -129,22 +129,11 @@ func Import(ctx context.Context, store *images.Store, name, from string, o Optio
 }
 
 func run(ctx context.Context, store *images.Store, name, from string, o Options) (v images.Version, rep Report, err error) {
-	start := time.Now()
-	if err := checkOptions(name, o); err != nil {
-		return v, rep, err
-	}
-	var m meter.Meter
-	stop := m.Report(o.Progress)
-	defer stop()
-	st, err := newStack(store, &m, o, false)
+	st, err := newStack(store, name, o, false)
 	if err != nil {
 		return v, rep, err
 	}
-	defer func() {
-		if e := st.abort(); e != nil && err == nil {
-			rep.Notes = append(rep.Notes, fmt.Sprintf("cleaning up: %v", e))
-		}
-	}()
+	defer st.close(&rep, &err)
 	src, err := source.Open(ctx, from, source.Options{SHA256: o.SHA256, Client: o.Client, Stdin: o.Stdin, Keep: st.keep})
 	if err != nil {
 		return v, rep, err
@@ -169,7 +158,7 @@ func run(ctx context.Context, store *images.Store, name, from string, o Options)
 	rep.Format = src.Format
 	// What was unpacked to a file is not written to the disk for nothing.
 	_ = src.Close()
-	return st.finish(ctx, start, images.NewVersion{Name: name, Source: src.Name}, rep, stop)
+	return st.finish(ctx, images.NewVersion{Name: name, Source: src.Name}, rep)
 }
 
 // keep is source.keep: it takes a zip file as it comes.

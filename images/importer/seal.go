@@ -6,14 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"rubus/images"
 	"rubus/images/importer/directory"
 	"rubus/images/importer/layer"
-	"rubus/images/importer/meter"
 	"rubus/images/internal/onefs"
 	"rubus/images/treesum"
 )
@@ -79,29 +77,22 @@ func Changed(upper string, dirs []string) (bool, error) {
 // Seal makes the next version of an image out of an upper of overlayfs, written over the layers
 // of Options.Base without redirects and metacopy: what it hides stays hidden. Otherwise it is Import.
 func Seal(ctx context.Context, store *images.Store, name, upper, what string, o Options) (v images.Version, rep Report, err error) {
-	start := time.Now()
-	if err := checkOptions(name, o); err != nil {
-		return v, rep, err
-	}
 	fd, err := onefs.OpenRoot(upper)
 	if err != nil {
 		return v, rep, err
 	}
 	defer unix.Close(fd)
-	var m meter.Meter
-	stop := m.Report(o.Progress)
-	defer stop()
-	st, err := newStack(store, &m, o, true)
+	st, err := newStack(store, name, o, true)
 	if err != nil {
 		return v, rep, err
 	}
-	defer func() { err = errors.Join(err, st.abort()) }()
+	defer st.close(&rep, &err)
 	how := directory.Options{Upper: true, Count: o.Progress != nil}
 	if err := st.add(ctx, "", func(b *layer.Builder) error { return directory.Copy(b, fd, what, how) }); err != nil {
 		return v, rep, fmt.Errorf("sealing what was written: %w", err)
 	}
 	rep.Format = "edit"
-	return st.finish(ctx, start, images.NewVersion{Name: name, Source: what}, rep, stop)
+	return st.finish(ctx, images.NewVersion{Name: name, Source: what}, rep)
 }
 
 // Step is one layer of a version that is built in steps.
@@ -119,25 +110,18 @@ type Step struct {
 // BuildSteps makes the next version of an image by steps over Options.Base. What a step made
 // stays in the store when a later one fails.
 func BuildSteps(ctx context.Context, store *images.Store, name, what string, steps []Step, o Options) (v images.Version, rep Report, err error) {
-	start := time.Now()
-	if err := checkOptions(name, o); err != nil {
-		return v, rep, err
-	}
-	var m meter.Meter
-	stop := m.Report(o.Progress)
-	defer stop()
-	st, err := newStack(store, &m, o, true)
+	st, err := newStack(store, name, o, true)
 	if err != nil {
 		return v, rep, err
 	}
-	defer func() { err = errors.Join(err, st.abort()) }()
+	defer st.close(&rep, &err)
 	for i, s := range steps {
 		if err := st.step(ctx, s, what); err != nil {
 			return v, rep, fmt.Errorf("step %d of %d: %w", i+1, len(steps), err)
 		}
 	}
 	rep.Format = "build"
-	return st.finish(ctx, start, images.NewVersion{Name: name, Source: what}, rep, stop)
+	return st.finish(ctx, images.NewVersion{Name: name, Source: what}, rep)
 }
 
 func (s *stack) step(ctx context.Context, step Step, what string) (err error) {

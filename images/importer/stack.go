@@ -28,19 +28,26 @@ type stack struct {
 	base  []string
 	built []images.Built
 	kept  int // of built are new, and in the store already
+	start time.Time
+	stop  func() // ends what is told of the progress
 }
 
-// newStack begins a version; holes says that holes of the source's files cost no time.
-func newStack(store *images.Store, m *meter.Meter, o Options, holes bool) (*stack, error) {
-	fd, err := onefs.OpenRoot(store.Dir())
-	if err != nil {
+// newStack begins a version of an image; holes says that holes of the source's files cost no time.
+// close ends it.
+func newStack(store *images.Store, name string, o Options, holes bool) (*stack, error) {
+	if err := checkOptions(name, o); err != nil {
 		return nil, err
 	}
-	s := &stack{store: store, o: o, meter: m, notes: layer.NewNotes(), fd: fd}
-	if s.space, err = bounds.New(fd, o.limits()); err != nil {
-		unix.Close(fd)
+	s := &stack{store: store, o: o, meter: new(meter.Meter), notes: layer.NewNotes(), start: time.Now()}
+	var err error
+	if s.fd, err = onefs.OpenRoot(store.Dir()); err != nil {
 		return nil, err
 	}
+	if s.space, err = bounds.New(s.fd, o.limits()); err != nil {
+		unix.Close(s.fd)
+		return nil, err
+	}
+	s.stop = s.meter.Report(o.Progress)
 	if holes {
 		s.space.HolesAreFree()
 	}
@@ -90,6 +97,19 @@ func (s *stack) add(ctx context.Context, chain string, fill func(*layer.Builder)
 	return nil
 }
 
+// close removes what was made and is in no version, and ends what is told. A version that was made is good
+// whatever could not be removed: then that is a note.
+func (s *stack) close(rep *Report, err *error) {
+	s.stop()
+	switch e := s.abort(); {
+	case e == nil:
+	case *err == nil:
+		rep.Notes = append(rep.Notes, fmt.Sprintf("cleaning up: %v", e))
+	default:
+		*err = errors.Join(*err, e)
+	}
+}
+
 // abort removes what was made. It does nothing after a commit.
 func (s *stack) abort() error {
 	var errs []error
@@ -106,7 +126,7 @@ func (s *stack) abort() error {
 }
 
 // finish makes a version of the stack.
-func (s *stack) finish(ctx context.Context, start time.Time, nv images.NewVersion, rep Report, stop func()) (images.Version, Report, error) {
+func (s *stack) finish(ctx context.Context, nv images.NewVersion, rep Report) (images.Version, Report, error) {
 	o := s.o
 	made := len(s.built)
 	for _, more := range []func(context.Context, *Top) error{o.BootFiles, o.Finish} {
@@ -140,11 +160,11 @@ func (s *stack) finish(ctx context.Context, start time.Time, nv images.NewVersio
 		rep.Joined = s.join(ctx, rep.Layers)
 	}
 	s.meter.SetPhase(Done)
-	stop()
+	s.stop()
 	rep.Layer = rep.Layers[max(1, min(made, len(rep.Layers)))-1]
 	rep.Shared = shared == len(s.built)
 	rep.Notes = s.notes.Lines()
-	rep.Duration = time.Since(start)
+	rep.Duration = time.Since(s.start)
 	return v, rep, nil
 }
 

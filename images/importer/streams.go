@@ -6,11 +6,9 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"time"
 
 	"rubus/images"
 	"rubus/images/importer/layer"
-	"rubus/images/importer/meter"
 	"rubus/images/importer/source"
 	"rubus/images/importer/tarball"
 )
@@ -43,24 +41,13 @@ func ImportStreams(ctx context.Context, store *images.Store, name, from, format 
 }
 
 func runStreams(ctx context.Context, store *images.Store, name, from string, layers []Stream, o Options) (v images.Version, rep Report, err error) {
-	start := time.Now()
-	if err := checkOptions(name, o); err != nil {
-		return v, rep, err
-	}
-	var m meter.Meter
-	stop := m.Report(o.Progress)
-	defer stop()
-	st, err := newStack(store, &m, o, false)
+	st, err := newStack(store, name, o, false)
 	if err != nil {
 		return v, rep, err
 	}
-	defer func() {
-		if e := st.abort(); e != nil && err == nil {
-			rep.Notes = append(rep.Notes, fmt.Sprintf("cleaning up: %v", e))
-		}
-	}()
+	defer st.close(&rep, &err)
 	for _, l := range layers {
-		m.Total.Add(l.Size)
+		st.meter.Total.Add(l.Size)
 	}
 	for i, l := range layers {
 		if o.Base != nil || !o.Devices.KeepsAll() {
@@ -73,7 +60,7 @@ func runStreams(ctx context.Context, store *images.Store, name, from string, lay
 			return v, rep, fmt.Errorf("%d layers with files are more than the %d that every kernel mounts: squash the image", n, images.MaxLayers)
 		}
 	}
-	return st.finish(ctx, start, images.NewVersion{Name: name, Source: from}, rep, stop)
+	return st.finish(ctx, images.NewVersion{Name: name, Source: from}, rep)
 }
 
 // stream makes a layer of a tarball, unless it is empty or there.
