@@ -14,14 +14,28 @@ import (
 // ErrUp says that something was refused because the board is up, or may be.
 var ErrUp = errors.New("the board is up")
 
+// find is a board that something is known of; the error wraps ErrNotFound.
+func (f *Fleet) find(serial device.Serial) (*board, error) {
+	if b := f.known(serial); b != nil {
+		return b, nil
+	}
+	return nil, fmt.Errorf("board %s: %w", serial, ErrNotFound)
+}
+
+// forWork is find with work locked, for those who change what the board stands on.
+func (f *Fleet) forWork(ctx context.Context, serial device.Serial) (*board, error) {
+	b, err := f.find(serial)
+	if err == nil {
+		err = b.work.Lock(ctx)
+	}
+	return b, err
+}
+
 // Stop cuts a board off: its exports end, its roots are unmounted, its uppers
 // stay. The board hangs or panics; it may boot again.
 func (f *Fleet) Stop(ctx context.Context, serial device.Serial) error {
-	b := f.known(serial)
-	if b == nil {
-		return fmt.Errorf("board %s: %w", serial, ErrNotFound)
-	}
-	if err := b.work.Lock(ctx); err != nil {
+	b, err := f.forWork(ctx, serial)
+	if err != nil {
 		return err
 	}
 	defer b.work.Unlock()
@@ -54,9 +68,9 @@ func (f *Fleet) cutOff(b *board) error {
 
 // Uppers lists a board's uppers with their sizes. It reads whole trees.
 func (f *Fleet) Uppers(ctx context.Context, serial device.Serial) ([]writes.UpperInfo, error) {
-	b := f.known(serial)
-	if b == nil {
-		return nil, fmt.Errorf("board %s: %w", serial, ErrNotFound)
+	b, err := f.find(serial)
+	if err != nil {
+		return nil, err
 	}
 	return f.disk(serial).Measure(ctx, b.slots())
 }
@@ -76,11 +90,8 @@ type ResetOptions struct {
 // that its next boot starts from its image as tagged then. It is refused while the
 // board is up or may be, unless forced.
 func (f *Fleet) Reset(ctx context.Context, serial device.Serial, o ResetOptions) error {
-	b := f.known(serial)
-	if b == nil {
-		return fmt.Errorf("board %s: %w", serial, ErrNotFound)
-	}
-	if err := b.work.Lock(ctx); err != nil {
+	b, err := f.forWork(ctx, serial)
+	if err != nil {
 		return err
 	}
 	defer b.work.Unlock()

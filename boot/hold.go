@@ -17,11 +17,8 @@ import (
 // does not: then held ends, all is let go, and release gives ErrBoots. The error wraps
 // ErrNotFound for a board that was never seen.
 func (f *Fleet) Hold(ctx context.Context, serial device.Serial) (held context.Context, release func() error, err error) {
-	b := f.known(serial)
-	if b == nil {
-		return nil, nil, fmt.Errorf("board %s: %w", serial, ErrNotFound)
-	}
-	if err := b.work.Lock(ctx); err != nil {
+	b, err := f.forWork(ctx, serial)
+	if err != nil {
 		return nil, nil, err
 	}
 	held, done := b.work.Yields(ctx, turn.Files)

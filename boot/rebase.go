@@ -52,11 +52,8 @@ type Order struct {
 // when both changed something and the order does not say which holds. It blocks while it
 // copies.
 func (f *Fleet) Rebase(ctx context.Context, serial device.Serial, o Order, progress func(upper.Size)) (Rebased, error) {
-	b := f.known(serial)
-	if b == nil {
-		return Rebased{}, fmt.Errorf("board %s: %w", serial, ErrNotFound)
-	}
-	if err := b.work.Lock(ctx); err != nil {
+	b, err := f.forWork(ctx, serial)
+	if err != nil {
 		return Rebased{}, err
 	}
 	defer b.work.Unlock()
@@ -146,14 +143,11 @@ func (f *Fleet) later(ctx context.Context, b *board, o Order, w target, m record
 
 // look plans a move of a board that may run.
 func (f *Fleet) look(ctx context.Context, b *board, w target, m record.Move) (Rebased, error) {
-	trees, done, err := rebase.Open(f.layerDirs(w.former.Base.Digests), f.uppers(b.serial).Path(w.former.UpperID()), f.layerDirs(w.base.Digests))
+	trees, done, err := f.treesOf(b, w)
 	if err != nil {
 		return Rebased{}, err
 	}
 	defer done()
-	if trees.Given, err = GivenIn(f.opt.State, b.serial, trees.Board); err != nil {
-		return Rebased{}, err
-	}
 	out, plan, err := planMove(ctx, trees, m)
 	if err != nil {
 		return out, err
@@ -184,6 +178,18 @@ func (f *Fleet) aim(b *board, to imageref.Ref) (w target, err error) {
 		return w, fmt.Errorf("%s: %w", w.version.Ref, ErrOnIt)
 	}
 	return w, nil
+}
+
+// treesOf opens what a move is worked out from; done closes it.
+func (f *Fleet) treesOf(b *board, w target) (trees rebase.Trees, done func(), err error) {
+	trees, done, err = rebase.Open(f.layerDirs(w.former.Base.Digests), f.uppers(b.serial).Path(w.former.UpperID()), f.layerDirs(w.base.Digests))
+	if err != nil {
+		return trees, nil, err
+	}
+	if trees.Given, err = GivenIn(f.opt.State, b.serial, trees.Board); err != nil {
+		done()
+	}
+	return trees, done, err
 }
 
 // planMove plans a move, and refuses conflicts that nobody decided.
@@ -220,15 +226,11 @@ func (f *Fleet) carryOver(ctx context.Context, b *board, m record.Move, down boo
 	if err := nextTick(ctx); err != nil {
 		return Rebased{}, err
 	}
-	nextDirs := f.layerDirs(w.base.Digests)
-	trees, done, err := rebase.Open(f.layerDirs(w.former.Base.Digests), f.uppers(b.serial).Path(w.former.UpperID()), nextDirs)
+	trees, done, err := f.treesOf(b, w)
 	if err != nil {
 		return Rebased{}, err
 	}
 	defer done()
-	if trees.Given, err = GivenIn(f.opt.State, b.serial, trees.Board); err != nil {
-		return Rebased{}, err
-	}
 	out, plan, err := planMove(ctx, trees, m)
 	if err != nil {
 		return out, f.orChanged(ctx, b, w.former, m, err)
@@ -245,7 +247,7 @@ func (f *Fleet) carryOver(ctx context.Context, b *board, m record.Move, down boo
 	rec := b.record()
 	s := record.Slot{Image: w.version.Ref, Base: w.base, Boot: w.version.Boot}
 	if err := f.build(ctx, b, &rec, &s, func(ctx context.Context, to string) error {
-		return plan.Build(ctx, to, nextDirs, trees, m.Conflicts == record.ConflictsBoard, progress)
+		return plan.Build(ctx, to, f.layerDirs(w.base.Digests), trees, m.Conflicts == record.ConflictsBoard, progress)
 	}); err != nil {
 		return out, f.orChanged(ctx, b, w.former, m, err)
 	}

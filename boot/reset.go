@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"rubus/boot/record"
 	"rubus/images/rebase"
@@ -74,7 +73,7 @@ func (f *Fleet) keeping(ctx context.Context, b *board, slot record.Slot, w recor
 	if err != nil {
 		return err
 	}
-	changes = slices.DeleteFunc(changes, func(c treediff.Change) bool { return !isBelowAny(c.Path, keep) })
+	changes = slices.DeleteFunc(changes, func(c treediff.Change) bool { return !treediff.IsBelow(c.Path, keep) })
 	return do(upper.Delta{Base: trees.Next, Was: trees.Was, Tree: trees.Board, Changes: changes})
 }
 
@@ -86,12 +85,4 @@ func bytesOf(changes []treediff.Change) (n int64) {
 		}
 	}
 	return n
-}
-
-// isBelowAny says whether a path is one of the directories, or lies in one.
-func isBelowAny(p string, dirs []string) bool {
-	return slices.ContainsFunc(dirs, func(dir string) bool {
-		dir = strings.Trim(dir, "/")
-		return dir == "" || p == dir || strings.HasPrefix(p, dir+"/")
-	})
 }

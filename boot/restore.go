@@ -20,11 +20,8 @@ import (
 // the board has now is set aside as a snapshot. It is refused while the board is up or may be. It
 // blocks while it copies.
 func (f *Fleet) Restore(ctx context.Context, serial device.Serial, n int, progress func(upper.Size)) error {
-	b := f.known(serial)
-	if b == nil {
-		return fmt.Errorf("board %s: %w", serial, ErrNotFound)
-	}
-	if err := b.work.Lock(ctx); err != nil {
+	b, err := f.forWork(ctx, serial)
+	if err != nil {
 		return err
 	}
 	defer b.work.Unlock()

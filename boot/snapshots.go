@@ -46,9 +46,9 @@ func (f *Fleet) Snapshot(ctx context.Context, serial device.Serial, note string,
 
 // SnapshotFor is Snapshot for a time, after which it is removed; 0: it stays.
 func (f *Fleet) SnapshotFor(ctx context.Context, serial device.Serial, note string, keep time.Duration, progress func(upper.Size)) (record.Snapshot, error) {
-	b := f.known(serial)
-	if b == nil {
-		return record.Snapshot{}, fmt.Errorf("board %s: %w", serial, ErrNotFound)
+	b, err := f.find(serial)
+	if err != nil {
+		return record.Snapshot{}, err
 	}
 	s, err := f.snapshotFor(ctx, b, note, keep, progress)
 	if err == nil || s.N == 0 {
@@ -138,14 +138,11 @@ func (f *Fleet) copyHeld(ctx context.Context, b *board, slot record.Slot, to str
 // RemoveSnapshot removes a snapshot of a board. It blocks while it removes files, for which a
 // board that boots does not wait.
 func (f *Fleet) RemoveSnapshot(ctx context.Context, serial device.Serial, n int) error {
-	b := f.known(serial)
-	if b == nil {
-		return fmt.Errorf("board %s: %w", serial, ErrNotFound)
-	}
-	if err := b.work.Lock(ctx); err != nil {
+	b, err := f.forWork(ctx, serial)
+	if err != nil {
 		return err
 	}
-	err := f.disk(serial).RemoveSnapshot(n)
+	err = f.disk(serial).RemoveSnapshot(n)
 	b.work.Unlock()
 	if err != nil {
 		return err

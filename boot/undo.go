@@ -15,11 +15,8 @@ import (
 // on. What it wrote since is set aside as a snapshot. Done again it does nothing. The error
 // wraps ErrNotFound when there is nothing to undo. It may block while it copies.
 func (f *Fleet) Undo(ctx context.Context, serial device.Serial, progress func(upper.Size)) (record.MoveState, error) {
-	b := f.known(serial)
-	if b == nil {
-		return "", fmt.Errorf("board %s: %w", serial, ErrNotFound)
-	}
-	if err := b.work.Lock(ctx); err != nil {
+	b, err := f.forWork(ctx, serial)
+	if err != nil {
 		return "", err
 	}
 	defer b.work.Unlock()

@@ -2,7 +2,6 @@ package golden
 
 import (
 	"path"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -62,7 +61,7 @@ func LeftOut(c treediff.Change, keep []string) string {
 	if c.New != nil && c.New.Stat.Mode&unix.S_IFMT == unix.S_IFSOCK {
 		return Litter
 	}
-	if c.Kind == treediff.Removed || IsIncluded(c.Path, keep) {
+	if c.Kind == treediff.Removed || treediff.IsBelow(c.Path, keep) {
 		return ""
 	}
 	for _, r := range rules() {
@@ -84,14 +83,4 @@ func LeftOut(c treediff.Change, keep []string) string {
 		}
 	}
 	return ""
-}
-
-// IsIncluded says whether a path is at or below one of the paths in keep.
-func IsIncluded(p string, keep []string) bool {
-	return slices.ContainsFunc(keep, func(k string) bool { return isBelow(p, k) })
-}
-
-func isBelow(p, dir string) bool {
-	dir = strings.Trim(dir, "/")
-	return dir == "" || p == dir || strings.HasPrefix(p, dir+"/")
 }

@@ -1,6 +1,9 @@
 package treediff
 
 import (
+	"slices"
+	"strings"
+
 	"golang.org/x/sys/unix"
 
 	"rubus/images/layered"
@@ -72,4 +75,13 @@ func size(n *layered.Node) int64 {
 		return 0
 	}
 	return n.Stat.Size
+}
+
+// IsBelow says whether a path of a tree is one of dirs, or lies in one of them. People write dirs:
+// slashes at their ends are of no matter, and "/" is all of the tree.
+func IsBelow(p string, dirs []string) bool {
+	return slices.ContainsFunc(dirs, func(dir string) bool {
+		dir = strings.Trim(dir, "/")
+		return dir == "" || p == dir || strings.HasPrefix(p, dir+"/")
+	})
 }

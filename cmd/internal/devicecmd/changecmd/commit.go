@@ -152,7 +152,7 @@ func commitPlace(ctx context.Context, g *cli.Globals, s *images.Store, p writes.
 		why := golden.LeftOut(c, o.include)
 		if c.New != nil && isSecret(given, after, c.Path, c.New) {
 			why = golden.Secret // whatever is to be included
-		} else if why == "" && owned[c.Path] && !golden.IsIncluded(c.Path, o.include) {
+		} else if why == "" && owned[c.Path] && !treediff.IsBelow(c.Path, o.include) {
 			why = golden.Identity
 		}
 		if why != "" {

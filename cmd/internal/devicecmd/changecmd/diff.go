@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,6 +19,7 @@ import (
 	"rubus/images/imageref"
 	"rubus/images/layered"
 	"rubus/images/sysdiff"
+	"rubus/images/treediff"
 )
 
 // deviceDiff is what "rubus device diff --json" prints.
@@ -196,9 +196,6 @@ func onlyBelow(files []sysdiff.File, paths []string) []sysdiff.File {
 		return files
 	}
 	return slices.DeleteFunc(files, func(f sysdiff.File) bool {
-		return !slices.ContainsFunc(paths, func(p string) bool {
-			p = strings.Trim(p, "/")
-			return p == "" || f.Path == p || strings.HasPrefix(f.Path, p+"/") || f.From == p || strings.HasPrefix(f.From, p+"/")
-		})
+		return !treediff.IsBelow(f.Path, paths) && (f.From == "" || !treediff.IsBelow(f.From, paths))
 	})
 }
