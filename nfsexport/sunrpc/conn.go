@@ -229,7 +229,7 @@ func (c *conn) handle(ctx context.Context, rec record) after {
 		return goesOn
 	}
 	plan := p.Plan(call)
-	if plan.Data >= pourFrom {
+	if plan.Data >= pourFrom && plan.Data <= c.pourMost {
 		c.frames.expect(len(rec.b) + call.more - plan.Data)
 	}
 	if rec.owned != nil {

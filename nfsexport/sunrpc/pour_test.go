@@ -355,6 +355,30 @@ func TestPourStops(t *testing.T) {
 	}
 }
 
+// TestAnsweredTogether: replies to large records that came together wait for nothing that
+// has not come: neither for the rest of a record, nor for the next one.
+func TestAnsweredTogether(t *testing.T) {
+	const size = 64 << 10
+	_, addr := start(t, Config{Programs: []Program{newPourer(t)}})
+	c := dial(t, addr)
+	c.warm(size)
+	for _, half := range []int{0, 2, markSize + 20, markSize + 52, size / 2} {
+		next := large(7, size, endsWell, noise(2, size))
+		stream := next[:half:half]
+		for i := range uint32(12) { // more than are answered together
+			stream = append(large(12-i, 0, endsWell, noise(1, size)), stream...)
+		}
+		c.send(stream...)
+		for i := range uint32(12) {
+			words(t, c.reply(), 1+i, 1, ok, 0, 0, 0, size, 0)
+		}
+		if half > 0 {
+			c.send(next[half:]...)
+			words(t, c.reply(), 7, 1, ok, 0, 0, 0, size, 0)
+		}
+	}
+}
+
 // TestPourMany: calls of several connections, in flight at once, each write their own.
 func TestPourMany(t *testing.T) {
 	const size, conns, calls = 128 << 10, 3, 24
