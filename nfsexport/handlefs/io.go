@@ -45,7 +45,7 @@ func (fs *FS) ReadAll(c *nfs3.Call, fh []byte, pieces []nfs3.Piece, a *nfs3.Post
 	if !o.owns(&o.st) && !o.may(o.obj, &o.st, mayRead) && !o.may(o.obj, &o.st, mayExec) {
 		return nfs3.ErrAcces
 	}
-	began, moves := false, false
+	fd, e, moves := -1, unix.Errno(0), false
 	total := 0
 	for i := range pieces {
 		p := &pieces[i]
@@ -57,18 +57,20 @@ func (fs *FS) ReadAll(c *nfs3.Call, fh []byte, pieces []nfs3.Piece, a *nfs3.Post
 		if len(p.Data) == 0 { // nor would the kernel touch the file
 			continue
 		}
-		fd, e := o.reader()
+		if fd < 0 && e == 0 {
+			if fd, e = o.reader(); e == 0 {
+				moves = !o.golden() && o.access(o.obj)
+			}
+		}
 		if e != 0 {
 			p.Status = status(e)
 			continue
 		}
-		if !began {
-			began, moves = true, !o.golden() && o.access(o.obj)
-		}
+		var failed unix.Errno
 		if p.N = o.splice(fd, p.Off, len(p.Data)); p.N == 0 {
-			p.N, e = pread(fd, p.Data, int64(p.Off))
+			p.N, failed = pread(fd, p.Data, int64(p.Off))
 		}
-		p.Status = status(e)
+		p.Status = status(failed)
 		total += p.N
 	}
 	if moves {
