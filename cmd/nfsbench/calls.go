@@ -19,12 +19,13 @@ func ownCalls(w *world) (map[string]float64, error) {
 	defer c.close()
 	path := func(name string) string { return filepath.Join(w.root, name) }
 	for name, flags := range map[string]int{
-		madeDir(0): unix.O_PATH,
-		"big":      unix.O_RDONLY, madeDir(0) + "/written": unix.O_RDWR,
+		path(madeDir(0)):              unix.O_PATH,
+		w.big:                         unix.O_RDONLY, // in its layer, as the server reads it
+		path(madeDir(0) + "/written"): unix.O_RDWR,
 	} {
-		c.fd[name] = c.must(unix.Open(path(name), flags|unix.O_CLOEXEC, 0))
+		c.fd[name] = c.must(unix.Open(name, flags|unix.O_CLOEXEC, 0))
 	}
-	dir, big, written := c.fd[madeDir(0)], c.fd["big"], c.fd[madeDir(0)+"/written"]
+	dir, big, written := c.fd[path(madeDir(0))], c.fd[w.big], c.fd[path(madeDir(0)+"/written")]
 	us := map[string]float64{}
 	// GETATTR, ACCESS, LOOKUP and a listing that is asked for again make none.
 	for name, size := range map[string]int{"4K": 4 * kib, "128K": 128 * kib, "1M": 1024 * kib} {
