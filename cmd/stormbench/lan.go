@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"rubus/boot/fakepi/child"
@@ -33,6 +34,8 @@ type lan struct {
 	p   *child.Process
 	in  io.WriteCloser
 	out *bufio.Reader
+	// lost are the frames that were told of.
+	lost uint64
 }
 
 // order is what boards are told: how many power on, from which number on. With Ask they
@@ -113,7 +116,21 @@ func (l *lan) storm(ctx context.Context, o order, begin func() error) ([]booted,
 		return nil, err
 	}
 	var all []booted
-	return all, l.hear(&all)
+	err := l.hear(&all)
+	if n := lost(); err == nil && n > l.lost {
+		fmt.Fprintf(os.Stderr, "%d frames were lost on the cable: this machine is too busy, and who lost one waited for seconds\n", n-l.lost)
+		l.lost = n
+	}
+	return all, err
+}
+
+// lost counts the frames of the server's that the boards' end had no room for.
+func lost() uint64 {
+	link, err := netlink.LinkByName(serverCard)
+	if err != nil || link.Attrs().Statistics == nil {
+		return 0
+	}
+	return link.Attrs().Statistics.TxDropped
 }
 
 func (l *lan) close() {
