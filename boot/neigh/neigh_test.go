@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"rubus/boot/nettest"
 	"rubus/config/device"
 )
 
@@ -81,7 +82,7 @@ func TestOnLink(t *testing.T) {
 	tun.Name = "tun0"
 	must(t, netlink.LinkAdd(tun))
 	t.Cleanup(func() { _ = netlink.LinkDel(tun) })
-	addr(t, "tun0", "10.11.0.2/24")
+	nettest.Address(t, "tun0", "10.11.0.2/24")
 	must(t, netlink.LinkSetUp(tun))
 	for a, want := range map[string]bool{
 		"10.0.0.50": true, "10.0.0.1": false, "127.0.0.1": false, "192.0.2.1": false, "10.0.0.255": false,
@@ -184,18 +185,18 @@ func TestProbe(t *testing.T) {
 	check("IPv6", "fe80::1", piMAC, Unknown, none)
 
 	// It has moved to an address that the kernel has heard of.
-	within(t, board, func() { addr(t, "eth0", "10.0.0.77/24") })
+	nettest.Within(t, board, func() { nettest.Address(t, "eth0", "10.0.0.77/24") })
 	if _, err := tab.Resolve(t.Context(), ip("10.0.0.77")); err != nil {
 		t.Fatal(err)
 	}
 	check("board at another address", "10.0.0.99", piMAC, Up, none)
 
 	// Its cable is pulled: it is silent. Ours is: nobody can tell.
-	must(t, netlink.LinkSetDown(byName(t, "p1")))
+	must(t, netlink.LinkSetDown(nettest.Link(t, "p1")))
 	check("unplugged board", "10.0.0.50", piMAC, Silent, none)
-	must(t, netlink.LinkSetDown(byName(t, "p2")))
+	must(t, netlink.LinkSetDown(nettest.Link(t, "p2")))
 	eventually(t, "the bridge loses its carrier", func() bool {
-		_, err := carrier(byName(t, "br0").Attrs().Index)
+		_, err := carrier(nettest.Link(t, "br0").Attrs().Index)
 		return err != nil
 	})
 	check("no carrier", "10.0.0.50", piMAC, Unknown, none)
@@ -215,10 +216,10 @@ func TestProbeCancelled(t *testing.T) {
 func TestProbeOffLink(t *testing.T) {
 	lan(t)
 	router := port(t, "br0", "p-router", "02:00:00:00:00:fe", "10.0.0.254/24")
-	within(t, router, func() {
+	nettest.Within(t, router, func() {
 		sysctl(t, "net/ipv4/ip_forward", "1")
 		sysctl(t, "net/ipv4/icmp_ratelimit", "0") // it is asked faster than a real one
-		addr(t, "lo", "10.5.0.50/32")             // stands for a board beyond
+		nettest.Address(t, "lo", "10.5.0.50/32")  // stands for a board beyond
 		must(t, netlink.RouteAdd(&netlink.Route{Dst: netlink.NewIPNet(ip("10.7.0.0").AsSlice()), Type: unix.RTN_PROHIBIT}))
 		must(t, netlink.RouteAdd(&netlink.Route{Dst: netlink.NewIPNet(ip("10.8.0.0").AsSlice()), Type: unix.RTN_UNREACHABLE}))
 		must(t, netlink.RouteAdd(&netlink.Route{Dst: netlink.NewIPNet(ip("10.9.0.0").AsSlice()), Type: unix.RTN_BLACKHOLE}))
@@ -248,7 +249,7 @@ func TestProbeOffLink(t *testing.T) {
 	}
 	// Silence behind a router that is silent too is no proof.
 	port(t, "br0", "p2", otherMAC.String(), "10.0.0.51/24") // keeps our link up
-	must(t, netlink.LinkSetDown(byName(t, "p-router")))
+	must(t, netlink.LinkSetDown(nettest.Link(t, "p-router")))
 	if a := tab.Probe(t.Context(), ip("10.9.0.0"), piMAC); a.Verdict != Unknown {
 		t.Errorf("without a router: %+v", a)
 	}
@@ -257,7 +258,7 @@ func TestProbeOffLink(t *testing.T) {
 // talker counts the ARP requests of ours that reach a link.
 func talker(t *testing.T, name string) (requests *atomic.Int32) {
 	t.Helper()
-	c, err := arpSocket(byName(t, name).Attrs().Index, ownIP, device.MAC{})
+	c, err := arpSocket(nettest.Link(t, name).Attrs().Index, ownIP, device.MAC{})
 	must(t, err)
 	t.Cleanup(func() { c.Close() })
 	requests = new(atomic.Int32)
@@ -288,7 +289,7 @@ func TestPin(t *testing.T) {
 	tab := New(opt)
 	defer tab.Close()
 	var asked *atomic.Int32
-	within(t, ns, func() { asked = talker(t, "eth0") })
+	nettest.Within(t, ns, func() { asked = talker(t, "eth0") })
 
 	must(t, tab.Pin(piIP, piMAC, 2500*time.Millisecond))
 	state := func() State {

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -21,25 +20,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/boot/dhcplink"
+	"rubus/boot/nettest"
 	"rubus/boot/pidhcp"
 	"rubus/config/device"
 )
 
 // patience bounds every wait; nothing waits that long unless it fails.
 const patience = 20 * time.Second
-
-// private fails the test unless it has a network namespace of its own, which
-// shows by having no link that is up but the loopback.
-func private(t testing.TB) {
-	t.Helper()
-	links, err := netlink.LinkList()
-	must(t, err)
-	for _, l := range links {
-		if a := l.Attrs(); a.Flags&net.FlagUp != 0 && a.Flags&net.FlagLoopback == 0 {
-			t.Fatalf("%q is up: needs root and a network namespace of its own: go test -exec scripts/in-ns", a.Name)
-		}
-	}
-}
 
 func must(t testing.TB, err error) {
 	t.Helper()
@@ -48,54 +35,12 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// newNS makes another namespace; it ends with the test.
-func newNS(t testing.TB) netns.NsHandle {
-	t.Helper()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	home, err := netns.Get()
-	must(t, err)
-	defer home.Close()
-	ns, err := netns.New()
-	must(t, err)
-	must(t, netns.Set(home))
-	t.Cleanup(func() { ns.Close() })
-	return ns
-}
-
-// within runs f on a thread that is in a namespace.
-func within(t testing.TB, ns netns.NsHandle, f func()) {
-	t.Helper()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	home, err := netns.Get()
-	must(t, err)
-	defer home.Close()
-	must(t, netns.Set(ns))
-	f()
-	must(t, netns.Set(home))
-}
-
 // add makes a link, sets it up and removes it after the test.
 func add(t testing.TB, l netlink.Link) {
 	t.Helper()
 	must(t, netlink.LinkAdd(l))
 	t.Cleanup(func() { _ = netlink.LinkDel(l) })
 	must(t, netlink.LinkSetUp(l))
-}
-
-func addr(t testing.TB, name, cidr string) {
-	t.Helper()
-	a, err := netlink.ParseAddr(cidr)
-	must(t, err)
-	must(t, netlink.AddrAdd(byName(t, name), a))
-}
-
-func byName(t testing.TB, name string) netlink.Link {
-	t.Helper()
-	l, err := netlink.LinkByName(name)
-	must(t, err)
-	return l
 }
 
 // cable makes a veth pair, both ends up, the second with a MAC. With a bridge,
@@ -107,9 +52,9 @@ func cable(t testing.TB, near, far, mac, bridge string) {
 	v := &netlink.Veth{LinkAttrs: netlink.NewLinkAttrs(), PeerName: far, PeerHardwareAddr: hw}
 	v.Name = near
 	add(t, v)
-	must(t, netlink.LinkSetUp(byName(t, far)))
+	must(t, netlink.LinkSetUp(nettest.Link(t, far)))
 	if bridge != "" {
-		must(t, netlink.LinkSetMaster(v, byName(t, bridge)))
+		must(t, netlink.LinkSetMaster(v, nettest.Link(t, bridge)))
 	}
 }
 
@@ -123,10 +68,10 @@ func bridge(t testing.TB, name string) {
 // move takes a link into a namespace, and sets it up there with an address.
 func move(t testing.TB, name string, ns netns.NsHandle, cidr string) {
 	t.Helper()
-	must(t, netlink.LinkSetNsFd(byName(t, name), int(ns)))
-	within(t, ns, func() {
-		addr(t, name, cidr)
-		must(t, netlink.LinkSetUp(byName(t, name)))
+	must(t, netlink.LinkSetNsFd(nettest.Link(t, name), int(ns)))
+	nettest.Within(t, ns, func() {
+		nettest.Address(t, name, cidr)
+		must(t, netlink.LinkSetUp(nettest.Link(t, name)))
 	})
 }
 
@@ -184,7 +129,7 @@ type board struct {
 
 func newBoard(t testing.TB, name string) *board {
 	t.Helper()
-	l := byName(t, name)
+	l := nettest.Link(t, name)
 	c, err := dhcplink.Listen(l.Attrs().Index)
 	must(t, err)
 	t.Cleanup(func() { c.Close() })

@@ -12,6 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"rubus/boot/dhcptest"
+	"rubus/boot/nettest"
 	"rubus/boot/pidhcp"
 )
 
@@ -20,9 +21,9 @@ const pi4MAC = "e4:5f:01:09:02:f7"
 // lan is a bridge with our address and a board.
 func lan(t *testing.T) *board {
 	t.Helper()
-	private(t)
+	nettest.Private(t)
 	bridge(t, "br0")
-	addr(t, "br0", "10.0.0.1/24")
+	nettest.Address(t, "br0", "10.0.0.1/24")
 	cable(t, "p-board", "board", pi4MAC, "br0")
 	return newBoard(t, "board")
 }
@@ -30,10 +31,10 @@ func lan(t *testing.T) *board {
 // The site's router hands out addresses; we only say where to boot from.
 func TestBesideRouter(t *testing.T) {
 	b := lan(t)
-	router := newNS(t)
+	router := nettest.New(t)
 	cable(t, "p-router", "router", "02:00:00:00:00:fe", "br0")
 	move(t, "router", router, "10.0.0.254/24")
-	within(t, router, func() {
+	nettest.Within(t, router, func() {
 		dnsmasq(t, "--interface=router", "--bind-interfaces", "--dhcp-range=10.0.0.50,10.0.0.99,2m")
 	})
 	r := run(t, Server{})
@@ -114,10 +115,10 @@ func TestBesideServerOnThisHost(t *testing.T) {
 // plus option 66 and siaddr.
 func TestLikeDnsmasq(t *testing.T) {
 	b := lan(t)
-	router := newNS(t)
+	router := nettest.New(t)
 	cable(t, "p-router", "router", "02:00:00:00:00:fe", "br0")
 	move(t, "router", router, "10.0.0.254/24")
-	within(t, router, func() {
+	nettest.Within(t, router, func() {
 		dnsmasq(t, "--interface=router", "--bind-interfaces", "--dhcp-range=10.0.0.0,proxy", "--pxe-service=0,Raspberry Pi Boot")
 	})
 	r := run(t, Server{Decider: deciderFunc(func(pidhcp.Sighting) pidhcp.Decision { return pidhcp.Decision{} })})
@@ -166,11 +167,11 @@ func TestOthersGetNoAnswer(t *testing.T) {
 // Each board hears the address of the interface that heard it, and nothing
 // from the interface below a VLAN, which hears the VLAN's frames too.
 func TestMultiHomed(t *testing.T) {
-	private(t)
+	nettest.Private(t)
 	cable(t, "eth0", "board0", pi4MAC, "")
-	addr(t, "eth0", "10.0.0.1/24")
+	nettest.Address(t, "eth0", "10.0.0.1/24")
 	cable(t, "eth1", "board1", pi4MAC, "")
-	addr(t, "eth1", "10.1.0.1/24")
+	nettest.Address(t, "eth1", "10.1.0.1/24")
 	r := run(t, Server{})
 	for board, server := range map[string]string{"board0": "10.0.0.1", "board1": "10.1.0.1"} {
 		b := newBoard(t, board)
@@ -197,12 +198,12 @@ func TestMultiHomed(t *testing.T) {
 }
 
 func TestOnlyThePinnedAddress(t *testing.T) {
-	private(t)
+	nettest.Private(t)
 	cable(t, "eth0", "board0", pi4MAC, "")
-	addr(t, "eth0", "10.0.0.1/24")
+	nettest.Address(t, "eth0", "10.0.0.1/24")
 	cable(t, "eth1", "board1", pi4MAC, "")
-	addr(t, "eth1", "10.1.0.1/24")
-	addr(t, "eth1", "10.1.0.2/24")
+	nettest.Address(t, "eth1", "10.1.0.1/24")
+	nettest.Address(t, "eth1", "10.1.0.2/24")
 	r := run(t, Server{Address: netip.MustParseAddr("10.1.0.2")})
 	newBoard(t, "board0").send(t, dhcptest.Packet(t, "discover-pi4"))
 	newBoard(t, "board1").ask(t, dhcptest.Packet(t, "discover-pi4"), "10.1.0.2")
@@ -245,14 +246,14 @@ func TestROMOnTheWire(t *testing.T) {
 
 // A relay in another subnet gets the answer at its own address and port 67.
 func TestRelayed(t *testing.T) {
-	private(t)
-	relay := newNS(t)
+	nettest.Private(t)
+	relay := nettest.New(t)
 	cable(t, "eth0", "relay0", "02:00:00:00:00:fd", "")
-	addr(t, "eth0", "10.0.0.1/24")
+	nettest.Address(t, "eth0", "10.0.0.1/24")
 	move(t, "relay0", relay, "10.0.0.253/24")
 	var conn *net.UDPConn
-	within(t, relay, func() {
-		addr(t, "relay0", "10.20.0.1/24")
+	nettest.Within(t, relay, func() {
+		nettest.Address(t, "relay0", "10.20.0.1/24")
 		var err error
 		conn, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(ap("0.0.0.0:67")))
 		must(t, err)
@@ -276,36 +277,36 @@ func TestRelayed(t *testing.T) {
 
 // Interfaces and addresses that come, change and go are followed.
 func TestInterfacesComeAndGo(t *testing.T) {
-	private(t)
+	nettest.Private(t)
 	r := run(t, Server{Interfaces: []string{"eth*"}})
 	is := func(what pidhcp.What, name string) func(pidhcp.Event) bool {
 		return func(e pidhcp.Event) bool { return e.What == what && e.Interface == name }
 	}
 	pi4 := dhcptest.Packet(t, "discover-pi4")
 	cable(t, "eth7", "board7", pi4MAC, "")
-	addr(t, "eth7", "10.7.0.1/24")
+	nettest.Address(t, "eth7", "10.7.0.1/24")
 	r.wait(t, "listening", is(pidhcp.Listening, "eth7"))
 	b := newBoard(t, "board7")
 	b.ask(t, pi4, "10.7.0.1")
 
 	a, err := netlink.ParseAddr("10.7.0.1/24")
 	must(t, err)
-	must(t, netlink.AddrDel(byName(t, "eth7"), a))
+	must(t, netlink.AddrDel(nettest.Link(t, "eth7"), a))
 	r.wait(t, "gone", is(pidhcp.Gone, "eth7"))
-	addr(t, "eth7", "10.8.0.1/24")
+	nettest.Address(t, "eth7", "10.8.0.1/24")
 	r.wait(t, "listening", is(pidhcp.Listening, "eth7"))
 	b.ask(t, pi4, "10.8.0.1")
 
-	must(t, netlink.LinkSetDown(byName(t, "eth7")))
+	must(t, netlink.LinkSetDown(nettest.Link(t, "eth7")))
 	r.wait(t, "gone", is(pidhcp.Gone, "eth7"))
-	must(t, netlink.LinkSetUp(byName(t, "eth7")))
+	must(t, netlink.LinkSetUp(nettest.Link(t, "eth7")))
 	r.wait(t, "listening", is(pidhcp.Listening, "eth7"))
 	b.ask(t, pi4, "10.8.0.1")
 
-	must(t, netlink.LinkDel(byName(t, "eth7")))
+	must(t, netlink.LinkDel(nettest.Link(t, "eth7")))
 	r.wait(t, "gone", is(pidhcp.Gone, "eth7"))
 	cable(t, "eth7", "board7", pi4MAC, "")
-	addr(t, "eth7", "10.9.0.1/24")
+	nettest.Address(t, "eth7", "10.9.0.1/24")
 	r.wait(t, "listening", is(pidhcp.Listening, "eth7"))
 	newBoard(t, "board7").ask(t, pi4, "10.9.0.1")
 }

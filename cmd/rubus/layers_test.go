@@ -99,6 +99,7 @@ func house() map[string][]string {
 		"boot/identity":        {"boot/rootfile", "config/boardtext", "images/layered"},
 		"boot/neigh":           {"config/device"},
 		"boot/netconsole":      {},
+		"boot/nettest":         {},
 		"boot/netwatch":        {},
 		"boot/bootset":         {"boot/bootfs"},
 		"boot/quota":           {"nfsexport", "overlay", "overlay/projquota"},
@@ -187,7 +188,7 @@ func house() map[string][]string {
 
 // tested are packages that only tests may import.
 func tested() []string {
-	return []string{"boot/dhcptest", "cmd/rubus/e2e/harness", "images/importer/imagetest", "images/internal/mounttest", "nfsexport/nfstest", "overlay/overlaytest"}
+	return []string{"boot/dhcptest", "boot/nettest", "cmd/rubus/e2e/harness", "images/importer/imagetest", "images/internal/mounttest", "nfsexport/nfstest", "overlay/overlaytest"}
 }
 
 const (
