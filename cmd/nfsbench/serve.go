@@ -48,7 +48,7 @@ func serve(dir, cache, profileDir string) error {
 	}
 	x := nfsexport.Export{
 		ID: 0x5b154510, Name: "board", Path: "/board", Dir: dir, State: nfsexport.Ready,
-		Index:  filepath.Join(filepath.Dir(dir), "work", "index"), // see newWorld
+		Index: filepath.Join(filepath.Dir(dir), "work", "index"), Layers: []string{filepath.Join(filepath.Dir(dir), "lower")}, // see newWorld
 		Client: netip.MustParseAddr("127.0.0.1"), Async: os.Getenv("NFSBENCH_SYNC") == "", Activity: new(nfsexport.Activity),
 	}
 	if err := fs.Publish(x); err != nil {

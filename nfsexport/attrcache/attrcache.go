@@ -62,6 +62,10 @@ func (c *Change) End() {
 // Running says whether the change has begun and not ended.
 func (c *Change) Running() bool { return c.of != nil }
 
+// Shape is how many changes of the whole tree there were, while none runs: as long as
+// it stays the same no lower file was copied up.
+func (t *Tree) Shape() (n uint64, ok bool) { return t.all.idle() }
+
 // Mark is a moment between changes.
 type Mark struct{ all, file uint64 }
 

@@ -77,6 +77,24 @@ func TestMark(t *testing.T) {
 	}
 }
 
+func TestShape(t *testing.T) {
+	var tree Tree
+	n, calm := tree.Shape()
+	f := tree.ChangeFile(1)
+	if m, ok := tree.Shape(); !calm || !ok || m != n {
+		t.Error("a change of a file is none of the tree")
+	}
+	f.End()
+	c := tree.Change()
+	if _, ok := tree.Shape(); ok || !c.Running() {
+		t.Error("calm in a change")
+	}
+	c.End()
+	if m, ok := tree.Shape(); !ok || m == n || c.Running() {
+		t.Error("a change was not counted")
+	}
+}
+
 // What is kept as true is true: a value that writers change, and readers keep.
 func TestRace(t *testing.T) {
 	const ino, rounds = 7, 20000

@@ -43,9 +43,14 @@ func (o *op) reads(ino uint64, own *attrcache.Change) (r reading) {
 
 // holds says whether what was read then is true still.
 func (o *op) holds(r *reading, ino uint64) bool {
+	return r.ok && o.isFresh(r.at) && o.exp.tree.Holds(r.mark, ino)
+}
+
+// isFresh says whether what was read then is young enough.
+func (o *op) isFresh(at time.Duration) bool {
 	// Another call may have looked at its clock later, and have been first.
-	age := o.since - r.at
-	return r.ok && age < o.fs.opts.AttrAge && age > -o.fs.opts.AttrAge && o.exp.tree.Holds(r.mark, ino)
+	age := o.since - at
+	return age < o.fs.opts.AttrAge && age > -o.fs.opts.AttrAge
 }
 
 // attributes gives the attributes of obj, as remembered if they are true still.

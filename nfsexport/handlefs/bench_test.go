@@ -18,13 +18,14 @@ import (
 // on a server, and what a busy machine does not change much.
 func cpu(b *testing.B) func() {
 	b.ReportAllocs()
-	used := func() int64 {
-		var u unix.Rusage
-		unix.Getrusage(unix.RUSAGE_SELF, &u)
-		return u.Utime.Nano() + u.Stime.Nano()
-	}
-	before := used()
-	return func() { b.ReportMetric(float64(used()-before)/float64(b.N), "cpu-ns/op") }
+	before := cpuTime()
+	return func() { b.ReportMetric(float64(cpuTime()-before)/float64(b.N), "cpu-ns/op") }
+}
+
+func cpuTime() int64 {
+	var u unix.Rusage
+	unix.Getrusage(unix.RUSAGE_SELF, &u)
+	return u.Utime.Nano() + u.Stime.Nano()
 }
 
 func benchWorld(b *testing.B, async bool) *world {
@@ -238,4 +239,39 @@ func BenchmarkListing(b *testing.B) {
 		list()
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/files, "ns/entry")
+}
+
+// BenchmarkFirstListing is READDIRPLUS of golden directories of which the kernel knows no
+// names yet, but their layer's: with the layer, and without knowing it.
+func BenchmarkFirstListing(b *testing.B) {
+	const dirs, files = 50, 100
+	for name, known := range map[string]bool{"layer": true, "overlay": false} {
+		b.Run(name, func(b *testing.B) {
+			w := newWorld(b, b.TempDir(), Options{}, true, func(lower string) {
+				for i := range dirs * files {
+					os.Mkdir(fmt.Sprintf("%s/d%d", lower, i%dirs), 0o755)
+					write(b, fmt.Sprintf("%s/d%d/entry-%d", lower, i%dirs, i), "")
+				}
+			})
+			if !known {
+				w.exp.Layers = nil
+			}
+			var took int64
+			for b.Loop() {
+				w.Withdraw(w.exp.ID)
+				w.ov.Unmount(b)
+				w.ov.Mount(b)
+				w.publish(b)
+				for i := range dirs {
+					d := w.lookup(b, fmt.Sprintf("d%d", i))
+					begin := cpuTime()
+					var verf uint64
+					var a nfs3.PostAttr
+					w.ReadDir(&w.call, d, 0, &verf, true, nfs3.EntryFunc(func(*nfs3.Entry) bool { return true }), &a)
+					took += cpuTime() - begin
+				}
+			}
+			b.ReportMetric(float64(took)/float64(b.N)/dirs/files, "cpu-ns/entry")
+		})
+	}
 }

@@ -43,7 +43,9 @@ type root struct {
 	fs       *FS
 	layers   *layers     // nil: see Export.Layers
 	spared   atomic.Bool // see spare
-	path     string      // of fd when it was opened, see inPlace
+	image    uint64      // see shown
+	indexed  atomic.Pointer[indexed]
+	path     string // of fd when it was opened, see inPlace
 	commits  group
 	lost     *atomic.Uint64 // failed syncs, for the write verifier
 	listings chan struct{}  // held by calls that hold a large listing
@@ -184,7 +186,7 @@ func (fs *FS) openRoot(x *nfsexport.Export) (*root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening %q: %w", x.Dir, err)
 	}
-	r := &root{fs: fs, id: x.ID, fd: fd, sentinel: -1, disk: -1, index: -1, drained: make(chan struct{}, 1), listings: make(chan struct{}, rootListings)}
+	r := &root{fs: fs, id: x.ID, image: fs.shown.image(x.Layers), fd: fd, sentinel: -1, disk: -1, index: -1, drained: make(chan struct{}, 1), listings: make(chan struct{}, rootListings)}
 	if err := r.check(); err != nil {
 		r.close()
 		return nil, fmt.Errorf("%q cannot be served: %w", x.Dir, err)

@@ -91,6 +91,7 @@ type FS struct {
 	proc   int // /proc/self/fd: where an O_PATH descriptor is opened again
 	cache  cache
 	names  names
+	shown  shown
 	snaps  snapshots
 	layers layerTable
 	ops    sync.Pool
@@ -138,7 +139,7 @@ func New(opts Options) (*FS, error) {
 	fs.sealer.init(opts.Key)
 	fs.cache.init(opts.MaxFDs)
 	fs.snaps.init()
-	fs.names.seed = maphash.MakeSeed()
+	fs.names.seed, fs.shown.seed = maphash.MakeSeed(), maphash.MakeSeed()
 	fs.table.Store(&map[nfsexport.ID]*export{})
 	fs.ops.New = func() any { return &op{fs: fs} }
 	return fs, nil

@@ -44,7 +44,7 @@ func newWorld(t testing.TB, base string, opts Options, async bool, fill func(low
 	w := &world{ov: nfstest.NewOverlay(t, base, fill), call: nfs3.Call{Peer: board}}
 	w.FS = newFS(t, opts)
 	w.exp = nfsexport.Export{
-		ID: 0x1122334455667788, Name: "5b154510", Path: "/5b154510", Dir: w.ov.Root, Upper: w.ov.Upper, Index: w.ov.Work + "/index", State: nfsexport.Ready,
+		ID: 0x1122334455667788, Name: "5b154510", Path: "/5b154510", Dir: w.ov.Root, Upper: w.ov.Upper, Index: w.ov.Work + "/index", Layers: []string{w.ov.Lower}, State: nfsexport.Ready,
 		Client: board.Addr(), Async: async, Activity: new(nfsexport.Activity),
 	}
 	w.publish(t)

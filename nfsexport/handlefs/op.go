@@ -25,10 +25,11 @@ type op struct {
 	k    key
 
 	lister   lister
-	lower    belowDir // see below.go
-	found    uint64   // see keyBelow
-	opened   key      // see toOpen
-	removals uint64   // then
+	lower    belowDir  // see below.go
+	dir      goldenDir // see golden.go
+	found    uint64    // see keyBelow
+	opened   key       // see toOpen
+	removals uint64    // then
 
 	time  time.Time        // when the call came
 	since time.Duration    // from FS.began until then
@@ -104,6 +105,7 @@ func (o *op) end() {
 	if o.exp != nil && o.exp.root != nil {
 		o.unclaim()
 		o.lower.close(o.exp.root)
+		o.dir.close()
 		o.exp.root.leave()
 	}
 	o.c, o.exp, o.obj, o.counted = nil, nil, nil, nil
@@ -202,10 +204,13 @@ func (o *op) forged() nfs3.Status {
 // openKey opens the object of o.k, whose MAC is right, and gives it held.
 func (o *op) openKey(st *unix.Stat_t) (*object, nfs3.Status) {
 	o.toOpen()
-	o.h.typ, o.h.bytes = o.k.kernelType(), uint32(copy(o.h.data[:], o.k.kernel()))
-	fd, e := openHandle(o.exp.root.fd, &o.h, unix.O_PATH)
-	if e != 0 {
-		return nil, status(e)
+	fd := o.openShown()
+	if fd < 0 {
+		var e unix.Errno
+		o.h.typ, o.h.bytes = o.k.kernelType(), uint32(copy(o.h.data[:], o.k.kernel()))
+		if fd, e = openHandle(o.exp.root.fd, &o.h, unix.O_PATH); e != 0 {
+			return nil, status(e)
+		}
 	}
 	if e := fstat(fd, st); e != 0 {
 		unix.Close(fd)

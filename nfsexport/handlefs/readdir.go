@@ -2,6 +2,7 @@ package handlefs
 
 import (
 	"sort"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,8 +19,10 @@ const (
 type lister struct {
 	entry  nfs3.Entry
 	name   cname
+	typ    uint8 // of the entry, as getdents64 has it
 	handle [nfs3.MaxHandle]byte
 	st     unix.Stat_t
+	at     time.Duration // since when entry is true, see FS.began
 }
 
 // ReadDir implements nfs3.FS. Entries come in the order of their cookies, which
@@ -68,6 +71,7 @@ func (o *op) list(s *snapshot, cookie uint64, plus bool, to nfs3.Entries) bool {
 	}
 	if cookie < cookieDotDot {
 		ent := nfs3.Entry{FileID: s.parent, Name: "..", Cookie: cookieDotDot}
+		o.lister.typ = unix.DT_DIR
 		if o.obj.isRoot() && !o.emitSelf(ent, plus, to) || !o.obj.isRoot() && !o.emit(ent, plus, to) {
 			return false
 		}
@@ -83,6 +87,7 @@ func (o *op) list(s *snapshot, cookie uint64, plus bool, to nfs3.Entries) bool {
 			}
 		}
 		d := &s.ents[i]
+		o.lister.typ = d.typ
 		if !o.emit(nfs3.Entry{FileID: d.ino, Name: s.name(d), Cookie: d.cookie}, plus, to) {
 			return false
 		}
@@ -113,18 +118,21 @@ func (o *op) emit(ent nfs3.Entry, plus bool, to nfs3.Entries) bool {
 	return to.Add(&o.lister.entry)
 }
 
-// look adds attributes and handle to the entry of o.lister, whose handle is h if it is
+// look adds attributes and handle to the entry of o.lister, which has its type and whose handle is h if it is
 // known. Without an error there may be none: of what is not on the export's mount.
 func (o *op) look(h []byte) unix.Errno {
 	l := &o.lister
 	l.name.set(l.entry.Name)
-	if h == nil {
-		if e := o.keyOf(o.obj, &l.name); e != 0 {
+	l.at = o.since
+	if !o.lookGolden(l.entry.FileID, h) {
+		if h == nil {
+			if e := o.keyOf(o.obj, &l.name); e != 0 {
+				return e
+			}
+		}
+		if e := statAt(o.obj.fd, &l.name, &l.st); e != 0 || l.st.Dev != o.exp.root.dev {
 			return e
 		}
-	}
-	if e := statAt(o.obj.fd, &l.name, &l.st); e != 0 || l.st.Dev != o.exp.root.dev {
-		return e
 	}
 	o.post(&l.st, &l.entry.Attr)
 	l.entry.FileID = l.st.Ino

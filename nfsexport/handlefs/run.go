@@ -66,10 +66,12 @@ func (o *op) lookAll(s *snapshot, ents []dirent, old *entryRun) *entryRun {
 			h = old.Handle(i)
 		}
 		r.read[i] = o.reads(d.ino, nil)
+		l.typ = d.typ
 		l.entry = nfs3.Entry{FileID: d.ino, Name: s.name(d), Cookie: d.cookie}
 		if e := o.look(h); e != 0 || len(l.entry.Handle) == 0 {
 			return nil
 		}
+		r.read[i].at = min(r.read[i].at, l.at)
 		r.read[i].ok = r.read[i].ok && l.entry.FileID == d.ino // else the listing has it otherwise
 		r.Add(&l.entry)
 	}

@@ -38,6 +38,7 @@ type dirent struct {
 	ino    uint64
 	off    uint32 // of the name in names
 	n      uint8
+	typ    uint8 // as getdents64 has it
 }
 
 func (s *snapshot) name(d *dirent) string { return s.names[d.off:][:d.n] }
@@ -189,7 +190,7 @@ func (s *snapshot) parse(buf []byte, names *strings.Builder, low, high uint64) {
 		if n < 19 || n > len(buf) {
 			return
 		}
-		ino, name := binary.NativeEndian.Uint64(buf), buf[19:n]
+		ino, typ, name := binary.NativeEndian.Uint64(buf), buf[18], buf[19:n]
 		buf = buf[n:]
 		if i := slices.Index(name, 0); i >= 0 {
 			name = name[:i]
@@ -200,7 +201,7 @@ func (s *snapshot) parse(buf []byte, names *strings.Builder, low, high uint64) {
 			s.parent = ino
 		default:
 			if h := nameHash(name); low <= h && h <= high {
-				s.ents = append(s.ents, dirent{ino: ino, off: uint32(names.Len()), n: uint8(len(name)), cookie: h})
+				s.ents = append(s.ents, dirent{ino: ino, off: uint32(names.Len()), n: uint8(len(name)), typ: typ, cookie: h})
 				names.Write(name)
 			}
 		}

@@ -55,14 +55,19 @@ func (o *op) spareOf(layer, path string) bool {
 	if _, e := handleOf(fd, &empty, &in); e != 0 {
 		return false
 	}
-	like := o.exp.root.key.kernel()
+	return o.h.ofLayer(&in, &o.exp.root.key)
+}
+
+// ofLayer makes h the overlay's handle of what has the handle in in a layer, by that of
+// another object of the overlay: they differ in the inner handle only, but that the upper's
+// are marked. It is false when there is none.
+func (h *kernelHandle) ofLayer(in *kernelHandle, like *key) bool {
 	n := fhInner + int(in.bytes)
-	if len(like) < fhInner || n > maxKernel {
+	if like.kernelLen() < fhInner || n > maxKernel || n%4 != 0 || in.typ <= 0 || in.typ > 255 {
 		return false
 	}
-	h := &o.h
-	h.typ, h.bytes = o.exp.root.key.kernelType(), uint32(n)
-	copy(h.data[:], like[:fhInner])
+	h.typ, h.bytes = like.kernelType(), uint32(n)
+	copy(h.data[:], like.kernel()[:fhInner])
 	copy(h.data[fhInner:], in.data[:in.bytes])
 	h.data[fhLen], h.data[fhType] = byte(n-fhPad), byte(in.typ)
 	h.data[fhFlags] &^= fhPathUpper

@@ -53,7 +53,7 @@ type server struct {
 func (s *server) export() nfsexport.Export {
 	return nfsexport.Export{
 		ID: 0x5b1545100badcafe, Name: "5b154510", Path: exportPath, Dir: s.ov.Root, Upper: s.ov.Upper, State: nfsexport.Ready,
-		Client: s.peer, Activity: new(nfsexport.Activity), Quota: &s.quota, Index: s.ov.Work + "/index",
+		Client: s.peer, Activity: new(nfsexport.Activity), Quota: &s.quota, Index: s.ov.Work + "/index", Layers: []string{s.ov.Lower},
 	}
 }
 

@@ -1,0 +1,198 @@
+package handlefs
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Listings of golden directories. What overlayfs takes to find a name for the first time
+// is three times what the file system below takes. But a directory that is one layer's
+// alone, and in no upper, has what it has in its layer: so what is told of files and
+// symbolic links in it, handle and attributes, is asked of the layer.
+//
+// A handle that is told so is one of which the kernel may not know a name, and a golden
+// file that is written to by such a handle is copied up without one. So names are
+// remembered that were told so, and the first call that comes with the handle opens the
+// file by its name: from then on the kernel knows it. A name that was forgotten, as by a
+// restart, leaves what there is after a restart of the machine: see package overlay,
+// leftover_linux.go.
+
+// goldenDir is the call's directory in its layer, open as long as the call runs.
+type goldenDir struct {
+	of    *object // nil: none is open
+	fd    int     // -1: it is not golden
+	dev   uint64
+	mount int32
+	ix    *indexed
+	key   *key // a copy of the directory's
+}
+
+func (g *goldenDir) close() {
+	if g.of != nil && g.fd >= 0 {
+		unix.Close(g.fd)
+	}
+	*g = goldenDir{}
+}
+
+// goldenFD opens the call's directory in its layer; -1: it is not golden, or not known to
+// be. While nothing changes in the root, what is in it is golden too, but what g.ix has.
+func (o *op) goldenFD() int {
+	g := &o.dir
+	if g.of == o.obj {
+		return g.fd
+	}
+	g.close()
+	g.of, g.fd = o.obj, -1
+	fh := o.obj.key.kernel()
+	if len(o.exp.Layers) == 0 || o.exp.root.index < 0 || o.obj.isRoot() || o.fs.opts.AttrAge <= 0 || !sameDisk(fh, o.exp.root.key.kernel()) || fh[fhFlags]&fhPathUpper != 0 {
+		return -1
+	}
+	if g.ix = o.indexed(); g.ix != nil && !g.ix.has(&o.obj.key) {
+		g.fd = o.openGolden(g, fh)
+	}
+	return g.fd
+}
+
+// openGolden opens the directory of the layer that the handle of the call's directory
+// has, if it is the same in all that can be seen. See openLayer.
+func (o *op) openGolden(g *goldenDir, fh []byte) int {
+	end := fhPad + int(fh[fhLen])
+	if end <= fhInner || end > len(fh) {
+		return -1
+	}
+	inner := fh[fhInner:end]
+	h := &o.h
+	h.typ, h.bytes = int32(fh[fhType]), uint32(copy(h.data[:], inner))
+	fd, e := openHandle(o.exp.root.index, h, unix.O_PATH|unix.O_DIRECTORY)
+	if e != 0 {
+		return -1
+	}
+	// What the host did is to be seen: the directory is asked for anew. One that is merged
+	// has one link.
+	var st, is unix.Stat_t
+	if g.mount, e = handleOf(fd, &empty, h); e == 0 && h.typ == int32(fh[fhType]) && string(h.data[:h.bytes]) == string(inner) &&
+		fstat(o.obj.fd, &st) == 0 && fstat(fd, &is) == 0 && st.Nlink > 1 && is.Ino == st.Ino && is.Mode == st.Mode && is.Nlink == st.Nlink && is.Uid == st.Uid && is.Gid == st.Gid &&
+		is.Size == st.Size && is.Mtim == st.Mtim && is.Ctim == st.Ctim {
+		k := o.obj.key
+		g.dev, g.key = is.Dev, &k
+		return fd
+	}
+	unix.Close(fd)
+	return -1
+}
+
+// lookGolden is look by the layer, for the entry with inode number ino and the handle h,
+// which may be nil. It is false where the overlay is to be asked. Else what is told is true
+// at a moment after attributes that are kept were begun to be read, see reads.
+func (o *op) lookGolden(ino uint64, h []byte) bool {
+	l, g := &o.lister, &o.dir
+	switch l.typ {
+	case unix.DT_REG, unix.DT_LNK, unix.DT_UNKNOWN:
+	default:
+		return false
+	}
+	if o.goldenFD() < 0 {
+		return false
+	}
+	if n, calm := o.exp.tree.Shape(); !calm || n != g.ix.shape {
+		return false
+	}
+	if statAt(g.fd, &l.name, &l.st) != 0 || l.st.Dev != g.dev || l.st.Ino != ino {
+		return false
+	}
+	if t := l.st.Mode & unix.S_IFMT; t != unix.S_IFREG && t != unix.S_IFLNK {
+		return false
+	}
+	if h != nil {
+		var k key
+		if _, ok := parseHandle(h, &k); !ok || g.ix.has(&k) {
+			return false
+		}
+		l.at = g.ix.at
+		return true
+	}
+	var in kernelHandle
+	if m, e := handleOf(g.fd, &l.name[0], &in); e != 0 || m != g.mount || !o.h.ofLayer(&in, &o.obj.key) || !o.k.setKernel(o.h.typ, o.h.data[:o.h.bytes]) {
+		return false
+	}
+	if o.k.setExport(o.exp.ID); g.ix.has(&o.k) {
+		return false
+	}
+	l.at = g.ix.at
+	o.fs.shown.put(o.exp.root.image, &o.k, g.key, l.entry.Name)
+	return true
+}
+
+// indexed is what the index of a root has. It never changes.
+type indexed struct {
+	shape uint64        // of the tree when it was read
+	at    time.Duration // then, see FS.began
+	names map[string]struct{}
+	many  bool // more than are remembered: as a rule there will not be fewer
+}
+
+// maxIndexed is how many names are remembered of an index.
+const maxIndexed = 512
+
+// has says whether what k stands for was copied up.
+func (x *indexed) has(k *key) bool {
+	if len(x.names) == 0 {
+		return false
+	}
+	var name [2 * maxKernel]byte
+	fh := k.kernel()
+	n := min(int(fh[fhLen]), len(fh)-fhPad)
+	_, ok := x.names[string(name[:hex.Encode(name[:], fh[fhPad:fhPad+n])])]
+	return ok
+}
+
+// indexed gives what the index has now; nil: it is not known, or too much.
+func (o *op) indexed() *indexed {
+	r := o.exp.root
+	n, calm := o.exp.tree.Shape()
+	if !calm {
+		return nil
+	}
+	if x := r.indexed.Load(); x != nil {
+		if x.many {
+			return nil
+		}
+		if x.shape == n && o.isFresh(x.at) {
+			return x
+		}
+	}
+	x := &indexed{shape: n, at: o.since, names: map[string]struct{}{}}
+	dot := cname{'.'}
+	fd, e := openat(r.index, &dot[0], unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if e != 0 {
+		return nil
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := unix.Getdents(fd, buf)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return nil
+		case n <= 0:
+			r.indexed.Store(x)
+			return x
+		}
+		// As in snapshot.parse.
+		for rest := buf[:n]; len(rest) >= 19; {
+			ent := rest[:binary.NativeEndian.Uint16(rest[16:])]
+			rest = rest[len(ent):]
+			name, _, _ := strings.Cut(string(ent[19:]), "\x00")
+			if x.names[name] = struct{}{}; len(x.names) > maxIndexed {
+				r.indexed.Store(&indexed{many: true})
+				return nil
+			}
+		}
+	}
+}

@@ -1,0 +1,123 @@
+package handlefs
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"rubus/nfsexport/nfs3"
+)
+
+// goldenWorld has a golden directory d, of which nobody has looked up a name.
+func goldenWorld(t *testing.T, base string) *world {
+	return newWorld(t, base, Options{}, true, func(lower string) {
+		must(t, os.MkdirAll(lower+"/d/sub", 0o755))
+		must(t, os.Mkdir(lower+"/e", 0o755))
+		for i := range 2 * runLen {
+			write(t, fmt.Sprintf("%s/d/f%02d", lower, i), "golden")
+		}
+		must(t, os.Symlink("f00", lower+"/d/link"))
+		must(t, unix.Mkfifo(lower+"/d/fifo", 0o600))
+		must(t, unix.Mknod(lower+"/d/hidden", unix.S_IFCHR, 0))
+		must(t, os.Link(lower+"/d/f01", lower+"/e/other"))
+		must(t, os.Link(lower+"/d/f02", lower+"/e/another"))
+	})
+}
+
+// TestGolden: what is told of a golden directory by its layer is what the overlay says,
+// on each kind of file system, and when an entry of it was copied up by another name.
+func TestGolden(t *testing.T) {
+	for _, fsType := range []string{"ext4", "xfs", "btrfs", "tmpfs"} {
+		t.Run(fsType, func(t *testing.T) {
+			w := goldenWorld(t, diskOf(t, fsType))
+			defer w.Close()
+			d := w.lookup(t, "d")
+			for _, when := range []string{"golden", "another name was written to", "a handle was written to", "in the upper"} {
+				told := map[string]listed{}
+				for _, e := range w.all(t, d, 1000, true) {
+					told[e.name] = e
+				}
+				for name, e := range told {
+					var k, kernel key
+					parseHandle(e.handle, &k)
+					o, st := w.begin(&w.call, d)
+					if st != nfs3.OK {
+						t.Fatal(st)
+					}
+					var n cname
+					n.set(name)
+					if e := o.keyAt(o.obj.fd, &n[0]); e != 0 {
+						t.Errorf("%s: the handle of %q: %v", when, name, e)
+					}
+					kernel = o.k
+					o.end()
+					var is unix.Stat_t
+					var want nfs3.Attr
+					must(t, unix.Lstat(w.ov.Root+"/d/"+name, &is))
+					(&op{exp: &export{Export: w.exp}}).attr(&is, &want)
+					want.Used = e.attr.Used // it moves as the kernel writes out
+					if k != kernel || !e.attr.OK || e.attr.Attr != want {
+						t.Errorf("%s: %q has handle %x and %+v; the kernel says %x and %+v", when, name, k, e.attr, kernel, want)
+					}
+					shown := w.FS.shown.find((*w.table.Load())[w.exp.ID].root.image, &k) != nil
+					if is := name[0] == 'f' && name != "fifo" || name == "link"; when == "golden" && fsType != "btrfs" && shown != is {
+						t.Errorf("%q was told by its layer: %v", name, shown)
+					}
+				}
+				if len(told) != 2*runLen+5 {
+					t.Errorf("%s: %d entries", when, len(told))
+				}
+				switch when {
+				case "golden":
+					w.putText(t, w.lookup(t, "e/other"), "more")
+				case "another name was written to":
+					w.putText(t, told["f02"].handle, "more of it")
+				case "a handle was written to":
+					w.create(t, &w.call, "new", 0o600)
+					w.putText(t, w.lookup(t, "d/f03"), "more")
+				}
+			}
+		})
+	}
+}
+
+// putText writes to a file.
+func (w *world) putText(t *testing.T, fh []byte, data string) {
+	t.Helper()
+	var wcc nfs3.Wcc
+	if _, _, st := w.Write(&w.call, fh, 3, []byte(data), nfs3.Unstable, &wcc); st != nfs3.OK {
+		t.Fatal(st)
+	}
+}
+
+// TestGoldenIsNamed: what is changed by a handle that a listing has told is copied up with
+// its name, though nobody has looked that up.
+func TestGoldenIsNamed(t *testing.T) {
+	w := goldenWorld(t, t.TempDir())
+	told := map[string][]byte{}
+	for _, e := range w.all(t, w.lookup(t, "d"), 1000, true) {
+		told[e.name] = e.handle
+	}
+	var wcc nfs3.Wcc
+	var a nfs3.PostAttr
+	w.putText(t, told["f10"], "more")
+	if st := w.SetAttr(&w.call, told["f11"], &nfs3.SetAttr{SetMode: true, Mode: 0o600}, nil, &wcc); st != nfs3.OK {
+		t.Error(st)
+	}
+	if st := w.SetAttr(&w.call, told["f12"], &nfs3.SetAttr{SetSize: true}, nil, &wcc); st != nfs3.OK {
+		t.Error(st)
+	}
+	if st := w.SetAttr(&w.call, told["link"], &nfs3.SetAttr{SetUID: true, UID: 1}, nil, &wcc); st != nfs3.OK {
+		t.Error(st)
+	}
+	if st := w.Link(&w.call, told["f13"], w.root, "linked", &a, &wcc); st != nfs3.OK {
+		t.Error(st)
+	}
+	for _, name := range []string{"d/f10", "d/f11", "d/f12", "d/f13", "d/link", "linked"} {
+		if _, err := os.Lstat(w.ov.Upper + "/" + name); err != nil {
+			t.Errorf("the upper has no such name: %v", err)
+		}
+	}
+}
