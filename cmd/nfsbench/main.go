@@ -21,7 +21,7 @@ what each operation costs. For scripts/bench, in namespaces of its own.
   --rounds N       how often each server is run (3); the medians are printed
   --time DURATION  of each operation in each round, with each load (500ms)
   --pace PART      what a paced load asks of all, as a part of what ganesha managed
-                   with all in flight that may be (0.5)
+                   with all in flight that may be (0.5); without: what rubus did
   --conns N, --window N   connections (4), and calls in flight on each (16)
   --only OP,...    only these operations
   --no-bare        without the bare responder
