@@ -55,11 +55,34 @@ func TestFileSystems(t *testing.T) {
 					}
 				}
 			}
+			reboot := func() {
+				l.unmount(a)
+				l.unmount(b)
+				program("umount", state)
+				program("mount", "-o", "loop", disk, state)
+			}
 			same("a restart")
-			l.unmount(a)
-			l.unmount(b)
-			program("umount", state)
-			program("mount", "-o", "loop", disk, state)
+			fill := filepath.Join(state, "fill") // another program leaves not a block
+			fillUp(t, fill)
+			same("a restart on a full disk")
+			reboot()
+			if fsType != "xfs" {
+				same("a reboot on a full disk")
+			} else { // there is no room for a mount's directory: boards wait, and it is told why
+				l.restart()
+				for _, x := range []nfsexport.Export{a, b} {
+					now, _ := l.exp.get(x.ID)
+					st, _ := l.fleet.Board(serialA)
+					if now.State != nfsexport.Preparing || !strings.Contains(st.Problem, "no space left on device") {
+						t.Errorf("after a reboot on a full disk: %+v, problem %q", now, st.Problem)
+					}
+				}
+			}
+			if err := os.Remove(fill); err != nil {
+				t.Fatal(err)
+			}
+			same("a restart when there is room again")
+			reboot()
 			same("a reboot of the server")
 
 			v, err := l.store.Resolve(imageref.Ref{Name: "lab", Version: 1})
@@ -130,4 +153,24 @@ func used(t *testing.T, dir string) int64 {
 	var st unix.Statfs_t
 	must(t, unix.Fstatfs(fd, &st))
 	return int64(st.Blocks-st.Bfree) * st.Bsize
+}
+
+// fillUp makes a file of all the space there is.
+func fillUp(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for at, n := int64(0), int64(256<<20); n >= 4096; {
+		if unix.Fallocate(int(f.Fd()), 0, at, n) == nil {
+			at += n
+		} else {
+			n /= 2
+		}
+	}
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
 }

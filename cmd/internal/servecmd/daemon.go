@@ -2,6 +2,7 @@ package servecmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"rubus/boot"
 	"rubus/boot/flight"
@@ -101,7 +103,12 @@ func newServer(ctx context.Context, g *cli.Globals, conf *reloader, log *slog.Lo
 // start makes everything ready: the roots of boards that are up first, and the
 // ports last, so that no board finds less than it had.
 func (s *server) start(ctx context.Context) error {
-	if err := overlay.Probe(ctx, s.state); err != nil {
+	switch err := overlay.Probe(ctx, s.state); {
+	case err == nil:
+	case errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT):
+		// Boards that are up wait for their server, full disk or not.
+		s.log.Error("the disk of the state directory is full: make room; boards that are up go on, and others may not boot", "err", err)
+	default:
 		return ui.Hint(fmt.Errorf("the state directory %q cannot carry the boards' roots: %w", s.state, err),
 			"use a directory on ext4, xfs or btrfs of this machine: \"state\" of rubus.yaml, or --state")
 	}
