@@ -115,8 +115,6 @@ func TestOwner(t *testing.T) {
 	r, err := routeTo(piIP)
 	must(t, err)
 	must(t, r.set(otherMAC, unix.NUD_REACHABLE))
-	// Who looked before that, and confirms the pin only now, changes nothing.
-	must(t, r.keep(piMAC, unix.NUD_REACHABLE))
 	if got := owner(piIP); got != piMAC {
 		t.Errorf("remembered owner %v", got)
 	}
@@ -143,6 +141,33 @@ func TestOwner(t *testing.T) {
 	}
 	if n := len(tab.owners); n != 2 {
 		t.Errorf("%d addresses are remembered", n)
+	}
+}
+
+// The way to an address is remembered for as long as its owner is, and no longer.
+func TestWayIsRemembered(t *testing.T) {
+	lan(t)
+	now := time.Unix(1e9, 0)
+	opt := quick()
+	opt.Now = func() time.Time { return now }
+	tab := New(opt)
+	if !tab.OnLink(piIP) {
+		t.Fatal("it is not on the link")
+	}
+	must(t, netlink.LinkSetDown(nettest.Link(t, "br0")))
+	now = now.Add(2*time.Second - 1)
+	if !tab.OnLink(piIP) {
+		t.Error("the way is forgotten")
+	}
+	now = now.Add(1)
+	if tab.OnLink(piIP) {
+		t.Error("it is on a link that is down")
+	}
+	for i := range 2*maxOwners + 1 { // whoever is asked for
+		_ = tab.OnLink(netip.AddrFrom4([4]byte{127, byte(i >> 16), byte(i >> 8), byte(i)}))
+	}
+	if n := len(tab.routes); n > maxOwners || n == 0 {
+		t.Errorf("the ways to %d addresses are remembered", n)
 	}
 }
 
