@@ -3,6 +3,8 @@ package flow
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -25,7 +27,7 @@ func TestDiskReserve(t *testing.T) {
 	s.router(onePool)
 	d := s.serve()
 	a, b := s.newBoard("4b", serialA, macA), s.newBoard("4b", serialB, macB)
-	a.boot("10.77.0.20")
+	ofA := a.boot("10.77.0.20").Cmdline
 	must(t, a.write("etc/mine", "written by A"))
 
 	chunk := strings.Repeat("rubus", 200<<10)
@@ -58,6 +60,27 @@ func TestDiskReserve(t *testing.T) {
 	harness.Until(t, 10*time.Second, "there is space again", func() error { return b.write("etc/mine", "B") })
 	must(t, b.has("etc/mine", "B"))
 	must(t, d.Said(0, "level=INFO", "above the reserve again"))
+
+	// Another program leaves not a block: rubus starts all the same.
+	fill := filepath.Join(s.state, "fill")
+	f, err := os.Create(fill)
+	must(t, err)
+	for at, n := int64(0), int64(256<<20); n >= 4096; {
+		if unix.Fallocate(int(f.Fd()), 0, at, n) == nil {
+			at += n
+		} else {
+			n /= 2
+		}
+	}
+	must(t, f.Close())
+	d.Kill()
+	d.Start()
+	must(t, d.Said(d.From, "the disk of the state directory is full"))
+	must(t, os.Remove(fill))
+	a.root.Close()
+	a.root, err = a.mount(hostAddr, strings.Split(strings.SplitN(ofA, hostAddr+":", 2)[1], ",")[0])
+	must(t, err)
+	must(t, a.has("etc/mine", "written by A"))
 }
 
 func isNoSpace(err error) bool {
