@@ -117,7 +117,7 @@ func (b *builder) change(c treediff.Change) error {
 	if text, ok := b.d.Content[c.Path]; ok {
 		return b.text(out, c, text)
 	}
-	return b.object(in, name, out, path.Base(c.Path), c.Path)
+	return b.object(in, name, c.New.Indexed(), out, path.Base(c.Path), c.Path)
 }
 
 // isCovered says that a directory above is none in the result: what is below it is hidden.

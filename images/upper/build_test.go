@@ -13,6 +13,7 @@ import (
 	"rubus/images/layered"
 	"rubus/images/treediff"
 	"rubus/images/upper"
+	"rubus/overlay"
 	"rubus/overlay/overlaytest"
 )
 
@@ -87,6 +88,39 @@ func delta(t *testing.T, s *overlaytest.Stand, dir string) upper.Delta {
 	changes, err := treediff.Plain(t.Context(), base, tree)
 	must(t, err)
 	return upper.Delta{Base: base, Was: base, Tree: tree, Changes: changes}
+}
+
+// TestLinksOfTheIndexAlone: a golden file with three names that was written to by its handle
+// has one link, in the index, until the next mount. It has three names in whatever is made of it.
+func TestLinksOfTheIndexAlone(t *testing.T) {
+	s := overlaytest.New(t)
+	spec := s.NewUpper()
+	r := s.WriteByHandle(spec, s.Mount(spec), "d1/hard", "written")
+	want := s.Sum(r.Target)
+	if !strings.Contains(want, "h d2/hard3 d1/e0/hard2\n") {
+		t.Fatalf("the root has no hard links:\n%s", want)
+	}
+	built := s.NewUpper()
+	_, err := upper.Build(t.Context(), filepath.Join(built.UpperDir, "upper"), delta(t, s, spec.UpperDir), nil)
+	must(t, err)
+	for what, made := range map[string]overlay.Spec{"copy": copied(s, spec), "build": built} {
+		if d := cmp.Diff(want, s.Sum(s.Mount(made).Target)); d != "" {
+			t.Errorf("%s (-root +made):\n%s", what, d)
+		}
+	}
+	tree, err := upper.OpenTree(s.Layers, spec.UpperDir)
+	must(t, err)
+	defer tree.Close()
+	links := map[string]string{}
+	must(t, tree.Walk(t.Context(), func(o *upper.Object) error {
+		if strings.Contains(o.Path, "hard") {
+			links[o.Path] = o.Link
+		}
+		return nil
+	}))
+	if d := cmp.Diff(map[string]string{"d1/e0/hard2": "", "d1/hard": "d1/e0/hard2", "d2/hard3": "d1/e0/hard2"}, links); d != "" {
+		t.Errorf("walked (-want +got):\n%s", d)
+	}
 }
 
 // TestSomeChanges: only the changes that are wanted come to be, with hard links among

@@ -143,7 +143,7 @@ func (c *copier) dir(p string) (sub []string, err error) {
 		full := path.Join(p, e.Name)
 		if e.Type == unix.DT_DIR {
 			sub = append(sub, full)
-		} else if err := c.object(in, e.Name, out, e.Name, full); err != nil {
+		} else if err := c.object(in, e.Name, false, out, e.Name, full); err != nil {
 			return nil, at(full, err)
 		}
 	}
@@ -236,7 +236,7 @@ func (c *copier) alias(chain []*layered.Node, n *layered.Node) error {
 	}
 	defer unix.Close(out)
 	index, name := c.v.IndexFile(n)
-	return c.object(index, name, out, path.Base(n.Path), n.Path)
+	return c.object(index, name, true, out, path.Base(n.Path), n.Path)
 }
 
 // made says whether the copy has a directory that the upper has not.

@@ -14,8 +14,9 @@ import (
 )
 
 // object copies what is no directory: name of the directory in to the name newName of
-// the directory out. full is the latter's path in the copy.
-func (c *copier) object(in int, name string, out int, newName, full string) error {
+// the directory out. full is the latter's path in the copy. Whatever its link count, what is
+// indexed may have other names: those of the golden file.
+func (c *copier) object(in int, name string, indexed bool, out int, newName, full string) error {
 	fd, err := onefs.OpenAt(in, name, unix.O_PATH, 0)
 	if err != nil {
 		return err
@@ -58,7 +59,7 @@ func (c *copier) object(in int, name string, out int, newName, full string) erro
 			return err
 		}
 	}
-	if st.Nlink > 1 {
+	if st.Nlink > 1 || indexed {
 		c.linked[id] = full
 	}
 	c.size.Files++

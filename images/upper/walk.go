@@ -164,7 +164,7 @@ func (w *walker) dir(p string) error {
 		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 			err = w.dir(full)
 		} else {
-			err = w.object(in, e.Name, st, &Object{Path: full, dir: w.t.src, real: full})
+			err = w.object(in, e.Name, false, st, &Object{Path: full, dir: w.t.src, real: full})
 		}
 		if err != nil {
 			return err
@@ -173,8 +173,8 @@ func (w *walker) dir(p string) error {
 	return nil
 }
 
-// object tells of what is no directory: name in the directory in.
-func (w *walker) object(in int, name string, st unix.Stat_t, o *Object) (err error) {
+// object tells of what is no directory: name in the directory in. See copier.object.
+func (w *walker) object(in int, name string, indexed bool, st unix.Stat_t, o *Object) (err error) {
 	o.Stat = st
 	id := layered.ID{Dev: st.Dev, Ino: st.Ino}
 	if first, again := w.linked[id]; again {
@@ -194,7 +194,7 @@ func (w *walker) object(in int, name string, st unix.Stat_t, o *Object) (err err
 			return at(o.Path, err)
 		}
 	}
-	if st.Nlink > 1 && !o.IsWhiteout() {
+	if (st.Nlink > 1 || indexed) && !o.IsWhiteout() {
 		w.linked[id] = o.Path
 	}
 	return w.f(o)
@@ -240,7 +240,7 @@ func (w *walker) alias(chain []*layered.Node, n *layered.Node) error {
 		}
 	}
 	index, name := w.t.v.IndexFile(n)
-	return w.object(index, name, n.Stat, &Object{Path: n.Path, dir: index, real: name})
+	return w.object(index, name, true, n.Stat, &Object{Path: n.Path, dir: index, real: name})
 }
 
 // SegmentLimit is into how many pieces of data Segments divides a file at most.

@@ -118,7 +118,7 @@ func (o *op) inUpper(k *key) bool {
 	var name [2*maxKernel + 1]byte
 	n := min(int(fh[fhLen]), len(fh)-fhPad)
 	name[hex.Encode(name[:], fh[fhPad:fhPad+n])] = 0
-	_, _, e := unix.Syscall(unix.SYS_FACCESSAT, uintptr(o.exp.root.index), uintptr(unsafe.Pointer(&name[0])), unix.F_OK)
+	_, _, e := unix.Syscall6(unix.SYS_FACCESSAT2, uintptr(o.exp.root.index), uintptr(unsafe.Pointer(&name[0])), unix.F_OK, unix.AT_SYMLINK_NOFOLLOW, 0, 0)
 	return e == 0
 }
 
@@ -369,6 +369,10 @@ func (n *entry) removed() {
 		last = st.Nlink == 0
 	}
 	if !last {
+		// Overlayfs copies a golden file up to count its names.
+		if !s.upper && fstat(n.obj.fd, &st) == 0 && n.o.inUpper(&n.obj.key) {
+			s.recount(n.q, &st)
+		}
 		return
 	}
 	if s.upper && !s.gone {

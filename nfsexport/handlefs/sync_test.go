@@ -60,9 +60,8 @@ func (im *image) now(t testing.TB) *image {
 	return after
 }
 
-// replay lets the journal of such a copy be replayed, and gives the overlay in
-// it, mounted.
-func (im *image) replay(t testing.TB, fsType string) *nfstest.Overlay {
+// attach mounts such a copy, whose journal is replayed.
+func (im *image) attach(t testing.TB, fsType string) {
 	t.Helper()
 	if err := os.Mkdir(im.dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -73,6 +72,12 @@ func (im *image) replay(t testing.TB, fsType string) *nfstest.Overlay {
 	}
 	run(t, "mount", "-o", opts, im.file, im.dir)
 	t.Cleanup(func() { run(t, "umount", "-R", im.dir) })
+}
+
+// replay attaches such a copy, and gives the overlay in it, mounted.
+func (im *image) replay(t testing.TB, fsType string) *nfstest.Overlay {
+	t.Helper()
+	im.attach(t, fsType)
 	ov := &nfstest.Overlay{
 		Lower: filepath.Join(im.dir, "lower"), Upper: filepath.Join(im.dir, "upper"),
 		Work: filepath.Join(im.dir, "work"), Root: filepath.Join(im.dir, "root"),
