@@ -15,8 +15,8 @@ type Limits struct {
 	// one every BoardEvery (default 1 s).
 	PerBoard   int
 	BoardEvery time.Duration
-	// Total requests are answered in one go (default 512), then one every
-	// TotalEvery (default 5 ms).
+	// Total requests are answered in one go (default 4096: a thousand boards that get
+	// power together have four each), then one every TotalEvery (default 5 ms).
 	Total      int
 	TotalEvery time.Duration
 	// Pending boards at most wait for a delayed OFFER (default 1024); further
@@ -38,7 +38,7 @@ func (l Limits) WithDefaults() Limits {
 	}
 	pick(&l.PerBoard, 8)
 	every(&l.BoardEvery, time.Second)
-	pick(&l.Total, 512)
+	pick(&l.Total, 4096)
 	every(&l.TotalEvery, 5*time.Millisecond)
 	pick(&l.Pending, 1024)
 	return l

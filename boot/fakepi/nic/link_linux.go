@@ -2,6 +2,7 @@ package nic
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -117,7 +118,31 @@ func OpenOwn(name string, mac [6]byte) (*Raw, error) {
 	if err != nil {
 		return nil, fmt.Errorf("filtering frames for %x: %w", mac, err)
 	}
-	return openRaw(name, &packet.Config{Filter: filter})
+	r, err := openRaw(name, &packet.Config{Filter: filter})
+	if err != nil {
+		return nil, err
+	}
+	if err := r.hearMany(); err != nil {
+		r.Close()
+		return nil, fmt.Errorf("interface %q: %w", name, err)
+	}
+	return r, nil
+}
+
+// hearMany has the socket hold what a second of a hundred boards' broadcasts is, and leave
+// out what the boards beside it send: a frame that finds no room is lost without a word.
+func (r *Raw) hearMany() error {
+	sock, err := r.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var set error
+	err = sock.Control(func(fd uintptr) {
+		set = errors.Join(
+			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 2<<20),
+			unix.SetsockoptInt(int(fd), unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1))
+	})
+	return errors.Join(err, set)
 }
 
 func openRaw(name string, config *packet.Config) (*Raw, error) {
