@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -223,7 +222,7 @@ func BenchmarkListing(b *testing.B) {
 		}
 		cookie = l[len(l)-1].cookie
 	}
-	time.Sleep(2 * settleTime)
+	settle()
 	p := nfs3.NewProgram(w)
 	var out xdr.Writer
 	list := func() {
