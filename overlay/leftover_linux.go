@@ -98,14 +98,20 @@ func nlinkOf(p string) (string, error) {
 	return string(buf[:max(n, 0)]), err
 }
 
+// isCopy says whether an index entry is the copy of a golden file: others are directories'
+// and whiteouts.
+func isCopy(st *unix.Stat_t) bool {
+	whiteout := st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0
+	return st.Mode&unix.S_IFMT != unix.S_IFDIR && !whiteout
+}
+
 // isMisread says whether an index entry would be taken for a removed file's.
 func isMisread(p string) (bool, error) {
 	var st unix.Stat_t
 	if err := unix.Lstat(p, &st); err != nil {
 		return false, err
 	}
-	whiteout := st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0
-	if st.Mode&unix.S_IFMT == unix.S_IFDIR || whiteout || st.Nlink != 1 {
+	if !isCopy(&st) || st.Nlink != 1 {
 		return false, nil
 	}
 	attr, err := nlinkOf(p)

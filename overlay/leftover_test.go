@@ -1,6 +1,8 @@
 package overlay
 
 import (
+	"context"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -111,6 +113,52 @@ func TestKeptGoes(t *testing.T) {
 		if copies != c.left {
 			t.Errorf("%s: the index has %d copies, want %d", c.name, copies, c.left)
 		}
+	}
+}
+
+// TestUsageOfCopiesByHandle: a copy that only the index has counts, once, for as long as the
+// board sees it; so there is room for what a snapshot makes of it.
+func TestUsageOfCopiesByHandle(t *testing.T) {
+	s := newStore(t, t.TempDir(), []string{"a", "b"})
+	big := filepath.Join(s.layers[0], "a")
+	must(t, os.WriteFile(big, make([]byte, 1<<20), 0o600))
+	must(t, os.Link(big, filepath.Join(s.layers[0], "again")))
+	spec := s.spec("00000001")
+	root, f := s.byHandle(spec, s.mount(spec), "a")
+	_, err := f.WriteAt([]byte("written"), 0)
+	must(t, err)
+	must(t, f.Sync())
+	must(t, f.Close())
+	at := func(name string) string { return filepath.Join(root.Target, name) }
+	for _, c := range []struct {
+		name  string
+		do    func() error
+		files int64
+		bytes int64
+	}{
+		{"written by its handle", func() error { return nil }, 1, 1 << 20},
+		{"kept by the next mount", func() error {
+			if err := Unmount(t.Context(), root); err != nil {
+				return err
+			}
+			root = s.mount(spec)
+			return nil
+		}, 1, 1 << 20},
+		{"another golden file beside it", func() error { return os.Chmod(at("b"), 0o600) }, 2, 1<<20 + 4096},
+		{"with a name in the upper", func() error { return os.Chmod(at("a"), 0o600) }, 2, 1<<20 + 4096},
+		{"one of two names removed", func() error { return os.Remove(at("a")) }, 3, 1<<20 + 4096},
+		{"and the other", func() error { return os.Remove(at("again")) }, 2, 4096}, // whiteouts are one file
+	} {
+		must(t, c.do())
+		if got, err := s.uppers("00000001").Usage(t.Context(), spec.UpperID); err != nil || got != (Usage{c.bytes, c.files}) {
+			t.Errorf("%s: usage %+v, %v; want %d bytes in %d files", c.name, got, err, c.bytes, c.files)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w := walker{seen: map[uint64]bool{}}
+	if err := w.indexed(ctx, filepath.Join(spec.UpperDir, "work")); !errors.Is(err, context.Canceled) {
+		t.Errorf("with a context that is over: %v", err)
 	}
 }
 

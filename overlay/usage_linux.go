@@ -43,7 +43,8 @@ func (u Uppers) IsEmpty(id UpperID) (bool, error) {
 	return false, nil
 }
 
-// Usage walks an upper, its work directory left out, and counts. What changes
+// Usage walks an upper and counts what a copy of it holds: of its work directory only the
+// copies of golden files that have no name in the upper (leftover_linux.go). What changes
 // meanwhile may or may not be counted. It can take minutes over millions of
 // files; ctx ends it.
 func (u Uppers) Usage(ctx context.Context, id UpperID) (Usage, error) {
@@ -52,10 +53,43 @@ func (u Uppers) Usage(ctx context.Context, id UpperID) (Usage, error) {
 		return Usage{}, fmt.Errorf("measuring upper: %w", err)
 	}
 	w := walker{seen: make(map[uint64]bool)}
-	if err := w.walk(ctx, d); err != nil {
+	err = w.walk(ctx, d)
+	if err == nil {
+		err = w.indexed(ctx, filepath.Join(u.Path(id), "work"))
+	}
+	if err != nil {
 		return Usage{}, fmt.Errorf("measuring upper %q of %s: %w", id, u.Serial, err)
 	}
 	return w.usage, nil
+}
+
+// indexed adds the copies of golden files that only the index has.
+func (w *walker) indexed(ctx context.Context, work string) error {
+	names, err := indexEntries(work)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		p := filepath.Join(work, "index", name)
+		var st unix.Stat_t
+		if unix.Lstat(p, &st) != nil {
+			continue // gone meanwhile
+		}
+		if !isCopy(&st) {
+			continue
+		}
+		attr, err := nlinkOf(p)
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return &os.PathError{Op: "getxattr", Path: p, Err: err}
+		}
+		if err == nil && attr != removedNlink {
+			w.add(&st)
+		}
+	}
+	return nil
 }
 
 // Changed is the time of the newest change in an upper, by the clock of its file system:
@@ -117,6 +151,18 @@ type walker struct {
 	usage  Usage
 	newest time.Time
 	seen   map[uint64]bool // inodes with several links
+}
+
+// add counts an object, once for all its names.
+func (w *walker) add(st *unix.Stat_t) {
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR && st.Nlink > 1 {
+		if w.seen[st.Ino] {
+			return
+		}
+		w.seen[st.Ino] = true
+	}
+	w.usage.Files++
+	w.usage.Bytes += takes(st)
 }
 
 func (w *walker) see(st *unix.Stat_t) {
@@ -204,16 +250,8 @@ func (w *walker) count(dir *os.File) (level, error) {
 				continue // gone meanwhile
 			}
 			w.see(&st)
-			isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
-			if !isDir && st.Nlink > 1 {
-				if w.seen[st.Ino] {
-					continue
-				}
-				w.seen[st.Ino] = true
-			}
-			w.usage.Files++
-			w.usage.Bytes += takes(&st)
-			if isDir {
+			w.add(&st)
+			if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 				here.pending = append(here.pending, name)
 			}
 		}
