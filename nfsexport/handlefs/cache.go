@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"rubus/nfsexport/handlefs/commit"
 )
 
 // cache is the bounded set of open objects, in shards. An object leaves it only
@@ -225,7 +227,7 @@ func (s *shard) idle() (out []*object) {
 // stable is brought to disk first, else its failure could pass unseen.
 func (fs *FS) evict(obj *object) {
 	if fd := obj.rw.Load(); fd >= 0 && obj.dirty.Load() {
-		if e := fdatasync(int(fd)); e != 0 && e != unix.EBADF {
+		if e := commit.Data(int(fd)); e != 0 && e != unix.EBADF {
 			fs.syncFailed(obj.root, e)
 		}
 	}

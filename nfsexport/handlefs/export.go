@@ -1,6 +1,7 @@
 package handlefs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,6 +11,8 @@ import (
 
 	"rubus/nfsexport"
 	"rubus/nfsexport/attrcache"
+	"rubus/nfsexport/handlefs/commit"
+	"rubus/nfsexport/handlefs/gate"
 )
 
 // ErrNotPublished: the FS knows no export of that ID.
@@ -25,7 +28,7 @@ type export struct {
 	root  *root // nil: Preparing
 	lost  *atomic.Uint64
 	space *space
-	gate  *gate
+	gate  *gate.Gate      // of the calls that change something
 	tree  *attrcache.Tree // the changes that calls make
 }
 
@@ -33,7 +36,6 @@ type export struct {
 type root struct {
 	id       nfsexport.ID
 	fd       int // the mount point: a real descriptor, open_by_handle_at needs one
-	sentinel int // see sync.go; -1: there is none
 	disk     int // on the file system below the overlay; -1: none
 	index    int // see inUpper and openLayer; -1: none
 	mount    int32
@@ -46,19 +48,14 @@ type root struct {
 	image    uint64      // see shown
 	indexed  atomic.Pointer[indexed]
 	path     string // of fd when it was opened, see inPlace
-	commits  group
+	commits  *commit.Tree
 	lost     *atomic.Uint64 // failed syncs, for the write verifier
 	listings chan struct{}  // held by calls that hold a large listing
 	flags    int64          // of the mount, as statfs(2) has them
 
-	// calls counts the calls inside; retired is added once the root is on its
-	// way out, so that the last one out can tell.
-	calls    atomic.Int64
+	calls    *gate.Gate                  // shut for good by retire
 	removals [removalSlots]atomic.Uint64 // see removalsOf
-	drained  chan struct{}
 }
-
-const retired = 1 << 40
 
 // removalSlots is how many counts of removals a root has.
 const removalSlots = 256
@@ -74,24 +71,6 @@ func (r *root) removalsOf(k *key) *atomic.Uint64 {
 	return &r.removals[h%removalSlots]
 }
 
-// enter says whether a call may use the root; if so leave must follow.
-func (r *root) enter() bool {
-	if r.calls.Add(1) < retired {
-		return true
-	}
-	r.leave()
-	return false
-}
-
-func (r *root) leave() {
-	if r.calls.Add(-1) == retired {
-		select {
-		case r.drained <- struct{}{}:
-		default:
-		}
-	}
-}
-
 // Publish makes an export known, or gives a known one new values. With State
 // Ready it opens Dir, which must be the root of an overlay mounted with
 // nfs_export=on, and keeps it open until Withdraw; when another mount is there
@@ -101,7 +80,7 @@ func (fs *FS) Publish(x nfsexport.Export) error {
 	if x.Activity == nil {
 		return fmt.Errorf("publishing export %s: it has no Activity", x.ID)
 	}
-	e := &export{Export: x, lost: new(atomic.Uint64), space: new(space), gate: newGate(), tree: new(attrcache.Tree)}
+	e := &export{Export: x, lost: new(atomic.Uint64), space: new(space), gate: gate.New(), tree: new(attrcache.Tree)}
 	if x.State == nfsexport.Ready {
 		r, err := fs.openRoot(&x)
 		if err != nil {
@@ -156,9 +135,7 @@ func (fs *FS) Doubt(on bool) { fs.doubt.Store(on) }
 
 // retire waits for the last call to leave r and closes everything below it.
 func (fs *FS) retire(r *root) {
-	for n := r.calls.Add(retired); n != retired; n = r.calls.Load() {
-		<-r.drained
-	}
+	_ = r.calls.Hold(context.Background()) // it cannot fail: a root goes once
 	fs.snaps.forget(r)
 	fs.cache.forget(r)
 	r.close()
@@ -186,14 +163,12 @@ func (fs *FS) openRoot(x *nfsexport.Export) (*root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening %q: %w", x.Dir, err)
 	}
-	r := &root{fs: fs, id: x.ID, image: fs.shown.image(x.Layers), fd: fd, sentinel: -1, disk: -1, index: -1, drained: make(chan struct{}, 1), listings: make(chan struct{}, rootListings)}
+	r := &root{fs: fs, id: x.ID, image: fs.shown.image(x.Layers), fd: fd, disk: -1, index: -1, calls: gate.New(), listings: make(chan struct{}, rootListings)}
 	if err := r.check(); err != nil {
 		r.close()
 		return nil, fmt.Errorf("%q cannot be served: %w", x.Dir, err)
 	}
-	if inOrder(x.Upper) {
-		r.openSentinel()
-	}
+	r.commits = commit.Open(r.fd, x.Upper)
 	r.openDisk(x.Upper, x.Index)
 	var path [unix.PathMax]byte
 	if p, ok := fs.pathOf(r.fd, &path); ok {
@@ -251,7 +226,10 @@ func (r *root) check() error {
 func (r *root) same(s *root) bool { return r.mount == s.mount && r.dev == s.dev && r.ino == s.ino }
 
 func (r *root) close() {
-	for _, fd := range []int{r.sentinel, r.disk, r.index, r.fd} {
+	if r.commits != nil {
+		r.commits.Close()
+	}
+	for _, fd := range []int{r.disk, r.index, r.fd} {
 		if fd >= 0 {
 			unix.Close(fd)
 		}

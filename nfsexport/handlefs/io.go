@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport/handlefs/commit"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -271,11 +272,11 @@ func (o *op) flush(dataOnly bool) nfs3.Status {
 	}
 	o.waits()
 	if dataOnly {
-		e = fdatasync(fd)
+		e = commit.Data(fd)
 	} else {
-		e = obj.syncs.do(func() unix.Errno {
+		e = obj.syncs.Do(func() unix.Errno {
 			obj.dirty.Store(false)
-			return fsync(fd)
+			return commit.File(fd)
 		})
 	}
 	if e != 0 {

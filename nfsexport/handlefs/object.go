@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport/handlefs/commit"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -39,7 +40,7 @@ type object struct {
 	layer identity     // of the layer's file, see golden; set before inLayer
 	rw    atomic.Int32 // for both, or -1
 	dirty atomic.Bool  // unstable data since the last sync
-	syncs group
+	syncs commit.Group
 
 	acl   atomic.Int32 // see perm.go
 	share *share       // of the export's quota; its own, or that of its predecessor

@@ -96,7 +96,7 @@ func (o *op) end() {
 	o.unlock()
 	o.altered()
 	if o.changing {
-		o.exp.gate.leave()
+		o.exp.gate.Leave()
 		o.changing = false
 	}
 	if o.obj != nil {
@@ -106,7 +106,7 @@ func (o *op) end() {
 		o.unclaim()
 		o.lower.close(o.exp.root)
 		o.dir.close()
-		o.exp.root.leave()
+		o.exp.root.calls.Leave()
 	}
 	o.c, o.exp, o.obj, o.counted = nil, nil, nil, nil
 	fs.ops.Put(o)
@@ -121,7 +121,7 @@ func (o *op) enter(fh []byte) nfs3.Status {
 	var e *export
 	for {
 		e = (*fs.table.Load())[o.k.export()]
-		if e == nil || e.root == nil || e.root.enter() {
+		if e == nil || e.root == nil || e.root.calls.Enter() {
 			break
 		}
 	}

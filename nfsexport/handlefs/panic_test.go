@@ -1,6 +1,7 @@
 package handlefs
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/nfsexport"
+	"rubus/nfsexport/handlefs/gate"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -89,11 +91,14 @@ func TestPanic(t *testing.T) {
 				t.Fatalf("it ended with %v: this shows nothing", what)
 			}
 			e := (*w.table.Load())[w.exp.ID]
-			if n := e.root.calls.Load(); n != 0 {
-				t.Errorf("%d calls are inside the root", n)
-			}
-			if n := e.gate.inside.Load(); n != 0 {
-				t.Errorf("%d calls are inside the gate", n)
+			ended, cancel := context.WithCancel(t.Context())
+			cancel() // holding waits for nobody
+			for what, g := range map[string]*gate.Gate{"root": e.root.calls, "gate": e.gate} {
+				if err := g.Hold(ended); err != nil {
+					t.Errorf("a call is inside the %s: %v", what, err)
+					continue
+				}
+				g.Open()
 			}
 			if _, calm := e.tree.Mark(0, nil); !calm {
 				t.Error("a change runs")
@@ -115,21 +120,5 @@ func TestPanic(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// TestPanicInCommit: those who wait for a commit that has a defect are told that it
-// failed, and the next one is made.
-func TestPanicInCommit(t *testing.T) {
-	var g group
-	if what := func() (what any) {
-		defer func() { what = recover() }()
-		g.do(func() unix.Errno { panic("a defect") })
-		return nil
-	}(); what != "a defect" {
-		t.Fatal(what)
-	}
-	if e := g.do(func() unix.Errno { return unix.ENOSPC }); e != unix.ENOSPC {
-		t.Errorf("the next one: %v", e)
 	}
 }

@@ -32,7 +32,7 @@ func (w *world) opened(t *testing.T, f []byte) (o *op, fd int) {
 	t.Helper()
 	o = w.ops.Get().(*op)
 	o.c, o.time, o.exp = &w.call, w.opts.Now(), (*w.table.Load())[w.exp.ID]
-	o.exp.root.enter()
+	o.exp.root.calls.Enter()
 	parseHandle(f, &o.k)
 	w.uncache(&o.k)
 	o.toOpen()

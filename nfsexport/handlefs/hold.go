@@ -2,68 +2,12 @@ package handlefs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync/atomic"
 
 	"rubus/nfsexport"
 	"rubus/nfsexport/nfs3"
 )
-
-// gate holds up the calls that change an export's files. A call that finds it
-// shut is answered NFS3ERR_JUKEBOX: a Linux client asks again after 5 seconds, and
-// its program waits without an error.
-type gate struct {
-	// inside counts calls that change something; shut is added while the gate
-	// is held.
-	inside atomic.Int64
-	empty  chan struct{}
-}
-
-const shut = 1 << 40
-
-func newGate() *gate { return &gate{empty: make(chan struct{}, 1)} }
-
-func (g *gate) enter() bool {
-	if g.inside.Add(1) < shut {
-		return true
-	}
-	g.leave()
-	return false
-}
-
-func (g *gate) leave() {
-	if g.inside.Add(-1) == shut {
-		select {
-		case g.empty <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// hold shuts the gate and waits for those inside. One holds at a time.
-func (g *gate) hold(ctx context.Context) error {
-	for {
-		n := g.inside.Load()
-		if n >= shut {
-			return errors.New("they are held already")
-		}
-		if g.inside.CompareAndSwap(n, n+shut) {
-			break
-		}
-	}
-	for g.inside.Load() != shut {
-		select {
-		case <-g.empty:
-		case <-ctx.Done():
-			g.open()
-			return ctx.Err()
-		}
-	}
-	return nil
-}
-
-func (g *gate) open() { g.inside.Add(-shut) }
 
 // Hold makes the calls that change files of an export wait, without an error for
 // their programs, until release is called; reading goes on. When it returns no such
@@ -83,7 +27,7 @@ func (fs *FS) Hold(ctx context.Context, id nfsexport.ID) (release func(), err er
 	return func() {
 		if done.CompareAndSwap(false, true) {
 			change.End()
-			e.gate.open()
+			e.gate.Open()
 		}
 	}, nil
 }
@@ -96,24 +40,25 @@ func (fs *FS) hold(ctx context.Context, id nfsexport.ID) (*export, error) {
 		if e == nil {
 			return nil, nil
 		}
-		if err := e.gate.hold(ctx); err != nil {
+		if err := e.gate.Hold(ctx); err != nil {
 			return nil, err
 		}
 		if now := (*fs.table.Load())[id]; now != nil && now.gate == e.gate {
 			return now, nil
 		}
-		e.gate.open()
+		e.gate.Open()
 	}
 }
 
-// beginChange is begin for calls that change something: they wait while the export's
-// changes are held.
+// beginChange is begin for calls that change something. While the export's changes are
+// held it is answered NFS3ERR_JUKEBOX: a Linux client asks again after 5 seconds, and
+// its program waits without an error.
 func (fs *FS) beginChange(c *nfs3.Call, fh []byte) (*op, nfs3.Status) {
 	o, st := fs.begin(c, fh)
 	if st != nfs3.OK {
 		return nil, st
 	}
-	if !o.exp.gate.enter() {
+	if !o.exp.gate.Enter() {
 		o.end()
 		return nil, nfs3.ErrJukebox
 	}

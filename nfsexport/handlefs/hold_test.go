@@ -137,7 +137,7 @@ func TestHoldOfAnother(t *testing.T) {
 			w := newWorld(t, t.TempDir(), Options{AttrAge: time.Hour}, true, func(lower string) { write(t, lower+"/f", "golden") })
 			// The row of the call that the hold waits for; Withdraw would wait for it, too.
 			old := (*w.table.Load())[w.exp.ID]
-			if !old.gate.enter() {
+			if !old.gate.Enter() {
 				t.Fatal("shut")
 			}
 			type held struct {
@@ -149,11 +149,12 @@ func TestHoldOfAnother(t *testing.T) {
 				release, err := w.Hold(t.Context(), w.exp.ID)
 				done <- held{release, err}
 			}()
-			for old.gate.inside.Load() < shut {
-				runtime.Gosched() // until the hold waits
+			for old.gate.Enter() { // until the hold waits
+				old.gate.Leave()
+				runtime.Gosched()
 			}
 			anew(t, w)
-			old.gate.leave()
+			old.gate.Leave()
 			h := <-done
 			must(t, h.err)
 			f := w.lookup(t, "f")
