@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -74,7 +75,7 @@ its name and as a devices.yaml if not.`,
 					p = config.Paths{Daemon: args[0]}
 				}
 			}
-			return check(g, p, len(args) == 0)
+			return check(c.Context(), g, p, len(args) == 0)
 		},
 	}
 	c.Flags().StringVar(&of, "schema", "", "print the JSON Schema of `devices|rubus` and nothing else")
@@ -91,7 +92,7 @@ its name and as a devices.yaml if not.`,
 
 // check loads the files and prints what is wrong; installed says that they are
 // this machine's own, whose images can be looked for.
-func check(g *cli.Globals, p config.Paths, installed bool) error {
+func check(ctx context.Context, g *cli.Globals, p config.Paths, installed bool) error {
 	s, err := loadToCheck(p)
 	out := checked{Problems: config.Problems{}, Warnings: []string{}}
 	var unread *fs.PathError
@@ -106,7 +107,7 @@ func check(g *cli.Globals, p config.Paths, installed bool) error {
 	if s != nil {
 		out.Devices = len(s.Devices())
 		if installed {
-			out.Warnings = slices.Concat(missingImages(g, s), badReferences(s), badReservations(s))
+			out.Warnings = slices.Concat(missingImages(g, s), badReferences(s), badReservations(s), badHost(ctx, g, s))
 			if s.Quotas() > 0 {
 				out.Quotas = quotaWay(stateOf(g, s))
 				if out.Quotas == quota.Server && s.Daemon().NFS.Backend == config.BackendKernel {
@@ -189,6 +190,19 @@ func badReferences(s *config.Snapshot) (out []string) {
 				out = append(out, w)
 			}
 		}
+	}
+	return out
+}
+
+// badHost says why the host's NFS server cannot serve boards' roots, where it is to.
+// Only root can tell.
+func badHost(ctx context.Context, g *cli.Globals, s *config.Snapshot) (out []string) {
+	nfs := s.Daemon().NFS
+	if nfs.Backend != config.BackendKernel || os.Geteuid() != 0 {
+		return nil
+	}
+	if err := servecmd.HostNFS(ctx, stateOf(g, s), nfs.Port); err != nil {
+		out = append(out, strings.Join(append([]string{"the daemon does not start: " + err.Error()}, ui.Hints(err)...), "; "))
 	}
 	return out
 }

@@ -83,11 +83,12 @@ func examine(ctx context.Context, g *cli.Globals, wait time.Duration, rulesOnly 
 			named = append(named, l.Interface)
 		}
 	}
-	report.Firewall = doctor.FirewallRules(wanted, named)
+	report.Firewall = doctor.FirewallRules(slices.Concat(wanted, hostPorts(ctx, d)), named)
 	if rulesOnly {
 		return printRules(g, report.Firewall)
 	}
 	findings = append(findings, examineHost(ctx, g, d, wanted, report.Firewall)...)
+	findings = append(findings, examineNFS(ctx, d)...)
 	findings = append(findings, examineQuotas(d.State, conf))
 	findings = append(findings, examineImages(d.State, conf)...)
 	if d.DHCP.Mode == config.DHCPServer {
@@ -146,24 +147,6 @@ func examineConfig(g *cli.Globals) (conf *config.Snapshot, out []doctor.Finding)
 		out = append(out, doctor.Finding{Check: "configuration", Level: doctor.OK, What: ui.Count(int64(len(conf.Devices())), "device")})
 	}
 	return conf, out
-}
-
-// wantedPorts are the ports that a daemon opens.
-func wantedPorts(d config.Daemon) []doctor.Port {
-	out := []doctor.Port{{Network: "udp", Port: d.TFTP.Port, For: "TFTP"}}
-	if d.DHCP.Mode != config.DHCPOff {
-		// A proxy hears beside the server that has the port.
-		out = append(out, doctor.Port{Network: "udp", Port: 67, For: "DHCP", Shared: d.DHCP.Mode == config.DHCPProxy})
-	}
-	if d.Netconsole.Enabled {
-		out = append(out, doctor.Port{Network: "udp", Port: d.Netconsole.Port, For: "netconsole"})
-	}
-	if d.NFS.Portmap {
-		out = append(out, doctor.Port{Network: "tcp", Port: d.NFS.PortmapPort, For: "portmap"},
-			doctor.Port{Network: "udp", Port: d.NFS.PortmapPort, For: "portmap"})
-	}
-	return append(out, doctor.Port{Network: "tcp", Port: d.NFS.Port, For: "NFS"},
-		doctor.Port{Network: "tcp", Port: d.NFS.MountPort, For: "MOUNT"}, doctor.Port{Network: "udp", Port: d.NFS.MountPort, For: "MOUNT"})
 }
 
 func examineHost(ctx context.Context, g *cli.Globals, d config.Daemon, wanted []doctor.Port, rules doctor.Rules) []doctor.Finding {

@@ -73,10 +73,7 @@ func Check(ctx context.Context) error {
 	if len(ports) == 0 {
 		return &Lack{"it does not listen to TCP", "tcp=y below [nfsd] in /etc/nfs.conf, then: sudo systemctl restart nfs-server"}
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	port, err := portmap.Lookup(ctx, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), portmap.Port),
-		portmap.Mapping{Program: mountProgram, Version: mountVersion, Protocol: portmap.TCP})
+	port, err := mountPort(ctx, portmap.TCP)
 	switch {
 	case err != nil:
 		return &Lack{fmt.Sprintf("no rpcbind answers, by which boards find it (%v)", err), doStart}
@@ -84,6 +81,22 @@ func Check(ctx context.Context) error {
 		return &Lack{"no rpc.mountd has told rpcbind of itself, which answers boards' MOUNTs", doStart}
 	}
 	return nil
+}
+
+// mountPort asks the host's port mapper where MOUNT is answered; 0: nowhere.
+func mountPort(ctx context.Context, protocol portmap.Protocol) (uint16, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	return portmap.Lookup(ctx, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), portmap.Port),
+		portmap.Mapping{Program: mountProgram, Version: mountVersion, Protocol: protocol})
+}
+
+// MountPorts are the ports of the host's rpc.mountd; 0: none that its port mapper
+// knows of.
+func MountPorts(ctx context.Context) (tcp, udp uint16) {
+	tcp, _ = mountPort(ctx, portmap.TCP)
+	udp, _ = mountPort(ctx, portmap.UDP)
+	return tcp, udp
 }
 
 // nfsPorts are the TCP ports that nfsd listens at.

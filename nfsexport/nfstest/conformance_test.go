@@ -143,6 +143,9 @@ restart="
 	rpc.nfsd --no-nfs-version 4 8"
 `)
 	judge(t, nfsd, out, append(nfstest.CheckNames(), wireNames()...))
+	if !strings.Contains(out, "--- PASS: TestLoad ") {
+		t.Errorf("the benchmarks' load is not answered:\n%s", strings.Join(notable(out), ""))
+	}
 }
 
 // TestGanesha runs the suite on nfs-ganesha, as TestKernelServer does; it takes
@@ -206,7 +209,7 @@ mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work,nfs_expor
 `+server+`
 mount -i -t nfs -o addr=127.0.0.1,vers=3,proto=tcp,nolock,port=2049,mountproto=tcp,mountport=20048 127.0.0.1:/mnt/ov /mnt/root
 umask 0
-"$suite" -test.run="^(TestMounted${wire:+|TestWire})$" -test.v -dir /mnt/root -restart "$restart" $wire
+"$suite" -test.run="^(TestMounted${wire:+|TestWire|TestLoad})$" -test.v -dir /mnt/root -restart "$restart" $wire
 `, "--share", dir, "--share", scripts, "--ubd", disk, "--mount", "/mnt/disk")
 	return out
 }

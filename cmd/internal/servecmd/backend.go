@@ -42,8 +42,8 @@ func (h hostNFS) Listen(context.Context) error             { return nil }
 func (h hostNFS) Extend(context.Context, netip.Addr) error { return nil }
 func (h hostNFS) Serve(ctx context.Context) error          { return h.Run(ctx) }
 
-// notIsolated is what to know about the kernel's server, always.
-const notIsolated = "boards are not isolated from each other: the kernel's NFS server (nfs.backend) cannot authenticate file handles, and root on any board can read and write every file of the state directory"
+// NotIsolated is what to know about the kernel's server, always.
+const NotIsolated = "boards are not isolated from each other: the kernel's NFS server (nfs.backend) cannot authenticate file handles, and root on any board can read and write every file of the state directory"
 
 // NoQuotas says that no board is held to its quota.
 const NoQuotas = "nobody keeps the boards' quotas: the kernel's NFS server (nfs.backend) counts nothing, and the state directory's file system has no project quotas; \"rubus doctor\" says how it gets them"
@@ -84,23 +84,9 @@ func (s *server) openExports(ctx context.Context, key [32]byte) (boot.Exporter, 
 
 // openHost takes up the host's server, if it can be used.
 func (s *server) openHost(ctx context.Context) (boot.Exporter, error) {
-	if err := knfsd.OwnFileSystem(s.state); err != nil {
-		return nil, ui.Hint(fmt.Errorf("nfs.backend is kernel, and the state directory must be a file system of its own: %w", err),
-			"whoever is root on a board could reach all that lies beside it: mount a file system for it alone, or leave nfs.backend out")
-	}
-	err := knfsd.Check(ctx)
-	var lack *knfsd.Lack
-	if errors.As(err, &lack) {
-		return nil, ui.Hint(err, lack.Hint())
-	}
+	err := HostNFS(ctx, s.state, s.cfg.NFS.Port)
 	if err != nil {
 		return nil, err
-	}
-	switch ok, err := knfsd.Listens(s.cfg.NFS.Port); {
-	case err != nil:
-		return nil, err
-	case !ok:
-		return nil, ui.Hint(fmt.Errorf("the kernel's NFS server does not listen at TCP port %d", s.cfg.NFS.Port), "\"nfs.port\" of rubus.yaml is to be the port that it has")
 	}
 	s.host, err = knfsd.New(ctx, knfsd.Options{
 		Roots: filepath.Join(s.state, "roots"), Logger: s.log,
@@ -110,7 +96,7 @@ func (s *server) openHost(ctx context.Context) (boot.Exporter, error) {
 		return nil, err
 	}
 	s.openNFS = func() nfsServer { return hostNFS{s.host} }
-	s.log.Warn(notIsolated)
+	s.log.Warn(NotIsolated)
 	s.log.Warn("the kernel's NFS server keeps no reserve of disk space, and what it acknowledges a power cut may lose (docs/nfs.md)")
 	return s.host, nil
 }
@@ -185,7 +171,7 @@ func warnings(host *knfsd.Server) []string {
 	if host == nil {
 		return nil
 	}
-	out := []string{notIsolated}
+	out := []string{NotIsolated}
 	if p := host.Problem(); p != "" {
 		out = append(out, p)
 	}

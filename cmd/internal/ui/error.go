@@ -89,7 +89,7 @@ func Report(w io.Writer, err error) {
 		fmt.Fprintf(w, "rubus: error: %s\n", line)
 	}
 	told := map[string]bool{}
-	for _, h := range hints(err) {
+	for _, h := range Hints(err) {
 		for line := range strings.SplitSeq(h, "\n") {
 			if !told[line] {
 				fmt.Fprintf(w, "rubus: hint: %s\n", line)
@@ -99,9 +99,9 @@ func Report(w io.Writer, err error) {
 	}
 }
 
-// hints collects the hints of an error and of those it wraps, outermost first.
+// Hints collects the hints of an error and of those it wraps, outermost first.
 // An error of another package brings its own with a method Hint() string.
-func hints(err error) []string {
+func Hints(err error) []string {
 	var out []string
 	if e, ok := err.(*Error); ok { //nolint:errorlint // the tree is walked here
 		out = append(out, e.Hints...)
@@ -112,11 +112,11 @@ func hints(err error) []string {
 	switch u := err.(type) { //nolint:errorlint // the tree is walked here
 	case interface{ Unwrap() error }:
 		if in := u.Unwrap(); in != nil {
-			out = append(out, hints(in)...)
+			out = append(out, Hints(in)...)
 		}
 	case interface{ Unwrap() []error }:
 		for _, in := range u.Unwrap() {
-			out = append(out, hints(in)...)
+			out = append(out, Hints(in)...)
 		}
 	}
 	return out

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"rubus/cmd/internal/control"
+	"rubus/cmd/internal/doctor"
 	"rubus/cmd/rubus/e2e/harness"
 	"rubus/nfsexport/xdr"
 )
@@ -96,6 +97,27 @@ func (s *kernelServer) phase(b *board, want string) {
 	})
 }
 
+// doctor wants "rubus doctor" to find the host's NFS server there, and its ports not
+// in anybody's way.
+func (s *kernelServer) doctor() {
+	s.l.t.Helper()
+	out, _ := s.m.try(s.command() + "doctor --listen 0 --json 2>/dev/null")
+	var r struct{ Findings []doctor.Finding }
+	must(s.l.t, json.Unmarshal([]byte(out), &r))
+	nfs := 0
+	for _, f := range r.Findings {
+		if f.Check == "nfs" {
+			nfs++
+		}
+		if f.Level == doctor.Failure && (f.Check == "nfs" || f.Check == "ports") {
+			s.l.t.Errorf("the doctor finds %+v", f)
+		}
+	}
+	if rules := s.rubus("doctor --firewall"); nfs != 2 || !strings.Contains(rules, "tcp dport { 111, 2049, 20048 }") {
+		s.l.t.Errorf("the doctor has %d findings about NFS, and the rules are\n%s", nfs, rules)
+	}
+}
+
 // mountSoon mounts a board's root as an initramfs does, which tries again: its
 // address is another than its firmware's, which the server has to see first. Without
 // rw, mount(8) tries a mount that is refused once more, read-only, and may succeed.
@@ -137,7 +159,13 @@ func TestKernelBackend(t *testing.T) {
 	s.m.all("exportfs -o ro,no_subtree_check,fsid=8 10.1.2.3:/run") // by hand, in no file
 	s.refuses("--state /mnt/disk/below", "must be a file system of its own", "a directory of another")
 	s.m.all("rm -r --one-file-system /mnt/disk/below")
+	// Somebody's own, below the roots even: they have another fsid.
+	s.m.all("mkdir -p /mnt/disk/roots/theirs; exportfs -o ro,no_subtree_check,fsid=9 10.1.2.3:/mnt/disk/roots/theirs")
 	theirs := s.m.all("exportfs -s")
+	if out := s.rubus("check 2>&1; true"); strings.Contains(out, "does not start") {
+		t.Errorf("check, where all is there: %s", out)
+	}
+	s.doctor()
 
 	s.rubus("image import lab " + tree)
 	s.launch()
@@ -155,6 +183,9 @@ func TestKernelBackend(t *testing.T) {
 	s.phase(victim, "running")
 	if st := s.status(); len(st.Warnings) != 1 || !strings.Contains(st.Warnings[0], "not isolated") || st.Boards[0].Up != "yes" || st.Boards[0].Address != l.addr(victim.os) {
 		t.Errorf("the status is %+v", st)
+	}
+	if err := harness.Log(s.m.share+"/serve.log").Said(0, "boards are not isolated from each other"); err != nil {
+		t.Errorf("the start: %v", err)
 	}
 	w := m.startWriter("home/log")
 	if out, err := s.m.try(s.command() + "device snapshot b8123456 2>&1"); err == nil || !strings.Contains(out, "cannot say when the calls that it runs have ended") {
@@ -211,9 +242,12 @@ while grep -h '^State:' /proc/$writer/task/*/status | grep -qv stopped; do sleep
 	s.useTools()
 	s.m.all("mount -t nfsd nfsd /proc/fs/nfsd; echo '/mnt/other *(ro,insecure,no_subtree_check,fsid=7)' >/etc/exports")
 	s.startHost()
-	s.m.all("exportfs -o ro,no_subtree_check,fsid=8 10.1.2.3:/run")
+	s.m.all("exportfs -o ro,no_subtree_check,fsid=8 10.1.2.3:/run; exportfs -o ro,no_subtree_check,fsid=9 10.1.2.3:/mnt/disk/roots/theirs")
 	from := w.acks()
 	m.do("kill -CONT $writer")
+	// What an earlier run exported and no board needs is found, and ended.
+	orphan := "10.9.9.9/32:/mnt/disk/roots/deadbeef/7"
+	s.m.all("mkdir -p /mnt/disk/roots/deadbeef/7; exportfs -o rw,no_subtree_check,mountpoint,fsid=72756275:73000000:00000000:0000dead " + orphan)
 	l.until(30*time.Second, "the board calls before its root is there", func() error {
 		if out := s.m.all("cat /proc/net/rpc/nfsd.fh/content"); !strings.Contains(out, "# ") || !strings.Contains(out, "0x75627572") {
 			return fmt.Errorf("the kernel waits for %s", out)
@@ -226,6 +260,12 @@ while grep -h '^State:' /proc/$writer/task/*/status | grep -qv stopped; do sleep
 	}
 	s.launch()
 	w.goesOn(3 * time.Minute)
+	l.until(20*time.Second, "the export of nobody is ended", func() error {
+		if out := s.m.all("exportfs -s"); strings.Contains(out, "deadbeef") {
+			return fmt.Errorf("%s", out)
+		}
+		return nil
+	})
 	m.holds()
 	m.want("echo 3 >/proc/sys/vm/drop_caches; cat /mnt/root/home/secret", "secret of a board")
 	t.Logf("%d acknowledged records, a kill and a power cut", w.end())
