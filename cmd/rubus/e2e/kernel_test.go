@@ -247,7 +247,7 @@ while grep -h '^State:' /proc/$writer/task/*/status | grep -qv stopped; do sleep
 	m.do("kill -CONT $writer")
 	// What an earlier run exported and no board needs is found, and ended.
 	orphan := "10.9.9.9/32:/mnt/disk/roots/deadbeef/7"
-	s.m.all("mkdir -p /mnt/disk/roots/deadbeef/7; exportfs -o rw,no_subtree_check,mountpoint,fsid=72756275:73000000:00000000:0000dead " + orphan)
+	s.m.all("mkdir -p /mnt/disk/roots/deadbeef/7; exportfs -o rw,no_subtree_check,mountpoint,fsid=72756275:73000000:00000000:0000dead " + orphan + "; exportfs -s | grep deadbeef")
 	l.until(30*time.Second, "the board calls before its root is there", func() error {
 		if out := s.m.all("cat /proc/net/rpc/nfsd.fh/content"); !strings.Contains(out, "# ") || !strings.Contains(out, "0x75627572") {
 			return fmt.Errorf("the kernel waits for %s", out)
