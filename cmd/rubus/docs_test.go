@@ -3,7 +3,7 @@ package main
 import (
 	"flag"
 	"fmt"
-	"io/fs"
+	"go/ast"
 	"maps"
 	"os"
 	"path/filepath"
@@ -57,47 +57,45 @@ func TestDocsListPackages(t *testing.T) {
 	}
 }
 
-// Every test and script that the documents name is there.
+// Every test and script that the documents name is there, and each test in the package
+// that is said with it.
 func TestDocsNameWhatIsThere(t *testing.T) {
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var code strings.Builder
-	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
-			return err
+	where := map[string][]string{} // of each test
+	for _, f := range parseModule(t) {
+		for _, d := range f.ast.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && f.test && fn.Recv == nil {
+				where[fn.Name.Name] = append(where[fn.Name.Name], "/"+f.pkg)
+			}
 		}
-		b, err := os.ReadFile(path)
-		code.Write(b)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
-	docs, err := filepath.Glob(filepath.Join(root, "docs/*.md"))
-	if err != nil || len(docs) == 0 {
-		t.Fatalf("no documents: %v", err)
+	isPackage := func(word string) bool {
+		return slices.ContainsFunc(slices.Collect(maps.Keys(house())), func(pkg string) bool { return strings.HasSuffix("/"+pkg, "/"+word) })
 	}
-	named := regexp.MustCompile("`((?:Test|Benchmark|Fuzz)[A-Z][A-Za-z0-9]*)`|((?:^|[ `(])scripts/[a-z][a-z-]*)")
+	test := regexp.MustCompile("([a-z0-9/]*)\\s?`((?:Test|Benchmark|Fuzz)[A-Z][A-Za-z0-9]*)`")
+	script := regexp.MustCompile("(?:^|[ `(])(scripts/[a-z][a-z-]*)|`([a-z_-]+\\.txtar)`")
 	found := 0
-	for _, doc := range append(docs, filepath.Join(root, "README.md")) {
-		text, err := os.ReadFile(doc)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range named.FindAllSubmatch(text, -1) {
+	for doc, text := range documents(t) {
+		for _, m := range test.FindAllStringSubmatch(text, -1) {
 			found++
-			if test := string(m[1]); test != "" && !strings.Contains(code.String(), "func "+test+"(") {
-				t.Errorf("%s names %s, which is not there", filepath.Base(doc), test)
+			switch dirs := where[m[2]]; {
+			case len(dirs) == 0:
+				t.Errorf("%s names %s, which is not there", doc, m[2])
+			case isPackage(m[1]) && !slices.ContainsFunc(dirs, func(dir string) bool { return strings.HasSuffix(dir, "/"+m[1]) }):
+				t.Errorf("%s says that %s is of %s; it is of %s", doc, m[2], m[1], dirs)
 			}
-			script := strings.TrimLeft(string(m[2]), " `(\n")
-			if _, err := os.Stat(filepath.Join(root, script)); script != "" && err != nil {
-				t.Errorf("%s names %s: %v", filepath.Base(doc), script, err)
+		}
+		for _, m := range script.FindAllStringSubmatch(text, -1) {
+			found++
+			name := m[1]
+			if name == "" {
+				name = "cmd/rubus/testdata/script/" + m[2]
+			}
+			if _, err := os.Stat(filepath.Join("../..", name)); err != nil {
+				t.Errorf("%s names %s: %v", doc, name, err)
 			}
 		}
 	}
-	if found < 20 {
+	if found < 100 {
 		t.Errorf("only %d names were found", found)
 	}
 }
