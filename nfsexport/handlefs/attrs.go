@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/nfsexport/attrcache"
+	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -66,7 +67,7 @@ func (o *op) attributes(obj *object, st *unix.Stat_t) unix.Errno {
 // that has done all its work, or nil.
 func (o *op) read(obj *object, st *unix.Stat_t, own *attrcache.Change) unix.Errno {
 	r := o.reads(obj.ino, own)
-	if e := fstat(obj.fd, st); e != 0 {
+	if e := rawfs.Stat(obj.fd, st); e != 0 {
 		return e
 	}
 	if r.ok && st.Ino == obj.ino {
@@ -111,7 +112,7 @@ func (o *op) postNow(obj *object, a *nfs3.PostAttr) {
 // They are not kept either: the call is about to change them.
 func (o *op) preNow(obj *object, a *nfs3.PreAttr) {
 	var st unix.Stat_t
-	if fstat(obj.fd, &st) == 0 {
+	if rawfs.Stat(obj.fd, &st) == 0 {
 		pre(&st, a)
 	}
 }

@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport/handlefs/fhandle"
+	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/overlay/stack"
 )
 
@@ -59,7 +61,7 @@ func (b *layerTable) get(dirs []string) (*layers, error) {
 		return nil, err
 	}
 	s := &layers{file: f, fd: int(f.Fd()), key: key, refs: 1}
-	if e := fstat(s.fd, &s.root); e != 0 {
+	if e := rawfs.Stat(s.fd, &s.root); e != 0 {
 		f.Close()
 		return nil, fmt.Errorf("looking at the merged layers: %w", e)
 	}
@@ -103,13 +105,13 @@ func (o *op) below(dir *object) int {
 	r := o.exp.root
 	o.lower.close(r)
 	o.lower = belowDir{of: dir, fd: -1}
-	switch fh := dir.key.kernel(); {
+	switch {
 	case dir.isRoot():
 		o.lower.fd = r.layers.fd
-	case len(fh) > fhFlags && fh[fhFlags]&fhPathUpper == 0:
+	case dir.key.Lower():
 		h := &o.h
-		h.typ, h.bytes = dir.key.kernelType(), uint32(copy(h.data[:], fh))
-		fd, e := openHandle(r.layers.fd, h, unix.O_PATH|unix.O_DIRECTORY)
+		h.Set(&dir.key)
+		fd, e := h.Open(r.layers.fd, unix.O_PATH|unix.O_DIRECTORY)
 		if e != 0 {
 			break
 		}
@@ -125,8 +127,8 @@ func (o *op) below(dir *object) int {
 // inPlace says whether a directory has the same path in the overlay as below.
 func (o *op) inPlace(dir, below int) bool {
 	var a, b [unix.PathMax]byte
-	path, ok := o.fs.pathOf(dir, &a)
-	golden, okBelow := o.fs.pathOf(below, &b)
+	path, ok := o.fs.proc.Path(dir, &a)
+	golden, okBelow := o.fs.proc.Path(below, &b)
 	at := o.exp.root.path
 	return ok && okBelow && len(path) == len(at)+len(golden) && string(path[:len(at)]) == at && bytes.Equal(path[len(at):], golden)
 }
@@ -134,23 +136,23 @@ func (o *op) inPlace(dir, below int) bool {
 // keyBelow is keyOf for what is a directory of the layers below: it copies nothing up.
 // Where it is false keyOf asks the overlay: name is no directory, or it is the board's.
 // The inode number of the directory that o.k stands for is then o.found.
-func (o *op) keyBelow(dir *object, name *cname) bool {
+func (o *op) keyBelow(dir *object, name *rawfs.Name) bool {
 	r := o.exp.root
 	var st unix.Stat_t
-	if o.found = 0; statAt(dir.fd, name, &st) != 0 || st.Mode&unix.S_IFMT != unix.S_IFDIR || st.Dev != r.dev {
+	if o.found = 0; rawfs.StatAt(dir.fd, name, &st) != 0 || st.Mode&unix.S_IFMT != unix.S_IFDIR || st.Dev != r.dev {
 		return false
 	}
 	switch {
-	case name.is("."):
+	case name.Is("."):
 		o.k = dir.key
 	case st.Ino == r.ino:
 		o.k = r.key
 	default:
 		fd := o.below(dir)
-		if fd < 0 || name.is("..") && o.belowTop(fd) || !o.sameBelow(fd, name, &st) || !o.k.setKernel(o.h.typ, o.h.data[:o.h.bytes]) {
+		if fd < 0 || name.Is("..") && o.belowTop(fd) || !o.sameBelow(fd, name, &st) || !o.k.Set(&o.h) {
 			return false
 		}
-		o.k.setExport(o.exp.ID)
+		o.k.SetExport(o.exp.ID)
 	}
 	o.found = st.Ino
 	return true
@@ -160,7 +162,7 @@ func (o *op) keyBelow(dir *object, name *cname) bool {
 // there is no handle. In the overlay it need not be: a directory may be moved.
 func (o *op) belowTop(fd int) bool {
 	var st unix.Stat_t
-	e := statAt(fd, &cname{'.', '.'}, &st)
+	e := rawfs.StatAt(fd, &rawfs.Name{'.', '.'}, &st)
 	top := &o.exp.root.layers.root
 	return e != 0 || st.Ino == top.Ino && st.Dev == top.Dev
 }
@@ -170,12 +172,12 @@ func (o *op) belowTop(fd int) bool {
 // nor one that is in the upper too. Of these the overlay knows more: a rebase leaves
 // some that have handles of their own. Their ctime tells, which is set when they are
 // made, after the layers.
-func (o *op) sameBelow(fd int, name *cname, st *unix.Stat_t) bool {
+func (o *op) sameBelow(fd int, name *rawfs.Name, st *unix.Stat_t) bool {
 	var is unix.Stat_t
-	if statAt(fd, name, &is) != 0 || is.Ctim != st.Ctim {
+	if rawfs.StatAt(fd, name, &is) != 0 || is.Ctim != st.Ctim {
 		return false
 	}
-	if _, e := handleOf(fd, &name[0], &o.h); e != 0 {
+	if _, e := o.h.Of(fd, name); e != 0 {
 		return false
 	}
 	// With xino=on numbers differ, as some say on which file system they are.
@@ -183,30 +185,29 @@ func (o *op) sameBelow(fd int, name *cname, st *unix.Stat_t) bool {
 }
 
 // opens says whether h is the handle of the object with the attributes st.
-func (o *op) opens(h *kernelHandle, st *unix.Stat_t) bool {
-	fd, e := openHandle(o.exp.root.fd, h, unix.O_PATH)
+func (o *op) opens(h *fhandle.Kernel, st *unix.Stat_t) bool {
+	fd, e := h.Open(o.exp.root.fd, unix.O_PATH)
 	if e != 0 {
 		return false
 	}
 	defer unix.Close(fd)
 	var is unix.Stat_t
-	return fstat(fd, &is) == 0 && is.Ino == st.Ino && is.Dev == st.Dev
+	return rawfs.Stat(fd, &is) == 0 && is.Ino == st.Ino && is.Dev == st.Dev
 }
 
 // joined says whether the call's directory may be one that a rebase or a restore has
 // made, joined with the layers' by its name alone: there the overlay copies up whatever
 // directory it makes a handle of.
 func (o *op) joined() bool {
-	fh := o.obj.key.kernel()
-	return o.st.Nlink == 1 && !o.obj.isRoot() && len(fh) > fhFlags && fh[fhFlags]&fhPathUpper != 0
+	return o.st.Nlink == 1 && !o.obj.isRoot() && o.obj.key.Upper()
 }
 
-// handleInSpite is handleOf where the kernel could not copy up, and does not say why: as a
+// handleInSpite is Kernel.Of where the kernel could not copy up, and does not say why: as a
 // rule the quota is used up, or the disk is full. A board must be able to look at its
 // files then.
-func (o *op) handleInSpite(dir int, name *byte) (mount int32, e unix.Errno) {
+func (o *op) handleInSpite(dir int, name *rawfs.Name) (mount int32, e unix.Errno) {
 	e = unix.EOVERFLOW
-	o.exp.Quota.Relieve(func() { mount, e = handleOf(dir, name, &o.h) })
+	o.exp.Quota.Relieve(func() { mount, e = o.h.Of(dir, name) })
 	if e == unix.EOVERFLOW {
 		if o.spare(dir, name) {
 			return o.exp.root.mount, 0
@@ -231,13 +232,13 @@ func (o *op) unsaid() unix.Errno {
 // the directory name in dir has another name: the directories of deeper layers below
 // it. It goes down to directories that layers share, as below others there are none.
 // It does nothing for what is no directory.
-func (o *op) connect(dir int, name *cname) unix.Errno {
+func (o *op) connect(dir int, name *rawfs.Name) unix.Errno {
 	if o.exp.root.layers == nil && !o.exp.root.spared.Load() {
 		return 0
 	}
 	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_NONBLOCK
-	var next []kernelHandle
-	fd, e := openat(dir, &name[0], flags, 0)
+	var next []fhandle.Kernel
+	fd, e := rawfs.Open(dir, name, flags, 0)
 	for {
 		if e == 0 {
 			e = o.connectKids(fd, &next)
@@ -253,16 +254,16 @@ func (o *op) connect(dir int, name *cname) unix.Errno {
 			return 0
 		}
 		o.waits()
-		fd, e = openHandle(o.exp.root.fd, &next[len(next)-1], flags)
+		fd, e = next[len(next)-1].Open(o.exp.root.fd, flags)
 		next = next[:len(next)-1]
 	}
 }
 
 // connectKids is connect for one directory; those in it go to next. The link count of
 // a directory that is merged is 1.
-func (o *op) connectKids(dir int, next *[]kernelHandle) unix.Errno {
+func (o *op) connectKids(dir int, next *[]fhandle.Kernel) unix.Errno {
 	var st unix.Stat_t
-	if e := fstat(dir, &st); e != 0 || st.Nlink != 1 {
+	if e := rawfs.Stat(dir, &st); e != 0 || st.Nlink != 1 {
 		return e
 	}
 	buf := make([]byte, dirBuf)
@@ -272,23 +273,23 @@ func (o *op) connectKids(dir int, next *[]kernelHandle) unix.Errno {
 		case err == unix.EINTR:
 			continue
 		case err != nil || n <= 0:
-			return errnoOf(err)
+			return rawfs.Errno(err)
 		}
 		// Inode number, offset, length of the entry, type, name: see snapshot.parse.
 		for rest := buf[:n]; len(rest) >= 19; {
 			ent := rest[:binary.NativeEndian.Uint16(rest[16:])]
 			rest = rest[len(ent):]
-			var name cname
+			var name rawfs.Name
 			copy(name[:len(name)-1], ent[19:])
-			if ent[18] != unix.DT_DIR || name.is(".") || name.is("..") {
+			if ent[18] != unix.DT_DIR || name.Is(".") || name.Is("..") {
 				continue
 			}
-			var h kernelHandle
-			if _, e := handleOf(dir, &name[0], &h); e == unix.EOVERFLOW {
+			var h fhandle.Kernel
+			if _, e := h.Of(dir, &name); e == unix.EOVERFLOW {
 				return o.unsaid()
 			} else if e != 0 && e != unix.ENOENT {
 				return e
-			} else if e == 0 && statAt(dir, &name, &st) == 0 && st.Nlink == 1 {
+			} else if e == 0 && rawfs.StatAt(dir, &name, &st) == 0 && st.Nlink == 1 {
 				*next = append(*next, h) // none of a board's own, which may be very many
 			}
 		}

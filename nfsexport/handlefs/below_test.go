@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/nfsexport"
+	"rubus/nfsexport/handlefs/fhandle"
 	"rubus/nfsexport/nfs3"
 	"rubus/nfsexport/nfstest"
 )
@@ -221,8 +222,9 @@ func (w *world) asKernel(t testing.TB, all []seen) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if ours := s.handle[handleHeader : handleHeader+int(s.handle[2])]; !bytes.Equal(ours, h.Bytes()) {
-			t.Errorf("%q has the handle %x, the kernel says %x", s.path, ours, h.Bytes())
+		var k fhandle.Key
+		if fhandle.Parse(s.handle, &k); !bytes.Equal(k.Kernel(), h.Bytes()) {
+			t.Errorf("%q has the handle %x, the kernel says %x", s.path, k.Kernel(), h.Bytes())
 		}
 	}
 }

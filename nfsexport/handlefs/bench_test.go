@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/nfsexport"
+	"rubus/nfsexport/handlefs/fhandle"
 	"rubus/nfsexport/nfs3"
 	"rubus/nfsexport/sunrpc"
 	"rubus/nfsexport/xdr"
@@ -55,18 +56,6 @@ func BenchmarkRead4k(b *testing.B)     { benchRead(b, 4<<10, asRoot) }
 func BenchmarkRead4kUser(b *testing.B) { benchRead(b, 4<<10, asUser) }
 func BenchmarkRead128k(b *testing.B)   { benchRead(b, 128<<10, asRoot) }
 
-func BenchmarkSeal(b *testing.B) {
-	var s sealer
-	s.init(testKey)
-	var k key
-	k.setKernel(overlayHandle, make([]byte, 32))
-	var out [nfs3.MaxHandle]byte
-	b.ReportAllocs()
-	for b.Loop() {
-		s.seal(&k, &out)
-	}
-}
-
 func BenchmarkGetAttr(b *testing.B) {
 	w := benchWorld(b, true)
 	f := w.lookup(b, "usr/lib/golden")
@@ -81,8 +70,8 @@ func BenchmarkGetAttr(b *testing.B) {
 func BenchmarkGetAttrMiss(b *testing.B) {
 	w := benchWorld(b, true)
 	f := w.lookup(b, "usr/lib/golden")
-	var k key
-	parseHandle(f, &k)
+	var k fhandle.Key
+	fhandle.Parse(f, &k)
 	var a nfs3.Attr
 	defer cpu(b)()
 	for b.Loop() {
@@ -94,8 +83,8 @@ func BenchmarkGetAttrMiss(b *testing.B) {
 func benchLookup(b *testing.B, miss bool) {
 	w := benchWorld(b, true)
 	d := w.lookup(b, "usr/lib")
-	var k key
-	parseHandle(w.lookup(b, "usr/lib/golden"), &k)
+	var k fhandle.Key
+	fhandle.Parse(w.lookup(b, "usr/lib/golden"), &k)
 	h := make([]byte, 0, nfs3.MaxHandle)
 	var a, da nfs3.PostAttr
 	defer cpu(b)()

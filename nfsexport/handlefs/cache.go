@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/nfsexport/handlefs/commit"
+	"rubus/nfsexport/handlefs/fhandle"
 )
 
 // cache is the bounded set of open objects, in shards. An object leaves it only
@@ -25,9 +26,9 @@ type cache struct {
 
 type shard struct {
 	mu   sync.Mutex
-	m    map[key]*object
-	left map[key]*share // of objects that left with calls at work on them
-	ring []*object      // what the clock hand goes round
+	m    map[fhandle.Key]*object
+	left map[fhandle.Key]*share // of objects that left with calls at work on them
+	ring []*object              // what the clock hand goes round
 	hand int
 }
 
@@ -35,16 +36,16 @@ func (c *cache) init(maxFDs int) {
 	c.max = int64(maxFDs)
 	c.seed = maphash.MakeSeed()
 	for i := range c.shards {
-		c.shards[i].m, c.shards[i].left = map[key]*object{}, map[key]*share{}
+		c.shards[i].m, c.shards[i].left = map[fhandle.Key]*object{}, map[fhandle.Key]*share{}
 	}
 }
 
-func (c *cache) shard(k *key) *shard {
+func (c *cache) shard(k *fhandle.Key) *shard {
 	return &c.shards[maphash.Bytes(c.seed, k[:])%uint64(len(c.shards))]
 }
 
 // get gives the object of k below r, held, or nil.
-func (c *cache) get(k *key, r *root) *object {
+func (c *cache) get(k *fhandle.Key, r *root) *object {
 	s := c.shard(k)
 	s.mu.Lock()
 	obj := s.m[*k]
@@ -105,13 +106,13 @@ func (c *cache) release(obj *object) {
 // lost takes the object of k below r out, as it lost a name: its descriptors must not
 // keep a removed file's space, nor a removed directory. Calls that hold it carry on; as
 // long as they do its handle may be opened again, so when they end all begins anew.
-func (c *cache) lost(k *key, r *root) {
+func (c *cache) lost(k *fhandle.Key, r *root) {
 	r.removalsOf(k).Add(1) // first: who opened it and is not in yet will see that
 	c.drop(k)
 }
 
 // drop is lost for what is not known to have lost a name.
-func (c *cache) drop(k *key) {
+func (c *cache) drop(k *fhandle.Key) {
 	s := c.shard(k)
 	s.mu.Lock()
 	obj := s.m[*k]

@@ -1,10 +1,9 @@
 package handlefs
 
 import (
-	"unsafe"
-
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -71,10 +70,10 @@ func modeOf(s *nfs3.SetAttr) uint32 {
 // A default ACL may have taken them rightly: then they stay away.
 func (o *op) unmask(fd int, kid *unix.Stat_t, mode uint32) unix.Errno {
 	mode &= 0o777
-	if kid.Mode&0o777 == mode || kid.Mode&0o777&^mode != 0 || o.hasXattr(o.obj, "system.posix_acl_default") {
+	if kid.Mode&0o777 == mode || kid.Mode&0o777&^mode != 0 || o.fs.proc.HasXattr(o.obj.fd, "system.posix_acl_default") {
 		return 0
 	}
-	return o.chmod(fd, kid.Mode&0o7777|mode)
+	return o.fs.proc.Chmod(fd, kid.Mode&0o7777|mode)
 }
 
 // Create implements nfs3.FS. An exclusive create keeps its verifier in the new
@@ -85,7 +84,7 @@ func (fs *FS) Create(c *nfs3.Call, dir []byte, name string, mode nfs3.CreateMode
 		if st != nfs3.OK {
 			if mode == nfs3.Unchecked { // an existing file may still be cut off
 				var st unix.Stat_t
-				if statAt(o.obj.fd, &o.name, &st) == 0 {
+				if rawfs.StatAt(o.obj.fd, &o.name, &st) == 0 {
 					return o.existing(mode, s, verf, n)
 				}
 			}
@@ -94,7 +93,7 @@ func (fs *FS) Create(c *nfs3.Call, dir []byte, name string, mode nfs3.CreateMode
 		defer sp.end(o.obj)
 		fd := -1
 		e := o.as(func() (e unix.Errno) {
-			fd, e = openat(o.obj.fd, &o.name[0], unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, modeOf(s))
+			fd, e = rawfs.Open(o.obj.fd, &o.name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, modeOf(s))
 			return e
 		})
 		if e == unix.EEXIST {
@@ -104,7 +103,7 @@ func (fs *FS) Create(c *nfs3.Call, dir []byte, name string, mode nfs3.CreateMode
 			return status(e)
 		}
 		var kid unix.Stat_t
-		if e := fstat(fd, &kid); e != 0 {
+		if e := rawfs.Stat(fd, &kid); e != 0 {
 			unix.Close(fd)
 			return status(e)
 		}
@@ -187,8 +186,7 @@ func (o *op) make(s *nfs3.SetAttr, mode uint32, n *nfs3.New, f func() unix.Errno
 func (fs *FS) Mkdir(c *nfs3.Call, dir []byte, name string, s *nfs3.SetAttr, n *nfs3.New) nfs3.Status {
 	return fs.making(c, dir, name, n, func(o *op) nfs3.Status {
 		return o.make(s, modeOf(s), n, func() unix.Errno {
-			_, _, e := unix.Syscall(unix.SYS_MKDIRAT, uintptr(o.obj.fd), uintptr(unsafe.Pointer(&o.name[0])), uintptr(modeOf(s)))
-			return e
+			return rawfs.Mkdir(o.obj.fd, &o.name, modeOf(s))
 		})
 	})
 }
@@ -201,8 +199,7 @@ func (fs *FS) Symlink(c *nfs3.Call, dir []byte, name, text string, s *nfs3.SetAt
 			return nfs3.ErrInval // a NUL in it
 		}
 		return o.make(s, 0, n, func() unix.Errno {
-			_, _, e := unix.Syscall(unix.SYS_SYMLINKAT, uintptr(unsafe.Pointer(target)), uintptr(o.obj.fd), uintptr(unsafe.Pointer(&o.name[0])))
-			return e
+			return rawfs.Symlink(target, o.obj.fd, &o.name)
 		})
 	})
 }
@@ -230,8 +227,7 @@ func (fs *FS) Mknod(c *nfs3.Call, dir []byte, name string, t nfs3.FileType, majo
 	}
 	return fs.making(c, dir, name, n, func(o *op) nfs3.Status {
 		return o.make(s, mode, n, func() unix.Errno {
-			_, _, e := unix.Syscall6(unix.SYS_MKNODAT, uintptr(o.obj.fd), uintptr(unsafe.Pointer(&o.name[0])), uintptr(mode), uintptr(dev), 0, 0)
-			return e
+			return rawfs.Mknod(o.obj.fd, &o.name, mode, dev)
 		})
 	})
 }

@@ -12,7 +12,10 @@ import (
 	"rubus/nfsexport"
 	"rubus/nfsexport/attrcache"
 	"rubus/nfsexport/handlefs/commit"
+	"rubus/nfsexport/handlefs/fhandle"
 	"rubus/nfsexport/handlefs/gate"
+	"rubus/nfsexport/handlefs/rawfs"
+	"rubus/nfsexport/nfs3"
 )
 
 // ErrNotPublished: the FS knows no export of that ID.
@@ -41,7 +44,7 @@ type root struct {
 	mount    int32
 	dev      uint64
 	ino      uint64
-	key      key
+	key      fhandle.Key
 	fs       *FS
 	layers   *layers     // nil: see Export.Layers
 	spared   atomic.Bool // see spare
@@ -63,9 +66,9 @@ const removalSlots = 256
 // removalsOf counts how often what k stands for, or another thing, has lost a name, or was
 // closed after that: what was opened before it went on is kept no longer than its call
 // takes, see adopt.
-func (r *root) removalsOf(k *key) *atomic.Uint64 {
+func (r *root) removalsOf(k *fhandle.Key) *atomic.Uint64 {
 	h := uint32(2166136261) // FNV-1a
-	for _, b := range k.kernel() {
+	for _, b := range k.Kernel() {
 		h = (h ^ uint32(b)) * 16777619
 	}
 	return &r.removals[h%removalSlots]
@@ -151,8 +154,8 @@ func (fs *FS) RootHandle(id nfsexport.ID) ([]byte, error) {
 	if e.root == nil {
 		return nil, ErrPreparing
 	}
-	var wire [64]byte
-	n := fs.sealer.seal(&e.root.key, &wire)
+	var wire [nfs3.MaxHandle]byte
+	n := fs.sealer.Seal(&e.root.key, &wire)
 	return wire[:n:n], nil
 }
 
@@ -171,7 +174,7 @@ func (fs *FS) openRoot(x *nfsexport.Export) (*root, error) {
 	r.commits = commit.Open(r.fd, x.Upper)
 	r.openDisk(x.Upper, x.Index)
 	var path [unix.PathMax]byte
-	if p, ok := fs.pathOf(r.fd, &path); ok {
+	if p, ok := fs.proc.Path(r.fd, &path); ok {
 		r.path = string(p)
 	}
 	if r.layers, err = fs.layers.get(x.Layers); err != nil {
@@ -198,25 +201,25 @@ func (r *root) check() error {
 		return errors.New("it is not a mount point (is the root mounted?)")
 	}
 	var st unix.Stat_t
-	if e := fstat(r.fd, &st); e != 0 {
+	if e := rawfs.Stat(r.fd, &st); e != 0 {
 		return e
 	}
 	r.dev, r.ino = st.Dev, st.Ino
-	var h kernelHandle
+	var h fhandle.Kernel
 	var e unix.Errno
-	if r.mount, e = handleOf(r.fd, &empty, &h); e != 0 {
+	if r.mount, e = h.Of(r.fd, nil); e != 0 {
 		return fmt.Errorf("taking its file handle (mounted with nfs_export=on?): %w", e)
 	}
-	if h.typ != overlayHandle || !r.key.setKernel(h.typ, h.data[:h.bytes]) {
-		return fmt.Errorf("its file handle has type %#x and %d bytes (mounted with nfs_export=on?)", h.typ, h.bytes)
+	if h.Type() != fhandle.Overlay || !r.key.Set(&h) {
+		return fmt.Errorf("its file handle has type %#x and %d bytes (mounted with nfs_export=on?)", h.Type(), h.Len())
 	}
-	r.key.setExport(r.id)
-	again, e := openHandle(r.fd, &h, unix.O_PATH)
+	r.key.SetExport(r.id)
+	again, e := h.Open(r.fd, unix.O_PATH)
 	if e != 0 {
 		return fmt.Errorf("opening it by handle: %w", e)
 	}
 	defer unix.Close(again)
-	if e := fstat(again, &st); e != 0 || st.Ino != r.ino || st.Dev != r.dev {
+	if e := rawfs.Stat(again, &st); e != 0 || st.Ino != r.ino || st.Dev != r.dev {
 		return errors.New("its file handle opens something else")
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/nfsexport"
+	"rubus/nfsexport/handlefs/fhandle"
 	"rubus/nfsexport/nfs3"
 	"rubus/nfsexport/nfstest"
 )
@@ -320,10 +321,10 @@ func TestExportsAreApart(t *testing.T) {
 	other.publish(t)
 
 	mine, theirs := w.lookup(t, "f"), other.lookup(t, "f")
-	var k1, k2 key
-	parseHandle(mine, &k1)
-	parseHandle(theirs, &k2)
-	if string(k1.kernel()) != string(k2.kernel()) {
+	var k1, k2 fhandle.Key
+	fhandle.Parse(mine, &k1)
+	fhandle.Parse(theirs, &k2)
+	if string(k1.Kernel()) != string(k2.Kernel()) {
 		t.Log("the kernel's handles differ: this test shows less than it should")
 	}
 	var wcc nfs3.Wcc

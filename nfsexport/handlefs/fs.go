@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/nfsexport"
+	"rubus/nfsexport/handlefs/fhandle"
+	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -87,8 +89,8 @@ type Event struct {
 // from many goroutines at once.
 type FS struct {
 	opts   Options
-	sealer sealer
-	proc   int // /proc/self/fd: where an O_PATH descriptor is opened again
+	sealer *fhandle.Sealer
+	proc   rawfs.Proc
 	cache  cache
 	names  names
 	shown  shown
@@ -131,12 +133,11 @@ func New(opts Options) (*FS, error) {
 		}
 		opts.MaxFDs = int(min(lim.Cur/16*3, 16384))
 	}
-	proc, err := unix.Open("/proc/self/fd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	proc, err := rawfs.OpenProc()
 	if err != nil {
-		return nil, fmt.Errorf("opening /proc/self/fd (is /proc mounted?): %w", err)
+		return nil, err
 	}
-	fs := &FS{opts: opts, proc: proc, stampTime: stampTime, began: opts.Now()}
-	fs.sealer.init(opts.Key)
+	fs := &FS{opts: opts, sealer: fhandle.NewSealer(opts.Key), proc: proc, stampTime: stampTime, began: opts.Now()}
 	fs.cache.init(opts.MaxFDs)
 	fs.snaps.init()
 	fs.names.seed, fs.shown.seed = maphash.MakeSeed(), maphash.MakeSeed()
@@ -154,7 +155,7 @@ func (fs *FS) Close() error {
 	for id := range *fs.table.Load() {
 		errs = append(errs, fs.Withdraw(id))
 	}
-	return errors.Join(append(errs, unix.Close(fs.proc))...)
+	return errors.Join(append(errs, fs.proc.Close())...)
 }
 
 // OpenFiles is the number of file descriptors kept open for objects now.

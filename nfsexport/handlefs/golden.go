@@ -2,11 +2,13 @@ package handlefs
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rubus/nfsexport/handlefs/fhandle"
+	"rubus/nfsexport/handlefs/rawfs"
 )
 
 // Listings of golden directories. What overlayfs takes to find a name for the first time
@@ -28,7 +30,7 @@ type goldenDir struct {
 	dev   uint64
 	mount int32
 	ix    *indexed
-	key   *key // a copy of the directory's
+	key   *fhandle.Key // a copy of the directory's
 }
 
 func (g *goldenDir) close() {
@@ -47,35 +49,31 @@ func (o *op) goldenFD() int {
 	}
 	g.close()
 	g.of, g.fd = o.obj, -1
-	fh := o.obj.key.kernel()
-	if len(o.exp.Layers) == 0 || o.exp.root.index < 0 || o.obj.isRoot() || o.fs.opts.AttrAge <= 0 || !sameDisk(fh, o.exp.root.key.kernel()) || fh[fhFlags]&fhPathUpper != 0 {
+	if len(o.exp.Layers) == 0 || o.exp.root.index < 0 || o.obj.isRoot() || o.fs.opts.AttrAge <= 0 || !o.obj.key.SameDisk(&o.exp.root.key) || !o.obj.key.Lower() {
 		return -1
 	}
 	if g.ix = o.indexed(); g.ix != nil && !g.ix.has(&o.obj.key) {
-		g.fd = o.openGolden(g, fh)
+		g.fd = o.openGolden(g)
 	}
 	return g.fd
 }
 
 // openGolden opens the directory of the layer that the handle of the call's directory
 // has, if it is the same in all that can be seen. See openLayer.
-func (o *op) openGolden(g *goldenDir, fh []byte) int {
-	end := fhPad + int(fh[fhLen])
-	if end <= fhInner || end > len(fh) {
+func (o *op) openGolden(g *goldenDir) int {
+	if !o.obj.key.Inner(&o.h) {
 		return -1
 	}
-	inner := fh[fhInner:end]
-	h := &o.h
-	h.typ, h.bytes = int32(fh[fhType]), uint32(copy(h.data[:], inner))
-	fd, e := openHandle(o.exp.root.index, h, unix.O_PATH|unix.O_DIRECTORY)
+	fd, e := o.h.Open(o.exp.root.index, unix.O_PATH|unix.O_DIRECTORY)
 	if e != 0 {
 		return -1
 	}
 	// What the host did is to be seen: the directory is asked for anew. One that is merged
 	// has one link.
 	var st, is unix.Stat_t
-	if g.mount, e = handleOf(fd, &empty, h); e == 0 && h.typ == int32(fh[fhType]) && string(h.data[:h.bytes]) == string(inner) &&
-		fstat(o.obj.fd, &st) == 0 && fstat(fd, &is) == 0 && st.Nlink > 1 && is.Ino == st.Ino && is.Mode == st.Mode && is.Nlink == st.Nlink && is.Uid == st.Uid && is.Gid == st.Gid &&
+	var own fhandle.Kernel
+	if g.mount, e = own.Of(fd, nil); e == 0 && own.Equal(&o.h) &&
+		rawfs.Stat(o.obj.fd, &st) == 0 && rawfs.Stat(fd, &is) == 0 && st.Nlink > 1 && is.Ino == st.Ino && is.Mode == st.Mode && is.Nlink == st.Nlink && is.Uid == st.Uid && is.Gid == st.Gid &&
 		is.Size == st.Size && is.Mtim == st.Mtim && is.Ctim == st.Ctim {
 		k := o.obj.key
 		g.dev, g.key = is.Dev, &k
@@ -101,25 +99,25 @@ func (o *op) lookGolden(ino uint64, h []byte) bool {
 	if n, calm := o.exp.tree.Shape(); !calm || n != g.ix.shape {
 		return false
 	}
-	if statAt(g.fd, &l.name, &l.st) != 0 || l.st.Dev != g.dev || l.st.Ino != ino {
+	if rawfs.StatAt(g.fd, &l.name, &l.st) != 0 || l.st.Dev != g.dev || l.st.Ino != ino {
 		return false
 	}
 	if t := l.st.Mode & unix.S_IFMT; t != unix.S_IFREG && t != unix.S_IFLNK {
 		return false
 	}
 	if h != nil {
-		var k key
-		if _, ok := parseHandle(h, &k); !ok || g.ix.has(&k) {
+		var k fhandle.Key
+		if _, ok := fhandle.Parse(h, &k); !ok || g.ix.has(&k) {
 			return false
 		}
 		l.at = g.ix.at
 		return true
 	}
-	var in kernelHandle
-	if m, e := handleOf(g.fd, &l.name[0], &in); e != 0 || m != g.mount || !o.h.ofLayer(&in, &o.obj.key) || !o.k.setKernel(o.h.typ, o.h.data[:o.h.bytes]) {
+	var in fhandle.Kernel
+	if m, e := in.Of(g.fd, &l.name); e != 0 || m != g.mount || !o.h.SetLower(&in, &o.obj.key) || !o.k.Set(&o.h) {
 		return false
 	}
-	if o.k.setExport(o.exp.ID); g.ix.has(&o.k) {
+	if o.k.SetExport(o.exp.ID); g.ix.has(&o.k) {
 		return false
 	}
 	l.at = g.ix.at
@@ -139,14 +137,12 @@ type indexed struct {
 const maxIndexed = 512
 
 // has says whether what k stands for was copied up.
-func (x *indexed) has(k *key) bool {
+func (x *indexed) has(k *fhandle.Key) bool {
 	if len(x.names) == 0 {
 		return false
 	}
-	var name [2 * maxKernel]byte
-	fh := k.kernel()
-	n := min(int(fh[fhLen]), len(fh)-fhPad)
-	_, ok := x.names[string(name[:hex.Encode(name[:], fh[fhPad:fhPad+n])])]
+	var name [fhandle.MaxIndexName]byte
+	_, ok := x.names[string(k.IndexName(&name))]
 	return ok
 }
 
@@ -166,8 +162,8 @@ func (o *op) indexed() *indexed {
 		}
 	}
 	x := &indexed{shape: n, at: o.since, names: map[string]struct{}{}}
-	dot := cname{'.'}
-	fd, e := openat(r.index, &dot[0], unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	dot := rawfs.Name{'.'}
+	fd, e := rawfs.Open(r.index, &dot, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if e != 0 {
 		return nil
 	}

@@ -7,6 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport/handlefs/fhandle"
+	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -40,15 +42,15 @@ func TestGolden(t *testing.T) {
 					told[e.name] = e
 				}
 				for name, e := range told {
-					var k, kernel key
-					parseHandle(e.handle, &k)
+					var k, kernel fhandle.Key
+					fhandle.Parse(e.handle, &k)
 					o, st := w.begin(&w.call, d)
 					if st != nfs3.OK {
 						t.Fatal(st)
 					}
-					var n cname
-					n.set(name)
-					if e := o.keyAt(o.obj.fd, &n[0]); e != 0 {
+					var n rawfs.Name
+					n.Set(name)
+					if e := o.keyAt(o.obj.fd, &n); e != 0 {
 						t.Errorf("%s: the handle of %q: %v", when, name, e)
 					}
 					kernel = o.k

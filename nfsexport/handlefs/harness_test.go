@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"rubus/nfsexport"
+	"rubus/nfsexport/handlefs/fhandle"
 	"rubus/nfsexport/nfs3"
 	"rubus/nfsexport/nfstest"
 )
@@ -63,7 +64,7 @@ func (w *world) publish(t testing.TB) {
 }
 
 // uncache has the object of k opened anew by the next call.
-func (w *world) uncache(k *key) {
+func (w *world) uncache(k *fhandle.Key) {
 	r := (*w.table.Load())[w.exp.ID].root
 	if obj := w.cache.get(k, r); obj != nil {
 		w.cache.dropObject(obj)

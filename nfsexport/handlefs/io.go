@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/nfsexport/handlefs/commit"
+	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -69,7 +70,7 @@ func (fs *FS) ReadAll(c *nfs3.Call, fh []byte, pieces []nfs3.Piece, a *nfs3.Post
 		}
 		var failed unix.Errno
 		if p.N = o.splice(fd, p.Off, len(p.Data)); p.N == 0 {
-			p.N, failed = pread(fd, p.Data, int64(p.Off))
+			p.N, failed = rawfs.Read(fd, p.Data, int64(p.Off))
 		}
 		p.Status = status(failed)
 		total += p.N
@@ -97,24 +98,6 @@ func (o *op) seeEnd(p *nfs3.Piece, a *nfs3.PostAttr) {
 		o.postNow(o.obj, a)
 		p.EOF = end >= a.Size
 	}
-}
-
-// pread reads as much as there is.
-func pread(fd int, buf []byte, off int64) (n int, e unix.Errno) {
-	for n < len(buf) {
-		m, err := unix.Pread(fd, buf[n:], off+int64(n))
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil && n == 0 {
-			return 0, errnoOf(err)
-		}
-		if m <= 0 {
-			break
-		}
-		n += m
-	}
-	return n, 0
 }
 
 func (o *op) noteInit(off uint64) {
@@ -218,11 +201,11 @@ func (o *op) pwrite(fd int, data []byte, off int64) (n int, e unix.Errno) {
 // putData writes data, or what the call has instead.
 func (o *op) putData(fd int, data []byte, off int64) (n int, e unix.Errno) {
 	if o.c.Poured == 0 {
-		return pwrite(fd, data, off)
+		return rawfs.Write(fd, data, off)
 	}
 	n, err := o.c.Pour(fd, off)
 	if err != nil {
-		return 0, errnoOf(err)
+		return 0, rawfs.Errno(err)
 	}
 	return n, 0
 }
@@ -234,24 +217,6 @@ func (o *op) pwriteAs(fd int, data []byte, off int64) (n int, e unix.Errno) {
 		return e
 	})
 	return n, e
-}
-
-// pwrite writes as much as goes; an error is of the first byte.
-func pwrite(fd int, data []byte, off int64) (n int, e unix.Errno) {
-	for n < len(data) {
-		m, err := unix.Pwrite(fd, data[n:], off+int64(n))
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil && n == 0 {
-			return 0, errnoOf(err)
-		}
-		if err != nil || m <= 0 {
-			break
-		}
-		n += m
-	}
-	return n, 0
 }
 
 // grows says whether a write may need space: past the end, into a hole, or into

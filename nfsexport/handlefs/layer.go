@@ -1,6 +1,10 @@
 package handlefs
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
+
+	"rubus/nfsexport/handlefs/rawfs"
+)
 
 // A golden file is read from the layer that it lies in, past the overlay: that is the same
 // inode with the same pages, but two fifths of what opening it costs are saved, and a
@@ -31,8 +35,8 @@ func (o *op) golden() bool { return o.obj.inLayer.Load() && o.obj.layer == ident
 // own, and the inode with the number of the object is what the overlay shows.
 func (o *op) openLayer() int {
 	obj := o.obj
-	r, fh := o.exp.root, obj.key.kernel()
-	if r.index < 0 || len(fh) <= fhInner || fh[fhFlags]&fhPathUpper != 0 || !sameDisk(fh, r.key.kernel()) {
+	r := o.exp.root
+	if r.index < 0 || !obj.key.Lower() || !obj.key.SameDisk(&r.key) {
 		return -1
 	}
 	// A copy from now on is not taken for the file: it is younger. One from before has an
@@ -41,14 +45,15 @@ func (o *op) openLayer() int {
 	if !s.settled(o.fs.stampTime()) || o.inUpper(&obj.key) {
 		return -1
 	}
-	end := min(fhPad+int(fh[fhLen]), len(fh))
-	o.h.typ, o.h.bytes = int32(fh[fhType]), uint32(copy(o.h.data[:], fh[min(fhInner, end):end]))
-	fd, e := openHandle(r.index, &o.h, unix.O_RDONLY|unix.O_NOATIME|unix.O_NONBLOCK|unix.O_NOCTTY)
+	if !obj.key.Inner(&o.h) {
+		return -1
+	}
+	fd, e := o.h.Open(r.index, unix.O_RDONLY|unix.O_NOATIME|unix.O_NONBLOCK|unix.O_NOCTTY)
 	if e != 0 {
 		return -1
 	}
 	var st unix.Stat_t
-	if e := fstat(fd, &st); e != 0 || identityOf(&st) != s {
+	if e := rawfs.Stat(fd, &st); e != 0 || identityOf(&st) != s {
 		unix.Close(fd)
 		return -1
 	}
@@ -56,15 +61,10 @@ func (o *op) openLayer() int {
 	return fd
 }
 
-// sameDisk says whether two of the overlay's handles are of one file system.
-func sameDisk(a, b []byte) bool {
-	return len(a) > fhInner && len(b) > fhInner && string(a[fhUUID:fhInner]) == string(b[fhUUID:fhInner])
-}
-
 // leaveLayer has the descriptor that reads obj from its layer read what fd does from now
 // on, also for calls that are about to use it; obj.open is held.
 func (obj *object) leaveLayer(fd int) unix.Errno {
-	e := errnoOf(unix.Dup3(fd, int(obj.ro.Load()), unix.O_CLOEXEC))
+	e := rawfs.Errno(unix.Dup3(fd, int(obj.ro.Load()), unix.O_CLOEXEC))
 	if e == 0 {
 		obj.inLayer.Store(false)
 	}

@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport/handlefs/fhandle"
+	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -49,7 +51,7 @@ func (w *world) inLayer(t *testing.T, fh []byte) bool {
 	t.Helper()
 	obj := w.object(t, fh)
 	var fd, ov unix.Stat_t
-	if e := fstat(int(obj.ro.Load()), &fd); e != 0 {
+	if e := rawfs.Stat(int(obj.ro.Load()), &fd); e != 0 {
 		t.Fatalf("looking at what is read: %v", e)
 	}
 	must(t, unix.Stat(w.ov.Root, &ov))
@@ -87,8 +89,8 @@ func TestLayer(t *testing.T) {
 			}
 		}, changed, false, false},
 		{"WRITE by another object", func(t *testing.T, w *world, fh []byte) {
-			var k key
-			parseHandle(fh, &k)
+			var k fhandle.Key
+			fhandle.Parse(fh, &k)
 			held := w.cache.get(&k, (*w.table.Load())[w.exp.ID].root)
 			w.cache.drop(&k)
 			defer w.cache.release(held)

@@ -1,10 +1,9 @@
 package handlefs
 
 import (
-	"unsafe"
-
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -69,8 +68,7 @@ func (fs *FS) ReadLink(c *nfs3.Call, fh []byte, text *[]byte, a *nfs3.PostAttr) 
 	}
 	var buf [nfs3.MaxPath]byte
 	o.altersFile(o.obj) // it may move the time of the last access
-	n, _, e := unix.Syscall6(unix.SYS_READLINKAT, uintptr(o.obj.fd), uintptr(unsafe.Pointer(&empty)),
-		uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)), 0, 0)
+	n, e := rawfs.ReadLink(o.obj.fd, buf[:])
 	if e != 0 {
 		return status(e)
 	}

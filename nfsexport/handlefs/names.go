@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rubus/nfsexport/handlefs/fhandle"
 )
 
 // stamp is when a directory changed last. The kernel sets both times when an
@@ -62,7 +64,7 @@ type nameEntry struct {
 	at   stamp  // of the directory, before the name was asked for
 	name string
 	none bool // there is nothing of that name
-	key  key
+	key  fhandle.Key
 }
 
 func (n *names) slot(dir uint64, name string) *atomic.Pointer[nameEntry] {

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/nfsexport/handlefs/commit"
+	"rubus/nfsexport/handlefs/fhandle"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -15,7 +16,7 @@ import (
 // shared by all calls on it.
 type object struct {
 	id   uint64 // never used for another
-	key  key
+	key  fhandle.Key
 	wire [nfs3.MaxHandle]byte
 	n    uint8 // bytes of wire
 	root *root
@@ -53,7 +54,7 @@ type object struct {
 	inLayer atomic.Bool
 }
 
-func newObject(r *root, k *key, fd int, st *unix.Stat_t) *object {
+func newObject(r *root, k *fhandle.Key, fd int, st *unix.Stat_t) *object {
 	obj := &object{root: r, key: *k, fd: fd, typ: st.Mode & unix.S_IFMT, ino: st.Ino}
 	obj.share = &obj.own
 	obj.ro.Store(-1)
@@ -101,7 +102,7 @@ func (o *op) reader() (int, unix.Errno) {
 		obj.inLayer.Store(true)
 		o.keep(&obj.ro, fd)
 	case obj.inLayer.Load() && !o.golden():
-		now, e := o.fs.reopen(obj.fd, unix.O_RDONLY)
+		now, e := o.fs.proc.Reopen(obj.fd, unix.O_RDONLY)
 		if e != 0 {
 			return -1, e
 		}
@@ -136,7 +137,7 @@ func (o *op) writer(obj *object) (int, unix.Errno) {
 // openIO opens obj for I/O; obj.open is held. Only regular files come here: opening a
 // fifo or a device that a board has made would block or reach the host's hardware.
 func (o *op) openIO(obj *object, slot *atomic.Int32, flags int) (int, unix.Errno) {
-	fd, e := o.fs.reopen(obj.fd, flags)
+	fd, e := o.fs.proc.Reopen(obj.fd, flags)
 	if e != 0 {
 		return -1, e
 	}

@@ -10,6 +10,8 @@ import (
 
 	"rubus/nfsexport"
 	"rubus/nfsexport/attrcache"
+	"rubus/nfsexport/handlefs/fhandle"
+	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -20,16 +22,16 @@ type op struct {
 	exp  *export
 	obj  *object
 	st   unix.Stat_t // of obj, when the call began
-	name cname
-	h    kernelHandle
-	k    key
+	name rawfs.Name
+	h    fhandle.Kernel
+	k    fhandle.Key
 
 	lister   lister
-	lower    belowDir  // see below.go
-	dir      goldenDir // see golden.go
-	found    uint64    // see keyBelow
-	opened   key       // see toOpen
-	removals uint64    // then
+	lower    belowDir    // see below.go
+	dir      goldenDir   // see golden.go
+	found    uint64      // see keyBelow
+	opened   fhandle.Key // see toOpen
+	removals uint64      // then
 
 	time  time.Time        // when the call came
 	since time.Duration    // from FS.began until then
@@ -114,13 +116,13 @@ func (o *op) end() {
 
 func (o *op) enter(fh []byte) nfs3.Status {
 	fs := o.fs
-	mac, ok := parseHandle(fh, &o.k)
+	mac, ok := fhandle.Parse(fh, &o.k)
 	if !ok {
 		return o.forged()
 	}
 	var e *export
 	for {
-		e = (*fs.table.Load())[o.k.export()]
+		e = (*fs.table.Load())[o.k.Export()]
 		if e == nil || e.root == nil || e.root.calls.Enter() {
 			break
 		}
@@ -133,7 +135,7 @@ func (o *op) enter(fh []byte) nfs3.Status {
 		if subtle.ConstantTimeCompare(fh, o.obj.handle()) != 1 {
 			return o.forged()
 		}
-	} else if !fs.sealer.verify(&o.k, mac) {
+	} else if !fs.sealer.Verify(&o.k, mac) {
 		return o.forged()
 	}
 	if e == nil && fs.doubt.Load() {
@@ -207,12 +209,12 @@ func (o *op) openKey(st *unix.Stat_t) (*object, nfs3.Status) {
 	fd := o.openShown()
 	if fd < 0 {
 		var e unix.Errno
-		o.h.typ, o.h.bytes = o.k.kernelType(), uint32(copy(o.h.data[:], o.k.kernel()))
-		if fd, e = openHandle(o.exp.root.fd, &o.h, unix.O_PATH); e != 0 {
+		o.h.Set(&o.k)
+		if fd, e = o.h.Open(o.exp.root.fd, unix.O_PATH); e != 0 {
 			return nil, status(e)
 		}
 	}
-	if e := fstat(fd, st); e != 0 {
+	if e := rawfs.Stat(fd, st); e != 0 {
 		unix.Close(fd)
 		return nil, status(e)
 	}
@@ -238,7 +240,7 @@ func (o *op) adopt(fd int, st *unix.Stat_t, rw bool) (*object, nfs3.Status) {
 	if rw {
 		obj.rw.Store(int32(fd))
 	}
-	obj.n = o.fs.sealer.seal(&o.k, &obj.wire)
+	obj.n = o.fs.sealer.Seal(&o.k, &obj.wire)
 	obj = o.fs.cache.insert(obj)
 	if o.opened != obj.key || obj.root.removalsOf(&obj.key).Load() != o.removals {
 		o.fs.cache.drop(&obj.key)
@@ -250,11 +252,11 @@ func (o *op) adopt(fd int, st *unix.Stat_t, rw bool) (*object, nfs3.Status) {
 // another opens a second handle of the call into *obj, held until the caller
 // releases it. Both must be of one export.
 func (o *op) another(fh []byte, obj **object, st *unix.Stat_t) nfs3.Status {
-	mac, ok := parseHandle(fh, &o.k)
-	if !ok || !o.fs.sealer.verify(&o.k, mac) {
+	mac, ok := fhandle.Parse(fh, &o.k)
+	if !ok || !o.fs.sealer.Verify(&o.k, mac) {
 		return o.forged()
 	}
-	if o.k.export() != o.exp.ID {
+	if o.k.Export() != o.exp.ID {
 		return nfs3.ErrXDev
 	}
 	if *obj = o.fs.cache.get(&o.k, o.exp.root); *obj != nil {
@@ -271,30 +273,30 @@ func (o *op) another(fh []byte, obj **object, st *unix.Stat_t) nfs3.Status {
 
 // keyOf puts the key of name in a directory into o.k. What is mounted there is not
 // shown.
-func (o *op) keyOf(dir *object, name *cname) unix.Errno {
+func (o *op) keyOf(dir *object, name *rawfs.Name) unix.Errno {
 	if o.exp.root.layers != nil && o.keyBelow(dir, name) {
 		return 0
 	}
 	if dir == o.obj && o.joined() {
 		o.alters() // it may copy up
 	}
-	return o.keyAt(dir.fd, &name[0])
+	return o.keyAt(dir.fd, name)
 }
 
 // keyAt is keyOf by descriptors, and without a name of what dir is itself. It copies
 // directories up, see below.go.
-func (o *op) keyAt(dir int, name *byte) unix.Errno {
-	m, e := handleOf(dir, name, &o.h)
+func (o *op) keyAt(dir int, name *rawfs.Name) unix.Errno {
+	m, e := o.h.Of(dir, name)
 	if e == unix.EOVERFLOW {
 		m, e = o.handleInSpite(dir, name)
 	}
 	if e != 0 {
 		return e
 	}
-	if m != o.exp.root.mount || !o.k.setKernel(o.h.typ, o.h.data[:o.h.bytes]) {
+	if m != o.exp.root.mount || !o.k.Set(&o.h) {
 		return unix.EACCES
 	}
-	o.k.setExport(o.exp.ID)
+	o.k.SetExport(o.exp.ID)
 	return 0
 }
 
@@ -303,7 +305,7 @@ func (o *op) child(dir *object, st *unix.Stat_t) (*object, nfs3.Status) {
 	return o.childNamed(dir, &o.name, st)
 }
 
-func (o *op) childNamed(dir *object, name *cname, st *unix.Stat_t) (*object, nfs3.Status) {
+func (o *op) childNamed(dir *object, name *rawfs.Name, st *unix.Stat_t) (*object, nfs3.Status) {
 	o.found = 0
 	if e := o.keyOf(dir, name); e != 0 {
 		return nil, status(e)
@@ -316,11 +318,11 @@ func (o *op) childNamed(dir *object, name *cname, st *unix.Stat_t) (*object, nfs
 		o.fs.cache.release(obj)
 	}
 	o.toOpen()
-	fd, e := openat(dir.fd, &name[0], unix.O_PATH|unix.O_NOFOLLOW, 0)
+	fd, e := rawfs.Open(dir.fd, name, unix.O_PATH|unix.O_NOFOLLOW, 0)
 	if e != 0 {
 		return nil, status(e)
 	}
-	if o.found != 0 && fstat(fd, st) == 0 && st.Ino == o.found {
+	if o.found != 0 && rawfs.Stat(fd, st) == 0 && st.Ino == o.found {
 		return o.adopt(fd, st, false) // o.k is its key
 	}
 	return o.take(fd, st, false)
@@ -365,9 +367,9 @@ func (o *op) toOpen() { o.opened, o.removals = o.k, o.exp.root.removalsOf(&o.k).
 // take makes the held object of an open descriptor, which it takes. With rw it was made
 // just now, in a directory that is locked.
 func (o *op) take(fd int, st *unix.Stat_t, rw bool) (*object, nfs3.Status) {
-	e := fstat(fd, st)
+	e := rawfs.Stat(fd, st)
 	if e == 0 {
-		e = o.keyAt(fd, &empty)
+		e = o.keyAt(fd, nil)
 	}
 	if rw {
 		o.toOpen() // nobody removes it
@@ -381,14 +383,14 @@ func (o *op) take(fd int, st *unix.Stat_t, rw bool) (*object, nfs3.Status) {
 
 // setName takes over the name of an entry. A name that no directory can hold is
 // refused as the kernel's server does.
-func (o *op) setName(n *cname, name string) nfs3.Status {
+func (o *op) setName(n *rawfs.Name, name string) nfs3.Status {
 	switch {
 	case name == "" || strings.ContainsAny(name, "/\x00"):
 		return nfs3.ErrAcces
 	case len(name) > nfs3.MaxName:
 		return nfs3.ErrNameTooLong
 	}
-	n.set(name)
+	n.Set(name)
 	return nfs3.OK
 }
 

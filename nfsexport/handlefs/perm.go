@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -29,7 +30,7 @@ func (o *op) may(obj *object, st *unix.Stat_t, want uint32) bool {
 		mode >>= 6
 	case mode&0o070 != 0 && o.hasACL(obj):
 		return o.as(func() unix.Errno {
-			return errnoOf(unix.Faccessat2(obj.fd, "", want, unix.AT_EMPTY_PATH|unix.AT_EACCESS))
+			return rawfs.Errno(unix.Faccessat2(obj.fd, "", want, unix.AT_EMPTY_PATH|unix.AT_EACCESS))
 		}) == 0
 	case st.Gid == o.c.GID || slices.Contains(o.c.Groups, st.Gid):
 		mode >>= 3
@@ -54,18 +55,11 @@ func (o *op) hasACL(obj *object) bool {
 		return a == aclSome
 	}
 	a := int32(aclNone)
-	if obj.typ != unix.S_IFLNK && o.hasXattr(obj, "system.posix_acl_access") {
+	if obj.typ != unix.S_IFLNK && o.fs.proc.HasXattr(obj.fd, "system.posix_acl_access") {
 		a = aclSome
 	}
 	obj.acl.Store(a)
 	return a == aclSome
-}
-
-func (o *op) hasXattr(obj *object, name string) bool {
-	var b [20]byte
-	putDecimal(&b, obj.fd)
-	_, err := unix.Getxattr("/proc/self/fd/"+unix.ByteSliceToString(b[:]), name, nil)
-	return err == nil || err == unix.ERANGE
 }
 
 // The bits of ACCESS (RFC 1813 section 3.3.4).

@@ -1,7 +1,6 @@
 package handlefs
 
 import (
-	"encoding/hex"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -10,6 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/nfsexport"
+	"rubus/nfsexport/handlefs/fhandle"
+	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -67,7 +68,7 @@ func (o *op) learn(q *nfsexport.Quota, obj *object) {
 	s := obj.share
 	if known := uint64(q.Round()) + 1; s.known != known && !s.gone {
 		var st unix.Stat_t
-		if fstat(obj.fd, &st) != 0 {
+		if rawfs.Stat(obj.fd, &st) != 0 {
 			return
 		}
 		if s.gone = s.known == 0 && st.Nlink == 0; s.gone {
@@ -95,29 +96,13 @@ func (s *share) recount(q *nfsexport.Quota, st *unix.Stat_t) {
 	s.bytes = now
 }
 
-// The kernel's overlay handle (fs/overlayfs/overlayfs.h): three bytes to align, then
-// version, magic, length, flags, the type of the inner handle, a UUID and the handle.
-// The part behind the three bytes is, in hex, the name in the index of an object
-// that was copied up.
-const (
-	fhPad       = 3
-	fhLen       = fhPad + 2
-	fhFlags     = fhPad + 3
-	fhType      = fhPad + 4
-	fhUUID      = fhPad + 5
-	fhInner     = fhUUID + 16
-	fhPathUpper = 1 << 2
-)
-
 // inUpper says whether an object is the board's own: made by it, or copied up.
-func (o *op) inUpper(k *key) bool {
-	fh := k.kernel()
-	if len(fh) <= fhFlags || fh[fhFlags]&fhPathUpper != 0 {
+func (o *op) inUpper(k *fhandle.Key) bool {
+	if !k.Lower() {
 		return true
 	}
-	var name [2*maxKernel + 1]byte
-	n := min(int(fh[fhLen]), len(fh)-fhPad)
-	name[hex.Encode(name[:], fh[fhPad:fhPad+n])] = 0
+	var name [fhandle.MaxIndexName]byte
+	k.IndexName(&name)
 	_, _, e := unix.Syscall6(unix.SYS_FACCESSAT2, uintptr(o.exp.root.index), uintptr(unsafe.Pointer(&name[0])), unix.F_OK, unix.AT_SYMLINK_NOFOLLOW, 0, 0)
 	return e == 0
 }
@@ -207,7 +192,7 @@ func (s *spending) count(obj *object) {
 	defer obj.share.mu.Unlock()
 	st := &s.o.after
 	s.o.counted = nil
-	if fstat(obj.fd, st) != 0 {
+	if rawfs.Stat(obj.fd, st) != 0 {
 		return
 	}
 	s.o.counted = obj
@@ -294,7 +279,7 @@ func (o *op) lift(q *nfsexport.Quota, st *unix.Stat_t) nfs3.Status {
 	}
 	_, e := o.writer(o.obj)
 	if e == 0 {
-		e = fstat(o.obj.fd, st)
+		e = rawfs.Stat(o.obj.fd, st)
 	}
 	if e == 0 {
 		o.obj.share.recount(q, st)
@@ -333,7 +318,7 @@ type entry struct {
 }
 
 // entry looks at what a name stands for. o.k is its key after it.
-func (o *op) entry(dir *object, name *cname) (n entry) {
+func (o *op) entry(dir *object, name *rawfs.Name) (n entry) {
 	q := o.quota()
 	if q == nil {
 		return entry{}
@@ -365,12 +350,12 @@ func (n *entry) removed() {
 	defer s.mu.Unlock()
 	last := n.st.Nlink <= 1 || n.obj.isDir()
 	var st unix.Stat_t
-	if s.upper && !n.obj.isDir() && fstat(n.obj.fd, &st) == 0 {
+	if s.upper && !n.obj.isDir() && rawfs.Stat(n.obj.fd, &st) == 0 {
 		last = st.Nlink == 0
 	}
 	if !last {
 		// Overlayfs copies a golden file up to count its names.
-		if !s.upper && fstat(n.obj.fd, &st) == 0 && n.o.inUpper(&n.obj.key) {
+		if !s.upper && rawfs.Stat(n.obj.fd, &st) == 0 && n.o.inUpper(&n.obj.key) {
 			s.recount(n.q, &st)
 		}
 		return

@@ -6,6 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/nfsexport"
+	"rubus/nfsexport/handlefs/fhandle"
+	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -33,13 +35,13 @@ func (w *world) opened(t *testing.T, f []byte) (o *op, fd int) {
 	o = w.ops.Get().(*op)
 	o.c, o.time, o.exp = &w.call, w.opts.Now(), (*w.table.Load())[w.exp.ID]
 	o.exp.root.calls.Enter()
-	parseHandle(f, &o.k)
+	fhandle.Parse(f, &o.k)
 	w.uncache(&o.k)
 	o.toOpen()
-	o.h.typ, o.h.bytes = o.k.kernelType(), uint32(copy(o.h.data[:], o.k.kernel()))
-	fd, e := openHandle(o.exp.root.fd, &o.h, unix.O_PATH)
+	o.h.Set(&o.k)
+	fd, e := o.h.Open(o.exp.root.fd, unix.O_PATH)
 	if e == 0 {
-		e = fstat(fd, &o.st)
+		e = rawfs.Stat(fd, &o.st)
 	}
 	if e != 0 {
 		t.Fatal(e)
@@ -78,8 +80,8 @@ func TestQuotaOfCallsThatCross(t *testing.T) {
 		// Two calls, each on an object of its own, as the file loses names between them,
 		// and a third that comes when the first is done.
 		"three objects": func(t *testing.T, w *world, f []byte) {
-			var k key
-			parseHandle(f, &k)
+			var k fhandle.Key
+			fhandle.Parse(f, &k)
 			next := func() *op {
 				o := w.begun(t, f)
 				w.cache.lost(&k, o.exp.root)
@@ -145,7 +147,7 @@ func (w *world) removeF(t *testing.T, meanwhile func()) {
 	t.Helper()
 	o := w.begun(t, w.root)
 	defer o.end()
-	o.name.set("f")
+	o.name.Set("f")
 	old := o.entry(o.obj, &o.name)
 	defer old.release()
 	k := old.obj.key

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -18,7 +19,7 @@ const (
 // lister is the scratch memory of a listing.
 type lister struct {
 	entry  nfs3.Entry
-	name   cname
+	name   rawfs.Name
 	typ    uint8 // of the entry, as getdents64 has it
 	handle [nfs3.MaxHandle]byte
 	st     unix.Stat_t
@@ -122,7 +123,7 @@ func (o *op) emit(ent nfs3.Entry, plus bool, to nfs3.Entries) bool {
 // known. Without an error there may be none: of what is not on the export's mount.
 func (o *op) look(h []byte) unix.Errno {
 	l := &o.lister
-	l.name.set(l.entry.Name)
+	l.name.Set(l.entry.Name)
 	l.at = o.since
 	if !o.lookGolden(l.entry.FileID, h) {
 		if h == nil {
@@ -130,14 +131,14 @@ func (o *op) look(h []byte) unix.Errno {
 				return e
 			}
 		}
-		if e := statAt(o.obj.fd, &l.name, &l.st); e != 0 || l.st.Dev != o.exp.root.dev {
+		if e := rawfs.StatAt(o.obj.fd, &l.name, &l.st); e != 0 || l.st.Dev != o.exp.root.dev {
 			return e
 		}
 	}
 	o.post(&l.st, &l.entry.Attr)
 	l.entry.FileID = l.st.Ino
 	if h == nil {
-		h = l.handle[:o.fs.sealer.seal(&o.k, &l.handle)]
+		h = l.handle[:o.fs.sealer.Seal(&o.k, &l.handle)]
 	}
 	l.entry.Handle = h
 	return 0

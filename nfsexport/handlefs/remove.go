@@ -1,10 +1,9 @@
 package handlefs
 
 import (
-	"unsafe"
-
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -52,8 +51,7 @@ func (o *op) unlinkName(flags int) unix.Errno {
 	sp := o.watch(o.obj)
 	defer sp.end(o.obj)
 	unlink := func() unix.Errno {
-		_, _, e := unix.Syscall(unix.SYS_UNLINKAT, uintptr(o.obj.fd), uintptr(unsafe.Pointer(&o.name[0])), uintptr(flags))
-		return e
+		return rawfs.Unlink(o.obj.fd, &o.name, flags)
 	}
 	e := o.as(unlink)
 	if e == unix.EDQUOT || e == unix.ENOSPC {
@@ -85,7 +83,7 @@ func (fs *FS) Rename(c *nfs3.Call, from []byte, fromName string, to []byte, toNa
 	o.preNow(o.obj, &wFrom.Before)
 	o.preNow(dst, &wTo.Before)
 	o.alters()
-	var target cname
+	var target rawfs.Name
 	switch {
 	case !o.obj.isDir() || !dst.isDir():
 		st = nfs3.ErrNotDir
@@ -106,7 +104,7 @@ func (fs *FS) Rename(c *nfs3.Call, from []byte, fromName string, to []byte, toNa
 	return o.settle(st)
 }
 
-func (o *op) rename(dst *object, dstStat *unix.Stat_t, target *cname) nfs3.Status {
+func (o *op) rename(dst *object, dstStat *unix.Stat_t, target *rawfs.Name) nfs3.Status {
 	moved, old := o.entry(o.obj, &o.name), o.entry(dst, target)
 	defer moved.release()
 	defer old.release()
@@ -127,9 +125,7 @@ func (o *op) rename(dst *object, dstStat *unix.Stat_t, target *cname) nfs3.Statu
 		}
 	}
 	e := o.as(func() unix.Errno {
-		_, _, e := unix.Syscall6(unix.SYS_RENAMEAT, uintptr(o.obj.fd), uintptr(unsafe.Pointer(&o.name[0])),
-			uintptr(dst.fd), uintptr(unsafe.Pointer(&target[0])), 0, 0)
-		return e
+		return rawfs.Rename(o.obj.fd, &o.name, dst.fd, target)
 	})
 	if e != 0 {
 		return status(e)
@@ -197,7 +193,5 @@ func (o *op) link(dst *object, st *unix.Stat_t) nfs3.Status {
 	defer sp.end(o.obj)
 	to := o.watch(dst)
 	defer to.end(dst)
-	_, _, e := unix.Syscall6(unix.SYS_LINKAT, uintptr(o.obj.fd), uintptr(unsafe.Pointer(&empty)),
-		uintptr(dst.fd), uintptr(unsafe.Pointer(&o.name[0])), unix.AT_EMPTY_PATH, 0)
-	return status(e)
+	return status(rawfs.Link(o.obj.fd, dst.fd, &o.name))
 }

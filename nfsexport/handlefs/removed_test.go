@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"rubus/nfsexport/handlefs/fhandle"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -31,8 +32,8 @@ func TestRemovedWhileLookedUp(t *testing.T) {
 		var h []byte
 		if i%2 == 0 { // by handle
 			h = w.lookup(t, name)
-			var k key
-			parseHandle(h, &k)
+			var k fhandle.Key
+			fhandle.Parse(h, &k)
 			w.uncache(&k)
 		}
 		begin := make(chan struct{})

@@ -2,15 +2,12 @@ package handlefs
 
 import (
 	"math"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/nfsexport/nfs3"
 )
-
-// keepID in chown(2) leaves an owner or group as it is.
-const keepID = ^uint32(0)
 
 // SetAttr implements nfs3.FS.
 func (fs *FS) SetAttr(c *nfs3.Call, fh []byte, s *nfs3.SetAttr, guard *nfs3.Time, w *nfs3.Wcc) nfs3.Status {
@@ -76,7 +73,7 @@ func (o *op) change(obj *object, st *unix.Stat_t, s nfs3.SetAttr) nfs3.Status {
 				}
 			}
 			if s.SetMode {
-				if e := o.chmod(obj.fd, s.Mode); e != 0 {
+				if e := o.fs.proc.Chmod(obj.fd, s.Mode&0o7777); e != 0 {
 					return e
 				}
 			}
@@ -114,7 +111,7 @@ func (o *op) resize(obj *object, st *unix.Stat_t, size uint64) nfs3.Status {
 	}
 	if cutsAll(obj, st, &nfs3.SetAttr{SetSize: true, Size: size}) {
 		// The data of a golden file is not copied up only to be cut off.
-		fd, e := o.fs.reopen(obj.fd, unix.O_WRONLY|unix.O_TRUNC)
+		fd, e := o.fs.proc.Reopen(obj.fd, unix.O_WRONLY|unix.O_TRUNC)
 		if e == 0 {
 			unix.Close(fd)
 		}
@@ -124,7 +121,7 @@ func (o *op) resize(obj *object, st *unix.Stat_t, size uint64) nfs3.Status {
 	if e != 0 {
 		return status(e)
 	}
-	truncate := func() unix.Errno { return errnoOf(unix.Ftruncate(fd, int64(size))) }
+	truncate := func() unix.Errno { return rawfs.Errno(unix.Ftruncate(fd, int64(size))) }
 	if st.Mode&(unix.S_ISUID|unix.S_ISGID) != 0 {
 		e = o.as(truncate)
 	} else {
@@ -134,27 +131,17 @@ func (o *op) resize(obj *object, st *unix.Stat_t, size uint64) nfs3.Status {
 }
 
 func chown(fd int, s *nfs3.SetAttr) unix.Errno {
-	uid, gid := keepID, keepID
+	uid, gid := rawfs.KeepID, rawfs.KeepID
 	if s.SetUID {
 		uid = s.UID
 	}
 	if s.SetGID {
 		gid = s.GID
 	}
-	if s.SetUID && uid == keepID || s.SetGID && gid == keepID {
+	if s.SetUID && uid == rawfs.KeepID || s.SetGID && gid == rawfs.KeepID {
 		return unix.EINVAL // no id: chown(2) would take it for "keep"
 	}
-	_, _, e := unix.Syscall6(unix.SYS_FCHOWNAT, uintptr(fd), uintptr(unsafe.Pointer(&empty)),
-		uintptr(uid), uintptr(gid), unix.AT_EMPTY_PATH, 0)
-	return e
-}
-
-// chmod goes through /proc: chmod by an O_PATH descriptor came with Linux 6.6.
-func (o *op) chmod(fd int, mode uint32) unix.Errno {
-	var name [20]byte
-	putDecimal(&name, fd)
-	_, _, e := unix.Syscall(unix.SYS_FCHMODAT, uintptr(o.fs.proc), uintptr(unsafe.Pointer(&name[0])), uintptr(mode&0o7777))
-	return e
+	return rawfs.Chown(fd, uid, gid)
 }
 
 func setTimes(fd int, s *nfs3.SetAttr) unix.Errno {
@@ -162,9 +149,7 @@ func setTimes(fd int, s *nfs3.SetAttr) unix.Errno {
 	if ts[0].Nsec >= 1e9 && s.SetAtime == nfs3.SetToClient || ts[1].Nsec >= 1e9 && s.SetMtime == nfs3.SetToClient {
 		return unix.EINVAL // else a client could spell UTIME_NOW
 	}
-	_, _, e := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), uintptr(unsafe.Pointer(&empty)),
-		uintptr(unsafe.Pointer(&ts)), unix.AT_EMPTY_PATH, 0, 0)
-	return e
+	return rawfs.SetTimes(fd, &ts)
 }
 
 func kernelTime(how nfs3.SetTime, t nfs3.Time) unix.Timespec {

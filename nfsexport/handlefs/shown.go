@@ -6,6 +6,9 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"rubus/nfsexport/handlefs/fhandle"
+	"rubus/nfsexport/handlefs/rawfs"
 )
 
 // shown remembers the names of golden files whose handles clients have, and of which the
@@ -26,9 +29,9 @@ const (
 // other names.
 type shownName struct {
 	image uint64
-	dir   *key // some board's
+	dir   *fhandle.Key // some board's
 	name  string
-	fh    [maxKernel]byte // the kernel's handle
+	fh    [fhandle.MaxKernel]byte // the kernel's handle
 	n     uint8
 }
 
@@ -46,30 +49,30 @@ func (e *shownName) is(image uint64, fh []byte) bool {
 }
 
 // put remembers the name of k in dir, which does not change after.
-func (s *shown) put(image uint64, k, dir *key, name string) {
-	set := s.set(image, k.kernel())
+func (s *shown) put(image uint64, k, dir *fhandle.Key, name string) {
+	set := s.set(image, k.Kernel())
 	free := -1
 	for i := range set {
 		e := set[i].Load()
-		if e.is(image, k.kernel()) && e.name == name {
+		if e.is(image, k.Kernel()) && e.name == name {
 			return
 		}
-		if e == nil || e.is(image, k.kernel()) {
+		if e == nil || e.is(image, k.Kernel()) {
 			free = i
 		}
 	}
 	e := &shownName{image: image, dir: dir, name: strings.Clone(name)}
-	e.n = uint8(copy(e.fh[:], k.kernel()))
+	e.n = uint8(copy(e.fh[:], k.Kernel()))
 	if free < 0 {
 		free = int(s.next.Add(1) % shownWays)
 	}
 	set[free].Store(e)
 }
 
-func (s *shown) find(image uint64, k *key) *shownName {
-	set := s.set(image, k.kernel())
+func (s *shown) find(image uint64, k *fhandle.Key) *shownName {
+	set := s.set(image, k.Kernel())
 	for i := range set {
-		if e := set[i].Load(); e.is(image, k.kernel()) {
+		if e := set[i].Load(); e.is(image, k.Kernel()) {
 			return e
 		}
 	}
@@ -85,28 +88,30 @@ func (o *op) openShown() int {
 		return -1
 	}
 	dir := *e.dir
-	dir.setExport(o.exp.ID)
+	dir.SetExport(o.exp.ID)
 	h := &o.h
 	at := -1
 	if obj := o.fs.cache.get(&dir, r); obj != nil {
 		defer o.fs.cache.release(obj)
 		at = obj.fd
 	} else {
-		h.typ, h.bytes = dir.kernelType(), uint32(copy(h.data[:], dir.kernel()))
-		fd, err := openHandle(r.fd, h, unix.O_PATH|unix.O_DIRECTORY)
+		h.Set(&dir)
+		fd, err := h.Open(r.fd, unix.O_PATH|unix.O_DIRECTORY)
 		if err != 0 {
 			return -1
 		}
 		defer unix.Close(fd)
 		at = fd
 	}
-	var name cname
-	name.set(e.name)
-	fd, err := openat(at, &name[0], unix.O_PATH|unix.O_NOFOLLOW, 0)
+	var name rawfs.Name
+	name.Set(e.name)
+	fd, err := rawfs.Open(at, &name, unix.O_PATH|unix.O_NOFOLLOW, 0)
 	if err != 0 {
 		return -1
 	}
-	if m, err := handleOf(fd, &empty, h); err != 0 || m != r.mount || h.typ != o.k.kernelType() || string(h.data[:h.bytes]) != string(o.k.kernel()) {
+	var own fhandle.Kernel
+	h.Set(&o.k)
+	if m, err := own.Of(fd, nil); err != 0 || m != r.mount || !own.Equal(h) {
 		unix.Close(fd)
 		return -1
 	}

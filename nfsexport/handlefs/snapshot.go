@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"rubus/nfsexport/handlefs/rawfs"
 )
 
 // snapshot is a directory read whole, or the part of a large one that follows a
@@ -112,8 +114,8 @@ func (o *op) unclaim() {
 // read reads the call's directory: all of it, or of a large one what follows
 // cookie.
 func (s *snapshot) read(o *op, cookie uint64) unix.Errno {
-	dot := cname{'.'}
-	fd, e := openat(o.obj.fd, &dot[0], unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	dot := rawfs.Name{'.'}
+	fd, e := rawfs.Open(o.obj.fd, &dot, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if e != 0 {
 		return e
 	}
@@ -128,7 +130,7 @@ func (s *snapshot) read(o *op, cookie uint64) unix.Errno {
 			continue
 		}
 		if err != nil {
-			return errnoOf(err)
+			return rawfs.Errno(err)
 		}
 		if n == 0 {
 			break

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/nfsexport"
+	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -66,9 +67,9 @@ func (o *op) room() level {
 // the overlay's answer would be the board's.
 func (r *root) statfs(st *unix.Statfs_t) unix.Errno {
 	if r.disk >= 0 {
-		return errnoOf(unix.Fstatfs(r.disk, st))
+		return rawfs.Errno(unix.Fstatfs(r.disk, st))
 	}
-	return errnoOf(unix.Fstatfs(r.fd, st))
+	return rawfs.Errno(unix.Fstatfs(r.fd, st))
 }
 
 // FSStat implements nfs3.FS. The reserve is not available to boards, and what its
@@ -82,7 +83,7 @@ func (fs *FS) FSStat(c *nfs3.Call, fh []byte, s *nfs3.FSStat, a *nfs3.PostAttr) 
 	defer o.end()
 	o.post(&o.st, a)
 	var f unix.Statfs_t
-	if e := errnoOf(unix.Fstatfs(o.exp.root.fd, &f)); e != 0 {
+	if e := rawfs.Errno(unix.Fstatfs(o.exp.root.fd, &f)); e != 0 {
 		return status(e)
 	}
 	b := uint64(f.Bsize)

@@ -5,26 +5,29 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"rubus/nfsexport/handlefs/fhandle"
+	"rubus/nfsexport/handlefs/rawfs"
 )
 
 // spare puts into o.h the handle of a directory that is a layer's and that the kernel would
 // have copied up for it, if there were room: the one that it has after that, too. It is made
 // of the layer's own, at the same path, and of what all handles of this overlay begin with.
 // From then on what is below a directory that is renamed is copied up first, see connect.
-func (o *op) spare(dir int, name *byte) bool {
+func (o *op) spare(dir int, name *rawfs.Name) bool {
 	fd := dir
-	if *name != 0 {
+	if name != nil {
 		var e unix.Errno
-		if fd, e = openat(dir, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0); e != 0 {
+		if fd, e = rawfs.Open(dir, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0); e != 0 {
 			return false
 		}
 		defer unix.Close(fd)
 	}
 	var st unix.Stat_t
 	var buf [unix.PathMax]byte
-	path, ok := o.fs.pathOf(fd, &buf)
+	path, ok := o.fs.proc.Path(fd, &buf)
 	path, in := bytes.CutPrefix(path, []byte(o.exp.root.path+"/"))
-	if !ok || !in || fstat(fd, &st) != 0 {
+	if !ok || !in || rawfs.Stat(fd, &st) != 0 {
 		return false
 	}
 	for _, layer := range slices.Backward(o.exp.Layers) {
@@ -51,25 +54,9 @@ func (o *op) spareOf(layer, path string) bool {
 		return false
 	}
 	defer unix.Close(fd)
-	var in kernelHandle
-	if _, e := handleOf(fd, &empty, &in); e != 0 {
+	var in fhandle.Kernel
+	if _, e := in.Of(fd, nil); e != 0 {
 		return false
 	}
-	return o.h.ofLayer(&in, &o.exp.root.key)
-}
-
-// ofLayer makes h the overlay's handle of what has the handle in in a layer, by that of
-// another object of the overlay: they differ in the inner handle only, but that the upper's
-// are marked. It is false when there is none.
-func (h *kernelHandle) ofLayer(in *kernelHandle, like *key) bool {
-	n := fhInner + int(in.bytes)
-	if like.kernelLen() < fhInner || n > maxKernel || n%4 != 0 || in.typ <= 0 || in.typ > 255 {
-		return false
-	}
-	h.typ, h.bytes = like.kernelType(), uint32(n)
-	copy(h.data[:], like.kernel()[:fhInner])
-	copy(h.data[fhInner:], in.data[:in.bytes])
-	h.data[fhLen], h.data[fhType] = byte(n-fhPad), byte(in.typ)
-	h.data[fhFlags] &^= fhPathUpper
-	return true
+	return o.h.SetLower(&in, &o.exp.root.key)
 }

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport/handlefs/fhandle"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -50,10 +51,10 @@ func (fs *FS) syncFailed(r *root, err unix.Errno) {
 // WriteVerifier implements nfs3.FS. It differs between exports, starts, and
 // before and after a failed sync.
 func (fs *FS) WriteVerifier(fh []byte) uint64 {
-	var k key
+	var k fhandle.Key
 	v := fs.opts.Seed
-	if _, ok := parseHandle(fh, &k); ok {
-		if e := (*fs.table.Load())[k.export()]; e != nil {
+	if _, ok := fhandle.Parse(fh, &k); ok {
+		if e := (*fs.table.Load())[k.Export()]; e != nil {
 			v += e.lost.Load()
 		}
 	}

@@ -1,9 +1,9 @@
 package commit
 
 import (
-	"unsafe"
-
 	"golang.org/x/sys/unix"
+
+	"rubus/nfsexport/handlefs/rawfs"
 )
 
 // Tree is a root whose metadata is brought to disk. The parts of one call (the entry, the
@@ -67,8 +67,7 @@ func (t *Tree) sync() unix.Errno {
 		return call(unix.SYS_SYNCFS, t.fd)
 	}
 	now := [2]unix.Timespec{{Nsec: unix.UTIME_NOW}, {Nsec: unix.UTIME_NOW}}
-	// As futimens(3) does it: without a name it is the descriptor's file.
-	if _, _, e := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(t.sentinel), 0, uintptr(unsafe.Pointer(&now)), 0, 0, 0); e != 0 {
+	if e := rawfs.SetTimes(t.sentinel, &now); e != 0 {
 		return e
 	}
 	return File(t.sentinel)

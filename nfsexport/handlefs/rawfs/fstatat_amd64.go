@@ -1,4 +1,4 @@
-package handlefs
+package rawfs
 
 import "golang.org/x/sys/unix"
 

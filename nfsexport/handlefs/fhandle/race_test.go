@@ -1,6 +1,6 @@
 //go:build race
 
-package handlefs
+package fhandle
 
 // raceDetector: it makes pools forget, so that allocations cannot be counted.
 const raceDetector = true

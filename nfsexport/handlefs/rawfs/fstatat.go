@@ -1,6 +1,6 @@
 //go:build !amd64
 
-package handlefs
+package rawfs
 
 import "golang.org/x/sys/unix"
 

@@ -1,5 +1,5 @@
 //go:build !race
 
-package handlefs
+package fhandle
 
 const raceDetector = false

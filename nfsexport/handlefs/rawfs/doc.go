@@ -1,0 +1,3 @@
+// Package rawfs makes the system calls of file systems by descriptor, without allocating
+// and without EINTR.
+package rawfs
