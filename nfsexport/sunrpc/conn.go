@@ -31,11 +31,15 @@ type conn struct {
 	nc     net.Conn
 	raw    syscall.RawConn
 	addr   netip.AddrPort
+	local  netip.AddrPort // where it came to
 	who    *peer
 	cancel context.CancelFunc
 
 	resume func()              // serve, for another goroutine
 	turn   atomic.Pointer[job] // the long call that the reader runs
+	dead   atomic.Bool         // cut: what it has still is not run
+	over   chan struct{}       // closed when nothing of it runs any more
+	before <-chan struct{}     // over of what its client had before; guarded by peers.mu
 
 	// The reader's own.
 	frames  framer
@@ -70,11 +74,8 @@ func newConn(s *Server, nc net.Conn) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{s: s, nc: nc, raw: raw, pourMost: pipeSize}
-	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
-		ap := a.AddrPort()
-		c.addr = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-	}
+	c := &conn{s: s, nc: nc, raw: raw, pourMost: pipeSize, over: make(chan struct{})}
+	c.addr, c.local = addrOf(nc.RemoteAddr()), addrOf(nc.LocalAddr())
 	c.call.Peer = c.addr
 	c.onRead = c.readSome
 	c.onTry = func(fd uintptr) bool {
@@ -85,6 +86,15 @@ func newConn(s *Server, nc net.Conn) (*conn, error) {
 	c.changed.L = &c.mu
 	c.lastRead.Store(s.clock.Load())
 	return c, nil
+}
+
+func addrOf(a net.Addr) netip.AddrPort {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := tcp.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
 // after says what is to become of the reader after a call.
@@ -108,7 +118,7 @@ func (c *conn) serve(ctx context.Context) bool {
 		}
 	}
 reading:
-	for !c.s.stopping.Load() {
+	for !c.s.stopping.Load() && !c.dead.Load() {
 		rec, err := c.frames.next()
 		if err != nil {
 			c.s.log.Debug("connection cut", "peer", c.addr.String(), "err", err)
@@ -347,6 +357,7 @@ func (c *conn) take(ctx context.Context, n int) (*buffer, error) {
 
 // cut ends the connection at once. It may be called by anybody, repeatedly.
 func (c *conn) cut() {
+	c.dead.Store(true)
 	c.cancel()
 	_ = c.nc.Close()
 }

@@ -70,6 +70,12 @@ func (c *conn) handOver(j *job) {
 func (c *conn) long(ctx context.Context, p *program, plan Plan, rec record) after {
 	c.throttle(c.s.limits.Queue)
 	c.waitJobs(c.s.limits.CallsPerConn)
+	if c.isRunning(c.call.XID) {
+		// Sent again, as it takes so long. Its client changes what it wrote when the
+		// first is answered: then a second must not be at work.
+		c.s.drop(rec)
+		return goesOn
+	}
 	if !c.slot(ctx) {
 		c.s.drop(rec)
 		return ended
@@ -101,12 +107,13 @@ func (c *conn) long(ctx context.Context, p *program, plan Plan, rec record) afte
 	if j.out.peer == nil { // else it is charged
 		bytes = len(j.out.b)
 	}
-	c.jobStarted(bytes)
+	c.jobStarted(j.call.XID, bytes)
 	c.turn.Store(j)
 	c.s.watch.add(j)
 	ok = c.s.answer(ctx, p, &j.call, plan.Once, &j.w)
 	// What may hold a thread is over; a write only waits.
 	c.release()
+	c.jobDone(j.call.XID)
 	c.s.pipes.put(j.call.data)
 	j.call.data = nil
 	if ok {
@@ -173,6 +180,10 @@ func (c *conn) slot(ctx context.Context) bool {
 			c.who.calls.Release(1)
 			return false
 		}
+	}
+	if c.dead.Load() {
+		c.release()
+		return false
 	}
 	return true
 }

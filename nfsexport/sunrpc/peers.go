@@ -64,7 +64,10 @@ type peers struct {
 }
 
 // enter admits a new connection, or says no. A connection in victim makes room
-// for it and is to be cut.
+// for it and is to be cut. One that came from the same port to the same address has
+// ended for its client, who sends again what it got no answer to, and then what comes
+// after that: so nothing of the new one is run before nothing of the old one is, see
+// begins.
 //
 // Without the right to take a place, any user of a board could hold all places
 // of its address and lock its kernel out; with it for all, he could throw the
@@ -74,10 +77,16 @@ func (ps *peers) enter(c *conn, l *Limits, all *semaphore.Weighted) (victim *con
 	defer ps.mu.Unlock()
 	addr := c.addr.Addr()
 	p := ps.byAddr[addr]
-	if p != nil && len(p.conns) >= l.ConnsPerPeer {
-		victim = p.victim(c.addr.Port() < privileged)
+	var old *conn
+	if p != nil {
+		old = p.old(c)
 	}
-	if ps.closed || ps.total >= l.Conns || p != nil && len(p.conns) >= l.ConnsPerPeer && victim == nil {
+	full := ps.total >= l.Conns
+	if old == nil && p != nil && len(p.conns) >= l.ConnsPerPeer {
+		victim = p.victim(c.addr.Port() < privileged)
+		full = full || victim == nil
+	}
+	if ps.closed || full && old == nil {
 		ps.refused++
 		return nil, false
 	}
@@ -89,15 +98,51 @@ func (ps *peers) enter(c *conn, l *Limits, all *semaphore.Weighted) (victim *con
 		}
 		ps.byAddr[addr] = p
 	}
-	if victim != nil {
-		ps.evicted++
-		ps.remove(victim)
-	}
 	p.conns = append(p.conns, c)
 	ps.total++
 	ps.inside.Add(1)
 	c.who = p
+	switch {
+	case old != nil:
+		if c.before = old.before; c.before == nil { // else it has run nothing
+			c.before = old.over
+		}
+		victim = old
+		ps.remove(old)
+	case victim != nil:
+		ps.evicted++
+		ps.remove(victim)
+	}
 	return victim, true
+}
+
+// begins waits until calls of a connection may be run; false: they may not any more.
+func (ps *peers) begins(ctx context.Context, c *conn) bool {
+	if c.before == nil {
+		return true
+	}
+	select {
+	case <-c.before:
+	case <-ctx.Done():
+		return false
+	}
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if !slices.Contains(c.who.conns, c) {
+		return false // there is a newer one, which did not wait for this
+	}
+	c.before = nil
+	return true
+}
+
+// old is the connection that c comes in the place of: nil, there is none.
+func (p *peer) old(c *conn) *conn {
+	for _, o := range p.conns {
+		if o.addr == c.addr && o.local == c.local && c.addr.IsValid() {
+			return o
+		}
+	}
+	return nil
 }
 
 // victim is the connection to cut for a new one: one from an unprivileged port

@@ -127,8 +127,10 @@ func TestSplice(t *testing.T) {
 			c.t = t
 			// Others before, behind and between.
 			null := framed(message(7, procNull))
-			call := framed(message(1, procBig, uint32(at.off), uint32(at.n), endsWell))
-			c.send(bytes.Join([][]byte{null, call, null, call, call, null}, nil)...)
+			call := func(xid uint32) []byte {
+				return framed(message(xid, procBig, uint32(at.off), uint32(at.n), endsWell))
+			}
+			c.send(bytes.Join([][]byte{null, call(1), null, call(2), call(3), null}, nil)...)
 			want := data[min(at.off, len(data)):min(at.off+at.n, len(data))]
 			for got := 0; got < 6; got++ {
 				r := c.reply()

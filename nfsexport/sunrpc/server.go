@@ -261,11 +261,24 @@ func (s *Server) enter(ctx context.Context, nc net.Conn) {
 	}
 	c.resume = func() {
 		if c.serve(ctx) {
-			s.peers.leave(c)
-			s.peers.inside.Done()
+			s.left(c)
 		}
 	}
-	s.start(c.resume)
+	s.start(func() {
+		if s.peers.begins(ctx, c) {
+			c.resume()
+		} else {
+			c.cut()
+			s.left(c)
+		}
+	})
+}
+
+// left is for a connection of which nothing runs any more.
+func (s *Server) left(c *conn) {
+	s.peers.leave(c)
+	close(c.over)
+	s.peers.inside.Done()
 }
 
 // sweepUntil keeps the clock and cuts connections that wait for too long,

@@ -1,6 +1,7 @@
 package sunrpc
 
 import (
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -40,8 +41,9 @@ type writer struct {
 	queued  int // bytes in queue and batch
 	running int // bytes of the buffers for replies that calls are making, large ones apart
 	writing bool
-	broken  bool // the connection is dead: nothing is written any more
-	jobs    int  // long calls that run or wait to be sent
+	broken  bool     // the connection is dead: nothing is written any more
+	jobs    int      // long calls that run or wait to be sent
+	xids    []uint32 // of those that are not done
 }
 
 // send sends o and gives its buffer back. It may block while it writes, at
@@ -198,10 +200,27 @@ func (c *conn) waitJobs(limit int) {
 	c.mu.Unlock()
 }
 
-func (c *conn) jobStarted(bytes int) {
+// isRunning says whether a long call of this number runs.
+func (c *conn) isRunning(xid uint32) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Contains(c.xids, xid)
+}
+
+func (c *conn) jobStarted(xid uint32, bytes int) {
 	c.mu.Lock()
 	c.jobs++
+	c.xids = append(c.xids, xid)
 	c.running += bytes
+	c.mu.Unlock()
+}
+
+// jobDone is for a call that was done, before its client is told.
+func (c *conn) jobDone(xid uint32) {
+	c.mu.Lock()
+	last := len(c.xids) - 1
+	c.xids[slices.Index(c.xids, xid)] = c.xids[last]
+	c.xids = c.xids[:last]
 	c.mu.Unlock()
 }
 

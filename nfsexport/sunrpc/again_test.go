@@ -1,0 +1,118 @@
+package sunrpc
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"rubus/nfsexport/xdr"
+)
+
+// noting is a Program that notes when its calls begin and end. procSlow waits for release,
+// and for nothing else, as a write to a disk that hangs.
+type noting struct {
+	*fake
+	mu    sync.Mutex
+	notes []string
+}
+
+func (p *noting) note(what string, c *Call) {
+	p.mu.Lock()
+	p.notes = append(p.notes, fmt.Sprint(what, c.XID))
+	p.mu.Unlock()
+}
+
+func (p *noting) Serve(_ context.Context, c *Call, _ *xdr.Writer) Status {
+	p.note("begins ", c)
+	defer p.note("ends ", c)
+	if c.Procedure == procSlow {
+		p.entered <- struct{}{}
+		<-p.release
+	}
+	return Success
+}
+
+// is compares what was noted.
+func (p *noting) is(t *testing.T, want ...string) {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !slices.Equal(p.notes, want) {
+		t.Errorf("it was %q, want %q", p.notes, want)
+	}
+}
+
+// TestConnectedAnew: a client whose connection broke comes again from its port, as a
+// kernel's does, and sends its calls again. What the old connection had still is not run,
+// and nothing of the new one before what ran has ended: else an old WRITE would go over
+// what a newer one wrote. So it is for a third, that comes while the second waits.
+func TestConnectedAnew(t *testing.T) {
+	for _, times := range []int{1, 3} {
+		t.Run(fmt.Sprint(times, " times"), func(t *testing.T) {
+			p := &noting{fake: newFake()}
+			s, addr := start(t, Config{Programs: []Program{p}, Limits: Limits{CallsPerConn: 1}})
+			c := dial(t, addr)
+			c.send(framed(message(1, procSlow))...)
+			<-p.entered
+			// One call at a time: one is read, and waits, the other lies behind it.
+			c.send(append(framed(message(2, procBig, 0)), framed(message(3, procEcho))...)...)
+			arrived(t, s)
+			conns := s.peers.list()
+			from := c.nc.LocalAddr().(*net.TCPAddr)
+			for range times {
+				_ = c.nc.(*net.TCPConn).SetLinger(0)
+				c.nc.Close()
+				nc, err := net.DialTCP("tcp", from, c.nc.RemoteAddr().(*net.TCPAddr))
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { nc.Close() })
+				_ = nc.SetDeadline(time.Now().Add(time.Minute))
+				c = &client{t, nc}
+				for xid := range uint32(3) {
+					c.send(framed(message(2+xid, procEcho))...)
+				}
+				// The new connection is in.
+				for now := s.peers.list(); slices.Contains(conns, now[0]); now = s.peers.list() {
+					runtime.Gosched()
+				}
+				conns = append(conns, s.peers.list()...)
+			}
+			close(p.release)
+			for xid := range uint32(3) {
+				words(t, c.reply(), 2+xid, 1, ok, 0, 0, 0)
+			}
+			for _, old := range conns[:len(conns)-1] {
+				<-old.over
+			}
+			p.is(t, "begins 1", "ends 1", "begins 2", "ends 2", "begins 3", "ends 3", "begins 4", "ends 4")
+			if st := s.Stats(); st.Conns != 1 || st.Evicted != 0 || st.Refused != 0 {
+				t.Errorf("%+v", st)
+			}
+		})
+	}
+}
+
+// TestSentAgain: a call that takes so long that it is sent again is run once, and answered
+// once.
+func TestSentAgain(t *testing.T) {
+	p := &noting{fake: newFake()}
+	_, addr := start(t, Config{Programs: []Program{p}})
+	c := dial(t, addr)
+	c.send(framed(message(1, procSlow))...)
+	<-p.entered
+	c.send(append(framed(message(1, procSlow)), framed(message(2, procNull))...)...)
+	words(t, c.reply(), 2, 1, ok, 0, 0, 0)
+	close(p.release)
+	words(t, c.reply(), 1, 1, ok, 0, 0, 0)
+	c.send(framed(message(3, procNull))...)
+	words(t, c.reply(), 3, 1, ok, 0, 0, 0)
+	c.send(framed(message(1, procNull))...) // of another time
+	words(t, c.reply(), 1, 1, ok, 0, 0, 0)
+	p.is(t, "begins 1", "begins 2", "ends 2", "ends 1", "begins 3", "ends 3", "begins 1", "ends 1")
+}
