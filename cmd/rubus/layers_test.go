@@ -172,8 +172,9 @@ func house() map[string][]string {
 		// Nothing here knows of boards.
 		"nfsexport":                  {},
 		"nfsexport/attrcache":        {},
-		"nfsexport/handlefs":         {"nfsexport", "nfsexport/attrcache", "nfsexport/handlefs/commit", "nfsexport/handlefs/fhandle", "nfsexport/handlefs/gate", "nfsexport/handlefs/rawfs", "nfsexport/nfs3", "overlay/stack"},
+		"nfsexport/handlefs":         {"nfsexport", "nfsexport/attrcache", "nfsexport/handlefs/commit", "nfsexport/handlefs/creds", "nfsexport/handlefs/fhandle", "nfsexport/handlefs/gate", "nfsexport/handlefs/rawfs", "nfsexport/nfs3", "overlay/stack"},
 		"nfsexport/handlefs/commit":  {"nfsexport/handlefs/rawfs"},
+		"nfsexport/handlefs/creds":   {},
 		"nfsexport/handlefs/fhandle": {"nfsexport", "nfsexport/handlefs/rawfs", "nfsexport/nfs3"},
 		"nfsexport/handlefs/gate":    {},
 		"nfsexport/handlefs/rawfs":   {},

@@ -3,6 +3,7 @@ package handlefs
 import (
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport/handlefs/creds"
 	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/nfsexport/nfs3"
 )
@@ -126,7 +127,7 @@ func (fs *FS) Create(c *nfs3.Call, dir []byte, name string, mode nfs3.CreateMode
 
 // existing answers a create whose name is taken.
 func (o *op) existing(mode nfs3.CreateMode, s *nfs3.SetAttr, verf uint64, n *nfs3.New) nfs3.Status {
-	if mode == nfs3.Guarded || !o.may(o.obj, &o.st, mayExec) {
+	if mode == nfs3.Guarded || !o.may(o.obj, &o.st, creds.Exec) {
 		return nfs3.ErrExist
 	}
 	var kid unix.Stat_t

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/nfsexport/handlefs/commit"
+	"rubus/nfsexport/handlefs/creds"
 	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/nfsexport/nfs3"
 )
@@ -44,7 +45,7 @@ func (fs *FS) ReadAll(c *nfs3.Call, fh []byte, pieces []nfs3.Piece, a *nfs3.Post
 	if st := wantFile(o.obj); st != nfs3.OK {
 		return st
 	}
-	if !o.owns(&o.st) && !o.may(o.obj, &o.st, mayRead) && !o.may(o.obj, &o.st, mayExec) {
+	if !o.owns(&o.st) && !o.may(o.obj, &o.st, creds.Read) && !o.may(o.obj, &o.st, creds.Exec) {
 		return nfs3.ErrAcces
 	}
 	fd, e, moves := -1, unix.Errno(0), false
@@ -133,7 +134,7 @@ func (fs *FS) write(c *nfs3.Call, fh []byte, pieces []nfs3.Piece, how nfs3.Stabl
 	if st := wantFile(o.obj); st != nfs3.OK {
 		return st
 	}
-	if !o.owns(&o.st) && !o.may(o.obj, &o.st, mayWrite) {
+	if !o.owns(&o.st) && !o.may(o.obj, &o.st, creds.Write) {
 		return nfs3.ErrAcces
 	}
 	total := 0

@@ -3,6 +3,7 @@ package handlefs
 import (
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport/handlefs/creds"
 	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/nfsexport/nfs3"
 )
@@ -29,7 +30,7 @@ func (fs *FS) Lookup(c *nfs3.Call, dir []byte, name string, h *[]byte, a, dirAtt
 	if !o.obj.isDir() {
 		return nfs3.ErrNotDir
 	}
-	if !o.may(o.obj, &o.st, mayExec) {
+	if !o.may(o.obj, &o.st, creds.Exec) {
 		return nfs3.ErrAcces
 	}
 	if name == "." || name == ".." && o.obj.isRoot() {

@@ -1,45 +1,49 @@
 package handlefs
 
 import (
-	"slices"
+	"errors"
+	"log/slog"
 
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport/handlefs/creds"
 	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/nfsexport/nfs3"
 )
 
-// What may is asked for: the bits of one rwx triple.
-const (
-	mayRead  = 4
-	mayWrite = 2
-	mayExec  = 1
-)
+// caller is who makes the call.
+func (o *op) caller() creds.Caller {
+	return creds.Caller{UID: o.c.UID, GID: o.c.GID, Groups: o.c.Groups}
+}
+
+// as runs f as the caller, see creds.Caller.Run.
+func (o *op) as(f func() unix.Errno) unix.Errno {
+	e, stuck := o.caller().Run(f)
+	if stuck {
+		o.fs.event(CredentialsStuck, slog.LevelError, "a thread kept a caller's credentials and is discarded",
+			o.exp.ID, errors.New("setfsuid: not restored"))
+	}
+	return e
+}
 
 // may says whether the caller has all of want on obj: what the kernel would
-// decide for these credentials. Where a POSIX ACL can have a say, the kernel is
-// asked; else the mode bits tell, which spares changing credentials (about 12
-// microseconds).
+// decide for these credentials. It is asked only where a POSIX ACL has a say.
 func (o *op) may(obj *object, st *unix.Stat_t, want uint32) bool {
-	if o.c.UID == 0 { // CAP_DAC_OVERRIDE
-		return want&mayExec == 0 || obj.isDir() || st.Mode&0o111 != 0
-	}
-	mode := st.Mode
-	switch {
-	case st.Uid == o.c.UID:
-		mode >>= 6
-	case mode&0o070 != 0 && o.hasACL(obj):
+	c := o.caller()
+	ok, acl := c.May(st, want)
+	if acl && o.hasACL(obj) {
 		return o.as(func() unix.Errno {
 			return rawfs.Errno(unix.Faccessat2(obj.fd, "", want, unix.AT_EMPTY_PATH|unix.AT_EACCESS))
 		}) == 0
-	case st.Gid == o.c.GID || slices.Contains(o.c.Groups, st.Gid):
-		mode >>= 3
 	}
-	return mode&want == want
+	return ok
 }
 
 // owns says whether the caller may do what only an owner may.
-func (o *op) owns(st *unix.Stat_t) bool { return o.c.UID == 0 || o.c.UID == st.Uid }
+func (o *op) owns(st *unix.Stat_t) bool {
+	c := o.caller()
+	return c.Owns(st)
+}
 
 // What object.acl says.
 const (
@@ -87,13 +91,13 @@ func (fs *FS) Access(c *nfs3.Call, fh []byte, want uint32, a *nfs3.PostAttr) (ui
 			got |= want & bits
 		}
 	}
-	add(accessRead, mayRead)
+	add(accessRead, creds.Read)
 	if o.obj.isDir() {
-		add(accessLookup, mayExec)
-		add(accessModify|accessExtend|accessDelete, mayWrite|mayExec)
+		add(accessLookup, creds.Exec)
+		add(accessModify|accessExtend|accessDelete, creds.Write|creds.Exec)
 	} else {
-		add(accessModify|accessExtend, mayWrite)
-		add(accessExecute, mayExec)
+		add(accessModify|accessExtend, creds.Write)
+		add(accessExecute, creds.Exec)
 	}
 	return got, nfs3.OK
 }

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport/handlefs/creds"
 	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/nfsexport/nfs3"
 )
@@ -41,7 +42,7 @@ func (fs *FS) ReadDir(c *nfs3.Call, dir []byte, cookie uint64, verf *uint64, plu
 	if !o.obj.isDir() {
 		return false, nfs3.ErrNotDir
 	}
-	if !o.may(o.obj, &o.st, mayRead) {
+	if !o.may(o.obj, &o.st, creds.Read) {
 		return false, nfs3.ErrAcces
 	}
 	// While entries are looked at none changes: a handle and the attributes

@@ -3,6 +3,7 @@ package handlefs
 import (
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport/handlefs/creds"
 	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/nfsexport/nfs3"
 )
@@ -119,7 +120,7 @@ func (o *op) rename(dst *object, dstStat *unix.Stat_t, target *rawfs.Name) nfs3.
 	from, to := o.watch(o.obj), o.watch(dst)
 	defer from.end(o.obj)
 	defer to.end(dst)
-	if o.may(o.obj, &o.st, mayWrite|mayExec) && o.may(dst, dstStat, mayWrite|mayExec) {
+	if o.may(o.obj, &o.st, creds.Write|creds.Exec) && o.may(dst, dstStat, creds.Write|creds.Exec) {
 		if e := o.connect(o.obj.fd, &o.name); e != 0 {
 			return status(e)
 		}
@@ -180,8 +181,8 @@ func (fs *FS) Link(c *nfs3.Call, fh, dir []byte, name string, a *nfs3.PostAttr, 
 }
 
 func (o *op) link(dst *object, st *unix.Stat_t) nfs3.Status {
-	if !o.may(dst, st, mayWrite|mayExec) {
-		if o.may(dst, st, mayExec) && o.keyOf(dst, &o.name) == 0 {
+	if !o.may(dst, st, creds.Write|creds.Exec) {
+		if o.may(dst, st, creds.Exec) && o.keyOf(dst, &o.name) == 0 {
 			return nfs3.ErrExist
 		}
 		return nfs3.ErrAcces

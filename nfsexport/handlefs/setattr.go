@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport/handlefs/creds"
 	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/nfsexport/nfs3"
 )
@@ -62,7 +63,7 @@ func (o *op) change(obj *object, st *unix.Stat_t, s nfs3.SetAttr) nfs3.Status {
 	}
 	times, e := s.SetAtime != nfs3.KeepTime || s.SetMtime != nfs3.KeepTime, unix.Errno(0)
 	touch := times && s.SetAtime != nfs3.SetToClient && s.SetMtime != nfs3.SetToClient
-	if touch && !o.owns(st) && !o.may(obj, st, mayWrite) {
+	if touch && !o.owns(st) && !o.may(obj, st, creds.Write) {
 		return nfs3.ErrAcces
 	}
 	if s.SetMode || s.SetUID || s.SetGID || times && !touch {
@@ -103,7 +104,7 @@ func (o *op) resize(obj *object, st *unix.Stat_t, size uint64) nfs3.Status {
 	if s := wantFile(obj); s != nfs3.OK {
 		return s
 	}
-	if !o.owns(st) && !o.may(obj, st, mayWrite) {
+	if !o.owns(st) && !o.may(obj, st, creds.Write) {
 		return nfs3.ErrAcces
 	}
 	if size > math.MaxInt64 {

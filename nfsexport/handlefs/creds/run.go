@@ -1,62 +1,86 @@
-package handlefs
+package creds
 
 import (
-	"errors"
-	"log/slog"
 	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// as runs f with the caller's credentials on its thread: file system uid and
+// Caller is who makes a call (RFC 5531, appendix A).
+type Caller struct {
+	UID, GID uint32
+	Groups   []uint32 // the supplementary ones
+}
+
+// Run runs f with the caller's credentials on its thread: file system uid and
 // gid, supplementary groups, and without the capabilities that the kernel takes
 // from a file system uid other than 0. For root with root's group, by far the
 // most calls, it runs f and nothing else: groups and capabilities make no
-// difference to root.
+// difference to root. f is not run, and EACCES is what it gives, when the kernel does not
+// take the caller's ids. What f panics with Run panics with.
+//
+// It is stuck when the thread could not take back the server's credentials, and was
+// discarded: what f gave is good.
 //
 // Handles cannot be opened in f: that needs CAP_DAC_READ_SEARCH.
-func (o *op) as(f func() unix.Errno) unix.Errno {
-	if o.c.UID == 0 && o.c.GID == 0 {
-		return f()
+func (c Caller) Run(f func() unix.Errno) (e unix.Errno, stuck bool) {
+	if c.UID == 0 && c.GID == 0 {
+		return f(), false
 	}
+	return c.run(f)
+}
+
+// run is Run for others. It has a function to itself for what it takes from the heap.
+func (c Caller) run(f func() unix.Errno) (unix.Errno, bool) {
 	// A goroutine of its own, so that a thread that cannot take back the
 	// server's credentials can die: a locked thread ends with its goroutine.
 	// The scheduler runs it on this very thread; no other thread is woken.
-	done := make(chan unix.Errno, 1)
+	done := make(chan ran, 1)
 	go func() {
 		runtime.LockOSThread()
-		e := o.assume()
-		if e == 0 {
-			e = f()
+		var r ran
+		defer func() {
+			r.what = recover()
+			if r.stuck = !restore(); !r.stuck {
+				runtime.UnlockOSThread()
+			}
+			done <- r
+		}()
+		if r.e = c.assume(); r.e == 0 {
+			r.e = f()
 		}
-		if restore() {
-			runtime.UnlockOSThread()
-		} else {
-			o.fs.event(CredentialsStuck, slog.LevelError, "a thread kept a caller's credentials and is discarded",
-				o.exp.ID, errors.New("setfsuid: not restored"))
-		}
-		done <- e
 	}()
-	return <-done
+	r := <-done
+	if r.what != nil {
+		panic(r.what)
+	}
+	return r.e, r.stuck
+}
+
+// ran is what became of a function.
+type ran struct {
+	e     unix.Errno
+	stuck bool
+	what  any // it panicked with this
 }
 
 // assume takes the caller's credentials. The groups come first: they need
 // nothing that setfsuid takes away, but the other way round there would be a
 // moment with the caller's uid and root's groups.
-func (o *op) assume() unix.Errno {
-	if o.c.UID != 0 {
-		if e := setgroups(o.c.Groups); e != 0 {
+func (c *Caller) assume() unix.Errno {
+	if c.UID != 0 {
+		if e := setgroups(c.Groups); e != 0 {
 			return e
 		}
 	}
-	setfs(unix.SYS_SETFSGID, o.c.GID)
-	if setfs(unix.SYS_SETFSGID, ^uint32(0)) != o.c.GID {
+	setfs(unix.SYS_SETFSGID, c.GID)
+	if setfs(unix.SYS_SETFSGID, ^uint32(0)) != c.GID {
 		return unix.EACCES
 	}
-	if o.c.UID != 0 {
-		setfs(unix.SYS_SETFSUID, o.c.UID)
-		if setfs(unix.SYS_SETFSUID, ^uint32(0)) != o.c.UID {
+	if c.UID != 0 {
+		setfs(unix.SYS_SETFSUID, c.UID)
+		if setfs(unix.SYS_SETFSUID, ^uint32(0)) != c.UID {
 			return unix.EACCES
 		}
 	}
