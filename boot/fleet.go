@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"rubus/boot/ballast"
 	"rubus/boot/batch"
 	"rubus/boot/bootset"
 	"rubus/boot/phase"
@@ -135,6 +137,7 @@ type Fleet struct {
 	started time.Time
 	insides bootset.Cache
 	quotas  *quota.Keeper
+	ballast *ballast.Ballast
 
 	mu      sync.Mutex
 	desired *Desired
@@ -180,7 +183,7 @@ func New(opt Options) *Fleet {
 	}
 	return &Fleet{
 		opt: opt, log: opt.Logger, traits: opt.Exporter.Traits(), started: opt.Now(),
-		quotas: quota.New(quota.Options{Logger: opt.Logger, Now: opt.Now, Hold: opt.Exporter.Hold}),
+		quotas: quota.New(quota.Options{Logger: opt.Logger, Now: opt.Now, Hold: opt.Exporter.Hold}), ballast: ballast.New(filepath.Join(opt.State, "ballast")),
 		boards: map[device.Serial]*board{}, byPath: map[string]slotKey{}, byID: map[nfsexport.ID]slotKey{},
 		replaced: map[device.Serial]device.Serial{}, naming: naming{claims: map[string]device.Serial{}},
 		unknown: sighting.New(opt.MaxUnknown), batches: batch.NewBook(opt.State), advancing: make(chan struct{}, 1),
@@ -200,6 +203,9 @@ func (f *Fleet) Start(ctx context.Context) error {
 	up, err := f.load()
 	if err != nil {
 		return err
+	}
+	if err := f.ballast.Fill(); err != nil {
+		f.log.Warn("boards may not boot when the disk has not a block left", "err", err)
 	}
 	defer f.doubt()
 	for _, b := range up {
@@ -354,7 +360,7 @@ func (f *Fleet) store(b *board, r record.Record) error {
 	if err := b.usable(); err != nil {
 		return err
 	}
-	if err := record.Save(f.opt.State, &r); err != nil {
+	if err := f.ballast.Do(func() error { return record.Save(f.opt.State, &r) }); err != nil {
 		return err
 	}
 	b.mu.Lock()

@@ -194,27 +194,38 @@ func (f *Fleet) mount(ctx context.Context, b *board, s record.Slot) error {
 	if err := s.Base.Matches(now); err != nil {
 		return fmt.Errorf("image %q is not what this board's writes were made over: %w", s.Image, err)
 	}
-	p := record.PathsOf(f.opt.State, b.serial)
-	if _, err := os.Lstat(spec.UpperDir); errors.Is(err, fs.ErrNotExist) && s.Mounted.IsZero() {
-		top := spec.LayerDirs[len(spec.LayerDirs)-1]
-		if _, err := f.uppers(b.serial).Create(s.Base, s.N, top); err != nil {
-			return err
-		}
-	}
-	if err := os.MkdirAll(p.Roots(), 0o700); err != nil {
-		return fmt.Errorf("making the mount point: %w", err)
-	}
-	restore := f.quotas.Lift(spec.UpperDir)
-	root, err := overlay.Mount(ctx, spec)
-	restore()
+	var root overlay.Root
+	err = f.ballast.Do(func() (err error) {
+		root, err = f.mountSlot(ctx, b, s, spec)
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("mounting the root of board %s: %w", b.serial, err)
+		return err
 	}
 	b.mu.Lock()
 	b.mounted[s.N] = root
 	delete(b.atRest, s.N)
 	b.mu.Unlock()
 	return nil
+}
+
+// mountSlot mounts the root of a slot, whose upper it makes when there is none yet.
+func (f *Fleet) mountSlot(ctx context.Context, b *board, s record.Slot, spec overlay.Spec) (overlay.Root, error) {
+	if _, err := os.Lstat(spec.UpperDir); errors.Is(err, fs.ErrNotExist) && s.Mounted.IsZero() {
+		top := spec.LayerDirs[len(spec.LayerDirs)-1]
+		if _, err := f.uppers(b.serial).Create(s.Base, s.N, top); err != nil {
+			return overlay.Root{}, err
+		}
+	}
+	if err := os.MkdirAll(record.PathsOf(f.opt.State, b.serial).Roots(), 0o700); err != nil {
+		return overlay.Root{}, fmt.Errorf("making the mount point: %w", err)
+	}
+	defer f.quotas.Lift(spec.UpperDir)()
+	root, err := overlay.Mount(ctx, spec)
+	if err != nil {
+		return overlay.Root{}, fmt.Errorf("mounting the root of board %s: %w", b.serial, err)
+	}
+	return root, nil
 }
 
 // publish offers a slot over NFS, or changes how it is offered.

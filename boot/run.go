@@ -80,6 +80,7 @@ func (f *Fleet) Expire(ctx context.Context) {
 // LookAfter is one round of what Run does.
 func (f *Fleet) LookAfter(ctx context.Context) {
 	boards := f.all()
+	_ = f.ballast.Fill() // Start has told what is wrong
 	f.checkAddresses(ctx, boards)
 	for _, b := range boards {
 		if ctx.Err() != nil {
