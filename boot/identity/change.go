@@ -19,13 +19,42 @@ const (
 	decided      = "changed"
 )
 
+// begin makes a store that is not there yet: beside its place, where it gets when all of
+// it is on the disk. A board that boots for the first time waits for that. The error is
+// fs.ErrExist when there is one.
+func (s Store) begin(files map[string][]byte) error {
+	if _, err := os.Lstat(s.Dir); !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(err, fs.ErrExist)
+	}
+	board := filepath.Dir(s.Dir)
+	if err := os.MkdirAll(board, 0o700); err != nil {
+		return err
+	}
+	unlock, err := lock(board)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	fresh := filepath.Join(board, "."+filepath.Base(s.Dir)+beingWritten)
+	if err := os.RemoveAll(fresh); err != nil { // of one who was killed
+		return err
+	}
+	if err := writeFiles(fresh, files); err != nil {
+		return errors.Join(err, os.RemoveAll(fresh))
+	}
+	if err := unix.Renameat2(unix.AT_FDCWD, fresh, unix.AT_FDCWD, s.Dir, unix.RENAME_NOREPLACE); err != nil {
+		return errors.Join(&os.LinkError{Op: "rename", Old: fresh, New: s.Dir, Err: err}, os.RemoveAll(fresh))
+	}
+	return syncDir(board)
+}
+
 // change puts files of the store on the disk, all or none, and before it returns. One alone
 // needs no other directory: boards that boot wait for it.
 func (s Store) change(files map[string][]byte) error {
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return err
 	}
-	unlock, err := s.lock()
+	unlock, err := lock(s.Dir)
 	if err != nil {
 		return err
 	}
@@ -67,7 +96,7 @@ func (s Store) finish() error {
 	}
 	if err == nil {
 		var unlock func()
-		if unlock, err = s.lock(); err == nil {
+		if unlock, err = lock(s.Dir); err == nil {
 			defer unlock()
 			err = s.move()
 		}
@@ -119,9 +148,10 @@ func (s Store) sweep() error {
 	return nil
 }
 
-// lock waits until no other process changes the store, which takes no long time.
-func (s Store) lock() (unlock func(), err error) {
-	d, err := os.Open(s.Dir)
+// lock waits until no other process changes what is in a directory, which takes no long
+// time.
+func lock(dir string) (unlock func(), err error) {
+	d, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +162,7 @@ func (s Store) lock() (unlock func(), err error) {
 		}
 		if !errors.Is(err, unix.EINTR) {
 			d.Close()
-			return nil, fmt.Errorf("locking %q: %w", s.Dir, err)
+			return nil, fmt.Errorf("locking %q: %w", dir, err)
 		}
 	}
 }

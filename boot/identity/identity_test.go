@@ -329,6 +329,37 @@ func TestCorruptStore(t *testing.T) {
 	}
 }
 
+// What was being made for a board when the power went is made anew, and nothing of it is
+// left: there are keys in it.
+func TestFirstSeedIsCutOff(t *testing.T) {
+	b := newBox(t)
+	b.write("state/.identity.new/machine-id", strings.Repeat("ab", 16)+"\n", 0o600)
+	b.write("state/.identity.new/ssh_host_ed25519_key", "half a ke", 0o600)
+	b.seed()
+	if _, err := os.Lstat(b.dir + "/state/.identity.new"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is left: %v", err)
+	}
+	g, err := b.store().Given()
+	must(t, err)
+	if g.MachineID == strings.Repeat("ab", 16) || b.read("etc/machine-id") != g.MachineID+"\n" || len(g.HostKeys) != 2 {
+		t.Errorf("it is given %q and the keys %q", g.MachineID, g.HostKeys)
+	}
+	// One that lacks a file gets that alone, and keeps the rest.
+	must(t, os.Remove(b.dir+"/state/identity/ssh_host_ecdsa_key"))
+	b.seed()
+	again, err := b.store().Given()
+	must(t, err)
+	if again.MachineID != g.MachineID || again.HostKeys[0] != g.HostKeys[0] || again.HostKeys[1] == g.HostKeys[1] {
+		t.Errorf("it is given %q and the keys %q, after %q and %q", again.MachineID, again.HostKeys, g.MachineID, g.HostKeys)
+	}
+	// Where the store cannot be made the root has nothing of it.
+	c := newBox(t)
+	c.write("state", "in its place", 0o600)
+	if _, err := (identity.Seed{Store: c.store(), Wish: &c.wish, Root: c.dir + "/root", Upper: c.dir + "/upper"}).Do(); err == nil || c.read("etc/hostname") != "(none)" {
+		t.Errorf("%v, and the host name is %q", err, c.read("etc/hostname"))
+	}
+}
+
 func TestNothingSecretIsTold(t *testing.T) {
 	b := newBox(t)
 	b.write("secret", "s3cret", 0o600)

@@ -13,7 +13,7 @@ import (
 	"rubus/config/boardtext"
 )
 
-// planner works out what a board is to have. It writes nothing but the store.
+// planner works out what a board is to have. It writes nothing.
 type planner struct {
 	Seed
 
@@ -23,8 +23,9 @@ type planner struct {
 
 	targets   []target
 	problems  []string
-	failed    map[string]bool // files that cannot be made now
-	own       string          // the host name that the board took itself
+	made      map[string][]byte // files that are to come into the store
+	failed    map[string]bool   // files that cannot be made now
+	own       string            // the host name that the board took itself
 	machineID string
 	hostKeys  []string
 	lines     map[string][]string
@@ -36,7 +37,7 @@ func (p *planner) problemf(format string, a ...any) {
 
 // plan fills targets. A root without /etc is no system's, and gets only what is listed.
 func (p *planner) plan() error {
-	p.failed = map[string]bool{}
+	p.failed, p.made = map[string]bool{}, map[string][]byte{}
 	p.facts.Hostname = p.hostname()
 	if p.isDir("/etc") {
 		p.names()
@@ -112,10 +113,16 @@ func withHostname(hosts []byte, hostname string) []byte {
 // machine are the files with the machine id.
 func (p *planner) machine() error {
 	const file, dbus = "/etc/machine-id", "/var/lib/dbus/machine-id"
-	own, _, _ := p.upper.Read(file, 128) // what is none is none to keep
-	id, err := p.Store.machineID(strings.TrimSpace(string(own)))
+	id, err := p.Store.machineID()
 	if err != nil {
 		return err
+	}
+	if id == "" {
+		own, _, _ := p.upper.Read(file, 128) // what is none is none to keep
+		if id = strings.TrimSpace(string(own)); !IsMachineID(id) {
+			id = newMachineID()
+		}
+		p.made[machineIDFile] = []byte(id + "\n")
 	}
 	if p.Wish.MachineID != "" {
 		id = p.Wish.MachineID
@@ -177,7 +184,15 @@ func (p *planner) keys() (keys []*hostKey, err error) {
 		if kind == kindRSA && had == nil && !p.wantsRSA() && !p.Store.has(kind) {
 			continue
 		}
-		k, err := p.Store.hostKey(kind, had)
+		k, err := p.Store.hostKey(kind)
+		if err == nil && k == nil {
+			if k = had; k == nil {
+				k, err = makeHostKey(kind)
+			}
+			if err == nil {
+				p.made[storedKey(kind)] = k.private
+			}
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -24,11 +24,11 @@ func (s Store) HostKeys() ([]string, error) {
 		case err != nil:
 			return nil, fmt.Errorf("reading the identity: %w", err)
 		}
-		k, err := s.hostKey(kind, nil)
+		k, err := s.hostKey(kind)
 		if errors.Is(err, fs.ErrPermission) {
 			return nil, err
 		}
-		if err == nil {
+		if err == nil && k != nil {
 			out = append(out, k.knownLine())
 		}
 	}

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 
@@ -79,7 +79,7 @@ func (s Seed) Do() (Result, error) {
 	out := Result{Hostname: given.Hostname, Problems: p.problems}
 	// What the board is about to have is written down first: nothing of it may come
 	// into an image because of a crash in between.
-	if err := s.save(before, given); err != nil {
+	if err := s.save(before, given, p.made); err != nil {
 		return Result{}, err
 	}
 	saved := given.clone()
@@ -109,17 +109,33 @@ func (s Seed) Do() (Result, error) {
 		}
 		tell(t.Path, changed, err)
 	}
-	return out, s.save(saved, given)
+	// Only what is on the disk is written down as taken back.
+	if err := root.Sync(); err != nil {
+		out.Problems = append(out.Problems, err.Error())
+		return out, nil
+	}
+	return out, s.save(saved, given, nil)
 }
 
-// save writes down what the board has been given, unless it is as before.
-func (s Seed) save(before, now Given) error {
-	a, err1 := json.Marshal(before)
-	b, err2 := json.Marshal(now)
-	if err := errors.Join(err1, err2); err != nil || bytes.Equal(a, b) {
+// save writes down what the board has been given, unless it is as before, together with
+// what was made for it.
+func (s Seed) save(before, now Given, made map[string][]byte) error {
+	a, err1 := before.encode()
+	b, err2 := now.encode()
+	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
-	return s.Store.saveGiven(now)
+	files := maps.Clone(made)
+	if !bytes.Equal(a, b) {
+		if files == nil {
+			files = map[string][]byte{}
+		}
+		files[givenFile] = b
+	}
+	if len(files) == 0 {
+		return nil
+	}
+	return s.Store.keep(files)
 }
 
 // takeBack puts what the image has in the place of a file that the board is given no

@@ -26,9 +26,13 @@ const (
 	maxState = 4 << 20
 )
 
-// write puts a file of the store on the disk: whole, and before it returns.
-func (s Store) write(name string, data []byte) error {
-	if err := s.change(map[string][]byte{name: data}); err != nil {
+// keep puts files of the store on the disk: all of them or none, and before it returns.
+func (s Store) keep(files map[string][]byte) error {
+	err := s.begin(files)
+	if errors.Is(err, fs.ErrExist) {
+		err = s.change(files)
+	}
+	if err != nil {
 		return fmt.Errorf("keeping the identity: %w", err)
 	}
 	return nil
@@ -54,22 +58,17 @@ func (s Store) read(name string) ([]byte, error) {
 	return data, nil
 }
 
-// machineID is the board's; when it has none yet it keeps had, or else gets a new one.
-func (s Store) machineID(had string) (string, error) {
+// machineID is the board's; "": it has none yet.
+func (s Store) machineID() (string, error) {
 	data, err := s.read(machineIDFile)
-	if err != nil {
+	if err != nil || data == nil {
 		return "", err
 	}
-	if id := strings.TrimSpace(string(data)); data != nil {
-		if !IsMachineID(id) {
-			return "", fmt.Errorf("reading the identity: %q holds no machine id", filepath.Join(s.Dir, machineIDFile))
-		}
-		return id, nil
+	id := strings.TrimSpace(string(data))
+	if !IsMachineID(id) {
+		return "", fmt.Errorf("reading the identity: %q holds no machine id", filepath.Join(s.Dir, machineIDFile))
 	}
-	if !IsMachineID(had) {
-		had = newMachineID()
-	}
-	return had, s.write(machineIDFile, []byte(had+"\n"))
+	return id, nil
 }
 
 // IsMachineID says whether a text is a machine id, see machine-id(5): 32 hex digits in
@@ -95,30 +94,21 @@ func (s Store) has(kind string) bool {
 	return err == nil
 }
 
-// hostKey is the board's key of a kind; when it has none yet it keeps had, or else gets
-// a new one. had may be nil.
-func (s Store) hostKey(kind string, had *hostKey) (*hostKey, error) {
+// hostKey is the board's key of a kind; nil: it has none yet.
+func (s Store) hostKey(kind string) (*hostKey, error) {
 	name := storedKey(kind)
 	data, err := s.read(name)
-	if err != nil {
+	if err != nil || data == nil {
 		return nil, err
 	}
-	if data != nil {
-		k, err := parseHostKey(data)
-		if err == nil && k.kind != kind {
-			err = fmt.Errorf("it is a key of kind %s", k.kind)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("reading the identity: %q: %w", filepath.Join(s.Dir, name), err)
-		}
-		return k, nil
+	k, err := parseHostKey(data)
+	if err == nil && k.kind != kind {
+		err = fmt.Errorf("it is a key of kind %s", k.kind)
 	}
-	if had == nil {
-		if had, err = makeHostKey(kind); err != nil {
-			return nil, err
-		}
+	if err != nil {
+		return nil, fmt.Errorf("reading the identity: %q: %w", filepath.Join(s.Dir, name), err)
 	}
-	return had, s.write(name, had.private)
+	return k, nil
 }
 
 // Given is what a board was given last. It is a copy.
@@ -171,10 +161,8 @@ func (s Store) Given() (Given, error) {
 	return g, nil
 }
 
-func (s Store) saveGiven(g Given) error {
+// encode is the file with what a board was given.
+func (g Given) encode() ([]byte, error) {
 	data, err := json.MarshalIndent(g, "", "  ")
-	if err != nil {
-		return err
-	}
-	return s.write(givenFile, append(data, '\n'))
+	return append(data, '\n'), err
 }

@@ -22,7 +22,7 @@ type Copy struct {
 	ModTime time.Time
 }
 
-// Put makes a file what c says, on the disk when it returns. Directories that are missing
+// Put makes a file what c says, on the disk after Sync. Directories that are missing
 // are made. Whatever else is at the path but a directory is replaced.
 func (r *Root) Put(c Copy) error {
 	dir, name, err := r.parent(c.Path, true)
@@ -30,7 +30,7 @@ func (r *Root) Put(c Copy) error {
 		return err
 	}
 	defer unix.Close(dir)
-	err = r.replace(dir, name, func(tmp string) error {
+	err = r.replace(dir, c.Path, name, func(tmp string) error {
 		fd, err := openAt(dir, tmp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
 		if err != nil {
 			return err

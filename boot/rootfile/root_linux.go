@@ -11,8 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Root is an open root. Its methods take paths as the board has them, "/etc/hosts".
-type Root struct{ fd int }
+// Root is an open root. Its methods take paths as the board has them, "/etc/hosts". It is
+// for one goroutine.
+type Root struct {
+	fd int
+	// unsynced are directories whose names are not on the disk yet, open, by their paths.
+	unsynced map[string]int
+}
 
 // Info is what a file is besides its content.
 type Info struct {
@@ -27,11 +32,47 @@ func Open(dir string) (*Root, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: dir, Err: err}
 	}
-	return &Root{fd}, nil
+	return &Root{fd: fd}, nil
 }
 
-// Close closes the root.
-func (r *Root) Close() { unix.Close(r.fd) }
+// Close closes the root. What was not brought to the disk by Sync may not be there.
+func (r *Root) Close() {
+	for _, fd := range r.unsynced {
+		unix.Close(fd)
+	}
+	unix.Close(r.fd)
+}
+
+// Sync brings to the disk what Write, Put, Link and Remove have done: the content of files
+// is there before, so that a power cut leaves the former file or the new one. Of several
+// files in one directory their names come together.
+func (r *Root) Sync() error {
+	var errs []error
+	for path, fd := range r.unsynced {
+		if err := unix.Fsync(fd); err != nil {
+			errs = append(errs, &fs.PathError{Op: "sync", Path: path, Err: err})
+		}
+		unix.Close(fd)
+	}
+	r.unsynced = nil
+	return errors.Join(errs...)
+}
+
+// changed notes that the names of a directory, open as at, are to come to the disk.
+func (r *Root) changed(path string, at int) error {
+	if _, ok := r.unsynced[path]; ok {
+		return nil
+	}
+	fd, err := openAt(at, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	if r.unsynced == nil {
+		r.unsynced = map[string]int{}
+	}
+	r.unsynced[path] = fd
+	return nil
+}
 
 // openAt opens name below dir without leaving it.
 func openAt(dir int, name string, flags uint64, mode uint64) (int, error) {
@@ -65,8 +106,15 @@ func (r *Root) parent(path string, create bool) (fd int, name string, err error)
 	if err != nil {
 		return -1, "", err
 	}
-	at, err := openAt(r.fd, ".", unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err != nil {
+	at, err := openAt(r.fd, strings.Join(append([]string{"."}, dirs...), "/"), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err == nil {
+		return at, name, nil
+	}
+	if errors.Is(err, unix.ENOENT) && !create {
+		return -1, "", &fs.PathError{Op: "open", Path: "/" + strings.Join(dirs, "/"), Err: err}
+	}
+	// Step by step: something is to be made, or said of the way.
+	if at, err = openAt(r.fd, ".", unix.O_PATH|unix.O_DIRECTORY, 0); err != nil {
 		return -1, "", &fs.PathError{Op: "open", Path: "/", Err: err}
 	}
 	for i, d := range dirs {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,7 +18,7 @@ type File struct {
 	UID, GID uint32
 }
 
-// Write makes a file what f says, on the disk when it returns; changed is false when
+// Write makes a file what f says, on the disk after Sync; changed is false when
 // it was that before, and then nothing is touched. Directories that are missing are
 // made. Whatever else is at the path but a directory is replaced.
 func (r *Root) Write(f File) (changed bool, err error) {
@@ -29,21 +30,30 @@ func (r *Root) Write(f File) (changed bool, err error) {
 	if isSame(dir, name, f) {
 		return false, nil
 	}
-	err = r.replace(dir, name, func(tmp string) error {
-		fd, err := openAt(dir, tmp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
+	err = r.replace(dir, f.Path, name, func(tmp string) error {
+		fd, err := openAt(dir, tmp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, uint64(f.Mode.Perm()))
 		if err != nil {
 			return err
 		}
 		out := os.NewFile(uintptr(fd), tmp)
 		defer out.Close()
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			return err
+		}
+		// Mostly it is root's, and has the mode that it was made with: to say so again
+		// would write it twice. The owner first: a change of it takes bits of the mode.
+		if st.Uid != f.UID || st.Gid != f.GID {
+			if err := unix.Fchown(fd, int(f.UID), int(f.GID)); err != nil {
+				return err
+			}
+		}
+		if mode := uint32(f.Mode.Perm()); st.Mode&0o7777 != mode {
+			if err := unix.Fchmod(fd, mode); err != nil {
+				return err
+			}
+		}
 		if _, err := out.Write(f.Data); err != nil {
-			return err
-		}
-		// The owner first: a change of it takes bits of the mode.
-		if err := unix.Fchown(fd, int(f.UID), int(f.GID)); err != nil {
-			return err
-		}
-		if err := unix.Fchmod(fd, uint32(f.Mode.Perm())); err != nil {
 			return err
 		}
 		return out.Sync()
@@ -64,27 +74,30 @@ func isSame(dir int, name string, f File) bool {
 	return err == nil && bytes.Equal(data, f.Data)
 }
 
-// Link makes a path a symbolic link to target.
+// Link makes a path a symbolic link to target, on the disk after Sync.
 func (r *Root) Link(path, target string) error {
 	dir, name, err := r.parent(path, true)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(dir)
-	if err := r.replace(dir, name, func(tmp string) error { return unix.Symlinkat(target, dir, tmp) }); err != nil {
+	if err := r.replace(dir, path, name, func(tmp string) error { return unix.Symlinkat(target, dir, tmp) }); err != nil {
 		return &fs.PathError{Op: "symlink", Path: path, Err: err}
 	}
 	return nil
 }
 
-// replace puts what make made under a name of its own in the place of name.
-func (r *Root) replace(dir int, name string, make func(tmp string) error) error {
+// replace puts what make made under a name of its own in the place of path, which is name
+// in dir.
+func (r *Root) replace(dir int, path, name string, make func(tmp string) error) error {
 	// Always the same name: what a crash left is replaced at the next try.
 	tmp := "." + name + ".rubus-new"
-	if err := unix.Unlinkat(dir, tmp, 0); err != nil && !errors.Is(err, unix.ENOENT) {
-		return err
-	}
 	err := make(tmp)
+	if errors.Is(err, unix.EEXIST) {
+		if err = unix.Unlinkat(dir, tmp, 0); err == nil {
+			err = make(tmp)
+		}
+	}
 	if err == nil {
 		err = unix.Renameat(dir, tmp, dir, name)
 	}
@@ -92,10 +105,10 @@ func (r *Root) replace(dir int, name string, make func(tmp string) error) error 
 		_ = unix.Unlinkat(dir, tmp, 0) // it may not be there
 		return err
 	}
-	return syncAt(dir)
+	return r.changed(filepath.Dir(path), dir)
 }
 
-// Remove removes a file; one that is not there is none to remove.
+// Remove removes a file, on the disk after Sync; one that is not there is none to remove.
 func (r *Root) Remove(path string) error {
 	dir, name, err := r.parent(path, false)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -108,10 +121,10 @@ func (r *Root) Remove(path string) error {
 	if err := unix.Unlinkat(dir, name, 0); err != nil && !errors.Is(err, unix.ENOENT) {
 		return &fs.PathError{Op: "remove", Path: path, Err: err}
 	}
-	return syncAt(dir)
+	return r.changed(filepath.Dir(path), dir)
 }
 
-// Mkdir makes one directory if nothing is there; those on the way to it must be.
+// Mkdir makes one directory, on the disk when it returns, if nothing is there; those on the way to it must be.
 func (r *Root) Mkdir(path string, mode fs.FileMode, uid, gid uint32) error {
 	dir, name, err := r.parent(path, false)
 	if err != nil {
