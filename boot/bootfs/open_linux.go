@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +20,9 @@ var ErrRefused = errors.New("refused")
 // maxEntries is how many entries of a directory a look for another spelling
 // of a name reads; a board's overlays directory has some 300.
 const maxEntries = 4096
+
+// maxListed bounds the directories that an Own remembers.
+const maxListed = 16
 
 // openDir opens a board's boot directory, O_PATH. No symlink is followed on
 // the way: the board's root user could point them at the rest of his root.
@@ -62,24 +66,72 @@ func (v view) open(name string) (*File, error) {
 	if v.Files != nil {
 		return v.Files.Open(name)
 	}
-	fd, err := v.path(name)
+	fd, st, err := v.look(name)
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	// Look before opening: opening a fifo or a device acts on it.
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, fmt.Errorf("looking at %q: %w", name, err)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, fmt.Errorf("%w: %q is no regular file", ErrRefused, name)
-	}
-	f, err := os.OpenFile("/proc/self/fd/"+strconv.Itoa(fd), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	f, err := reopen(fd)
 	if err != nil {
-		return nil, fmt.Errorf("opening %q: %w", name, errors.Unwrap(err))
+		return nil, fmt.Errorf("opening %q: %w", name, err)
 	}
 	return fileOf(f, &st), nil
+}
+
+// look finds the regular file of a cleaned name, O_PATH. It is looked at before it is
+// opened: opening a fifo or a device acts on it.
+func (v view) look(name string) (int, unix.Stat_t, error) {
+	var st unix.Stat_t
+	fd, err := v.path(name)
+	if err != nil {
+		return -1, st, err
+	}
+	if err = unix.Fstat(fd, &st); err != nil {
+		err = fmt.Errorf("looking at %q: %w", name, err)
+	} else if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		err = fmt.Errorf("%w: %q is no regular file", ErrRefused, name)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, st, err
+	}
+	return fd, st, nil
+}
+
+// reopen opens for reading what was found with O_PATH.
+func reopen(fd int) (*os.File, error) {
+	f, err := os.OpenFile("/proc/self/fd/"+strconv.Itoa(fd), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, errors.Unwrap(err)
+	}
+	return f, nil
+}
+
+// found is a file that is opened when it is first read: most files of a boot are only
+// looked at before it.
+type found struct {
+	fd   int // O_PATH
+	once sync.Once
+	file *os.File
+	err  error
+}
+
+// ReadAt implements io.ReaderAt.
+func (f *found) ReadAt(b []byte, off int64) (int, error) {
+	f.once.Do(func() { f.file, f.err = reopen(f.fd) })
+	if f.err != nil {
+		return 0, f.err
+	}
+	return f.file.ReadAt(b, off)
+}
+
+// Close implements io.Closer.
+func (f *found) Close() error {
+	err := unix.Close(f.fd)
+	if f.file != nil {
+		err = errors.Join(err, f.file.Close())
+	}
+	return err
 }
 
 // readNow reads what of a file is in the page cache (preadv2(2), RWF_NOWAIT), as far as
@@ -100,7 +152,7 @@ func readNow(f *os.File, b []byte, off int64) int {
 func (v view) path(name string) (int, error) {
 	fd, err := v.resolve(name)
 	if errors.Is(err, unix.ENOENT) {
-		if other := respell(v.dir, name); other != name {
+		if other := v.respell(name); other != name {
 			fd, err = v.resolve(other)
 		}
 	}
@@ -155,11 +207,11 @@ func below(dir, fd int) bool {
 
 // respell gives name with each element spelled as an entry of its directory
 // that differs in case only; elements without one stay.
-func respell(dir int, name string) string {
+func (v view) respell(name string) string {
 	parts := strings.Split(name, "/")
 	for i, part := range parts {
 		parent := strings.Join(parts[:i], "/")
-		if entry := findEntry(dir, parent, part); entry != "" {
+		if entry := spelled(v.entries(parent), part); entry != "" {
 			parts[i] = entry
 		} else {
 			break
@@ -168,18 +220,26 @@ func respell(dir int, name string) string {
 	return strings.Join(parts, "/")
 }
 
-// findEntry looks for an entry of directory parent, "" being dir itself.
-func findEntry(dir int, parent, name string) string {
-	if parent == "" {
-		parent = "."
+// entries are the names in directory parent, "" being the boot directory itself.
+func (v view) entries(parent string) []string {
+	if names, ok := v.listed[parent]; ok {
+		return names
 	}
-	fd, err := openat2(dir, parent, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, unix.RESOLVE_NO_XDEV)
-	if err != nil {
-		return ""
+	var names []string
+	fd, err := openat2(v.dir, "./"+parent, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, unix.RESOLVE_NO_XDEV)
+	if err == nil {
+		d := os.NewFile(uintptr(fd), parent)
+		names, _ = d.Readdirnames(maxEntries) // what could be read is enough
+		d.Close()
 	}
-	d := os.NewFile(uintptr(fd), parent)
-	defer d.Close()
-	entries, _ := d.Readdirnames(maxEntries) // what could be read is enough
+	if v.listed != nil && len(v.listed) < maxListed {
+		v.listed[parent] = names
+	}
+	return names
+}
+
+// spelled is the entry that a name without regard to case means; "": none.
+func spelled(entries []string, name string) string {
 	if slices.Contains(entries, name) {
 		return name
 	}

@@ -18,7 +18,8 @@ type Files interface {
 	Open(name string) (*File, error)
 }
 
-// Own is the boot directory in a board's root, open. It is for one goroutine.
+// Own is the boot directory in a board's root, open. It is for one goroutine, and for a
+// moment: where a name is not there, its other spellings are those of the first look.
 type Own struct{ v view }
 
 // Own opens the boot directory as it is, whatever Files say. The caller closes it.
@@ -31,7 +32,7 @@ func (t Tree) Own() (*Own, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Own{view{t, dir}}, nil
+	return &Own{view{Tree: t, dir: dir, listed: map[string][]string{}}}, nil
 }
 
 // Close lets go of the directory.
@@ -44,6 +45,21 @@ func (o *Own) Open(name string) (*File, error) {
 		return nil, err
 	}
 	return o.v.open(clean)
+}
+
+// Look is Open for what may not be read: the file is opened when it is. What it is called
+// by then does not matter.
+func (o *Own) Look(name string) (*File, error) {
+	clean, err := Clean(name)
+	if err != nil {
+		return nil, err
+	}
+	fd, st, err := o.v.look(clean)
+	if err != nil {
+		return nil, err
+	}
+	f := &found{fd: fd}
+	return fileOf(f, &st), nil
 }
 
 // Config is config.txt as the board gets it.
@@ -108,7 +124,11 @@ func FromFile(f *os.File) (*File, error) {
 	return fileOf(f, &st), nil
 }
 
-func fileOf(f *os.File, st *unix.Stat_t) *File {
+func fileOf(f interface {
+	io.ReaderAt
+	io.Closer
+}, st *unix.Stat_t,
+) *File {
 	return &File{
 		data: f, closer: f, size: st.Size, modTime: time.Unix(st.Mtim.Unix()), inode: st.Ino,
 		identity: fmt.Sprintf("%d:%d:%d:%d", st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()),

@@ -53,7 +53,7 @@ func (t Tree) Open(name string) (*File, error) {
 	}
 	defer unix.Close(dir)
 	t.BootDir = bootDir
-	v := view{t, dir}
+	v := view{Tree: t, dir: dir}
 	if strings.EqualFold(clean, configName) {
 		return v.config(), nil
 	}
@@ -72,6 +72,8 @@ const (
 type view struct {
 	Tree
 	dir int
+	// listed, when not nil, remembers the names in directories.
+	listed map[string][]string
 }
 
 func (v view) warn(file, problem string) {

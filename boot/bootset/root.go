@@ -37,13 +37,15 @@ type Mounted struct {
 	LayerDir func(digest string) string
 }
 
-// Root is the boot directory of a mounted root; it implements Source.
+// Root is the boot directory of a mounted root; it implements Source. It is for one
+// goroutine.
 type Root struct {
 	own     *bootfs.Own
 	modules []string
 	reports bool
 	m       Mounted
 	digests []string // the topmost first
+	golden  *golden  // nil: nobody has asked yet
 }
 
 // OpenRoot opens the boot directory of a root. The error says that there is none, or
@@ -62,10 +64,15 @@ func OpenRoot(m Mounted) (*Root, error) {
 }
 
 // Close closes the directory.
-func (r *Root) Close() { r.own.Close() }
+func (r *Root) Close() {
+	r.own.Close()
+	if r.golden != nil {
+		r.golden.close()
+	}
+}
 
 // View is the root's own boot files.
-func (r *Root) View() View { return view{r.own.Open, r.own.Config, r.modules} }
+func (r *Root) View() View { return view{r.own.Look, r.own.Config, r.modules} }
 
 // ViewOf is other boot files that the board would have in this root; config gives its config.txt.
 func (r *Root) ViewOf(files bootfs.Files, config func() []byte) View {
@@ -76,18 +83,21 @@ func (r *Root) ViewOf(files bootfs.Files, config func() []byte) View {
 func (r *Root) Reports() bool { return r.reports }
 
 // Open implements Source.
-func (r *Root) Open(name string) (*bootfs.File, error) { return r.own.Open(name) }
+func (r *Root) Open(name string) (*bootfs.File, error) { return r.own.Look(name) }
 
 // Names implements Source.
 func (r *Root) Names() ([]string, error) { return r.own.Names() }
 
 // Layer implements Source.
 func (r *Root) Layer(name string, file *bootfs.File) (digest, at string, ok bool) {
+	if r.golden == nil {
+		r.golden = openGolden(&r.m, r.digests)
+	}
 	at = path.Join(r.m.BootDir, name)
-	if Within(r.m.Upper, at) {
+	if r.golden.written(at) {
 		return "", "", false
 	}
-	digest, ok = FindInLayers(file, at, r.digests, r.m.LayerDir)
+	digest, ok = r.golden.find(name, file)
 	return digest, at, ok
 }
 

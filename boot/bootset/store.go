@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -96,17 +97,32 @@ func (s *Store) read(name string, v any) (ok bool, err error) {
 
 // write replaces a file of the store's own: whole, and on disk when it returns.
 func (s *Store) write(name string, v any) error {
-	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
-		return fmt.Errorf("keeping the board's boot sets: %w", err)
+	err := s.replace(name, v)
+	if err == nil {
+		err = s.sync()
 	}
-	b, err := json.Marshal(v)
+	return err
+}
+
+// replace replaces a file of the store's own: whole, and on disk after sync. A power cut
+// before that leaves the former one.
+func (s *Store) replace(name string, v any) error {
+	err := os.MkdirAll(s.Dir, 0o700)
+	var b []byte
+	if err == nil {
+		b, err = json.Marshal(v)
+	}
 	if err == nil {
 		err = renameio.WriteFile(filepath.Join(s.Dir, name), append(b, '\n'), 0o600, renameio.WithTempDir(s.Dir))
 	}
-	if err == nil {
-		err = syncDir(s.Dir)
-	}
 	if err != nil {
+		return fmt.Errorf("keeping the board's boot sets: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) sync() error {
+	if err := syncDir(s.Dir); err != nil {
 		return fmt.Errorf("keeping the board's boot sets: %w", err)
 	}
 	return nil
@@ -117,7 +133,8 @@ const tries = 3
 
 // Take makes a set of the files that a report names, as they are at one moment,
 // keeps it as the present one, and removes copies that no set needs any more, also
-// when it fails.
+// when it fails. It is on the disk with the next History that is remembered: that says
+// which boot got it.
 // The error wraps ErrTooLarge or ErrChanging, or is one of the system, such as
 // no space.
 func (s *Store) Take(src Source, r Report) (*Set, error) {
@@ -137,7 +154,7 @@ func (s *Store) Take(src Source, r Report) (*Set, error) {
 			continue
 		}
 		if err == nil {
-			err = s.write(currentName, set)
+			err = s.replace(currentName, set)
 		}
 		if err != nil {
 			return nil, errors.Join(err, s.clear())
@@ -260,10 +277,16 @@ func (s *Store) prune(now *Set) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return need[e.Name()] })
+	if len(entries) > 0 {
+		// The set before may need them until the disk has this one.
+		err = errors.Join(err, s.sync())
+	}
+	if err != nil {
+		return err
+	}
 	for _, e := range entries {
-		if !need[e.Name()] {
-			err = errors.Join(err, os.Remove(filepath.Join(s.Dir, objectsName, e.Name())))
-		}
+		err = errors.Join(err, os.Remove(filepath.Join(s.Dir, objectsName, e.Name())))
 	}
 	return err
 }
@@ -344,47 +367,6 @@ func openBelow(dir, name string) (*os.File, error) {
 		}
 		return os.NewFile(uintptr(fd), name), nil
 	}
-}
-
-// FindInLayers looks for the very file that was opened in a root: in the topmost
-// layer that has its path, with the same inode, size and time. The layers are
-// the topmost first, and on one file system with the root's own files.
-func FindInLayers(f *bootfs.File, path string, digests []string, layerDir func(string) string) (digest string, ok bool) {
-	for _, d := range digests {
-		in, err := openBelow(layerDir(d), path)
-		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
-			continue
-		}
-		if err != nil {
-			return "", false
-		}
-		l, err := bootfs.FromFile(in)
-		if err != nil {
-			in.Close()
-			return "", false
-		}
-		same := l.Inode() == f.Inode() && l.Size() == f.Size() && l.ModTime().Equal(f.ModTime())
-		l.Close()
-		return d, same
-	}
-	return "", false
-}
-
-// Within says whether a path exists below a directory, followed by no link; an
-// error counts as yes.
-func Within(dir, path string) bool {
-	root, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return !errors.Is(err, unix.ENOENT)
-	}
-	defer unix.Close(root)
-	fd, err := unix.Openat2(root, path, &unix.OpenHow{
-		Flags: unix.O_PATH | unix.O_CLOEXEC | unix.O_NOFOLLOW, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
-	})
-	if err == nil {
-		unix.Close(fd)
-	}
-	return !errors.Is(err, unix.ENOENT)
 }
 
 func syncDir(dir string) error {

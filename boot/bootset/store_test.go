@@ -24,7 +24,7 @@ type source struct {
 }
 
 func (s source) Open(name string) (*bootfs.File, error) {
-	f, err := s.Own.Open(name)
+	f, err := s.Own.Look(name)
 	if s.touched != nil {
 		s.touched(name)
 	}
@@ -33,7 +33,10 @@ func (s source) Open(name string) (*bootfs.File, error) {
 
 // Layer links files of the layer into the root, so that they are the very ones.
 func (s source) Layer(name string, f *bootfs.File) (string, string, bool) {
-	d, ok := FindInLayers(f, "b/"+name, []string{"layer"}, func(string) string { return s.layer })
+	m := Mounted{BootDir: "b", Upper: filepath.Join(s.root, "none"), LayerDir: func(string) string { return s.layer }}
+	g := openGolden(&m, []string{"layer"})
+	defer g.close()
+	d, ok := g.find(name, f)
 	return d, "b/" + name, ok
 }
 
