@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"syscall"
 
 	"github.com/mdlayher/socket"
 	"github.com/vishvananda/netlink"
@@ -27,7 +28,10 @@ type route struct {
 	local   bool // one of our own addresses
 }
 
-func routeTo(ip netip.Addr) (route, error) {
+func routeTo(ip netip.Addr) (route, error) { return routeBy(ip, linkOf) }
+
+// routeBy is routeTo where link says what an interface is.
+func routeBy(ip netip.Addr, link func(index int) (netlink.LinkAttrs, error)) (route, error) {
 	r := route{ip: ip.Unmap()}
 	if !r.ip.Is4() {
 		return r, fmt.Errorf("%v: %w", ip, ErrNotIPv4)
@@ -46,11 +50,9 @@ func routeTo(ip netip.Addr) (route, error) {
 	r.gateway, _ = netip.AddrFromSlice(k.Gw.To4())
 	if k.Type == unix.RTN_UNICAST && !r.gateway.IsValid() && k.Via == nil {
 		// A tunnel has no gateway either, but no neighbours to tell apart.
-		l, err := netlink.LinkByIndex(r.index)
-		if err != nil {
+		if r.link, err = link(r.index); err != nil {
 			return r, fmt.Errorf("looking at the interface towards %v: %w", ip, err)
 		}
-		r.link = *l.Attrs()
 		r.onLink = r.link.EncapType == "ether" && r.link.RawFlags&unix.IFF_NOARP == 0
 	}
 	return r, nil
@@ -165,17 +167,37 @@ func addressesOf(index int, mac device.MAC) ([]netip.Addr, error) {
 	return found, nil
 }
 
-// carrier fails unless frames can leave and reach an Ethernet link; it gives
-// the link's own MAC.
-func carrier(index int) (device.MAC, error) {
+// linkOf is what the kernel says of an interface.
+func linkOf(index int) (netlink.LinkAttrs, error) {
 	l, err := netlink.LinkByIndex(index)
 	if err != nil {
-		return device.MAC{}, fmt.Errorf("looking at interface %d: %w", index, err)
+		return netlink.LinkAttrs{}, err
 	}
-	return carrierOf(l.Attrs())
+	return *l.Attrs(), nil
 }
 
-// carrierOf is carrier of a link as it was seen.
+// hasCarrier fails unless frames can leave by a socket of an interface and reach its link.
+func hasCarrier(c *socket.Conn, name string) error {
+	ifr, err := unix.NewIfreq(name)
+	var raw syscall.RawConn
+	if err == nil {
+		raw, err = c.SyscallConn()
+	}
+	if err == nil {
+		cerr := raw.Control(func(fd uintptr) { err = unix.IoctlIfreq(int(fd), unix.SIOCGIFFLAGS, ifr) })
+		err = errors.Join(err, cerr)
+	}
+	if err != nil {
+		return fmt.Errorf("looking at interface %q: %w", name, err)
+	}
+	if want := uint16(unix.IFF_UP | unix.IFF_RUNNING); ifr.Uint16()&want != want {
+		return fmt.Errorf("interface %q is down", name)
+	}
+	return nil
+}
+
+// carrierOf fails unless frames could leave and reach an Ethernet link as it was seen; it
+// gives the link's own MAC.
 func carrierOf(a *netlink.LinkAttrs) (device.MAC, error) {
 	switch {
 	case a.Flags&net.FlagUp == 0 || a.RawFlags&unix.IFF_RUNNING == 0:

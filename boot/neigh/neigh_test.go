@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -169,6 +171,27 @@ func TestWayIsRemembered(t *testing.T) {
 	if n := len(tab.routes); n > maxOwners || n == 0 {
 		t.Errorf("the ways to %d addresses are remembered", n)
 	}
+	// So is what an interface is, but for what proves a board silent: that looks itself.
+	br0 := nettest.Link(t, "br0")
+	mtu := func(at time.Time) int {
+		t.Helper()
+		now = at
+		l, err := tab.link(br0.Attrs().Index)
+		must(t, err)
+		return l.MTU
+	}
+	was := mtu(now)
+	must(t, netlink.LinkSetMTU(br0, was-100))
+	if got := []int{mtu(now), mtu(now.Add(2*time.Second - 1)), mtu(now.Add(1))}; !slices.Equal(got, []int{was, was, was - 100}) {
+		t.Errorf("the interface's MTU was %d, and is %d", was, got)
+	}
+	for i := range 2*maxLinks + 1 {
+		tab.links[1000+i] = seen{}
+	}
+	now = now.Add(2 * time.Second)
+	if mtu(now); len(tab.links) != 1 {
+		t.Errorf("%d interfaces are remembered", len(tab.links))
+	}
 }
 
 func TestOwnerIsBounded(t *testing.T) {
@@ -219,12 +242,21 @@ func TestProbe(t *testing.T) {
 	// Its cable is pulled: it is silent. Ours is: nobody can tell.
 	must(t, netlink.LinkSetDown(nettest.Link(t, "p1")))
 	check("unplugged board", "10.0.0.50", piMAC, Silent, none)
+	asking, err := arpSocket(nettest.Link(t, "br0").Attrs().Index, piIP, piMAC)
+	must(t, err)
+	defer asking.Close()
+	must(t, hasCarrier(asking, "br0"))
 	must(t, netlink.LinkSetDown(nettest.Link(t, "p2")))
 	eventually(t, "the bridge loses its carrier", func() bool {
-		_, err := carrier(nettest.Link(t, "br0").Attrs().Index)
+		_, err := carrierOf(nettest.Link(t, "br0").Attrs())
 		return err != nil
 	})
 	check("no carrier", "10.0.0.50", piMAC, Unknown, none)
+	for name, why := range map[string]string{"br0": "is down", "gone0": "no such device"} {
+		if err := hasCarrier(asking, name); err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("%s: %v, want %q", name, err, why)
+		}
+	}
 }
 
 func TestProbeCancelled(t *testing.T) {

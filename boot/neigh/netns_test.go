@@ -49,7 +49,7 @@ func port(t testing.TB, bridge, name, mac, cidr string) netns.NsHandle {
 func running(t testing.TB, name string) {
 	t.Helper()
 	eventually(t, name+" is running", func() bool {
-		_, err := carrier(nettest.Link(t, name).Attrs().Index)
+		_, err := carrierOf(nettest.Link(t, name).Attrs())
 		return err == nil
 	})
 }

@@ -87,9 +87,9 @@ func (t *Table) Silent(ctx context.Context, ip netip.Addr, mac device.MAC) (bool
 
 // Other asks on the link, as Probe does but for this one address alone, whether another
 // than a client has it: who is to be given an address has no others yet. What cannot be
-// asked nobody has.
+// asked nobody has. What an interface is, is remembered as for OnLink: it destroys nothing.
 func (t *Table) Other(ctx context.Context, ip netip.Addr, client device.MAC) (other device.MAC, has bool) {
-	r, err := routeTo(ip)
+	r, err := routeBy(ip, t.link)
 	if err != nil || !r.onLink || client.IsZero() {
 		return device.MAC{}, false
 	}
@@ -147,7 +147,7 @@ func (t *Table) ask(ctx context.Context, r route, mac device.MAC, asked []netip.
 		}
 	}
 	// Silence on a link that is gone by now proves nothing.
-	if _, err := carrier(r.index); err != nil {
+	if err := hasCarrier(c, r.link.Name); err != nil {
 		return unknown(err)
 	}
 	if !l.other.IsZero() {

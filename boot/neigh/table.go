@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"rubus/config/device"
 )
 
@@ -81,6 +83,7 @@ type Options struct {
 const (
 	maxOwners   = 4096
 	maxResolves = 32
+	maxLinks    = 64
 )
 
 // Table asks the kernel and the links of the network namespace it is used in.
@@ -93,12 +96,19 @@ type Table struct {
 	mu     sync.Mutex
 	owners map[netip.Addr]owner
 	routes map[netip.Addr]known
+	links  map[int]seen
 	pins   map[netip.Addr]*pin
 }
 
 // known is a route that was found a moment ago.
 type known struct {
 	route route
+	until time.Time
+}
+
+// seen is an interface as it was a moment ago.
+type seen struct {
+	link  netlink.LinkAttrs
 	until time.Time
 }
 
@@ -126,7 +136,7 @@ func New(opt Options) *Table {
 	}
 	t := &Table{
 		opt: opt, log: opt.Logger, asking: make(chan struct{}, maxResolves),
-		owners: map[netip.Addr]owner{}, routes: map[netip.Addr]known{}, pins: map[netip.Addr]*pin{},
+		owners: map[netip.Addr]owner{}, routes: map[netip.Addr]known{}, links: map[int]seen{}, pins: map[netip.Addr]*pin{},
 	}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
@@ -145,7 +155,7 @@ func (t *Table) route(ip netip.Addr) (route, error) {
 	if ok && now.Before(k.until) {
 		return k.route, nil
 	}
-	r, err := routeTo(ip)
+	r, err := routeBy(ip, t.link)
 	if err != nil {
 		return r, err
 	}
@@ -156,6 +166,29 @@ func (t *Table) route(ip netip.Addr) (route, error) {
 	}
 	t.routes[ip] = known{r, now.Add(t.opt.Remember)}
 	return r, nil
+}
+
+// link is what an interface is, or was a moment ago: boards that come together are all
+// behind one.
+func (t *Table) link(index int) (netlink.LinkAttrs, error) {
+	now := t.opt.Now()
+	t.mu.Lock()
+	s, ok := t.links[index]
+	t.mu.Unlock()
+	if ok && now.Before(s.until) {
+		return s.link, nil
+	}
+	l, err := linkOf(index)
+	if err != nil {
+		return l, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.links) >= maxLinks {
+		clear(t.links)
+	}
+	t.links[index] = seen{l, now.Add(t.opt.Remember)}
+	return l, nil
 }
 
 // Lookup is what the kernel's table has for an address now; nothing is sent. The way
