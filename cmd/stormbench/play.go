@@ -85,7 +85,11 @@ echo 1 >"/proc/sys/net/ipv6/conf/all/disable_ipv6" || true`, "sh", boardsCard).C
 			if err := in.Decode(&word); err != nil {
 				return err
 			}
-			if err := out.Encode(askAll(ctx, model, o)); err != nil {
+			asked, err := askAll(ctx, model, o)
+			if err == nil {
+				err = out.Encode(asked)
+			}
+			if err != nil {
 				return err
 			}
 			continue
@@ -176,17 +180,22 @@ func atOnce(name string) error {
 // server, which asks for each new address for 0.3 s; more are too much for who plays them.
 const askers = 150
 
-// askAll has boards ask for their first file, one behind the other on each of a number
-// of cards.
-func askAll(ctx context.Context, model string, o order) []booted {
+// askAll has boards ask for their first file, a number of them at once.
+func askAll(ctx context.Context, model string, o order) ([]booted, error) {
 	results := make([]booted, o.Boards)
+	cable, err := nic.OpenMany(boardsCard)
+	if err != nil {
+		return nil, err
+	}
+	defer cable.Close()
+	cards := nic.NewSwitch(cable)
 	next := make(chan int)
 	var all sync.WaitGroup
 	for range min(askers, o.Boards) {
 		all.Go(func() {
 			for i := range next {
 				begin := time.Now()
-				if err := ask(ctx, model, o.First+i); err != nil {
+				if err := ask(ctx, cards, model, o.First+i); err != nil {
 					results[i].Error = err.Error()
 				}
 				results[i].Firmware = time.Since(begin)
@@ -198,11 +207,11 @@ func askAll(ctx context.Context, model string, o order) []booted {
 	}
 	close(next)
 	all.Wait()
-	return results
+	return results, nil
 }
 
 // ask plays a board up to its first file.
-func ask(ctx context.Context, model string, n int) error {
+func ask(ctx context.Context, cards *nic.Switch, model string, n int) error {
 	serial, mac, err := identity(n)
 	if err != nil {
 		return err
@@ -211,10 +220,7 @@ func ask(ctx context.Context, model string, n int) error {
 	if err != nil {
 		return err
 	}
-	card, err := nic.OpenOwn(boardsCard, mac)
-	if err != nil {
-		return err
-	}
+	card := cards.Plug(mac)
 	defer card.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

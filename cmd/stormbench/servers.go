@@ -186,7 +186,7 @@ func startRubus(ctx context.Context, o *options, boards int) (*service, error) {
 			_ = unix.Unmount(r, unix.MNT_DETACH)
 		}
 	})
-	log := at("rubus.log")
+	log := at("run/rubus.log") // not beside the configuration: it would be looked at for each line
 	err := s.start(log, nil, o.rubus, "serve", "--state", o.state, "--run", at("run"), "--devices", at("devices.yaml"), "--config", at("rubus.yaml"))
 	if err == nil {
 		// It listens first for other servers that give out addresses.

@@ -1,7 +1,6 @@
 package nic
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/mdlayher/packet"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -99,58 +97,12 @@ type Raw struct {
 // OpenRaw opens the named interface, in the network namespace of the calling
 // thread. The interface is put into promiscuous mode while it is open, since
 // the board's MAC is not the interface's.
-func OpenRaw(name string) (*Raw, error) { return openRaw(name, nil) }
-
-// OpenOwn is OpenRaw for one of many boards on an interface: of what arrives, the kernel
-// gives it its own frames and those for everybody.
-func OpenOwn(name string, mac [6]byte) (*Raw, error) {
-	const take = 1 << 16
-	filter, err := bpf.Assemble([]bpf.Instruction{
-		bpf.LoadAbsolute{Off: 0, Size: 1},
-		bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 1, SkipTrue: 4}, // a group's address
-		bpf.LoadAbsolute{Off: 0, Size: 4},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: binary.BigEndian.Uint32(mac[:]), SkipTrue: 3},
-		bpf.LoadAbsolute{Off: 4, Size: 2},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(binary.BigEndian.Uint16(mac[4:])), SkipTrue: 1},
-		bpf.RetConstant{Val: take},
-		bpf.RetConstant{Val: 0},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("filtering frames for %x: %w", mac, err)
-	}
-	r, err := openRaw(name, &packet.Config{Filter: filter})
-	if err != nil {
-		return nil, err
-	}
-	if err := r.hearMany(); err != nil {
-		r.Close()
-		return nil, fmt.Errorf("interface %q: %w", name, err)
-	}
-	return r, nil
-}
-
-// hearMany has the socket hold what a second of a hundred boards' broadcasts is, and leave
-// out what the boards beside it send: a frame that finds no room is lost without a word.
-func (r *Raw) hearMany() error {
-	sock, err := r.conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var set error
-	err = sock.Control(func(fd uintptr) {
-		set = errors.Join(
-			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 2<<20),
-			unix.SetsockoptInt(int(fd), unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1))
-	})
-	return errors.Join(err, set)
-}
-
-func openRaw(name string, config *packet.Config) (*Raw, error) {
+func OpenRaw(name string) (*Raw, error) {
 	ifi, err := net.InterfaceByName(name)
 	if err != nil {
 		return nil, fmt.Errorf("finding interface %q: %w", name, err)
 	}
-	conn, err := packet.Listen(ifi, packet.Raw, unix.ETH_P_ALL, config)
+	conn, err := packet.Listen(ifi, packet.Raw, unix.ETH_P_ALL, nil)
 	if err != nil {
 		return nil, fmt.Errorf("opening interface %q for raw frames (needs root): %w", name, err)
 	}
@@ -159,6 +111,29 @@ func openRaw(name string, config *packet.Config) (*Raw, error) {
 		return nil, fmt.Errorf("setting interface %q promiscuous: %w", name, err)
 	}
 	return &Raw{conn: conn}, nil
+}
+
+// OpenMany is OpenRaw for the Switch of many boards: it holds what a second of their
+// frames is, and leaves out what they send.
+func OpenMany(name string) (*Raw, error) {
+	r, err := OpenRaw(name)
+	if err != nil {
+		return nil, err
+	}
+	sock, err := r.conn.SyscallConn()
+	var set error
+	if err == nil {
+		err = sock.Control(func(fd uintptr) {
+			set = errors.Join(
+				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 32<<20),
+				unix.SetsockoptInt(int(fd), unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1))
+		})
+	}
+	if err = errors.Join(err, set); err != nil {
+		r.Close()
+		return nil, fmt.Errorf("interface %q: %w", name, err)
+	}
+	return r, nil
 }
 
 // ReadFrame implements Link.

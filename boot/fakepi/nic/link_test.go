@@ -50,7 +50,7 @@ func named(name string) netlink.LinkAttrs {
 }
 
 // A card that is one of many on an interface hears its own frames and those for all.
-func TestOpenOwn(t *testing.T) {
+func TestSwitch(t *testing.T) {
 	namespace(t)
 	up(t, &netlink.Veth{LinkAttrs: named("v0"), PeerName: "v1"}, "")
 	peer, err := netlink.LinkByName("v1")
@@ -65,11 +65,12 @@ func TestOpenOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer from.Close()
-	to, err := OpenOwn("v1", boardMAC)
+	cable, err := OpenMany("v1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer to.Close()
+	defer cable.Close()
+	to := NewSwitch(cable).Plug(boardMAC)
 	// hears gives the index of the next of our frames.
 	b := make([]byte, 1500)
 	hears := func(wait time.Duration) (byte, error) {

@@ -8,59 +8,80 @@ import (
 	"time"
 )
 
-// Pipe is a cable in memory between two cards, for tests. It holds as many
-// frames as a switch would and loses those beyond.
-func Pipe() (a, b Link) {
-	const queue = 256
-	ab, ba := make(chan []byte, queue), make(chan []byte, queue)
-	done := make(chan struct{})
-	once := &sync.Once{}
-	return &pipeEnd{in: ba, out: ab, done: done, once: once}, &pipeEnd{in: ab, out: ba, done: done, once: once}
-}
-
-type pipeEnd struct {
-	in       <-chan []byte
-	out      chan<- []byte
+// queue holds as many frames for a card as a switch would, and loses those beyond.
+type queue struct {
+	frames   chan []byte
 	done     chan struct{}
 	once     *sync.Once
 	deadline time.Time
 }
 
-func (p *pipeEnd) ReadFrame(b []byte) (int, error) {
+func newQueue() queue {
+	return queue{frames: make(chan []byte, 256), done: make(chan struct{}), once: &sync.Once{}}
+}
+
+// put adds a frame, which is the queue's from then on.
+func (q *queue) put(frame []byte) {
+	select {
+	case q.frames <- frame:
+	default:
+	}
+}
+
+// ReadFrame implements Link.
+func (q *queue) ReadFrame(b []byte) (int, error) {
 	var expired <-chan time.Time
-	if !p.deadline.IsZero() {
-		t := time.NewTimer(time.Until(p.deadline))
+	if !q.deadline.IsZero() {
+		t := time.NewTimer(time.Until(q.deadline))
 		defer t.Stop()
 		expired = t.C
 	}
 	select {
-	case f := <-p.in:
+	case f := <-q.frames:
 		return copy(b, f), nil
 	case <-expired:
 		return 0, os.ErrDeadlineExceeded
-	case <-p.done:
+	case <-q.done:
 		return 0, io.EOF
 	}
 }
 
+// SetReadDeadline implements Link.
+func (q *queue) SetReadDeadline(t time.Time) error {
+	q.deadline = t
+	return nil
+}
+
+func (q *queue) close() { q.once.Do(func() { close(q.done) }) }
+
+// Pipe is a cable in memory between two cards, for tests. When one end is closed, both are.
+func Pipe() (a, b Link) {
+	x, y := newQueue(), newQueue()
+	y.done, y.once = x.done, x.once
+	return &pipeEnd{queue: x, to: y}, &pipeEnd{queue: y, to: x}
+}
+
+type pipeEnd struct {
+	queue
+	to queue
+}
+
+// WriteFrame implements Link.
 func (p *pipeEnd) WriteFrame(b []byte) error {
 	select {
-	case p.out <- slices.Clone(b):
 	case <-p.done:
 		return io.ErrClosedPipe
 	default:
 	}
+	p.to.put(slices.Clone(b))
 	return nil
 }
 
-func (p *pipeEnd) SetReadDeadline(t time.Time) error {
-	p.deadline = t
-	return nil
-}
-
+// Checksums implements Link.
 func (p *pipeEnd) Checksums() bool { return true }
 
+// Close implements Link.
 func (p *pipeEnd) Close() error {
-	p.once.Do(func() { close(p.done) })
+	p.close()
 	return nil
 }
