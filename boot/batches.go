@@ -9,6 +9,7 @@ import (
 
 	"rubus/boot/batch"
 	"rubus/boot/record"
+	"rubus/boot/writes"
 	"rubus/config/device"
 	"rubus/images/imageref"
 	"rubus/images/upper"
@@ -111,7 +112,7 @@ func (f *Fleet) moveMember(ctx context.Context, b batch.Batch, serial device.Ser
 		return b, err
 	}
 	state := string(record.MoveFailed)
-	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrOnIt) {
+	if errors.Is(err, ErrNotFound) || errors.Is(err, writes.ErrNothing) || errors.Is(err, ErrOnIt) {
 		state = batch.Skipped
 	}
 	f.log.Warn("a board of a batch is not moved", "batch", b.N, "serial", serial, "why", err)

@@ -68,7 +68,7 @@ func (f *Fleet) clearFor(ctx context.Context, b *board) error {
 	if err != nil || !has {
 		return err
 	}
-	if _, err := f.disk(b.serial).Written(b.record()); !errors.Is(err, ErrNotFound) {
+	if _, err := f.disk(b.serial).Written(b.record()); !errors.Is(err, writes.ErrNothing) {
 		return errors.Join(err, fmt.Errorf("board %s has writes of its own: reset it first, and remove its snapshots: %w", b.serial, ErrRefused))
 	}
 	// A board on trial has two: of what it wrote before no slot in use knows.

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"rubus/boot/record"
+	"rubus/boot/writes"
 	"rubus/images/rebase"
 	"rubus/images/treediff"
 	"rubus/images/upper"
@@ -20,7 +21,7 @@ const resetNote = "before a reset"
 // the board is down or may be cut off.
 func (f *Fleet) startAnew(ctx context.Context, b *board, o ResetOptions) error {
 	slot, err := f.disk(b.serial).Written(b.record())
-	if len(o.Keep) == 0 || errors.Is(err, ErrNotFound) {
+	if len(o.Keep) == 0 || errors.Is(err, writes.ErrNothing) {
 		return f.setAside(ctx, b, b.record(), resetNote, nil)
 	}
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"rubus/boot/phase"
 	"rubus/boot/record"
 	"rubus/boot/sighting"
+	"rubus/boot/writes"
 	"rubus/images/imageref"
 	"rubus/images/upper"
 	"rubus/nfsexport"
@@ -71,7 +72,7 @@ func TestSnapshotAndRestore(t *testing.T) {
 		t.Errorf("a snapshot of a board that was never seen: %v", err)
 	}
 	x := l.boots(serialA, macA, addrA)
-	if _, err := l.fleet.Snapshot(t.Context(), serialA, "", nil); !errors.Is(err, boot.ErrNotFound) {
+	if _, err := l.fleet.Snapshot(t.Context(), serialA, "", nil); !errors.Is(err, writes.ErrNothing) {
 		t.Errorf("a snapshot of nothing: %v", err)
 	}
 	l.put(x, "etc/golden", "first")

@@ -75,7 +75,7 @@ func (f *Fleet) TakeIn(ctx context.Context, serial device.Serial, dir string) (w
 
 // hasNothing says that nothing of a board is worth keeping: no writes, no snapshots, no files.
 func (f *Fleet) hasNothing(b *board) bool {
-	if _, err := f.disk(b.serial).Written(b.record()); !errors.Is(err, ErrNotFound) {
+	if _, err := f.disk(b.serial).Written(b.record()); !errors.Is(err, writes.ErrNothing) {
 		return false
 	}
 	if s, err := record.LoadSnapshots(f.opt.State, b.serial); err != nil || len(s) > 0 {

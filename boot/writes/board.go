@@ -83,7 +83,7 @@ func (b Board) CountUppers(rec *record.Record) error {
 }
 
 // Written is the slot whose writes are the board's: its present root's, or those
-// that it would boot with. The error wraps ErrNotFound when it wrote nothing.
+// that it would boot with. The error wraps ErrNothing when it wrote nothing.
 func (b Board) Written(rec record.Record) (record.Slot, error) {
 	for _, s := range append(rec.Persistent(), rec.Ephemeral()...) {
 		isEmpty, err := b.IsEmpty(s)
@@ -94,8 +94,11 @@ func (b Board) Written(rec record.Record) (record.Slot, error) {
 			return s, nil
 		}
 	}
-	return record.Slot{}, fmt.Errorf("board %s: it has written nothing: %w", b.Serial, record.ErrNotFound)
+	return record.Slot{}, fmt.Errorf("board %s has written %w", b.Serial, ErrNothing)
 }
+
+// ErrNothing: the board wrote nothing.
+var ErrNothing = errors.New("nothing")
 
 // SlotOf is the slot of an upper; nil: no slot names it.
 func SlotOf(slots []record.Slot, id overlay.UpperID) *record.Slot {

@@ -124,7 +124,7 @@ func TestWritten(t *testing.T) {
 			s := newShelf(t)
 			slots := c.make(s)
 			got, err := s.Written(s.record(slots...))
-			if c.want == 0 && !errors.Is(err, record.ErrNotFound) || c.want != 0 && (err != nil || got.N != c.want) {
+			if c.want == 0 && !errors.Is(err, ErrNothing) || c.want != 0 && (err != nil || got.N != c.want) {
 				t.Errorf("slot %d, %v; want %d", got.N, err, c.want)
 			}
 			// A command without a daemon sees the same.

@@ -218,7 +218,7 @@ func httpStatus(k Kind) int {
 	switch k {
 	case KindNotFound:
 		return http.StatusNotFound
-	case KindRefused:
+	case KindRefused, KindNothing:
 		return http.StatusConflict
 	case KindBusy, KindBoots:
 		return http.StatusServiceUnavailable

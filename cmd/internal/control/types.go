@@ -237,6 +237,8 @@ type Kind string
 const (
 	// KindNotFound: there is no such board.
 	KindNotFound Kind = "not-found"
+	// KindNothing: the board wrote nothing that it could be done with.
+	KindNothing Kind = "nothing"
 	// KindRefused: it can be done, but not so, or not now.
 	KindRefused Kind = "refused"
 	// KindBusy: something else is at it; try again.

@@ -193,6 +193,8 @@ func controlError(err error) error {
 	case errors.Is(err, overlay.ErrOtherBase):
 		return control.Errorf(control.KindRefused, "%v", err).
 			WithHint("\"rubus backup\" of the board, and \"rubus restore\" of that, bind its writes to the layers as they are now")
+	case errors.Is(err, writes.ErrNothing):
+		return control.Errorf(control.KindNothing, "%v", err).WithHint("\"rubus device diff SERIAL\" shows what a board changed")
 	case errors.Is(err, boot.ErrNotFound):
 		return control.Errorf(control.KindNotFound, "%v", err)
 	case errors.Is(err, boot.ErrRefused):

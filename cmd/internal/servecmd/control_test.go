@@ -21,6 +21,7 @@ func TestControlError(t *testing.T) {
 		hint string
 	}{
 		"no board":       {boot.ErrNotFound, control.KindNotFound, ""},
+		"nothing":        {writes.ErrNothing, control.KindNothing, "rubus device diff"},
 		"refused":        {boot.ErrRefused, control.KindRefused, ""},
 		"up":             {boot.ErrUp, control.KindRefused, "--force"},
 		"no space":       {writes.ErrNoSpace, control.KindRefused, "rubus df"},

@@ -2,9 +2,11 @@ package servecmd
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"rubus/boot/record"
+	"rubus/boot/writes"
 	"rubus/cmd/internal/control"
 	"rubus/config/device"
 	"rubus/images/upper"
@@ -30,6 +32,9 @@ func snapshotOf(s record.Snapshot) control.Snapshot {
 // Snapshot implements control.Daemon.
 func (d *controlled) Snapshot(ctx context.Context, serial device.Serial, note string, keep time.Duration, tell func(control.Progress)) (control.Snapshot, error) {
 	s, err := d.fleet.SnapshotFor(ctx, serial, note, keep, telling(tell))
+	if d.isUnseen(serial, err) {
+		err = fmt.Errorf("board %s has written %w: it never booted", serial, writes.ErrNothing)
+	}
 	return snapshotOf(s), controlError(err)
 }
 

@@ -98,6 +98,9 @@ func commit(ctx context.Context, g *cli.Globals, serial device.Serial, ref image
 		return err
 	}
 	p, done, err := stillPlace(ctx, g, s, serial)
+	if errors.Is(err, writes.ErrNothing) || control.IsKind(err, control.KindNothing) {
+		return fmt.Errorf("there is nothing to commit: %w", err)
+	}
 	if err != nil {
 		return err
 	}
@@ -161,7 +164,12 @@ func commitPlace(ctx context.Context, g *cli.Globals, s *images.Store, p writes.
 		return why != ""
 	})
 	if len(changes) == 0 {
-		return out, errors.New("the board wrote nothing that belongs into an image")
+		what, hint := "it is as its image", fmt.Sprintf("\"rubus device diff %s\" shows what it changed", serial)
+		if len(out.LeftOut) > 0 {
+			what += ", but for what belongs into none"
+			hint += "; --include PATH takes in what is left out, but no secret"
+		}
+		return out, ui.Hint(errors.New("there is nothing to commit: "+what), hint)
 	}
 	pending, err := s.Begin(ctx)
 	if err != nil {

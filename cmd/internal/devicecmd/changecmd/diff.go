@@ -162,7 +162,7 @@ func writtenPlace(g *cli.Globals, serial device.Serial) (writes.Place, error) {
 	case errors.Is(err, fs.ErrPermission):
 		return writes.Place{}, ui.Hint(err, "boards' files belong to root: try sudo")
 	case errors.Is(err, boot.ErrNotFound):
-		return writes.Place{}, ui.Hint(fmt.Errorf("board %s has written nothing: it has no root yet", serial), "\"rubus status\" lists the boards")
+		return writes.Place{}, ui.Hint(fmt.Errorf("board %s has written %w: it has no root yet", serial, writes.ErrNothing), "\"rubus status\" lists the boards")
 	case err != nil:
 		return writes.Place{}, err
 	}
