@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -142,6 +143,17 @@ func (fs *FS) retire(r *root) {
 	fs.snaps.forget(r)
 	fs.cache.forget(r)
 	r.close()
+}
+
+// Expects says whether an export is for who has this address.
+func (fs *FS) Expects(addr netip.Addr) bool {
+	addr = addr.Unmap()
+	for _, e := range *fs.table.Load() {
+		if e.Client.IsValid() && e.Client.Unmap() == addr {
+			return true
+		}
+	}
+	return false
 }
 
 // RootHandle is the file handle of the export's root, for the reply to MNT. It

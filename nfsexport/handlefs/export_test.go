@@ -352,6 +352,10 @@ func TestExportsAreApart(t *testing.T) {
 	if st := w.Link(&call, mine, other.root, "g", &pa, &w1); st != nfs3.ErrXDev {
 		t.Errorf("link into their export: status %d", st)
 	}
+	must(t, other.Withdraw(other.exp.ID))
+	if !w.Expects(board.Addr()) || w.Expects(other.exp.Client) || w.Expects(netip.Addr{}) {
+		t.Error("others than the first are expected, or that is not")
+	}
 }
 
 // TestMountBelow: what someone mounts below a root is not served.

@@ -17,7 +17,8 @@ const (
 // buffer is a pooled piece of memory. Large ones are charged to a peer.
 type buffer struct {
 	b    []byte
-	peer *peer // charged for it, or nil
+	peer *peer  // charged for it, or nil
+	of   *purse // that of all that it is taken from, then
 }
 
 // pool hands out buffers of four sizes, the two larger ones charged.
@@ -60,8 +61,8 @@ func (p *pool) put(b *buffer) {
 		return
 	}
 	if b.peer != nil {
-		b.peer.uncharge(len(b.b))
-		b.peer = nil
+		b.peer.uncharge(b.of, len(b.b))
+		b.peer, b.of = nil, nil
 	}
 	switch len(b.b) {
 	case smallBuffer:

@@ -344,14 +344,15 @@ func (c *conn) take(ctx context.Context, n int) (*buffer, error) {
 	if !c.s.pool.isLarge(n) {
 		return c.s.pool.get(n), nil
 	}
-	if size := c.s.pool.largeFor(n); !c.who.tryCharge(size) {
+	of, size := c.s.purseOf(c.who), c.s.pool.largeFor(n)
+	if !c.who.tryCharge(of, size) {
 		c.flush()
-		if err := c.who.charge(ctx, size); err != nil {
+		if err := c.who.charge(ctx, of, size); err != nil {
 			return nil, errClosing
 		}
 	}
 	b := c.s.pool.get(n)
-	b.peer = c.who
+	b.peer, b.of = c.who, of
 	return b, nil
 }
 

@@ -158,11 +158,12 @@ func (c *conn) room(ctx context.Context, args *buffer, reply int) *buffer {
 		b, _ := c.take(ctx, n)
 		return b
 	}
-	if !c.who.tryCharge(c.s.pool.largeFor(n)) {
+	of := c.s.purseOf(c.who)
+	if !c.who.tryCharge(of, c.s.pool.largeFor(n)) {
 		return nil
 	}
 	b := c.s.pool.get(n)
-	b.peer = c.who
+	b.peer, b.of = c.who, of
 	return b
 }
 

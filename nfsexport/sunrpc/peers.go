@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
 )
@@ -18,16 +19,36 @@ type peer struct {
 	conns []*conn
 	calls *semaphore.Weighted
 	bytes *semaphore.Weighted
-	all   *semaphore.Weighted // the bytes of all peers
-	pipes int                 // that it has of the server's; guarded by these
+	pipes int // that it has of the server's; guarded by these
+
+	addr     netip.Addr
+	stranger atomic.Bool  // nobody knew it when that was asked last
+	asked    atomic.Int64 // then, by the server's clock
 }
 
-// charge waits until n bytes may be held for the peer.
-func (p *peer) charge(ctx context.Context, n int) error {
+// purse is bytes that peers hold at once, in all.
+type purse = semaphore.Weighted
+
+// purseOf is where the bytes of a peer are taken from: those whom nobody knows have little
+// between them, or a few addresses would make all others wait. One may become known.
+func (s *Server) purseOf(p *peer) *purse {
+	if !p.stranger.Load() {
+		return s.bytes
+	}
+	now := s.clock.Load()
+	if last := p.asked.Load(); last != now && p.asked.CompareAndSwap(last, now) && s.known(p.addr) {
+		p.stranger.Store(false)
+		return s.bytes
+	}
+	return s.little
+}
+
+// charge waits until n bytes of a purse may be held for the peer.
+func (p *peer) charge(ctx context.Context, of *purse, n int) error {
 	if err := p.bytes.Acquire(ctx, int64(n)); err != nil {
 		return err
 	}
-	if err := p.all.Acquire(ctx, int64(n)); err != nil {
+	if err := of.Acquire(ctx, int64(n)); err != nil {
 		p.bytes.Release(int64(n))
 		return err
 	}
@@ -35,20 +56,20 @@ func (p *peer) charge(ctx context.Context, n int) error {
 }
 
 // tryCharge is charge without waiting.
-func (p *peer) tryCharge(n int) bool {
+func (p *peer) tryCharge(of *purse, n int) bool {
 	if !p.bytes.TryAcquire(int64(n)) {
 		return false
 	}
-	if !p.all.TryAcquire(int64(n)) {
+	if !of.TryAcquire(int64(n)) {
 		p.bytes.Release(int64(n))
 		return false
 	}
 	return true
 }
 
-func (p *peer) uncharge(n int) {
+func (p *peer) uncharge(of *purse, n int) {
 	p.bytes.Release(int64(n))
-	p.all.Release(int64(n))
+	of.Release(int64(n))
 }
 
 // peers are all connections, by address.
@@ -72,21 +93,23 @@ type peers struct {
 // Without the right to take a place, any user of a board could hold all places
 // of its address and lock its kernel out; with it for all, he could throw the
 // kernel out. So an unprivileged port never takes a privileged one's place.
-func (ps *peers) enter(c *conn, l *Limits, all *semaphore.Weighted) (victim *conn, ok bool) {
+//
+// When all places are taken, one whom somebody knows gets that of one whom nobody does.
+func (ps *peers) enter(c *conn, l *Limits, known bool) (victim *conn, ok bool) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	addr := c.addr.Addr()
 	p := ps.byAddr[addr]
-	var old *conn
-	if p != nil {
-		old = p.old(c)
+	old, room := p.old(c), ps.total < l.Conns
+	switch {
+	case old != nil:
+		victim = old
+	case p != nil && len(p.conns) >= l.ConnsPerPeer:
+		victim, room = p.victim(c.addr.Port() < privileged), false
+	case !room && known:
+		victim = ps.aStranger()
 	}
-	full := ps.total >= l.Conns
-	if old == nil && p != nil && len(p.conns) >= l.ConnsPerPeer {
-		victim = p.victim(c.addr.Port() < privileged)
-		full = full || victim == nil
-	}
-	if ps.closed || full && old == nil {
+	if ps.closed || !room && victim == nil {
 		ps.refused++
 		return nil, false
 	}
@@ -94,23 +117,23 @@ func (ps *peers) enter(c *conn, l *Limits, all *semaphore.Weighted) (victim *con
 		p = &peer{
 			calls: semaphore.NewWeighted(int64(l.CallsPerPeer)),
 			bytes: semaphore.NewWeighted(l.BytesPerPeer),
-			all:   all,
+			addr:  addr,
 		}
+		p.stranger.Store(!known)
 		ps.byAddr[addr] = p
 	}
 	p.conns = append(p.conns, c)
 	ps.total++
 	ps.inside.Add(1)
 	c.who = p
-	switch {
-	case old != nil:
+	if old != nil {
 		if c.before = old.before; c.before == nil { // else it has run nothing
 			c.before = old.over
 		}
-		victim = old
-		ps.remove(old)
-	case victim != nil:
+	} else if victim != nil {
 		ps.evicted++
+	}
+	if victim != nil {
 		ps.remove(victim)
 	}
 	return victim, true
@@ -135,8 +158,11 @@ func (ps *peers) begins(ctx context.Context, c *conn) bool {
 	return true
 }
 
-// old is the connection that c comes in the place of: nil, there is none.
+// old is the connection that c comes in the place of; nil: there is none. p may be nil.
 func (p *peer) old(c *conn) *conn {
+	if p == nil {
+		return nil
+	}
 	for _, o := range p.conns {
 		if o.addr == c.addr && o.local == c.local && c.addr.IsValid() {
 			return o
@@ -164,6 +190,16 @@ func (p *peer) victim(forPrivileged bool) *conn {
 		}
 	}
 	return v
+}
+
+// aStranger gives a connection of one whom nobody knows. May be nil.
+func (ps *peers) aStranger() *conn {
+	for _, p := range ps.byAddr {
+		if p.stranger.Load() {
+			return p.conns[0]
+		}
+	}
+	return nil
 }
 
 // leave takes a connection out, if it still is in.

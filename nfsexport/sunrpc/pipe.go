@@ -38,7 +38,7 @@ type pipes struct {
 func (ps *pipes) get(who *peer) *pipe {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	if who.pipes >= ps.each {
+	if who.pipes >= ps.each || who.stranger.Load() {
 		return nil
 	}
 	var p *pipe

@@ -30,6 +30,10 @@ type Config struct {
 	// all are. It must be quick. An answer to a forged address hits somebody
 	// else, so it is best to answer only neighbours.
 	DatagramFrom func(netip.Addr) bool
+	// Known says whether somebody from an address is expected to call; nil: all are.
+	// Others are served with what is not needed for those: an eighth of Limits.Bytes between
+	// them, no Pipes, and a place only until somebody known needs it. It must be quick.
+	Known func(netip.Addr) bool
 	// Limits bound it.
 	Limits Limits
 }
@@ -41,6 +45,7 @@ type Server struct {
 	log          *slog.Logger
 	observe      func(Event)
 	datagramFrom func(netip.Addr) bool
+	known        func(netip.Addr) bool
 	limits       Limits
 
 	pool   pool
@@ -48,7 +53,8 @@ type Server struct {
 	jobs   sync.Pool
 	parts  sync.Pool
 	calls  *semaphore.Weighted // long calls that may run
-	bytes  *semaphore.Weighted // of large buffers
+	bytes  *purse              // of large buffers
+	little *purse              // of those of strangers
 	dgrams *semaphore.Weighted // long calls that came by datagram
 	inline atomic.Int64        // cheap calls that run
 	watch  watch
@@ -87,10 +93,14 @@ func New(cfg Config) *Server {
 		joiner, _ := p.(Joiner)
 		s.programs = append(s.programs, program{p, joiner, p.Number(), low, high})
 	}
+	if s.known = cfg.Known; s.known == nil {
+		s.known = func(netip.Addr) bool { return true }
+	}
 	s.watch.every = watchTick
 	s.pool.largeSize = max(s.limits.Record, mediumBuffer+1)
 	s.calls = semaphore.NewWeighted(int64(s.limits.Calls))
 	s.bytes = semaphore.NewWeighted(max(s.limits.Bytes, int64(s.pool.largeSize)))
+	s.little = semaphore.NewWeighted(max(s.limits.Bytes/8, int64(s.pool.largeSize)))
 	s.pipes.most, s.pipes.each = s.limits.Pipes, max(s.limits.Pipes/4, 1)
 	s.dgrams = semaphore.NewWeighted(datagramCalls)
 	s.limits.BytesPerPeer = max(s.limits.BytesPerPeer, int64(s.pool.largeSize))
@@ -247,7 +257,7 @@ func (s *Server) enter(ctx context.Context, nc net.Conn) {
 		return
 	}
 	ctx, c.cancel = context.WithCancel(ctx)
-	victim, ok := s.peers.enter(c, &s.limits, s.bytes)
+	victim, ok := s.peers.enter(c, &s.limits, s.known(c.addr.Addr()))
 	if !ok {
 		c.cut()
 		return

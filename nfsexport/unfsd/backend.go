@@ -25,6 +25,8 @@ type Store interface {
 	Withdraw(nfsexport.ID) error
 	// RootHandle gives the file handle that MNT answers.
 	RootHandle(nfsexport.ID) ([]byte, error)
+	// Expects says whether an export is for somebody at this address. It is quick.
+	Expects(netip.Addr) bool
 }
 
 // Ports are where the programs are served; a zero is the usual port.
@@ -137,17 +139,17 @@ func New(cfg Config) *Backend {
 		b.log.Warn("a call repeated over the restart may be done twice", "err", err)
 	}
 	ports := cfg.Ports.withDefaults()
-	add := func(port uint16, udp bool, l sunrpc.Limits, cache *sunrpc.Cache, p sunrpc.Program) {
+	add := func(port uint16, udp bool, l sunrpc.Limits, cache *sunrpc.Cache, known func(netip.Addr) bool, p sunrpc.Program) {
 		b.services = append(b.services, service{port: port, udp: udp, server: sunrpc.New(sunrpc.Config{
 			Programs: []sunrpc.Program{p}, Cache: cache, Log: b.log, Observe: cfg.Observe,
-			DatagramFrom: cfg.DatagramFrom, Limits: l,
+			DatagramFrom: cfg.DatagramFrom, Known: known, Limits: l,
 		})})
 	}
 	files := shares(openFiles())
-	add(ports.NFS, false, files.bound(cfg.Limits), b.cache, nfs3.NewProgram(cfg.Store))
-	add(ports.Mount, true, mountLimits(files), nil, mount3.New(cfg.Mounter, wait))
+	add(ports.NFS, false, files.bound(cfg.Limits), b.cache, cfg.Store.Expects, nfs3.NewProgram(cfg.Store))
+	add(ports.Mount, true, mountLimits(files), nil, nil, mount3.New(cfg.Mounter, wait))
 	if !cfg.NoPortmap {
-		add(ports.Portmap, true, portmapLimits(files), nil, portmap.New(mappings(ports)))
+		add(ports.Portmap, true, portmapLimits(files), nil, nil, portmap.New(mappings(ports)))
 	}
 	return b
 }
