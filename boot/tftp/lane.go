@@ -29,6 +29,8 @@ type socket interface {
 	send(message)
 	// close makes receive return. Nothing may be sent from then on.
 	close()
+	// release gives the socket back when receive has returned and nobody uses it any more.
+	release()
 }
 
 // lane is a socket that all transfers from one of the host's addresses share: a
@@ -86,17 +88,22 @@ func newLane(sock socket, l limits, silence time.Duration) *lane {
 }
 
 // run serves the lane until its socket is closed or fails.
-func (l *lane) run() { l.fail(l.sock.receive(l.take)) }
+func (l *lane) run() {
+	l.fail(l.sock.receive(l.take))
+	l.sock.release()
+}
 
 // close ends run. No transfer is left.
 func (l *lane) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.disarm()
-	l.sock.close()
+	if l.failed == nil { // else run has ended, and the socket is gone
+		l.sock.close()
+	}
 }
 
-// fail ends all transfers. The socket stays open: somebody may be about to send.
+// fail ends all transfers: nobody sends from then on.
 func (l *lane) fail(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -149,7 +156,11 @@ func (l *lane) deliver(ctx context.Context, f *flight, b burst, more *reader) er
 }
 
 func (l *lane) sendError(to netip.AddrPort, code byte, text string) {
-	l.sock.send(message{to, packError(code, text)})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failed == nil {
+		l.sock.send(message{to, packError(code, text)})
+	}
 }
 
 func (l *lane) begin(f *flight, b burst, more *reader) error {

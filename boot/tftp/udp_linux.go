@@ -91,7 +91,6 @@ func (s *udpSocket) receive(take func([]message, bool)) error {
 		n, err := s.call(unix.SYS_RECVMMSG, &s.in, lot, unix.MSG_WAITFORONE)
 		switch {
 		case s.closed.Load():
-			s.release()
 			return net.ErrClosed
 		case err == nil:
 			failures = 0
@@ -176,7 +175,7 @@ func (s *udpSocket) send(m message) {
 	_ = unix.Sendto(s.fd, m.data, unix.MSG_DONTWAIT, &unix.SockaddrInet4{Addr: m.addr.Addr().As4(), Port: int(m.addr.Port())})
 }
 
-// close interrupts receive, which gives the descriptor back: it is the last to use it.
+// close interrupts receive.
 func (s *udpSocket) close() {
 	s.closed.Store(true)
 	// It says ENOTCONN, and wakes who waits all the same (net/ipv4/af_inet.c, inet_shutdown).

@@ -2,15 +2,20 @@ package tftp
 
 import (
 	"encoding/binary"
+	"errors"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 var lan = limits{250 * time.Millisecond, 5 * time.Millisecond, time.Second}
@@ -129,7 +134,8 @@ func (a *air) wake() {
 	}
 }
 
-func (a *air) close() { close(a.done) }
+func (a *air) close()   { close(a.done) }
+func (a *air) release() {}
 
 func (a *air) sendAll(out []message) {
 	for _, m := range out {
@@ -282,8 +288,9 @@ func TestSuddenlySlow(t *testing.T) {
 
 // quiet is a socket that counts what is sent.
 type quiet struct {
-	sent atomic.Int32
-	full atomic.Bool // packets lie in it
+	sent     atomic.Int32
+	full     atomic.Bool // packets lie in it
+	released atomic.Int32
 }
 
 func (q *quiet) receive(func([]message, bool)) error { return net.ErrClosed }
@@ -291,6 +298,7 @@ func (q *quiet) waiting() bool                       { return q.full.Load() }
 func (q *quiet) sendAll(all []message)               { q.sent.Add(int32(len(all))) }
 func (q *quiet) send(message)                        { q.sent.Add(1) }
 func (q *quiet) close()                              {}
+func (q *quiet) release()                            { q.released.Add(1) }
 
 // Nothing is sent again whose answer may lie in the socket, for as long as a flood
 // needs; and when the lane is closed, nothing at all.
@@ -337,4 +345,47 @@ func TestOverdue(t *testing.T) {
 		l.close()
 		sent("the lane is closed", 6)
 	})
+}
+
+// A lane whose socket fails again and again ends: it gives its descriptor back, once, and sends
+// nothing any more, whoever still has the lane.
+func TestSocketFails(t *testing.T) {
+	in, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	sock, err := newUDPSocket(netip.MustParseAddr("127.0.0.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Nothing can be received from a pipe, and it says when it is closed.
+	if err := errors.Join(unix.Dup3(int(out.Fd()), sock.fd, unix.O_CLOEXEC), out.Close()); err != nil {
+		t.Fatal(err)
+	}
+	l := newLane(sock, lan, 10*time.Second)
+	l.run()
+	if l.isOpen() || !errors.Is(l.failed, unix.ENOTSOCK) {
+		t.Errorf("the lane failed by %v", l.failed)
+	}
+	if err := in.SetReadDeadline(time.Now().Add(time.Second)); err != nil { // it is closed by now
+		t.Fatal(err)
+	}
+	if _, err := in.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the descriptor is still open: %v", err)
+	}
+
+	q := new(quiet)
+	l = newLane(q, lan, 10*time.Second)
+	l.run()
+	f := &flight{to: airBoard, moved: new(atomic.Bool)}
+	l.add(f)
+	if err := l.begin(f, single([]byte("a packet")), nil); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a transfer of a lane that failed: %v", err)
+	}
+	l.sendError(airBoard, codeUndefined, "Read error")
+	l.close()
+	if sent, released := q.sent.Load(), q.released.Load(); sent != 0 || released != 1 {
+		t.Errorf("%d packets were sent, and the socket given back %d times", sent, released)
+	}
 }
