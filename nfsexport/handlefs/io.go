@@ -184,7 +184,7 @@ func (o *op) writePiece(p *nfs3.Piece) nfs3.Status {
 }
 
 // spent ends what a write to the call's object was given, which may write more.
-func (o *op) spent(sp *spending) {
+func (o *op) spent(sp *taken) {
 	if sp.end(o.obj); o.counted == o.obj {
 		o.st = o.after
 	}

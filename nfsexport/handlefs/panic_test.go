@@ -110,10 +110,10 @@ func TestPanic(t *testing.T) {
 				} else {
 					obj.dir.Unlock()
 				}
-				if !obj.share.mu.TryLock() {
+				if !obj.share.TryLock() {
 					t.Error("a share is locked")
 				} else {
-					obj.share.mu.Unlock()
+					obj.share.Unlock()
 				}
 				if n := obj.refs.Load(); n != 1 {
 					t.Errorf("an object is held by %d", n-1)

@@ -3,7 +3,6 @@ package handlefs
 import (
 	"log/slog"
 	"path/filepath"
-	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -11,6 +10,7 @@ import (
 	"rubus/nfsexport"
 	"rubus/nfsexport/handlefs/fhandle"
 	"rubus/nfsexport/handlefs/rawfs"
+	"rubus/nfsexport/handlefs/spending"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -24,76 +24,30 @@ import (
 // hold nothing but a large file's own bookkeeping: little, and whoever counts on disk
 // (nfsexport.Quota.Counted) puts it right.
 
-// blockSize is what space is taken in: that of nearly every file system.
-const blockSize = 4096
-
-func roundUp(n int64) int64 { return (n + blockSize - 1) &^ (blockSize - 1) }
-
-// takes is the space of an object. What a file system keeps ready behind the end of
-// a file (xfs) is not the board's doing.
-func takes(st *unix.Stat_t) int64 {
-	b := st.Blocks * 512
-	if st.Mode&unix.S_IFMT == unix.S_IFREG {
-		b = min(b, roundUp(st.Size))
-	}
-	return b
-}
-
-// share is what is counted for an object: nothing as long as it is golden.
+// share is what is counted for an object, by it and by those with its handle after it.
 type share struct {
-	mu sync.Mutex
-	// known is the number of the count on disk since which bytes is right, plus 1.
-	known uint64
-	bytes int64
-	// found is what it had when that was learnt, and not counted.
-	found int64
-	upper bool // it is the board's: in the upper
-	gone  bool // its last name is removed, and it counts no more
+	spending.Share
 	// left is how many objects have it that left the cache with calls at work on them;
 	// guarded by the shard.
 	left int
 }
 
-// held runs f while nobody else is at the share.
-func (s *share) held(f func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f()
-}
-
-// learn makes the share right for before the call; share.mu is held. It looks itself:
+// learn makes the share right for before the call; it is locked. It looks itself:
 // what the call saw of the object may be of before another call, whose share is gone,
 // and which would be counted twice.
 func (o *op) learn(q *nfsexport.Quota, obj *object) {
 	s := obj.share
-	if known := uint64(q.Round()) + 1; s.known != known && !s.gone {
-		var st unix.Stat_t
-		if rawfs.Stat(obj.fd, &st) != 0 {
-			return
-		}
-		if s.gone = s.known == 0 && st.Nlink == 0; s.gone {
-			return // removed after it was opened, and counted out by who did that
-		}
-		s.known, s.bytes = known, 0
-		if s.upper = s.upper || o.inUpper(&obj.key); s.upper {
-			s.bytes = takes(&st)
-		}
-		s.found = s.bytes
+	var st unix.Stat_t
+	if s.Unknown(q) && rawfs.Stat(obj.fd, &st) == 0 {
+		s.Learn(q, &st, s.Upper() || o.inUpper(&obj.key))
 	}
 }
 
-// recount counts what an object that is the board's takes now; share.mu is held.
-func (s *share) recount(q *nfsexport.Quota, st *unix.Stat_t) {
-	if s.gone {
-		return
-	}
-	files := int64(0)
-	if !s.upper {
-		s.upper, files = true, 1
-	}
-	now := takes(st)
-	q.Add(now-s.bytes, files)
-	s.bytes = now
+// held runs f while nobody else is at the share.
+func (s *share) held(f func()) {
+	s.Lock()
+	defer s.Unlock()
+	f()
 }
 
 // inUpper says whether an object is the board's own: made by it, or copied up.
@@ -128,30 +82,30 @@ func (o *op) quota() *nfsexport.Quota {
 	return nil
 }
 
-// spending is the room taken for a call. The zero one is that of a call that is not
+// taken is the room taken for a call. The zero one is that of a call that is not
 // counted.
-type spending struct {
+type taken struct {
 	o            *op
 	q            *nfsexport.Quota
 	bytes, files int64
 }
 
 // spend takes the room that a call may need.
-func (o *op) spend(q *nfsexport.Quota, bytes, files int64) (spending, nfs3.Status) {
+func (o *op) spend(q *nfsexport.Quota, bytes, files int64) (taken, nfs3.Status) {
 	if q == nil {
-		return spending{}, nfs3.OK
+		return taken{}, nfs3.OK
 	}
 	if !q.Take(bytes, files) {
 		if q.Tell(o.now()) {
 			o.fs.event(QuotaFull, slog.LevelWarn, "the board's quota is used up: what needs more is refused", o.exp.ID, nil)
 		}
-		return spending{}, nfs3.ErrDQuot
+		return taken{}, nfs3.ErrDQuot
 	}
-	return spending{o, q, bytes, files}, nfs3.OK
+	return taken{o, q, bytes, files}, nfs3.OK
 }
 
 // end counts what the call made of objs, and gives back what was taken.
-func (s *spending) end(objs ...*object) {
+func (s *taken) end(objs ...*object) {
 	if s.q == nil {
 		return
 	}
@@ -162,118 +116,102 @@ func (s *spending) end(objs ...*object) {
 }
 
 // watch is for a call that changes obj and asks for no room; end must follow.
-func (o *op) watch(obj *object) spending {
+func (o *op) watch(obj *object) taken {
 	q := o.quota()
 	if q == nil {
-		return spending{}
+		return taken{}
 	}
 	obj.share.held(func() { o.learn(q, obj) })
-	return spending{o: o, q: q}
+	return taken{o: o, q: q}
 }
 
 // spendOn takes the room for a call that changes obj, found as st, and needs so much
 // besides: a golden object is copied up.
-func (o *op) spendOn(obj *object, st *unix.Stat_t, bytes, files int64) (spending, nfs3.Status) {
+func (o *op) spendOn(obj *object, st *unix.Stat_t, bytes, files int64) (taken, nfs3.Status) {
 	q := o.quota()
 	if q == nil {
-		return spending{}, nfs3.OK
+		return taken{}, nfs3.OK
 	}
 	obj.share.held(func() {
-		if o.learn(q, obj); !obj.share.upper && !obj.share.gone {
-			bytes, files = bytes+takes(st), files+1
+		if o.learn(q, obj); obj.share.Golden() {
+			bytes, files = bytes+spending.Bytes(st), files+1
 		}
 	})
 	return o.spend(q, bytes, files)
 }
 
 // count counts what obj takes now.
-func (s *spending) count(obj *object) {
-	obj.share.mu.Lock()
-	defer obj.share.mu.Unlock()
+func (s *taken) count(obj *object) {
+	obj.share.Lock()
+	defer obj.share.Unlock()
 	st := &s.o.after
 	s.o.counted = nil
 	if rawfs.Stat(obj.fd, st) != 0 {
 		return
 	}
 	s.o.counted = obj
-	if obj.share.upper || s.o.inUpper(&obj.key) {
-		obj.share.recount(s.q, st)
+	if obj.share.Upper() || s.o.inUpper(&obj.key) {
+		obj.share.Count(s.q, st)
 	}
 }
 
 // made counts an object that the call has made.
-func (s *spending) made(obj *object, st *unix.Stat_t) {
+func (s *taken) made(obj *object, st *unix.Stat_t) {
 	if s.q == nil {
 		return
 	}
-	obj.share.mu.Lock()
-	defer obj.share.mu.Unlock()
-	if obj.share.known != 0 { // another call was here already, and found it there
-		s.q.Add(obj.share.found, 1)
-		return
-	}
-	obj.share.known = uint64(s.q.Round()) + 1
-	obj.share.recount(s.q, st)
+	obj.share.held(func() { obj.share.Made(s.q, st) })
 }
 
 // spendMaking takes the room for a new object in the call's directory.
-func (o *op) spendMaking() (spending, nfs3.Status) {
+func (o *op) spendMaking() (taken, nfs3.Status) {
 	if o.room() != roomy {
-		return spending{}, nfs3.ErrNoSpc
+		return taken{}, nfs3.ErrNoSpc
 	}
-	return o.spendOn(o.obj, &o.st, blockSize, 1)
+	return o.spendOn(o.obj, &o.st, spending.Block, 1)
 }
 
 // spendSetAttr takes the room for a change of attributes.
-func (o *op) spendSetAttr(obj *object, st *unix.Stat_t, s *nfs3.SetAttr) (spending, nfs3.Status) {
+func (o *op) spendSetAttr(obj *object, st *unix.Stat_t, s *nfs3.SetAttr) (taken, nfs3.Status) {
 	if o.quota() != nil && cutsAll(obj, st, s) {
 		cut := *st
 		cut.Size, cut.Blocks = 0, 0 // what is copied up of a golden file: its name
-		upper := false
 		obj.share.held(func() {
-			o.learn(o.quota(), obj)
-			upper = obj.share.upper
+			if o.learn(o.quota(), obj); !obj.share.Upper() {
+				st = &cut
+			}
 		})
-		if !upper {
-			st = &cut
-		}
 	}
 	need := int64(0)
 	if s.SetSize && s.Size > uint64(st.Size) {
-		need = lastBlock(st)
+		need = spending.LastBlock(st)
 	}
 	return o.spendOn(obj, st, need, 0)
 }
 
-// lastBlock is the space that a file may take when it grows to somewhere behind its last
-// block: btrfs fills that with zeros, also where it is in a hole.
-func lastBlock(st *unix.Stat_t) int64 {
-	if st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size%blockSize != 0 && st.Blocks*512 < st.Size {
-		return blockSize
-	}
-	return 0
-}
-
 // spendWrite takes the room for a write to the call's object. A golden file is copied
 // up here, by one call while those beside it wait: each would take room for it.
-func (o *op) spendWrite(q *nfsexport.Quota, off uint64, n int) (spending, nfs3.Status) {
+func (o *op) spendWrite(q *nfsexport.Quota, off uint64, n int) (taken, nfs3.Status) {
 	st, s := o.st, nfs3.OK
 	obj := o.obj
 	obj.share.held(func() {
-		if o.learn(q, obj); !obj.share.upper && !obj.share.gone {
+		if o.learn(q, obj); obj.share.Golden() {
 			s = o.lift(q, &st)
 		}
 	})
 	if s != nfs3.OK {
-		return spending{}, s
+		return taken{}, s
 	}
-	need := o.growth(&st, int64(off), int64(n))
+	need, inside := spending.Growth(&st, int64(off), int64(n))
+	if inside && o.isWhole(int64(off), int64(n)) {
+		need = 0
+	}
 	return o.spend(q, need, 0)
 }
 
-// lift copies the call's golden file up; share.mu is held.
+// lift copies the call's golden file up; its share is locked.
 func (o *op) lift(q *nfsexport.Quota, st *unix.Stat_t) nfs3.Status {
-	sp, s := o.spend(q, takes(st), 1)
+	sp, s := o.spend(q, spending.Bytes(st), 1)
 	if s != nfs3.OK {
 		return s
 	}
@@ -282,30 +220,20 @@ func (o *op) lift(q *nfsexport.Quota, st *unix.Stat_t) nfs3.Status {
 		e = rawfs.Stat(o.obj.fd, st)
 	}
 	if e == 0 {
-		o.obj.share.recount(q, st)
+		o.obj.share.Count(q, st)
 	}
 	sp.end()
 	return status(e)
 }
 
-// growth is the space that a write to a file of the board's own may take at most.
-func (o *op) growth(st *unix.Stat_t, off, n int64) int64 {
-	end := off + n
-	if end <= roundUp(st.Size) && st.Blocks*512 >= st.Size {
-		return 0 // no holes, and not past the last block
+// isWhole says whether the call's file has no hole in the n bytes at off, which are in it.
+func (o *op) isWhole(off, n int64) bool {
+	fd, e := o.reader()
+	if e != 0 {
+		return false
 	}
-	if end <= st.Size { // a hole somewhere: not here?
-		if fd, e := o.reader(); e == 0 {
-			if hole, err := unix.Seek(fd, off, unix.SEEK_HOLE); err == nil && hole >= end {
-				return 0
-			}
-		}
-	}
-	need := roundUp(end) - off&^(blockSize-1)
-	if off >= roundUp(st.Size) {
-		need += lastBlock(st)
-	}
-	return need
+	hole, err := unix.Seek(fd, off, unix.SEEK_HOLE)
+	return err == nil && hole >= off+n
 }
 
 // entry is a name that a call takes away or gives to another object, with what it
@@ -346,30 +274,25 @@ func (n *entry) removed() {
 		return
 	}
 	s := n.obj.share
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.Lock()
+	defer s.Unlock()
 	last := n.st.Nlink <= 1 || n.obj.isDir()
 	var st unix.Stat_t
-	if s.upper && !n.obj.isDir() && rawfs.Stat(n.obj.fd, &st) == 0 {
+	if s.Upper() && !n.obj.isDir() && rawfs.Stat(n.obj.fd, &st) == 0 {
 		last = st.Nlink == 0
 	}
-	if !last {
-		// Overlayfs copies a golden file up to count its names.
-		if !s.upper && rawfs.Stat(n.obj.fd, &st) == 0 && n.o.inUpper(&n.obj.key) {
-			s.recount(n.q, &st)
-		}
-		return
+	switch {
+	case last:
+		s.Removed(n.q)
+	case !s.Upper() && rawfs.Stat(n.obj.fd, &st) == 0 && n.o.inUpper(&n.obj.key):
+		s.Count(n.q, &st) // overlayfs copies a golden file up to count its names
 	}
-	if s.upper && !s.gone {
-		n.q.Add(-s.bytes, -1)
-	}
-	s.gone = true
 }
 
 // spend takes the room to give the object another name: a golden one is copied up.
-func (n *entry) spend() (spending, nfs3.Status) {
+func (n *entry) spend() (taken, nfs3.Status) {
 	if n.q == nil {
-		return spending{}, nfs3.OK
+		return taken{}, nfs3.OK
 	}
 	return n.o.spendOn(n.obj, &n.st, 0, 0)
 }

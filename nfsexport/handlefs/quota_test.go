@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/nfsexport"
+	"rubus/nfsexport/handlefs/spending"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -45,7 +46,7 @@ func (w *world) onDisk(t testing.TB) (s nfsexport.Space) {
 			}
 			seen[st.Ino] = true
 			s.Files++
-			s.Bytes += takes(&unix.Stat_t{Mode: st.Mode, Size: st.Size, Blocks: st.Blocks})
+			s.Bytes += spending.Bytes(&unix.Stat_t{Mode: st.Mode, Size: st.Size, Blocks: st.Blocks})
 			return nil
 		})
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 
 	"rubus/nfsexport/handlefs/creds"
 	"rubus/nfsexport/handlefs/rawfs"
+	"rubus/nfsexport/handlefs/spending"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -187,7 +188,7 @@ func (o *op) link(dst *object, st *unix.Stat_t) nfs3.Status {
 		}
 		return nfs3.ErrAcces
 	}
-	sp, s := o.spendOn(o.obj, &o.st, blockSize, 0)
+	sp, s := o.spendOn(o.obj, &o.st, spending.Block, 0)
 	if s != nfs3.OK {
 		return s
 	}
