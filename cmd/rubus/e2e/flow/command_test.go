@@ -52,6 +52,8 @@ func TestCommandsOfBoards(t *testing.T) {
 	d := s.serve()
 	a := s.newBoard("4b", serialA, macA)
 	a.boot("10.77.0.20")
+	s.refuses(1, []string{"nothing to commit", serialA + " has written nothing", "device diff"}, "device", "commit", serialA, "lab")
+	s.refuses(1, []string{"nothing to commit", "it never booted"}, "device", "commit", serialB, "lab")
 	must(t, a.write("etc/mine", "written by A"))
 	s.must("image", "import", "lab", tinyRoot(t, s.dir, "2"))
 
