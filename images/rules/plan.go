@@ -53,6 +53,8 @@ type Plan struct {
 	Lost []Capable `json:"lost_capabilities"`
 	// Wireless are the files with passwords of wireless networks, hidden or not.
 	Wireless []string `json:"wireless_passwords"`
+	// VPN are the files with keys of VPNs, which stay.
+	VPN []string `json:"vpn_keys"`
 	// Notes say what else is worth knowing; Problems what is in the way of netbooting.
 	Notes    []string `json:"notes"`
 	Problems []string `json:"problems"`
@@ -83,7 +85,7 @@ func (p *Pack) Make(t *Tree) (Plan, error) {
 	m := &planner{t: t, pack: p, done: map[string]Change{}}
 	m.plan = Plan{
 		Family: p.Family, Release: p.Release,
-		Effects: []Effect{}, Lost: []Capable{}, Wireless: []string{}, Notes: []string{}, Problems: []string{},
+		Effects: []Effect{}, Lost: []Capable{}, Wireless: []string{}, VPN: []string{}, Notes: []string{}, Problems: []string{},
 	}
 	for _, name := range []string{"/etc/os-release", "/usr/lib/os-release"} {
 		if _, n, err := t.find(name, true); err == nil && n != nil {

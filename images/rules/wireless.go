@@ -9,85 +9,132 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// wirelessFile is a file with a password of a wireless network.
-type wirelessFile struct {
+// secretFile is a file with a password of a wireless network, or a key of a VPN.
+type secretFile struct {
 	path string
-	// without is what remains when the networks with passwords are taken out; nil: nothing.
+	// without is what remains when the networks with passwords are taken out; nil: nothing. mode is
+	// for it.
 	without []byte
+	mode    uint32
 	// stays says that the file is about other things, too, and no rule can part them.
 	stays bool
+	// names are files that it names. They are looked at, too, whether it has a secret itself or not.
+	names []namedFile
 }
 
-// wirelessPlace is where systems keep such passwords.
-type wirelessPlace struct {
+// namedFile is a file at a path, which may be relative to who names it.
+type namedFile struct {
+	path string
+	look func([]byte) (found bool, f secretFile)
+}
+
+// secretPlace is where systems keep such passwords: files of a directory, and, where it is deep,
+// of those in it.
+type secretPlace struct {
 	dir, pattern string
-	look         func([]byte) (found bool, f wirelessFile)
+	deep         bool
+	look         func([]byte) (found bool, f secretFile)
 }
 
-func wirelessPlaces() []wirelessPlace {
-	places := []wirelessPlace{
-		{"/etc/wpa_supplicant", "*.conf", supplicant},
-		{"/etc/NetworkManager/system-connections", "*", whole(isKeyfile)},
-		{"/etc/netplan", "*.yaml", netplan},
-		{"/var/lib/iwd", "*", whole(isIWD)},
+func secretPlaces() []secretPlace {
+	places := []secretPlace{
+		{"/etc/wpa_supplicant", "*.conf", true, supplicant},
+		{"/etc", "wpa_supplicant*.conf", false, supplicant},
+		{"/etc/NetworkManager/system-connections", "*", false, whole(isKeyfile)},
+		{"/etc/netplan", "*.yaml", false, netplan},
+		{"/etc/network", "interfaces", false, interfaces},
+		{"/etc/network/interfaces.d", "*", true, interfaces},
+		{"/var/lib/iwd", "*", false, whole(isIWD)},
 	}
 	for _, boot := range []string{"/boot", "/boot/firmware"} {
 		places = append(
 			places,
 			// Raspberry Pi OS up to bullseye moves it to /etc when it boots.
-			wirelessPlace{boot, "wpa_supplicant.conf", whole(func(b []byte) bool { found, _ := supplicant(b); return found })},
+			secretPlace{boot, "wpa_supplicant.conf", false, whole(func(b []byte) bool { found, _ := supplicant(b); return found })},
 			// For the first boot from a card, which no board has: nobody reads them.
-			wirelessPlace{boot, "network-config", whole(func(b []byte) bool { found, _ := netplan(b); return found })},
-			wirelessPlace{boot, "custom.toml", whole(isPreset)},
-			wirelessPlace{boot, "rpi-preseed.toml", whole(isPreset)},
-			wirelessPlace{boot, "firstrun.sh", whole(isFirstRun)},
+			secretPlace{boot, "network-config", false, whole(func(b []byte) bool { found, _ := netplan(b); return found })},
+			secretPlace{boot, "custom.toml", false, whole(isPreset)},
+			secretPlace{boot, "rpi-preseed.toml", false, whole(isPreset)},
+			secretPlace{boot, "firstrun.sh", false, whole(isFirstRun)},
 		)
 	}
 	return places
 }
 
 // whole is for a file that is about nothing else.
-func whole(is func([]byte) bool) func([]byte) (bool, wirelessFile) {
-	return func(b []byte) (bool, wirelessFile) { return is(b), wirelessFile{} }
+func whole(is func([]byte) bool) func([]byte) (bool, secretFile) {
+	return func(b []byte) (bool, secretFile) { return is(b), secretFile{} }
 }
 
 // WirelessPasswords lists the files of a tree, where systems look for them, that hold passwords of
 // wireless networks.
 func WirelessPasswords(t *Tree) ([]string, error) {
-	files, err := t.wireless()
-	var out []string
+	files, err := t.secrets(secretPlaces())
+	return paths(files), err
+}
+
+func paths(files []secretFile) (out []string) {
 	for _, f := range files {
 		out = append(out, f.path)
 	}
-	return out, err
+	return out
 }
 
-// wireless finds the files with passwords of wireless networks. One beyond 1 MiB is none.
-func (t *Tree) wireless() (out []wirelessFile, err error) {
-	for _, p := range wirelessPlaces() {
-		list, err := t.names(p.dir)
+// maxDeep is how deep a secretPlace is looked into.
+const maxDeep = 8
+
+// secrets finds the files with secrets in places. One beyond 1 MiB is none.
+func (t *Tree) secrets(places []secretPlace) (out []secretFile, err error) {
+	for _, p := range places {
+		if out, err = t.secretsIn(out, p.dir, p, maxDeep); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// secretsIn adds to out those of one directory.
+func (t *Tree) secretsIn(out []secretFile, dir string, p secretPlace, deep int) ([]secretFile, error) {
+	list, err := t.names(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range list {
+		if p.deep && n.IsDir() && deep > 0 {
+			out, err = t.secretsIn(out, "/"+n.Path, p, deep-1)
+		} else if ok, _ := path.Match(p.pattern, path.Base(n.Path)); ok {
+			out, err = t.secretAt(out, "/"+n.Path, p.look)
+		}
 		if err != nil {
 			return nil, err
 		}
-		for _, n := range list {
-			if ok, _ := path.Match(p.pattern, path.Base(n.Path)); !ok {
-				continue
-			}
-			at, n, err := t.find("/"+n.Path, true)
-			if isOdd(err) || err == nil && (n == nil || !n.IsRegular() || n.Stat.Size > maxFile) {
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			b, err := t.v.ReadFile(n.Path, maxFile)
-			if err != nil {
-				return nil, err
-			}
-			found, f := p.look(b)
-			if f.path = at; found && !slices.ContainsFunc(out, func(o wirelessFile) bool { return o.path == at }) {
-				out = append(out, f)
-			}
+	}
+	return out, nil
+}
+
+// secretAt adds to out a file that has a secret, and those that it names.
+func (t *Tree) secretAt(out []secretFile, name string, look func([]byte) (bool, secretFile)) ([]secretFile, error) {
+	at, n, err := t.find(name, true)
+	if isOdd(err) || err == nil && (n == nil || !n.IsRegular() || n.Stat.Size > maxFile) {
+		return out, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	b, err := t.v.ReadFile(n.Path, maxFile)
+	if err != nil {
+		return nil, err
+	}
+	found, f := look(b)
+	if f.path = at; found && !slices.ContainsFunc(out, func(o secretFile) bool { return o.path == at }) {
+		out = append(out, f)
+	}
+	for _, o := range f.names { // which name no others
+		if !path.IsAbs(o.path) {
+			o.path = path.Join(path.Dir(at), o.path)
+		}
+		if out, err = t.secretAt(out, o.path, o.look); err != nil {
+			return nil, err
 		}
 	}
 	return out, nil
@@ -95,7 +142,7 @@ func (t *Tree) wireless() (out []wirelessFile, err error) {
 
 // wireless takes passwords of wireless networks out of what boards see.
 func (m *planner) wireless() error {
-	files, err := m.t.wireless()
+	files, err := m.t.secrets(secretPlaces())
 	if err != nil {
 		return err
 	}
@@ -107,7 +154,7 @@ func (m *planner) wireless() error {
 			m.plan.Notes = append(m.plan.Notes, fmt.Sprintf("%s holds a Wi-Fi password and other settings, and each board has it: \"rubus image edit\" can take it out", f.path))
 			continue
 		case f.without != nil:
-			err = m.write(f.path, f.without, 0o600)
+			err = m.write(f.path, f.without, f.mode)
 		default:
 			err = m.change(Change{Path: f.path, Kind: Hide})
 		}
@@ -119,7 +166,7 @@ func (m *planner) wireless() error {
 	if len(gone) > 0 {
 		m.plan.Notes = append(m.plan.Notes, fmt.Sprintf("boards do not see the Wi-Fi passwords in %s; the layer below has them, and so has who gets the image: \"files\" in devices.yaml gives boards one", someOf(gone)))
 	}
-	return nil
+	return m.vpn()
 }
 
 // someOf lists a few of many.
@@ -189,7 +236,7 @@ func isFirstRun(b []byte) bool {
 
 // supplicant takes the networks with passwords out of a wpa_supplicant.conf(5): a service that wants
 // the file starts as before, and a country stays set.
-func supplicant(b []byte) (bool, wirelessFile) {
+func supplicant(b []byte) (bool, secretFile) {
 	var rest, block strings.Builder
 	inside, secret, found := false, false, false
 	for l := range strings.Lines(string(b)) {
@@ -219,7 +266,7 @@ func supplicant(b []byte) (bool, wirelessFile) {
 			rest.WriteString(block.String())
 		}
 	}
-	return found, wirelessFile{without: []byte(rest.String())}
+	return found, secretFile{without: []byte(rest.String()), mode: 0o600}
 }
 
 func isSupplicantSecret(key string) bool {
@@ -228,12 +275,12 @@ func isSupplicantSecret(key string) bool {
 
 // netplan looks into netplan's YAML, which cloud-init's network-config is, too, with its "network:"
 // or without.
-func netplan(b []byte) (bool, wirelessFile) {
+func netplan(b []byte) (bool, secretFile) {
 	var all map[string]any
 	if err := yaml.Unmarshal(b, &all); err != nil {
 		// netplan reads no more of it; whose eyes do find it.
 		text := string(b)
-		return strings.Contains(text, "wifis:") && strings.Contains(text, "password:"), wirelessFile{stays: true}
+		return strings.Contains(text, "wifis:") && strings.Contains(text, "password:"), secretFile{stays: true}
 	}
 	network, ok := all["network"].(map[string]any)
 	if !ok {
@@ -243,7 +290,7 @@ func netplan(b []byte) (bool, wirelessFile) {
 	for key := range network {
 		stays = stays || !slices.Contains([]string{"version", "renderer", "wifis"}, key)
 	}
-	return hasPassword(network["wifis"]), wirelessFile{stays: stays}
+	return hasPassword(network["wifis"]), secretFile{stays: stays}
 }
 
 // hasPassword says whether a tree of YAML, which has no cycles, has a password with a value.

@@ -53,6 +53,7 @@ func TestWireless(t *testing.T) {
 	const (
 		nm   = "etc/NetworkManager/system-connections/"
 		wpa  = "etc/wpa_supplicant/wpa_supplicant.conf"
+		ifs  = "etc/network/interfaces"
 		hide = "hide"
 	)
 	for name, c := range map[string]struct {
@@ -81,6 +82,16 @@ func TestWireless(t *testing.T) {
 		"netplan, wires, too":             {"etc/netplan/50-cloud-init.yaml", netplanHome + "  ethernets:\n    eth0: {dhcp4: true}\n", "", "/etc/netplan/50-cloud-init.yaml holds a Wi-Fi password and other settings"},
 		"netplan that is damaged":         {"etc/netplan/50-wifi.yaml", netplanHome + "\t- :\n", "", "holds a Wi-Fi password and other settings"},
 		"cloud-init":                      {"boot/firmware/network-config", "version: 2\nethernets: {eth0: {dhcp4: true}}\nwifis:\n  wlan0:\n    access-points:\n      Home: {password: 'correct horse'}\n", hide, ""},
+		"wpa_supplicant, elsewhere":       {"etc/wpa_supplicant.conf", supplicantHead + supplicantHome, "to " + supplicantHead + "\n", ""},
+		"wpa_supplicant, further down":    {"etc/wpa_supplicant/sites/home.conf", supplicantHead + supplicantHome, "to " + supplicantHead + "\n", ""},
+		"ifupdown":                        {ifs, "auto lo wlan0\niface lo inet loopback\n\n# the card's\nallow-hotplug wlan0\niface wlan0 inet dhcp\n\twpa-ssid Home\n\twpa-psk  correct horse\niface wlan0 inet6 auto\nsource interfaces.d/*\n", "to auto lo\niface lo inet loopback\n\n# the card's\nsource interfaces.d/*\n", "boards do not see the Wi-Fi passwords in /" + ifs + ";"},
+		"ifupdown, one interface":         {"etc/network/interfaces.d/wlan0", "iface wlan0 inet dhcp\n  wireless-essid Home\n  wireless-key s:horse\n", "to ", ""},
+		"ifupdown, further down":          {"etc/network/interfaces.d/site/wlan0", "iface wlan0 inet dhcp\n  wireless-key1 0123456789\n", "to ", ""},
+		"ifupdown, of a company":          {ifs, "iface wlan0 inet dhcp\n  wpa-key-mgmt WPA-EAP\n  wpa-identity me\n  wpa-password correct horse\n", "to ", ""},
+		"ifupdown, a long line":           {ifs, "iface wlan0 \\\n  inet dhcp\n  wpa-psk \\\n  horse\n\nauto eth0\n", "to auto eth0\n", ""},
+		"ifupdown, cut off":               {ifs, "iface wlan0 inet dhcp\n  wpa-psk horse\\", "to ", ""},
+		"ifupdown, open":                  {ifs, "iface wlan0 inet dhcp\n  wireless-essid Cafe\n  wireless-key off\n#  wpa-psk horse\n", "", ""},
+		"ifupdown, by wire":               {ifs, "auto eth0\niface eth0 inet dhcp\n  up echo wpa-psk horse\n", "", ""},
 		"iwd":                             {"var/lib/iwd/Home.psk", "[Security]\nPreSharedKey=6ba1d0ef\nPassphrase=correct horse\n", hide, ""},
 		"Imager":                          {"boot/firmware/custom.toml", "config_version = 1\n[wlan]\nssid = \"Home\"\npassword = \"correct horse\"\npassword_encrypted = false\n", hide, ""},
 		"Imager, no Wi-Fi":                {"boot/firmware/custom.toml", "config_version = 1\n[user]\npassword = \"$5$x\"\n[wlan]\ncountry = \"NL\"\n", "", ""},
@@ -105,7 +116,7 @@ func TestWireless(t *testing.T) {
 					case e.Rule != "wireless":
 					case change.Path != at:
 						t.Errorf("it changes %s", change.Path)
-					case change.Kind == rules.Write && change.Mode == 0o600:
+					case change.Kind == rules.Write && (change.Mode == 0o600 || strings.HasPrefix(c.path, "etc/network/") && change.Mode == 0o644):
 						got = "to " + string(change.Data)
 					default:
 						got = string(change.Kind)
@@ -154,7 +165,7 @@ func TestWirelessImported(t *testing.T) {
 // FuzzWireless: whatever is in such a file, it is found or not, and when it has been dealt with
 // nothing is left to find.
 func FuzzWireless(f *testing.F) {
-	for _, s := range []string{supplicantHead + supplicantHome + supplicantOpen, netplanHome, "[connection]\ntype=wifi\n[wifi-security]\npsk=x\n", "network:\n  wifis: [&a {password: x}, *a]\n", "network={\nnetwork={\npsk=1\n}\n}\n"} {
+	for _, s := range []string{supplicantHead + supplicantHome + supplicantOpen, netplanHome, "[connection]\ntype=wifi\n[wifi-security]\npsk=x\n", "network:\n  wifis: [&a {password: x}, *a]\n", "network={\nnetwork={\npsk=1\n}\n}\n", "auto lo wlan0\niface wlan0 inet dhcp\n\twpa-psk \\\nx\niface wlan0 inet6 auto\niface lo inet loopback\n"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -34,13 +34,14 @@ func hostKeys(dirs []string) int {
 	return n
 }
 
-// hiddenPasswords counts the files with passwords of wireless networks in layers, those that boards do not see, too.
-func hiddenPasswords(dirs []string) int {
-	n := 0
+// hiddenSecrets counts the files with passwords of wireless networks, and with keys of VPNs, in
+// layers, those that boards do not see, too.
+func hiddenSecrets(dirs []string) (wireless, vpn int) {
 	for _, dir := range dirs {
-		n += len(wirelessPasswords([]string{dir}))
+		w, v := secretsIn([]string{dir})
+		wireless, vpn = wireless+len(w), vpn+len(v)
 	}
-	return n
+	return wireless, vpn
 }
 
 func newExportCmd(g *cli.Globals) *cobra.Command {
@@ -80,8 +81,12 @@ imported again it has the same layers.`,
 			if n := hostKeys(s.LayerDirs(v)); n > 0 {
 				g.Notef("note: the layers hold %s: who gets the image has them, also where boards do not see them", ui.Count(int64(n), "private ssh host key"))
 			}
-			if n := hiddenPasswords(s.LayerDirs(v)); n > 0 {
-				g.Notef("note: the layers hold Wi-Fi passwords, in %s: who gets the image has them, also where boards do not see them", ui.Count(int64(n), "file"))
+			wireless, vpn := hiddenSecrets(s.LayerDirs(v))
+			if wireless > 0 {
+				g.Notef("note: the layers hold Wi-Fi passwords, in %s: who gets the image has them, also where boards do not see them", ui.Count(int64(wireless), "file"))
+			}
+			if vpn > 0 {
+				g.Notef("note: the layers hold VPN keys, in %s: who gets the image has them", ui.Count(int64(vpn), "file"))
 			}
 			show := g.Progress()
 			var mu sync.Mutex

@@ -133,8 +133,12 @@ func importImage(g *cli.Globals, c *cobra.Command, s *images.Store, name, source
 	g.Did(c.Context(), "image import", v.Ref.String())
 	plan := ruled()
 	if plan == nil {
-		for _, p := range wirelessPasswords(s.LayerDirs(v)) {
+		wireless, vpn := secretsIn(s.LayerDirs(v))
+		for _, p := range wireless {
 			rep.Notes = append(rep.Notes, p+" holds a Wi-Fi password, and each board has it")
+		}
+		for _, p := range vpn {
+			rep.Notes = append(rep.Notes, p+" holds a key of a VPN, and each board has it")
 		}
 	}
 	if g.JSON {

@@ -34,21 +34,23 @@ func planRules(dirs []string) (rules.Plan, error) {
 	return pack.Make(t)
 }
 
-// wirelessPasswords are the files in layers, the uppermost first, that hold passwords of wireless
-// networks. What cannot be read has none: it is for a note only.
-func wirelessPasswords(dirs []string) []string {
+// secretsIn are the files in layers, the uppermost first, that hold passwords of wireless
+// networks, and keys of VPNs. What cannot be read has none: it is for a note only.
+func secretsIn(dirs []string) (wireless, vpn []string) {
 	dirs = slices.Clone(dirs)
 	slices.Reverse(dirs)
 	v, err := layered.Open(dirs)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
 	defer v.Close()
-	found, err := rules.WirelessPasswords(rules.NewTree(v))
-	if err != nil {
-		return nil
+	t := rules.NewTree(v)
+	wireless, err1 := rules.WirelessPasswords(t)
+	vpn, err2 := rules.VPNKeys(t)
+	if errors.Join(err1, err2) != nil {
+		return nil, nil
 	}
-	return found
+	return wireless, vpn
 }
 
 // withRules puts what the rules change on top of an import; told gets the plan, or that there is none.
