@@ -253,10 +253,18 @@ func TestQuotaOfFiles(t *testing.T) {
 func TestQuotaCount(t *testing.T) {
 	for name, mib := range map[string]int64{"ext4": 64, "xfs": 320, "btrfs": 128} {
 		t.Run(name, func(t *testing.T) {
-			// ext4 finds later that the map of a file in pieces needs a block, xfs makes and
-			// drops room ahead of writes when it sees fit. btrfs says at once what it says later.
-			slack := map[string]int64{"ext4": 64 << 10, "xfs": 1 << 20}
-			quotaCount(t, newImage(t, name, t.TempDir(), mib).dir, slack[name])
+			im := newImage(t, name, t.TempDir(), mib)
+			if name == "xfs" {
+				// It keeps room ahead of writes, within a file that has holes, too, and drops it
+				// when the file is closed: only a count on disk tells of that. Not so here.
+				run(t, "umount", im.dir)
+				run(t, "mount", "-o", "loop,allocsize=4k", im.file, im.dir)
+			}
+			// ext4 finds later that the map of a file in pieces needs a block. xfs gives the
+			// root's own directory, which onDisk leaves out, its first. btrfs says at once what
+			// it says later.
+			slack := map[string]int64{"ext4": 64 << 10, "xfs": spending.Block}
+			quotaCount(t, im.dir, slack[name])
 		})
 	}
 }

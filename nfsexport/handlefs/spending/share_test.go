@@ -104,6 +104,29 @@ func TestShare(t *testing.T) {
 			o.write(9)
 			s.Count(q, &o.st)
 		}, nfsexport.Space{}},
+		"made, grown on the host, written to": {own, func(q *nfsexport.Quota, s *Share, o *object) {
+			s.Made(q, &o.st)
+			o.write(5)
+			o.learn(q, s)
+			o.write(7)
+			s.Count(q, &o.st)
+		}, nfsexport.Space{Bytes: 7 * Block, Files: 1}},
+		"removed, counted on disk, written to by who has it open": {own, func(q *nfsexport.Quota, s *Share, o *object) {
+			s.Made(q, &o.st)
+			s.Removed(q)
+			o.st.Nlink = 0
+			o.count(q)
+			o.learn(q, s)
+			o.write(9)
+			s.Count(q, &o.st)
+		}, nfsexport.Space{}},
+		"counted on disk, and looked at by another call while it is removed": {own, func(q *nfsexport.Quota, s *Share, o *object) {
+			o.learn(q, s)
+			o.count(q)
+			o.st.Nlink = 0
+			o.learn(q, s)
+			s.Removed(q)
+		}, nfsexport.Space{}},
 		"removed twice": {own, func(q *nfsexport.Quota, s *Share, o *object) {
 			s.Made(q, &o.st)
 			s.Removed(q)
