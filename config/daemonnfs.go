@@ -13,7 +13,8 @@ func (r *reader) backend(f map[string]*yaml.Node, d *NFS) {
 	if d.Backend != BackendKernel {
 		return
 	}
-	if !d.AcceptUnauthenticated {
+	// A word that is neither true nor false is told of already.
+	if accept := f["accept_unauthenticated_handles"]; !d.AcceptUnauthenticated && (accept == nil || accept.Value == "false") {
 		r.addf(n, "nfs.backend: the kernel's server cannot authenticate file handles, so root on one board can read and write what is another's: "+
 			"say accept_unauthenticated_handles: true if that is accepted")
 	}

@@ -73,7 +73,7 @@ func tryPort(p Port, at netip.AddrPort, own func(string) bool) (Finding, bool) {
 		return f, false
 	}
 	f.Why = "rubus does not start while another program has its port"
-	f.Do = "stop that program, or let rubus serve on another address with \"listen\" in rubus.yaml"
+	f.Do = ports.Free(p.Port, holder) + "; or let rubus serve on another address with \"listen\" in rubus.yaml"
 	return f, false
 }
 

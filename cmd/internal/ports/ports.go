@@ -77,6 +77,26 @@ func Addresses(iface string, addr netip.Addr) ([]netip.Addr, error) {
 	return out, nil
 }
 
+// unseen is a holder that is no process here.
+const unseen = "the kernel or a program of another namespace"
+
+// Free says what to do so that a holder lets go of a port.
+func Free(port uint16, holder string) string {
+	const nfs, portmap = 2049, 111
+	switch {
+	case port == nfs && holder == unseen:
+		return "if it is this host's own NFS server: \"sudo systemctl disable --now nfs-server\""
+	case port == portmap && (strings.HasPrefix(holder, "rpcbind ") || holder == socketUnit):
+		return "if nothing else here needs rpcbind: \"sudo systemctl disable --now rpcbind.socket rpcbind\""
+	case holder == socketUnit:
+		return "\"systemctl list-sockets\" says which unit has it: disable that"
+	}
+	return "stop that program"
+}
+
+// socketUnit is a holder that waits for somebody to call, and starts another program then.
+const socketUnit = "systemd (pid 1)"
+
 // Holder names the program that has a port: its name and pid, or, when it
 // cannot be seen, that the kernel or another namespace has it; "" when nobody
 // is found.
@@ -94,7 +114,7 @@ func Holder(network string, addr netip.AddrPort) string {
 		if who := findProcess("/proc", inode); who != "" {
 			return who
 		}
-		return "the kernel or a program of another namespace"
+		return unseen
 	}
 	return ""
 }

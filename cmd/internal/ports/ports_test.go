@@ -72,3 +72,24 @@ garbage
 		})
 	}
 }
+
+// What is no program to be stopped, or one by another name, is said as it is.
+func TestFree(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		port   uint16
+		holder string
+		want   string
+	}{
+		{"a program", 2049, "unfsd (pid 7)", "stop that program"},
+		{"nobody is seen", 69, "", "stop that program"},
+		{"the kernel's NFS server", 2049, unseen, "disable --now nfs-server"},
+		{"rpcbind", 111, "rpcbind (pid 7)", "disable --now rpcbind.socket rpcbind"},
+		{"rpcbind, before it is called", 111, socketUnit, "disable --now rpcbind.socket rpcbind"},
+		{"another unit", 69, socketUnit, "systemctl list-sockets"},
+	} {
+		if got := Free(c.port, c.holder); !strings.Contains(got, c.want) {
+			t.Errorf("%s: %q, want %q in it", c.name, got, c.want)
+		}
+	}
+}

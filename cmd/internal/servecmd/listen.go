@@ -79,7 +79,7 @@ func portHint(err error) error {
 	if !errors.As(err, &in) {
 		return err
 	}
-	return ui.Hint(err, "stop that program, or give rubus an address of its own: \"listen\" of rubus.yaml")
+	return ui.Hint(err, ports.Free(in.Address.Port(), in.Holder)+"; or give rubus an address of its own: \"listen\" of rubus.yaml")
 }
 
 // follow listens also on addresses that the named interfaces get while the

@@ -276,13 +276,16 @@ while grep -h '^State:' /proc/$writer/task/*/status | grep -qv stopped; do sleep
 		s.rubus("device stop --yes " + b.serial.String())
 	}
 	s.m.all("! grep rubus: /proc/self/mountinfo && ! grep /roots/ /etc/exports.d/*")
+	s.m.do("kill $rubus; wait $rubus")
+
+	// Our own server: it ends what is left of the kernel's, and says who has its ports.
+	s.config = l.dir + "/none.yaml"
+	s.refuses("", "port 2049/tcp on 0.0.0.0 is held by the kernel", "sudo systemctl disable --now nfs-server", "sudo systemctl disable --now rpcbind.socket rpcbind")
+	s.m.all("[[ ! -e /etc/exports.d/rubus.exports ]]")
 	if left := s.m.all("exportfs -s"); !strings.HasPrefix(theirs, left) {
 		t.Errorf("the host exported\n%s\nand now\n%s", theirs, left)
 	}
-	s.m.do("kill $rubus; wait $rubus")
-
-	// The same handles, made for our own server.
-	s.config = l.dir + "/none.yaml"
+	// The same handles, made for it.
 	s.m.all("rpc.nfsd 0; kill $(pidof rpc.mountd) $(pidof rpcbind)")
 	s.launch()
 	forgery(t, s, victim, thief, false)
