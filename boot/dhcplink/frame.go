@@ -9,9 +9,8 @@ import (
 )
 
 const (
-	// ServerPort and ClientPort are the UDP ports of DHCP.
-	ServerPort = 67
-	ClientPort = 68
+	ServerPort = 67 // of DHCP, UDP
+	ClientPort = 68 // of DHCP, UDP
 
 	etherLen  = 14
 	etherIPv4 = 0x0800

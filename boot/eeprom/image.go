@@ -17,6 +17,7 @@ const (
 	BCM2712 Chip = 2712 // Pi 5, 500, Compute Module 5
 )
 
+// String is as in "BCM2711".
 func (c Chip) String() string { return fmt.Sprintf("BCM%d", int(c)) }
 
 // Sizes of the flash memories, in bytes.

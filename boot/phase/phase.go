@@ -176,6 +176,7 @@ func (e *Evidence) NewBoot(now time.Time, l Limits) bool {
 		now.Sub(Later(e.DHCP, e.TFTP)) < 15*l.Boot
 }
 
+// Later is the later one of two times.
 func Later(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a

@@ -39,6 +39,7 @@ type Snapshot struct {
 	Expires time.Time `json:"expires,omitzero"`
 }
 
+// SnapshotFile is in the directory of each snapshot, and says what it is.
 const SnapshotFile = "snapshot.json"
 
 // Snapshots is where the board's snapshots are, each in a directory of its number.
