@@ -40,8 +40,9 @@ func newCheckCmd(g *cli.Globals) *cobra.Command {
 		Short: "Say all that is wrong with devices.yaml and rubus.yaml",
 		Long: `Read the configuration as the daemon does and print every problem, each as
 FILE:LINE: message. The exit code is 1 when there is one. Without FILE both
-installed files are read; with FILE only that one, as a rubus.yaml if that is
-its name and as a devices.yaml if not.`,
+installed files are read, and what is wrong with this machine for them, such as
+an image that is not there, is a warning; with FILE only that one is read, as a
+rubus.yaml if that is its name and as a devices.yaml if not.`,
 		Example: `  rubus check
   rubus check ./devices.yaml
   rubus check --schema devices > devices.schema.json

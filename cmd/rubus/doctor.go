@@ -45,10 +45,11 @@ func newDoctorCmd(g *cli.Globals) *cobra.Command {
 		Use:   "doctor",
 		Short: "Look at this host and its network before the first Pi",
 		Long: `Look at what boards will need: free ports, interfaces, a state directory that
-carries overlays, the firewall, the kernel's limits, the clock, the images. Then
-ask the network as each kind of Pi does, and listen: who gives out addresses,
-whom a board would get its files from, and whether the switch speaks spanning
-tree. No lease is taken and nothing is changed.
+carries overlays, the host's NFS server if nfs.backend is kernel, the firewall,
+the kernel's limits, the clock, the images. Then ask the network as each kind of
+Pi does, and listen: who gives out addresses, whom a board would get its files
+from, and whether the switch speaks spanning tree. No lease is taken and nothing
+is changed.
 
 Each finding says what was found, why it matters and what to do. Exit code 1:
 something must be mended before a board can boot. Needs root.`,

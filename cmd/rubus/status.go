@@ -22,7 +22,8 @@ func newStatusCmd(g *cli.Globals) *cobra.Command {
 		Short: "Show what every board does",
 		Long: `Show every board with its image, how far its boot is, its address and since
 when that holds. "lab@3 (lab@5 available)" means: the board runs version 3 and
-stays there, because it has writes over it; "rubus device reset" moves it to 5.
+stays there, because it has writes over it; "rubus device rebase" moves it to 5
+with them, "rubus device reset" without.
 
 The exit code is 1 when the daemon is not running.`,
 		Args:              cli.NoArgs,

@@ -26,7 +26,8 @@ func New(g *cli.Globals) *cobra.Command {
 		Use:   "serve",
 		Short: "Run the daemon: DHCP answers, TFTP, NFS",
 		Long: `Run the daemon in the foreground. It answers the boards' boot requests, gives
-them their files by TFTP and their roots by NFS.
+them their files by TFTP and their roots by NFS; with nfs.backend: kernel in
+rubus.yaml the host's nfsd serves these.
 
 A board's root outlives the daemon: nothing is unmounted when it stops, and
 boards go on when it is back. SIGHUP, or "rubus reload", reads devices.yaml
