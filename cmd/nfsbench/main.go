@@ -27,6 +27,9 @@ what each operation costs. For scripts/bench, in namespaces of its own.
   --no-bare        without the bare responder
   --json           one object per operation and server
   --profile DIR    CPU profiles of our server, one per operation, into DIR
+
+With NFSBENCH_SYNC=1 in the environment rubus brings metadata to disk before it
+answers, as it does for boards unless they have sync: false.
 `
 
 // options are what the command line says.

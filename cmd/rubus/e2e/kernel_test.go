@@ -120,12 +120,13 @@ func (s *kernelServer) doctor() {
 
 // mountSoon mounts a board's root as an initramfs does, which tries again: its
 // address is another than its firmware's, which the server has to see first. Without
-// rw, mount(8) tries a mount that is refused once more, read-only, and may succeed.
+// -w, mount(8) tries a mount that is refused once more, read-only, and may succeed: "rw"
+// among the options does not keep it from that.
 func (m *machine) mountSoon(server, path string) {
 	m.t.Helper()
 	m.all(fmt.Sprintf(`mkdir -p /mnt/root
 for try in {1..60}; do
-	! mount -i -t nfs -o addr=%[1]s,vers=3,proto=tcp,mountproto=tcp,nolock,hard,rw,timeo=50 %[1]s:%[2]s /mnt/root || exit 0
+	! mount -w -i -t nfs -o addr=%[1]s,vers=3,proto=tcp,mountproto=tcp,nolock,hard,rw,timeo=50 %[1]s:%[2]s /mnt/root || exit 0
 	sleep 1
 done
 exit 1`, server, path))
@@ -276,6 +277,15 @@ while grep -h '^State:' /proc/$writer/task/*/status | grep -qv stopped; do sleep
 		s.rubus("device stop --yes " + b.serial.String())
 	}
 	s.m.all("! grep rubus: /proc/self/mountinfo && ! grep /roots/ /etc/exports.d/*")
+	// What the host's server lacks meanwhile is in the status.
+	s.m.all("rpc.nfsd 0; touch /var/lib/nfs/etab")
+	l.until(20*time.Second, "the status says that nfsd is not started", func() error {
+		if all := s.status().Warnings; len(all) != 2 || !strings.Contains(all[1], "it is not started") {
+			return fmt.Errorf("it says %q", all)
+		}
+		return nil
+	})
+	s.m.all("rpc.nfsd --no-nfs-version 4 8")
 	s.m.do("kill $rubus; wait $rubus")
 
 	// Our own server: it ends what is left of the kernel's, and says who has its ports.

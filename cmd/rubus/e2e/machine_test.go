@@ -141,7 +141,7 @@ func (m *machine) all(script string) string {
 func (m *machine) mount(server, path string, options ...string) {
 	m.t.Helper()
 	m.all(fmt.Sprintf(`mkdir -p /mnt/root
-mount -i -t nfs -o addr=%[1]s,vers=3,proto=tcp,mountproto=tcp,nolock,hard,rw%[3]s %[1]s:%[2]s /mnt/root`, server, path, strings.Join(append([]string{""}, options...), ",")))
+mount -w -i -t nfs -o addr=%[1]s,vers=3,proto=tcp,mountproto=tcp,nolock,hard,rw%[3]s %[1]s:%[2]s /mnt/root`, server, path, strings.Join(append([]string{""}, options...), ",")))
 }
 
 // want fails the test unless a script prints this.
