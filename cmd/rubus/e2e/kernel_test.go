@@ -290,7 +290,7 @@ while grep -h '^State:' /proc/$writer/task/*/status | grep -qv stopped; do sleep
 
 	// Our own server: it ends what is left of the kernel's, and says who has its ports.
 	s.config = l.dir + "/none.yaml"
-	s.refuses("", "port 2049/tcp on 0.0.0.0 is held by the kernel", "sudo systemctl disable --now nfs-server", "sudo systemctl disable --now rpcbind.socket rpcbind")
+	s.refuses("", "port 2049/tcp on ", " is held by the kernel", "sudo systemctl disable --now nfs-server", "sudo systemctl disable --now rpcbind.socket rpcbind")
 	s.m.all("[[ ! -e /etc/exports.d/rubus.exports ]]")
 	if left := s.m.all("exportfs -s | sort"); left != theirs {
 		t.Errorf("the host exported\n%s\nand now\n%s", theirs, left)
