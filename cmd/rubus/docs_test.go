@@ -99,3 +99,41 @@ func TestDocsNameWhatIsThere(t *testing.T) {
 		t.Errorf("only %d names were found", found)
 	}
 }
+
+// Every link of the documents leads to a file, and to a heading of it.
+func TestDocsLinks(t *testing.T) {
+	docs := documents(t)
+	link := regexp.MustCompile(`\]\(([^)#: ]*)(?:#([^) ]*))?\)`)
+	heading := regexp.MustCompile(`(?m)^#+ (.*)$`)
+	mark := regexp.MustCompile("[^a-z0-9 -]")
+	found := 0
+	for doc, text := range docs {
+		for _, m := range link.FindAllStringSubmatch(text, -1) {
+			found++
+			dir, target := "../../docs", m[1]
+			if doc == "README.md" {
+				dir = "../.."
+			}
+			if target == "" {
+				target = doc
+			}
+			if _, err := os.Stat(filepath.Join(dir, target)); err != nil {
+				t.Errorf("%s: %v", doc, err)
+				continue
+			}
+			if m[2] == "" {
+				continue
+			}
+			var anchors []string
+			for _, h := range heading.FindAllStringSubmatch(docs[filepath.Base(target)], -1) {
+				anchors = append(anchors, strings.ReplaceAll(mark.ReplaceAllString(strings.ToLower(h[1]), ""), " ", "-"))
+			}
+			if !slices.Contains(anchors, m[2]) {
+				t.Errorf("%s: %s has no heading %s", doc, target, m[2])
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d links were found", found)
+	}
+}
