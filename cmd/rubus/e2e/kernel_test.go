@@ -290,13 +290,15 @@ while grep -h '^State:' /proc/$writer/task/*/status | grep -qv stopped; do sleep
 
 	// Our own server: it ends what is left of the kernel's, and says who has its ports.
 	s.config = l.dir + "/none.yaml"
-	s.refuses("", "port 2049/tcp on ", " is held by the kernel", "sudo systemctl disable --now nfs-server", "sudo systemctl disable --now rpcbind.socket rpcbind")
+	s.refuses("", "port 2049/tcp on ", " is held by the kernel", "sudo systemctl disable --now nfs-server")
 	s.m.all("[[ ! -e /etc/exports.d/rubus.exports ]]")
 	if left := s.m.all("exportfs -s | sort"); left != theirs {
 		t.Errorf("the host exported\n%s\nand now\n%s", theirs, left)
 	}
 	// The same handles, made for it.
-	s.m.all("rpc.nfsd 0; kill $(pidof rpc.mountd) $(pidof rpcbind)")
+	s.m.all("rpc.nfsd 0; kill $(pidof rpc.mountd)")
+	s.refuses("", "is held by rpcbind (pid ", "sudo systemctl disable --now rpcbind.socket rpcbind")
+	s.m.all("kill $(pidof rpcbind)")
 	s.launch()
 	forgery(t, s, victim, thief, false)
 }
