@@ -88,15 +88,16 @@ type Event struct {
 // FS is an nfs3.FS over the exports published in it. Its methods may be called
 // from many goroutines at once.
 type FS struct {
-	opts   Options
-	sealer *fhandle.Sealer
-	proc   rawfs.Proc
-	cache  cache
-	names  names
-	shown  shown
-	snaps  snapshots
-	layers layerTable
-	ops    sync.Pool
+	opts    Options
+	sealer  *fhandle.Sealer
+	proc    rawfs.Proc
+	cache   cache
+	names   names
+	shown   shown
+	snaps   snapshots
+	goldens goldenLists
+	layers  layerTable
+	ops     sync.Pool
 
 	stampTime func() time.Time // stampTime, but in tests
 	began     time.Time        // what attributes' ages are counted from
@@ -140,6 +141,7 @@ func New(opts Options) (*FS, error) {
 	fs := &FS{opts: opts, sealer: fhandle.NewSealer(opts.Key), proc: proc, stampTime: stampTime, began: opts.Now()}
 	fs.cache.init(opts.MaxFDs)
 	fs.snaps.init()
+	fs.goldens.init()
 	fs.names.seed, fs.shown.seed = maphash.MakeSeed(), maphash.MakeSeed()
 	fs.table.Store(&map[nfsexport.ID]*export{})
 	fs.ops.New = func() any { return &op{fs: fs} }

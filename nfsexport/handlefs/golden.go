@@ -27,10 +27,13 @@ import (
 type goldenDir struct {
 	of    *object // nil: none is open
 	fd    int     // -1: it is not golden
-	dev   uint64
+	is    goldenStat
 	mount int32
 	ix    *indexed
 	key   *fhandle.Key // a copy of the directory's
+
+	list *goldenList // what boards share of it; nil: nothing
+	snap *snapshot   // that was compared with it
 }
 
 func (g *goldenDir) close() {
@@ -76,7 +79,7 @@ func (o *op) openGolden(g *goldenDir) int {
 		rawfs.Stat(o.obj.fd, &st) == 0 && rawfs.Stat(fd, &is) == 0 && st.Nlink > 1 && is.Ino == st.Ino && is.Mode == st.Mode && is.Nlink == st.Nlink && is.Uid == st.Uid && is.Gid == st.Gid &&
 		is.Size == st.Size && is.Mtim == st.Mtim && is.Ctim == st.Ctim {
 		k := o.obj.key
-		g.dev, g.key = is.Dev, &k
+		g.is, g.key = goldenStat{is.Dev, identityOf(&is)}, &k
 		return fd
 	}
 	unix.Close(fd)
@@ -88,18 +91,10 @@ func (o *op) openGolden(g *goldenDir) int {
 // at a moment after attributes that are kept were begun to be read, see reads.
 func (o *op) lookGolden(ino uint64, h []byte) bool {
 	l, g := &o.lister, &o.dir
-	switch l.typ {
-	case unix.DT_REG, unix.DT_LNK, unix.DT_UNKNOWN:
-	default:
+	if !ofLayer(l.typ) || o.goldenFD() < 0 || !o.calm() {
 		return false
 	}
-	if o.goldenFD() < 0 {
-		return false
-	}
-	if n, calm := o.exp.tree.Shape(); !calm || n != g.ix.shape {
-		return false
-	}
-	if rawfs.StatAt(g.fd, &l.name, &l.st) != 0 || l.st.Dev != g.dev || l.st.Ino != ino {
+	if rawfs.StatAt(g.fd, &l.name, &l.st) != 0 || l.st.Dev != g.is.dev || l.st.Ino != ino {
 		return false
 	}
 	if t := l.st.Mode & unix.S_IFMT; t != unix.S_IFREG && t != unix.S_IFLNK {
@@ -123,6 +118,18 @@ func (o *op) lookGolden(ino uint64, h []byte) bool {
 	l.at = g.ix.at
 	o.fs.shown.put(o.exp.root.image, &o.k, g.key, l.entry.Name)
 	return true
+}
+
+// ofLayer says whether a layer may be asked of entries of a type.
+func ofLayer(typ uint8) bool {
+	return typ == unix.DT_REG || typ == unix.DT_LNK || typ == unix.DT_UNKNOWN
+}
+
+// calm says whether nothing has changed in the root since the index was read: what is in the
+// call's directory, which is golden, is so but for what the index has.
+func (o *op) calm() bool {
+	n, calm := o.exp.tree.Shape()
+	return calm && n == o.dir.ix.shape
 }
 
 // indexed is what the index of a root has. It never changes.

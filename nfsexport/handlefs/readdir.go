@@ -25,6 +25,7 @@ type lister struct {
 	handle [nfs3.MaxHandle]byte
 	st     unix.Stat_t
 	at     time.Duration // since when entry is true, see FS.began
+	golden bool          // its layer was asked
 }
 
 // ReadDir implements nfs3.FS. Entries come in the order of their cookies, which
@@ -126,7 +127,7 @@ func (o *op) look(h []byte) unix.Errno {
 	l := &o.lister
 	l.name.Set(l.entry.Name)
 	l.at = o.since
-	if !o.lookGolden(l.entry.FileID, h) {
+	if l.golden = o.lookGolden(l.entry.FileID, h); !l.golden {
 		if h == nil {
 			if e := o.keyOf(o.obj, &l.name); e != 0 {
 				return e

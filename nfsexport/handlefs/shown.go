@@ -16,23 +16,25 @@ import (
 type shown struct {
 	seed maphash.Seed
 	next atomic.Uint32 // the way that is taken next
-	sets [shownFiles / shownWays][shownWays]atomic.Pointer[shownName]
+	sets [shownSets][shownWays]atomic.Pointer[shownName]
+	// tags are of the names in sets, that one need not look at others to find it: they are
+	// small enough for a processor's cache.
+	tags [shownSets][shownWays]atomic.Uint32
 }
 
-// shownFiles times about 120 bytes is what it may take.
+// shownFiles times about 80 bytes is what it may take.
 const (
 	shownFiles = 1 << 17
 	shownWays  = 4
+	shownSets  = shownFiles / shownWays
 )
 
 // shownName never changes. Boards of one image share it: images may share files, but by
 // other names.
 type shownName struct {
-	image uint64
-	dir   *fhandle.Key // some board's
-	name  string
-	fh    [fhandle.MaxKernel]byte // the kernel's handle
-	n     uint8
+	sum  uint64       // of the image and the kernel's handle
+	dir  *fhandle.Key // some board's
+	name string
 }
 
 // image is what roots over the same layers have in common.
@@ -40,39 +42,49 @@ func (s *shown) image(layers []string) uint64 {
 	return maphash.String(s.seed, strings.Join(layers, "\x00"))
 }
 
-func (s *shown) set(image uint64, fh []byte) *[shownWays]atomic.Pointer[shownName] {
-	return &s.sets[(maphash.Bytes(s.seed, fh)^image)%uint64(len(s.sets))]
+func (s *shown) sum(image uint64, k *fhandle.Key) uint64 {
+	return maphash.Bytes(s.seed, k.Kernel()) ^ image
 }
 
-func (e *shownName) is(image uint64, fh []byte) bool {
-	return e != nil && e.image == image && string(e.fh[:e.n]) == string(fh)
+// tagOf is never 0, which is no name's.
+func tagOf(sum uint64) uint32 { return uint32(sum>>32) | 1 }
+
+// get gives the name in a place, if it is the one of sum.
+func (s *shown) get(set uint64, way int, sum uint64) *shownName {
+	if s.tags[set][way].Load() != tagOf(sum) {
+		return nil
+	}
+	if e := s.sets[set][way].Load(); e != nil && e.sum == sum {
+		return e
+	}
+	return nil
 }
 
 // put remembers the name of k in dir, which does not change after.
 func (s *shown) put(image uint64, k, dir *fhandle.Key, name string) {
-	set := s.set(image, k.Kernel())
-	free := -1
-	for i := range set {
-		e := set[i].Load()
-		if e.is(image, k.Kernel()) && e.name == name {
+	sum := s.sum(image, k)
+	set, free := sum%shownSets, -1
+	for i := range shownWays {
+		e := s.get(set, i, sum)
+		if e != nil && e.name == name {
 			return
 		}
-		if e == nil || e.is(image, k.Kernel()) {
+		if e != nil || s.tags[set][i].Load() == 0 {
 			free = i
 		}
 	}
-	e := &shownName{image: image, dir: dir, name: strings.Clone(name)}
-	e.n = uint8(copy(e.fh[:], k.Kernel()))
 	if free < 0 {
 		free = int(s.next.Add(1) % shownWays)
 	}
-	set[free].Store(e)
+	// Who comes in between finds nothing, or what is another's: both are only asked again.
+	s.sets[set][free].Store(&shownName{sum: sum, dir: dir, name: strings.Clone(name)})
+	s.tags[set][free].Store(tagOf(sum))
 }
 
 func (s *shown) find(image uint64, k *fhandle.Key) *shownName {
-	set := s.set(image, k.Kernel())
-	for i := range set {
-		if e := set[i].Load(); e.is(image, k.Kernel()) {
+	sum := s.sum(image, k)
+	for i := range shownWays {
+		if e := s.get(sum%shownSets, i, sum); e != nil {
 			return e
 		}
 	}

@@ -6,9 +6,11 @@ import (
 	"rubus/nfsexport/xdr"
 )
 
-// attrSize is the length of a fattr3, postSize that of a post_op_attr with one.
+// attrSize is the length of a fattr3, fsidAt where in it the fsid is, postSize the length of
+// a post_op_attr with one.
 const (
 	attrSize = 84
+	fsidAt   = 44
 	postSize = 4 + attrSize
 )
 
@@ -25,7 +27,7 @@ func putAttr(b []byte, a *Attr) {
 	be.PutUint64(b[28:], a.Used)
 	be.PutUint32(b[36:], a.Major)
 	be.PutUint32(b[40:], a.Minor)
-	be.PutUint64(b[44:], a.FSID)
+	be.PutUint64(b[fsidAt:], a.FSID)
 	be.PutUint64(b[52:], a.FileID)
 	be.PutUint32(b[60:], a.Atime.Sec)
 	be.PutUint32(b[64:], a.Atime.Nsec)

@@ -51,20 +51,21 @@ const (
 	// entryFixed is what an entry takes besides its name: that it follows,
 	// fileid, cookie.
 	entryFixed = 4 + 8 + 8
-	// runFixed is what an entry of a Run takes besides its name, at most: the name's
-	// length and padding, attributes, handle.
-	runFixed = entryFixed + 4 + 3 + postSize + 4 + 4 + MaxHandle
+	// runFixed is what an entry of a Run takes besides its name and its handle, at most: the
+	// name's length and padding, attributes.
+	runFixed = entryFixed + 4 + 3 + postSize + 4 + 4
 	// RunEntry is the memory of an entry of a Run besides its name, at most.
-	RunEntry = runFixed + 8
+	RunEntry = runFixed + MaxHandle + 8
 )
 
 // nameSize is what an entry counts for dircount (section 3.3.17): fileid, name, cookie.
 func nameSize(name string) int { return 8 + xdr.Size(len(name)) + 8 }
 
-// MakeRun makes an empty run with room for entries whose names have so many bytes.
-func MakeRun(entries, names int) Run {
+// MakeRun makes an empty run with room for entries whose names have so many bytes, and
+// each handle as many as handle says.
+func MakeRun(entries, names, handle int) Run {
 	return Run{
-		wire: make([]byte, 0, names+entries*runFixed),
+		wire: make([]byte, 0, names+entries*(runFixed+handle)),
 		ends: make([]runEnd, 0, entries),
 	}
 }
@@ -82,6 +83,17 @@ func (r *Run) AddOf(s *Run, i int) {
 	from, to := s.from(i), s.ends[i]
 	r.wire = append(r.wire, s.wire[from.wire:to.wire]...)
 	r.end(int(to.names - from.names))
+}
+
+// AddFor appends the i-th entry of another run, which has attributes and a handle, as
+// another export has it: with its fsid, and its handle, which is as long.
+func (r *Run) AddFor(s *Run, i int, fsid uint64, handle []byte) {
+	at := len(r.wire)
+	r.AddOf(s, i)
+	b := r.wire[at:]
+	fh := len(b) - xdr.Size(len(handle))
+	copy(b[fh+4:], handle)
+	binary.BigEndian.PutUint64(b[fh-4-attrSize+fsidAt:], fsid)
 }
 
 func (r *Run) end(names int) {
@@ -147,7 +159,7 @@ func getAttr(b []byte, a *Attr) {
 	*a = Attr{
 		Type: FileType(be.Uint32(b[0:])), Mode: be.Uint32(b[4:]), Nlink: be.Uint32(b[8:]), UID: be.Uint32(b[12:]), GID: be.Uint32(b[16:]),
 		Size: be.Uint64(b[20:]), Used: be.Uint64(b[28:]), Major: be.Uint32(b[36:]), Minor: be.Uint32(b[40:]),
-		FSID: be.Uint64(b[44:]), FileID: be.Uint64(b[52:]),
+		FSID: be.Uint64(b[fsidAt:]), FileID: be.Uint64(b[52:]),
 		Atime: Time{be.Uint32(b[60:]), be.Uint32(b[64:])}, Mtime: Time{be.Uint32(b[68:]), be.Uint32(b[72:])}, Ctime: Time{be.Uint32(b[76:]), be.Uint32(b[80:])},
 	}
 }

@@ -1,6 +1,7 @@
 package nfs3
 
 import (
+	"bytes"
 	"reflect"
 	"testing"
 )
@@ -17,7 +18,7 @@ func newInRuns(fs *fakeFS) *inRuns {
 	f := &inRuns{fakeFS: fs}
 	for i := range fs.list {
 		if i%inRun == 0 {
-			f.runs = append(f.runs, MakeRun(inRun, 0)) // it grows
+			f.runs = append(f.runs, MakeRun(inRun, 0, 0)) // it grows
 		}
 		f.runs[i/inRun].Add(&fs.list[i])
 	}
@@ -63,7 +64,7 @@ func TestRun(t *testing.T) {
 			fs.list[i].Attr.Attr = Attr{}
 		}
 	}
-	of := MakeRun(0, 0)
+	of := MakeRun(0, 0, 0)
 	for i, r := range newInRuns(fs).runs {
 		for j := range r.Len() {
 			of.AddOf(&r, j)
@@ -72,6 +73,17 @@ func TestRun(t *testing.T) {
 				e.Attr != want.Attr || string(e.Handle) != string(want.Handle) || string(of.Handle(of.Len()-1)) != string(want.Handle) {
 				t.Fatalf("entry %d is %+v, want %+v", i*inRun+j, e, want)
 			}
+		}
+	}
+	for i, want := range fs.list {
+		if !want.Attr.OK || len(want.Handle) == 0 {
+			continue
+		}
+		as := MakeRun(0, 0, 0)
+		want.Attr.FSID, want.Handle = 0x123456789abcdef0, bytes.Repeat([]byte{9}, len(want.Handle))
+		as.AddFor(&of, i, want.Attr.FSID, want.Handle)
+		if as.Entry(0, &e); !reflect.DeepEqual(e, want) {
+			t.Errorf("entry %d as another export has it is %+v, want %+v", i, e, want)
 		}
 	}
 	n := 0
