@@ -12,6 +12,8 @@ import (
 type filters struct {
 	board   Board
 	blocked map[string]bool // kind -> "does not match"
+	// bySerial is set when a filter asked for the board's serial.
+	bySerial bool
 }
 
 func newFilters(b Board) *filters {
@@ -56,6 +58,7 @@ func (f *filters) match(name string) (kind string, match, known bool) {
 		return "model", slices.Contains(f.board.sees(), name), true
 	}
 	if serial, ok := strings.CutPrefix(name, "0x"); ok {
+		f.bySerial = true
 		n, err := strconv.ParseUint(serial, 16, 64)
 		// The firmware compares 32 bits; /proc/cpuinfo shows 64.
 		return "serial", err == nil && uint32(n) == f.board.Serial && f.board.Serial != 0, err == nil

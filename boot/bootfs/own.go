@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"time"
@@ -20,7 +21,10 @@ type Files interface {
 
 // Own is the boot directory in a board's root, open. It is for one goroutine, and for a
 // moment: where a name is not there, its other spellings are those of the first look.
-type Own struct{ v view }
+type Own struct {
+	v     view
+	links bool
+}
 
 // Own opens the boot directory as it is, whatever Files say. The caller closes it.
 func (t Tree) Own() (*Own, error) {
@@ -32,7 +36,7 @@ func (t Tree) Own() (*Own, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Own{view{Tree: t, dir: dir, listed: map[string][]string{}}}, nil
+	return &Own{v: view{Tree: t, dir: dir, listed: map[string][]string{}}}, nil
 }
 
 // Close lets go of the directory.
@@ -80,6 +84,9 @@ func (o *Own) Names() ([]string, error) {
 	return out, err
 }
 
+// HasLinks says whether Names has found a symbolic link.
+func (o *Own) HasLinks() bool { return o.links }
+
 func (o *Own) names(dir string, depth int, out *[]string) error {
 	fd, err := openat2(o.v.dir, dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, unix.RESOLVE_NO_XDEV|unix.RESOLVE_NO_SYMLINKS)
 	if err != nil {
@@ -91,6 +98,7 @@ func (o *Own) names(dir string, depth int, out *[]string) error {
 		entries, err := d.ReadDir(512)
 		for _, e := range entries {
 			name := path.Join(dir, e.Name())
+			o.links = o.links || e.Type()&fs.ModeSymlink != 0
 			switch {
 			case !e.IsDir():
 				*out = append(*out, name)

@@ -41,6 +41,7 @@ type Settings struct {
 	Overlays       []string // dtoverlay= names in order, without parameters
 	Includes       []string // names that include lines asked for, in order
 	Warnings       []string // lines with no effect that look as if meant
+	BySerial       bool     // a filter asks for the board's serial
 }
 
 // ParseConfig reads config.txt as the firmware of the given board does.
@@ -209,7 +210,7 @@ func isSet(value string) bool {
 // finish works out what depends on several lines.
 func (p *parser) finish(b Board) {
 	s := &p.s
-	s.UpstreamKernel = p.upstream
+	s.UpstreamKernel, s.BySerial = p.upstream, p.filters.bySerial
 	if p.upstream && !p.osPrefixSet {
 		s.OSPrefix = "upstream/"
 	}

@@ -7,11 +7,13 @@ import (
 )
 
 // Cache remembers what is inside files that were looked into: to read the
-// release of a kernel takes all of it, and a hundred boards have the same. The
+// release of a kernel takes all of it, and a hundred boards have the same; and what the
+// boot files of an image came to. The
 // zero value is ready, and may be used from many goroutines.
 type Cache struct {
 	mu    sync.Mutex
 	facts map[string]inside
+	found map[string]*shared
 	// reading has one reader for each file.
 	reading singleflight.Group
 }

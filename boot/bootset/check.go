@@ -23,6 +23,9 @@ type Report struct {
 	Broken []string
 	// Warnings are what may be wrong, or is for some of several models.
 	Warnings []string
+
+	bySerial bool     // on the board's serial something of it depends
+	found    *finding // nil: it is of this board alone
 }
 
 // OK says that a board can boot, as far as can be told.
@@ -32,6 +35,28 @@ func (r Report) OK() bool { return len(r.Broken) == 0 }
 // would. With several models it is enough that one of them can boot. The cache
 // may be nil.
 func Check(v View, models []Model, cache *Cache) Report {
+	key := ""
+	if cache != nil {
+		key = keyOf(v, models)
+	}
+	if key == "" {
+		return check(v, models, cache)
+	}
+	if s := cache.shared(key); s != nil {
+		r := s.report.clone()
+		r.found = &finding{cache, key, s.report}
+		return r
+	}
+	r := check(v, models, cache)
+	// What is wrong may be so for a moment, with a disk that cannot be read: it is
+	// looked at again for each board. And the board may have written meanwhile.
+	if r.OK() && len(r.Warnings) == 0 && !r.bySerial && keyOf(v, models) == key {
+		r.found = &finding{cache, key, r.clone()}
+	}
+	return r
+}
+
+func check(v View, models []Model, cache *Cache) Report {
 	var r Report
 	if len(models) == 0 {
 		r.Broken = []string{"its boot directory has no firmware for any Pi (start.elf, start4.elf or bcm2712-rpi-5-b.dtb)"}
@@ -48,6 +73,7 @@ func Check(v View, models []Model, cache *Cache) Report {
 		add(&r.Files, c.files...)
 		add(&warnings, c.warnings...)
 		add(&broken, c.broken...)
+		r.bySerial = r.bySerial || c.s.BySerial
 		good = good || len(c.broken) == 0
 	}
 	slices.Sort(r.Files)

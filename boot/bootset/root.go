@@ -1,6 +1,9 @@
 package bootset
 
 import (
+	"errors"
+	"io"
+	"io/fs"
 	"path"
 	"slices"
 
@@ -11,7 +14,7 @@ import (
 type view struct {
 	open    func(name string) (*bootfs.File, error)
 	config  func() []byte
-	modules []string
+	modules func() []string
 }
 
 func (v view) Open(name string) (File, error) {
@@ -23,7 +26,7 @@ func (v view) Open(name string) (File, error) {
 }
 
 func (v view) Config() []byte    { return v.config() }
-func (v view) Modules() []string { return v.modules }
+func (v view) Modules() []string { return v.modules() }
 
 // Mounted says where a mounted root of a board is, and what it is made of.
 type Mounted struct {
@@ -45,7 +48,9 @@ type Root struct {
 	reports bool
 	m       Mounted
 	digests []string // the topmost first
-	golden  *golden  // nil: nobody has asked yet
+	layers  *layers  // nil: nobody has asked yet
+	looked  bool     // modules are known
+	trouble bool     // something could not be looked at
 }
 
 // OpenRoot opens the boot directory of a root. The error says that there is none, or
@@ -60,44 +65,83 @@ func OpenRoot(m Mounted) (*Root, error) {
 	}
 	digests := slices.Clone(m.Layers)
 	slices.Reverse(digests)
-	return &Root{own: own, m: m, digests: digests, modules: modulesOf(m.Dir), reports: exists(m.Dir, BootedUnit)}, nil
+	return &Root{own: own, m: m, digests: digests, reports: exists(m.Dir, BootedUnit)}, nil
 }
 
 // Close closes the directory.
 func (r *Root) Close() {
 	r.own.Close()
-	if r.golden != nil {
-		r.golden.close()
+	if r.layers != nil {
+		r.layers.close()
 	}
 }
 
 // View is the root's own boot files.
-func (r *Root) View() View { return view{r.own.Look, r.own.Config, r.modules} }
+func (r *Root) View() View { return own{view{r.Open, r.config, r.modulesThere}, r} }
+
+// own is a View of what the root itself has.
+type own struct {
+	view
+	r *Root
+}
+
+// Golden implements golden.
+func (o own) Golden() string { return o.r.Golden() }
+
+// config is config.txt as the board gets it.
+func (r *Root) config() []byte {
+	var text []byte
+	if f, err := r.Open("config.txt"); err == nil {
+		if f.Size() <= bootfs.MaxConfig {
+			text, err = io.ReadAll(f)
+		}
+		f.Close()
+		if err != nil {
+			r.trouble, text = true, nil
+		}
+	}
+	text, _ = bootfs.Config(text, r.m.Config)
+	return text
+}
+
+// modulesThere lists the kernel releases that the root has modules of.
+func (r *Root) modulesThere() []string {
+	if !r.looked {
+		r.modules, r.looked = modulesOf(r.m.Dir), true
+	}
+	return r.modules
+}
 
 // ViewOf is other boot files that the board would have in this root; config gives its config.txt.
 func (r *Root) ViewOf(files bootfs.Files, config func() []byte) View {
-	return view{files.Open, config, r.modules}
+	return view{files.Open, config, r.modulesThere}
 }
 
 // Reports says whether the root has the unit that reports a boot.
 func (r *Root) Reports() bool { return r.reports }
 
 // Open implements Source.
-func (r *Root) Open(name string) (*bootfs.File, error) { return r.own.Look(name) }
+func (r *Root) Open(name string) (*bootfs.File, error) {
+	f, err := r.own.Look(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, bootfs.ErrRefused) && !errors.Is(err, bootfs.ErrBadName) {
+		r.trouble = true
+	}
+	return f, err
+}
 
 // Names implements Source.
 func (r *Root) Names() ([]string, error) { return r.own.Names() }
 
 // Layer implements Source.
 func (r *Root) Layer(name string, file *bootfs.File) (digest, at string, ok bool) {
-	if r.golden == nil {
-		r.golden = openGolden(&r.m, r.digests)
+	if r.layers == nil {
+		r.layers = openLayers(&r.m, r.digests)
 	}
 	at = path.Join(r.m.BootDir, name)
-	if r.golden.written(at) {
+	if r.layers.written(at) {
 		return "", "", false
 	}
-	digest, ok = r.golden.find(name, file)
+	digest, ok = r.layers.find(name, file)
 	return digest, at, ok
 }
 

@@ -175,6 +175,10 @@ func (s *Store) clear() error {
 }
 
 func (s *Store) take(src Source, r Report, known map[string]string) (*Set, error) {
+	if set := r.sharedSet(src); set != nil {
+		set.Made = s.Now()
+		return set, nil
+	}
 	names, err := src.Names()
 	if err != nil {
 		return nil, err
@@ -218,6 +222,7 @@ func (s *Store) take(src Source, r Report, known map[string]string) (*Set, error
 		}
 	}
 	set.setKey()
+	r.share(src, set)
 	return set, nil
 }
 

@@ -34,7 +34,7 @@ func (s source) Open(name string) (*bootfs.File, error) {
 // Layer links files of the layer into the root, so that they are the very ones.
 func (s source) Layer(name string, f *bootfs.File) (string, string, bool) {
 	m := Mounted{BootDir: "b", Upper: filepath.Join(s.root, "none"), LayerDir: func(string) string { return s.layer }}
-	g := openGolden(&m, []string{"layer"})
+	g := openLayers(&m, []string{"layer"})
 	defer g.close()
 	d, ok := g.find(name, f)
 	return d, "b/" + name, ok

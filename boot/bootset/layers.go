@@ -9,28 +9,28 @@ import (
 	"rubus/boot/bootfs"
 )
 
-// golden are the boot directories of a root's layers, open, to find in them the very
+// layers are the boot directories of a root's layers, open, to find in them the very
 // files that the root shows.
-type golden struct {
-	upper  int           // the board's own writes, O_PATH; -1: nobody can tell what is there
-	layers []goldenLayer // the topmost first
+type layers struct {
+	upper int         // the board's own writes, O_PATH; -1: nobody can tell what is there
+	stack []openLayer // the topmost first
 }
 
-type goldenLayer struct {
+type openLayer struct {
 	digest string
 	dir    int // O_PATH; -1: nobody can tell what this layer has
 }
 
-// openGolden opens the directories of layers, the topmost first, and on one file system
+// openLayers opens the directories of layers, the topmost first, and on one file system
 // with the root's own files.
-func openGolden(m *Mounted, digests []string) *golden {
-	g := &golden{}
+func openLayers(m *Mounted, digests []string) *layers {
+	g := &layers{}
 	var err error
 	if g.upper, err = unix.Open(m.Upper, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		g.upper = -1
 	}
 	for _, d := range digests {
-		l := goldenLayer{d, -1}
+		l := openLayer{d, -1}
 		root, err := unix.Open(m.LayerDir(d), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err == nil {
 			l.dir, err = openPath(root, m.BootDir, unix.O_DIRECTORY)
@@ -39,16 +39,16 @@ func openGolden(m *Mounted, digests []string) *golden {
 		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
 			continue // it has none
 		}
-		g.layers = append(g.layers, l)
+		g.stack = append(g.stack, l)
 	}
 	return g
 }
 
-func (g *golden) close() {
+func (g *layers) close() {
 	if g.upper >= 0 {
 		unix.Close(g.upper)
 	}
-	for _, l := range g.layers {
+	for _, l := range g.stack {
 		if l.dir >= 0 {
 			unix.Close(l.dir)
 		}
@@ -56,7 +56,7 @@ func (g *golden) close() {
 }
 
 // written says whether the board's own writes have something at a path of the root.
-func (g *golden) written(path string) bool {
+func (g *layers) written(path string) bool {
 	if g.upper < 0 {
 		return true
 	}
@@ -69,8 +69,8 @@ func (g *golden) written(path string) bool {
 
 // find looks for a file that was opened in the root, by the name that it has in the boot
 // directory: in the topmost layer that has this name, with the same inode, size and time.
-func (g *golden) find(name string, f *bootfs.File) (digest string, ok bool) {
-	for _, l := range g.layers {
+func (g *layers) find(name string, f *bootfs.File) (digest string, ok bool) {
+	for _, l := range g.stack {
 		if l.dir < 0 {
 			return "", false
 		}
