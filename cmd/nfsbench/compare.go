@@ -87,12 +87,12 @@ func measure(ctx context.Context, o *options, k serverKind, rates map[string]flo
 		return err
 	}
 	defer p.stop()
-	first, root, err := connect(ctx, p, w.root)
+	first, root, next, err := connect(ctx, p, w)
 	if err != nil {
 		return fmt.Errorf("%w (see %s)", err, log)
 	}
 	defer first.Close()
-	ops, err := operations(first, root, o.conns)
+	ops, err := operations(first, root, next, o.conns)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -80,6 +81,9 @@ func run(args []string) error {
 	}
 	if only != "" {
 		o.only = strings.Split(strings.ToUpper(only), ",")
+	}
+	if slices.Contains(o.only, "LIST-NEXT") { // what another board listed before
+		o.only = append(o.only, "LIST-ONCE")
 	}
 	o.dir, o.run = fs.Arg(0), "/run"
 	if o.rounds < 1 || o.conns < 1 || o.window < 1 {

@@ -35,12 +35,12 @@ const (
 func names() []string {
 	return []string{
 		"NULL", "GETATTR", "ACCESS", "LOOKUP", "READ-4K", "READ-128K", "READ-1M",
-		"WRITE-4K", "WRITE-128K", "CREATE", "REMOVE", "LIST-ONCE", "LIST",
+		"WRITE-4K", "WRITE-128K", "CREATE", "REMOVE", "LIST-ONCE", "LIST-NEXT", "LIST",
 	}
 }
 
-// operations makes all calls of a run.
-func operations(c *nfsload.Conn, root nfsload.Handle, conns int) ([]operation, error) {
+// operations makes all calls of a run; next is the root of another board.
+func operations(c *nfsload.Conn, root, next nfsload.Handle, conns int) ([]operation, error) {
 	var files []nfsload.Handle
 	handles := map[string]nfsload.Handle{}
 	walk := []string{"etc", "list", "big"}
@@ -97,21 +97,20 @@ func operations(c *nfsload.Conn, root nfsload.Handle, conns int) ([]operation, e
 			remove.paced.Calls[i] = append(remove.paced.Calls[i], nfsload.Remove(dir, name))
 		}
 	}
-	// As a Linux client asks. One answer holds such a directory whole.
-	once := onceOnly("LIST-ONCE", conns)
-	once.units = onceEntries
+	once, nextOnce := listingOnce("LIST-ONCE", conns), listingOnce("LIST-NEXT", conns)
 	for i := range 2 * listedOnce {
-		l := &once.load
-		if i >= listedOnce {
-			l = once.paced
+		h, err := c.Walk(next, onceDir(i))
+		if err != nil {
+			return nil, err
 		}
-		l.Calls[i%conns] = append(l.Calls[i%conns], nfsload.ReadDirPlus(handles[onceDir(i)], 0, 0, 8*kib, 32*kib))
+		once.addListing(i, handles[onceDir(i)])
+		nextOnce.addListing(i, h)
 	}
 	list, entries, err := c.List(handles["list"], 8*kib, 32*kib)
 	if err != nil {
 		return nil, err
 	}
-	return append(ops, create, remove, once, operation{
+	return append(ops, create, remove, once, nextOnce, operation{
 		name: "LIST", load: nfsload.Load{Calls: [][]nfsload.Call{list}},
 		units: float64(entries) / float64(len(list)),
 	}), nil
@@ -122,6 +121,24 @@ func onceOnly(name string, conns int) operation {
 	calls := func() nfsload.Load { return nfsload.Load{Calls: make([][]nfsload.Call, conns), Once: true} }
 	paced := calls()
 	return operation{name: name, load: calls(), paced: &paced}
+}
+
+// listingOnce lists directories that are listed once.
+func listingOnce(name string, conns int) operation {
+	op := onceOnly(name, conns)
+	op.units = onceEntries
+	return op
+}
+
+// addListing adds the i-th of them. It is asked for as a Linux client does; one answer holds
+// such a directory whole.
+func (op *operation) addListing(i int, dir nfsload.Handle) {
+	l := &op.load
+	if i >= listedOnce {
+		l = op.paced
+	}
+	conn := i % len(l.Calls)
+	l.Calls[conn] = append(l.Calls[conn], nfsload.ReadDirPlus(dir, 0, 0, 8*kib, 32*kib))
 }
 
 // reading reads size bytes at n places.

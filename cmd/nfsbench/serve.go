@@ -24,18 +24,22 @@ import (
 	"rubus/nfsexport/unfsd"
 )
 
-// onlyExport answers every MOUNT with one root.
-type onlyExport struct{ handle []byte }
+// roots answers MOUNT with the root of a path.
+type roots map[string][]byte
 
 // Mount implements mount3.Mounter.
-func (e onlyExport) Mount(context.Context, string, netip.AddrPort) ([]byte, mount3.Status) {
-	return e.handle, mount3.OK
+func (r roots) Mount(_ context.Context, path string, _ netip.AddrPort) ([]byte, mount3.Status) {
+	h, ok := r[path]
+	if !ok {
+		return nil, mount3.ErrNoEnt
+	}
+	return h, mount3.OK
 }
 
-// serve is our server over the overlay at dir, as the daemon puts it together:
+// serve is our server over the overlays of newWorld at disk, as the daemon puts it together:
 // calls are checked and counted the same. With a directory for profiles, each
 // USR1 ends one and begins another.
-func serve(dir, cache, profileDir string) error {
+func serve(disk, cache, profileDir string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	unix.Umask(0)
@@ -46,20 +50,23 @@ func serve(dir, cache, profileDir string) error {
 	if err != nil {
 		return err
 	}
-	x := nfsexport.Export{
-		ID: 0x5b154510, Name: "board", Path: "/board", Dir: dir, State: nfsexport.Ready,
-		Index: filepath.Join(filepath.Dir(dir), "work", "index"), Layers: []string{filepath.Join(filepath.Dir(dir), "lower")}, // see newWorld
-		Client: netip.MustParseAddr("127.0.0.1"), Async: os.Getenv("NFSBENCH_SYNC") == "", Activity: new(nfsexport.Activity),
-	}
-	if err := fs.Publish(x); err != nil {
-		return err
-	}
-	root, err := fs.RootHandle(x.ID)
-	if err != nil {
-		return err
+	served := roots{}
+	for i, name := range []string{"root", "next"} {
+		x := nfsexport.Export{
+			ID: nfsexport.ID(0x5b154510 + i), Name: name, Path: "/" + name, Dir: filepath.Join(disk, name), State: nfsexport.Ready,
+			Index:  filepath.Join(disk, []string{"work", "work-next"}[i], "index"),
+			Layers: []string{filepath.Join(disk, "lower")},
+			Client: netip.MustParseAddr("127.0.0.1"), Async: os.Getenv("NFSBENCH_SYNC") == "", Activity: new(nfsexport.Activity),
+		}
+		if err := fs.Publish(x); err != nil {
+			return err
+		}
+		if served[x.Dir], err = fs.RootHandle(x.ID); err != nil {
+			return err
+		}
 	}
 	b := unfsd.New(unfsd.Config{
-		Store: fs, Mounter: onlyExport{root}, NoPortmap: true, CachePath: cache,
+		Store: fs, Mounter: served, NoPortmap: true, CachePath: cache,
 		Observe: func(e sunrpc.Event) { // as the daemon's
 			if x, ok := e.Subject.(*nfsexport.Export); ok && e.Program == nfs3.Number {
 				x.Activity.Note(e.Procedure, e.Duration, e.Result != uint32(nfs3.OK))

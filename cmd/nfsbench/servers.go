@@ -71,7 +71,7 @@ type serverKind struct {
 
 func ours(o *options) serverKind {
 	return serverKind{name: "rubus", start: func(_ context.Context, w *world, log string) (*process, error) {
-		return start(log, nil, "/proc/self/exe", "serve", w.root, filepath.Join(o.run, "nfsbench.replies"), o.profile)
+		return start(log, nil, "/proc/self/exe", "serve", w.disk, filepath.Join(o.run, "nfsbench.replies"), o.profile)
 	}}
 }
 
@@ -90,10 +90,13 @@ func ganesha(o *options) (serverKind, error) {
 	}
 	k.start = func(_ context.Context, w *world, log string) (*process, error) {
 		conf := filepath.Join(o.dir, "ganesha.conf")
-		text := fmt.Sprintf(`NFS_CORE_PARAM { Protocols = 3; NFS_Port = 2049; MNT_Port = 20048; Enable_NLM = false; Enable_RQUOTA = false; }
-EXPORT { Export_Id = 101; Path = %q; Pseudo = /board; Access_Type = RW; Squash = No_Root_Squash; SecType = sys; MaxRead = 1048576; MaxWrite = 1048576; PrefRead = 1048576; PrefWrite = 1048576; FSAL { Name = VFS; } }
-LOG { Default_Log_Level = WARN; }
-`, w.root)
+		var exports string
+		for i, path := range []string{w.root, w.next} {
+			exports += fmt.Sprintf("EXPORT { Export_Id = %d; Path = %q; Pseudo = /board%d; Access_Type = RW; Squash = No_Root_Squash; SecType = sys; MaxRead = 1048576; MaxWrite = 1048576; PrefRead = 1048576; PrefWrite = 1048576; FSAL { Name = VFS; } }\n", 101+i, path, i)
+		}
+		text := `NFS_CORE_PARAM { Protocols = 3; NFS_Port = 2049; MNT_Port = 20048; Enable_NLM = false; Enable_RQUOTA = false; }
+` + exports + `LOG { Default_Log_Level = WARN; }
+`
 		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 			return nil, err
 		}
@@ -132,28 +135,30 @@ func until(ctx context.Context, p *process, f func() error) error {
 	}
 }
 
-// connect waits until a server answers, and gives its root.
-func connect(ctx context.Context, p *process, path string) (c *nfsload.Conn, h nfsload.Handle, err error) {
+// connect waits until a server answers, and gives the roots of w.
+func connect(ctx context.Context, p *process, w *world) (c *nfsload.Conn, root, next nfsload.Handle, err error) {
 	err = until(ctx, p, func() error {
-		c, h, err = tryConnect(path)
+		c, root, next, err = tryConnect(w)
 		return err
 	})
-	return c, h, err
+	return c, root, next, err
 }
 
-func tryConnect(path string) (*nfsload.Conn, nfsload.Handle, error) {
+func tryConnect(w *world) (c *nfsload.Conn, root, next nfsload.Handle, err error) {
 	m, err := nfsload.Dial(mountAddr)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	defer m.Close()
-	h, err := m.Mount(path)
-	if err != nil {
-		return nil, nil, err
+	if root, err = m.Mount(w.root); err == nil {
+		next, err = m.Mount(w.next)
 	}
-	c, err := nfsload.Dial(nfsAddr)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
+	}
+	c, err = nfsload.Dial(nfsAddr)
+	if err != nil {
+		return nil, nil, nil, err
 	}
 	r, err := c.Do(nfsload.NFS(nfs3.ProcNull, nil))
 	if err == nil && !r.Accepted {
@@ -161,7 +166,7 @@ func tryConnect(path string) (*nfsload.Conn, nfsload.Handle, error) {
 	}
 	if err != nil {
 		c.Close()
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	return c, h, nil
+	return c, root, next, nil
 }

@@ -28,6 +28,7 @@ const (
 // among those that were removed of late).
 type world struct {
 	disk, root string
+	next       string // another board's root over the same lower
 	big        string // a lower file
 }
 
@@ -54,8 +55,8 @@ func newWorld(dir string, conns int) (w *world, err error) {
 		}
 	}
 	path := func(name string) string { return filepath.Join(w.disk, name) }
-	w.root, w.big = path("root"), path("lower/big")
-	dirs := []string{"lower/etc", "lower/list", "upper", "work", "root"}
+	w.root, w.next, w.big = path("root"), path("next"), path("lower/big")
+	dirs := []string{"lower/etc", "lower/list", "upper", "work", "root", "upper-next", "work-next", "next"}
 	for i := range 2*listedOnce + ownOnce {
 		dirs = append(dirs, "lower/"+onceDir(i))
 	}
@@ -86,9 +87,11 @@ func newWorld(dir string, conns int) (w *world, err error) {
 			return w, err
 		}
 	}
-	opts := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,nfs_export=on,index=on", path("lower"), path("upper"), path("work"))
-	if err := unix.Mount("overlay", w.root, "overlay", unix.MS_NOSUID|unix.MS_NODEV, opts); err != nil {
-		return w, fmt.Errorf("mounting an overlay (root is needed): %w", err)
+	for root, of := range map[string]string{w.root: "", w.next: "-next"} {
+		opts := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,nfs_export=on,index=on", path("lower"), path("upper"+of), path("work"+of))
+		if err := unix.Mount("overlay", root, "overlay", unix.MS_NOSUID|unix.MS_NODEV, opts); err != nil {
+			return w, fmt.Errorf("mounting an overlay (root is needed): %w", err)
+		}
 	}
 	for i := range conns {
 		if err := os.Mkdir(filepath.Join(w.root, madeDir(i)), 0o755); err != nil {
@@ -119,6 +122,7 @@ func writeAsNFS(path string, data []byte) error {
 // close unmounts and removes it all.
 func (w *world) close() {
 	_ = unix.Unmount(w.root, 0)
+	_ = unix.Unmount(w.next, 0)
 	_ = unix.Unmount(w.disk, 0)
 	_ = os.RemoveAll(filepath.Dir(w.disk) + "/image")
 	_ = os.Remove(w.disk)
