@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"rubus/boot/bootset"
+	"rubus/boot/attempt"
 	"rubus/boot/phase"
 	"rubus/boot/record"
 	"rubus/boot/sighting"
@@ -17,9 +17,11 @@ import (
 	"rubus/overlay"
 )
 
-// board is one board. The zero value is not usable; see Fleet.board.
+// board is one board. The zero value is not usable; see Fleet.newBoard.
 type board struct {
 	serial device.Serial
+	// boots are read when they are first asked for: see Fleet.recall.
+	boots func() *attempt.Boots
 	// work is held by whoever changes the board's slots.
 	work *turn.Turn
 
@@ -50,11 +52,10 @@ type board struct {
 	broken error
 	// made is when this board was first heard of.
 	made time.Time
-	// chosen are the boot files of the pinned slot; nil: none yet.
-	chosen *chosen
+	// boot is the one that got the pinned slot, with its boot files; nil: none yet.
+	boot *attempt.Boot
 	// revision is what the board said in DHCP; 0: nothing.
 	revision device.Revision
-	sets     sets
 	// looked counts the calls on what the board had, at the last look whether it wrote
 	// to it since its slot on trial was made.
 	looked uint64
@@ -66,27 +67,14 @@ type board struct {
 	awaiting time.Time
 }
 
-// sets is what is known of a board's boot files and of what its boots came to.
-// Its lock may be held over the disk, and comes before board.mu.
-type sets struct {
-	mu      sync.Mutex
-	read    bool // history and present were read from disk
-	history bootset.History
-	// present is the set that the last attempt was given; nil: none was kept.
-	present *bootset.Set
-	report  bootset.Report
-	why     string
-	// looked are the calls at the last look for a report, at lookedAt.
-	looked   uint64
-	lookedAt time.Time
-}
-
-func newBoard(s device.Serial, now time.Time) *board {
-	return &board{
-		serial: s, work: turn.New(ErrBoots), made: now,
+func (f *Fleet) newBoard(s device.Serial) *board {
+	b := &board{
+		serial: s, work: turn.New(ErrBoots), made: f.opt.Now(),
 		rec:      record.Record{Version: record.Version, Serial: s},
 		activity: map[int]*nfsexport.Activity{}, mounted: map[int]overlay.Root{}, atRest: map[int]bool{},
 	}
+	b.boots = sync.OnceValue(func() *attempt.Boots { return f.recall(b) })
+	return b
 }
 
 // What a board can provoke is in the log once in tellAgain for each kind, and for

@@ -104,7 +104,7 @@ func (f *Fleet) Reset(ctx context.Context, serial device.Serial, o ResetOptions)
 	if err := f.startAnew(ctx, b, o); err != nil {
 		return fmt.Errorf("resetting board %s: %w", serial, err)
 	}
-	if err := f.forgetBoots(b); err != nil {
+	if err := b.boots().Forget(); err != nil {
 		f.log.Warn("a reset board's kept boot files stay", "serial", serial, "err", err)
 	}
 	f.log.Info("board reset", "serial", serial, "forced", o.Force)

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"rubus/boot/attempt"
 	"rubus/boot/ballast"
 	"rubus/boot/batch"
 	"rubus/boot/bootset"
@@ -131,13 +132,13 @@ type Event struct {
 
 // Fleet is all boards. Make one with New, then call Start, then Run.
 type Fleet struct {
-	opt     Options
-	log     *slog.Logger
-	traits  nfsexport.Traits // of the exporter
-	started time.Time
-	insides bootset.Cache
-	quotas  *quota.Keeper
-	ballast *ballast.Ballast
+	opt      Options
+	log      *slog.Logger
+	traits   nfsexport.Traits // of the exporter
+	started  time.Time
+	attempts *attempt.Options
+	quotas   *quota.Keeper
+	ballast  *ballast.Ballast
 
 	mu      sync.Mutex
 	desired *Desired
@@ -181,8 +182,13 @@ func New(opt Options) *Fleet {
 	if opt.Logger == nil {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
+	now := opt.Now()
 	return &Fleet{
-		opt: opt, log: opt.Logger, traits: opt.Exporter.Traits(), started: opt.Now(),
+		opt: opt, log: opt.Logger, traits: opt.Exporter.Traits(), started: now,
+		attempts: &attempt.Options{
+			LayerDir: opt.Store.LayerDir, Insides: &bootset.Cache{}, WarnOnly: opt.WarnOnly, FallbackAfter: opt.FallbackAfter,
+			Started: now, Within: opt.Limits.Boot, Now: opt.Now,
+		},
 		quotas: quota.New(quota.Options{Logger: opt.Logger, Now: opt.Now, Hold: opt.Exporter.Hold}), ballast: ballast.New(filepath.Join(opt.State, "ballast")),
 		boards: map[device.Serial]*board{}, byPath: map[string]slotKey{}, byID: map[nfsexport.ID]slotKey{},
 		replaced: map[device.Serial]device.Serial{}, naming: naming{claims: map[string]device.Serial{}},
@@ -262,7 +268,7 @@ func (f *Fleet) load() (up []*board, err error) {
 			continue
 		}
 		f.noteReplaced(&rec)
-		f.recall(b)
+		b.boots()
 		if rec.MayBeUp() {
 			up = append(up, b)
 		}
@@ -330,7 +336,7 @@ func (f *Fleet) board(s device.Serial) *board {
 	defer f.mu.Unlock()
 	b := f.boards[s]
 	if b == nil {
-		b = newBoard(s, f.opt.Now())
+		b = f.newBoard(s)
 		f.boards[s] = b
 	}
 	return b

@@ -34,10 +34,7 @@ func (f *Fleet) hangs(b *board, now time.Time) (last bootset.Attempt, ok bool) {
 	if rec.Move == nil || rec.Move.State != record.MoveTrial || !rec.Move.Overdue.IsZero() {
 		return last, false
 	}
-	b.sets.mu.Lock()
-	last = b.sets.history.Last
-	b.sets.mu.Unlock()
-	if last.ID == "" || last.Ended || !last.Good.IsZero() {
+	if last = b.boots().Last(); last.ID == "" || last.Ended || !last.Good.IsZero() {
 		return last, false
 	}
 	if b.runsOn(rec.Move, last) {
@@ -61,8 +58,6 @@ func (b *board) isTried(rec *record.Record, n int) bool {
 	if !rec.Offers(n) {
 		return false
 	}
-	b.sets.mu.Lock()
-	last := b.sets.history.Last
-	b.sets.mu.Unlock()
+	last := b.boots().Last()
 	return last.Slot == n && last.Loaded && !b.runsOn(rec.Move, last)
 }

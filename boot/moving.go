@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"rubus/boot/attempt"
 	"rubus/boot/phase"
 	"rubus/boot/record"
 )
@@ -176,7 +177,7 @@ func (f *Fleet) dropOffer(b *board, rec record.Record) error {
 
 // rejectTrial takes a board back before it boots what it is to try: its root cannot be
 // offered, or its own boot files cannot be given out. It says whether it did.
-func (f *Fleet) rejectTrial(b *board, s record.Slot, c *chosen, err error) bool {
+func (f *Fleet) rejectTrial(b *board, s record.Slot, c *attempt.Boot, err error) bool {
 	rec := b.record()
 	if m := rec.Move; m == nil || m.State != record.MoveTrial || s.N == 0 || m.Slot != s.N {
 		return false
@@ -187,8 +188,8 @@ func (f *Fleet) rejectTrial(b *board, s record.Slot, c *chosen, err error) bool 
 		why = err.Error()
 	case err != nil:
 		return false // it may have been for now
-	case c.err != nil, c.lastGood:
-		why = "its boot files: " + c.why
+	case c.Err != nil, c.LastGood:
+		why = "its boot files: " + c.Why
 	default:
 		f.noteReports(b, rec)
 		return false
@@ -200,9 +201,7 @@ func (f *Fleet) rejectTrial(b *board, s record.Slot, c *chosen, err error) bool 
 // noteReports takes note of whether the root on trial reports its boots: the mounted one
 // is looked at more closely than its files were.
 func (f *Fleet) noteReports(b *board, rec record.Record) {
-	b.sets.mu.Lock()
-	reports := b.sets.history.Last.Reports
-	b.sets.mu.Unlock()
+	reports := b.boots().Last().Reports
 	if rec.Move.Reports != reports {
 		rec.Move.Reports = reports
 		f.storeMove(b, rec)
@@ -230,13 +229,9 @@ func (f *Fleet) storeMove(b *board, rec record.Record) bool {
 // judgeLast judges the board's last boot, which is over, and with it the trial that it
 // was of, once. The caller holds work.
 func (f *Fleet) judgeLast(b *board) {
-	b.sets.mu.Lock()
-	judged := b.sets.history.Last.Ended
-	b.sets.mu.Unlock()
-	f.endAttempt(b)
-	b.sets.mu.Lock()
-	last := b.sets.history.Last
-	b.sets.mu.Unlock()
+	judged := b.boots().Last().Ended
+	f.endBoot(b)
+	last := b.boots().Last()
 	rec := b.record()
 	if good := !last.Good.IsZero(); (good || !judged) && rec.Judge(last.Slot, good, last.Failed(), f.opt.FallbackAfter, f.opt.Now()) {
 		f.storeMove(b, rec)
@@ -250,9 +245,7 @@ func (f *Fleet) judgeGood(b *board) {
 		return
 	}
 	defer b.work.Unlock()
-	b.sets.mu.Lock()
-	last := b.sets.history.Last
-	b.sets.mu.Unlock()
+	last := b.boots().Last()
 	rec = b.record()
 	if !last.Good.IsZero() && rec.Move != nil && rec.Judge(last.Slot, true, false, 0, f.opt.Now()) {
 		f.storeMove(b, rec)

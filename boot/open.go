@@ -61,7 +61,7 @@ func (f *Fleet) Open(ctx context.Context, r FileRequest) (*bootfs.File, error) {
 	b := f.known(serial)
 	if b == nil {
 		// Kept only once it is known that the board itself asks.
-		b = newBoard(serial, f.opt.Now())
+		b = f.newBoard(serial)
 	}
 	mac, err := f.identify(ctx, b, addr)
 	if err != nil {
@@ -77,8 +77,8 @@ func (f *Fleet) Open(ctx context.Context, r FileRequest) (*bootfs.File, error) {
 		}
 		return nil, err
 	}
-	if c.err != nil {
-		return nil, fmt.Errorf("%q of board %s: %w: %w", name, serial, c.err, ErrNotFound)
+	if c.Err != nil {
+		return nil, fmt.Errorf("%q of board %s: %w: %w", name, serial, c.Err, ErrNotFound)
 	}
 	if err := f.await(ctx, b, slot.N, mac, addr); err != nil {
 		f.fileRefused(b, mac, r, err)
@@ -87,7 +87,7 @@ func (f *Fleet) Open(ctx context.Context, r FileRequest) (*bootfs.File, error) {
 	tree := bootfs.Tree{
 		Root: f.spec(serial, slot).Target, BootDir: slot.Boot, ConfigLines: dev.Config,
 		Cmdline: bootfs.CmdlineParams{
-			Server: r.Server.Unmap(), Path: f.path(serial, slot.N), Port: f.opt.NFSPort, Boot: c.id, Extra: dev.Cmdline,
+			Server: r.Server.Unmap(), Path: f.path(serial, slot.N), Port: f.opt.NFSPort, Boot: c.ID, Extra: dev.Cmdline,
 		},
 		Warn: func(file, problem string) {
 			if !b.hasTold(f.opt.Now(), "boot file "+file) {
@@ -95,8 +95,8 @@ func (f *Fleet) Open(ctx context.Context, r FileRequest) (*bootfs.File, error) {
 			}
 		},
 	}
-	if c.files != nil { // else the nil would be no nil any more
-		tree.Files = c.files
+	if c.Files != nil { // else the nil would be no nil any more
+		tree.Files = c.Files
 	}
 	pi5Start := isOldStart(name) && b.isPi5()
 	if pi5Start && f.opt.Pi5Start == StartHide {

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/boot/attempt"
 	"rubus/boot/bootset"
 	"rubus/boot/record"
 	"rubus/boot/turn"
@@ -22,7 +23,7 @@ import (
 // prepare gives the slot that answers the board's present boot attempt: its
 // root is mounted and published. It is idempotent; calls for one board run one
 // after the other. It may block on mounts. asked is the file that is asked for.
-func (f *Fleet) prepare(ctx context.Context, b *board, dev *Device, asked string) (record.Slot, *chosen, error) {
+func (f *Fleet) prepare(ctx context.Context, b *board, dev *Device, asked string) (record.Slot, *attempt.Boot, error) {
 	lock := b.work.Lock
 	if f.mayLeave(b) {
 		lock = func(ctx context.Context) error { return b.work.LockFor(ctx, turn.Files) }
@@ -47,19 +48,19 @@ func (f *Fleet) prepare(ctx context.Context, b *board, dev *Device, asked string
 		return record.Slot{}, nil, err
 	}
 	problem := ""
-	if c.err != nil {
-		problem = c.err.Error()
+	if c.Err != nil {
+		problem = c.Err.Error()
 	}
 	b.mu.Lock()
-	b.pinned, b.chosen, b.problem = slot.N, c, problem
+	b.pinned, b.boot, b.problem = slot.N, c, problem
 	b.mu.Unlock()
-	f.log.Info("root prepared", "serial", b.serial, "image", slot.Image, "root", slot.N, "boot", c.id)
+	f.log.Info("root prepared", "serial", b.serial, "image", slot.Image, "root", slot.N, "boot", c.ID)
 	return slot, c, nil
 }
 
 // give chooses the slot of a boot that begins, offers it and settles its boot files. The
 // caller holds work. The slot is that which was chosen also when it cannot be offered.
-func (f *Fleet) give(ctx context.Context, b *board, dev *Device, asked string) (record.Slot, *chosen, error) {
+func (f *Fleet) give(ctx context.Context, b *board, dev *Device, asked string) (record.Slot, *attempt.Boot, error) {
 	slot, discard, err := f.choose(ctx, b, dev)
 	if err != nil {
 		return record.Slot{}, nil, err
@@ -80,15 +81,15 @@ func (f *Fleet) give(ctx context.Context, b *board, dev *Device, asked string) (
 }
 
 // pinnedSlot is the slot chosen earlier in the same boot attempt, and its files.
-func (b *board) pinnedSlot() (record.Slot, *chosen, bool) {
+func (b *board) pinnedSlot() (record.Slot, *attempt.Boot, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	_, ok := b.mounted[b.pinned]
 	s := b.rec.Slot(b.pinned)
-	if !ok || s == nil || b.chosen == nil {
+	if !ok || s == nil || b.boot == nil {
 		return record.Slot{}, nil, false
 	}
-	return *s, b.chosen, true
+	return *s, b.boot, true
 }
 
 // choose settles which slot the boot gets and writes it down. The image store

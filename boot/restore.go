@@ -79,7 +79,7 @@ func (f *Fleet) replaceWith(ctx context.Context, b *board, s record.Slot, note s
 	if err := f.setAside(ctx, b, rec, note, &s); err != nil {
 		return err
 	}
-	if err := f.forgetBoots(b); err != nil {
+	if err := b.boots().Forget(); err != nil {
 		f.log.Warn("the boot files that were kept of a board's former root stay", "serial", b.serial, "err", err)
 	}
 	return nil

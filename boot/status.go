@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"rubus/boot/attempt"
 	"rubus/boot/phase"
 	"rubus/boot/quota"
 	"rubus/boot/record"
@@ -51,7 +52,7 @@ type Status struct {
 	// Move is the board's last rebase; nil: none.
 	Move *record.Move
 	// Boot is the last boot and its files.
-	Boot BootStatus
+	Boot attempt.Status
 }
 
 // Boards lists all boards that have an entry or a record, by serial.
@@ -103,7 +104,7 @@ func (f *Fleet) Board(s device.Serial) (Status, bool) {
 }
 
 func (f *Fleet) fill(st *Status, b *board) {
-	st.Boot = f.bootStatus(b)
+	st.Boot = b.boots().Status()
 	now := f.opt.Now()
 	e := b.evidence()
 	b.mu.Lock()
