@@ -341,7 +341,7 @@ func TestBackupLeavesTheReserve(t *testing.T) {
 	l := elsewhere(t) // a tmpfs of 64 MiB
 	x := l.boots(serialA, macA, addrA)
 	l.put(x, "big", strings.Repeat("rubus board ", 1<<20))
-	_, report := l.backup(nil, func(o *backup.Options) { o.Reserve = 48 << 20 })
+	_, report := l.backup(nil, func(o *backup.Options) { o.Reserve = 44 << 20 })
 	if len(report.Boards) != 1 || !strings.Contains(report.Boards[0].Failed, writes.ErrNoSpace.Error()) {
 		t.Errorf("a copy that takes the reserve: %+v", report)
 	}
