@@ -29,6 +29,10 @@ func TestBegin(t *testing.T) {
 		{"no boot directory", func(l *lab) { l.remove("boot") }, "", false, "", "", "boot directory"},
 		{"broken, and none was good", func(l *lab) { l.loads(); l.remove(kernel) }, "", false, "no good boot is on record", "kernel8.img, is not there", ""},
 		{"broken, and the boot before was good", func(l *lab) { l.isGood(); l.remove(kernel) }, first, true, "kernel8.img, is not there", "", ""},
+		{"names a kernel that is not there, and the boot before was good", func(l *lab) {
+			l.isGood()
+			l.put("boot/firmware/config.txt", "kernel=vmlinuz\n")
+		}, first, true, "vmlinuz, is not there", "", ""},
 		{"broken, and the good ones have no modules now", func(l *lab) {
 			l.isGood()
 			l.put("lib/modules/"+newer+"/modules.dep", "")
@@ -111,6 +115,9 @@ func TestBegin(t *testing.T) {
 			if got := l.has(); got != c.kernel || b.LastGood != c.lastGood {
 				t.Errorf("it gets %q, of the last good boot %v", strings.TrimPrefix(got, strings.Repeat("code ", 1000)), b.LastGood)
 			}
+			if c.kernel != "" && !slices.Equal(b.Kernels, []string{"kernel8.img"}) {
+				t.Errorf("kernels %q", b.Kernels)
+			}
 			says := func(what, got, want string) {
 				if !strings.Contains(got, want) || (want == "") != (got == "") {
 					t.Errorf("%s %q, want %q", what, got, want)
@@ -155,6 +162,15 @@ func TestResume(t *testing.T) {
 		{"too long ago", begins, func(l *lab) { l.now = l.now.Add(l.opt.Within) }, "", false},
 		{"files that are not kept", func(l *lab) { l.remove("boot"); l.begins() }, func(*lab) {}, "", false},
 		{"kept files that are gone", begins, func(l *lab) { _ = os.Remove(filepath.Join(l.dir, "current.json")) }, "", false},
+		{"kept files of another boot", begins, func(l *lab) {
+			path := filepath.Join(l.dir, "history.json")
+			was, err := os.ReadFile(path)
+			l.updates("second")
+			l.begins()
+			if err = errors.Join(err, os.WriteFile(path, was, 0o600)); err != nil {
+				l.Fatal(err)
+			}
+		}, "", false},
 		{"begun by this process", begins, func(l *lab) { l.opt.Started = l.boots.Last().Begun }, "", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
