@@ -108,6 +108,7 @@ func TestBegin(t *testing.T) {
 		}, "", false, "no firmware for any Pi", "no firmware for any Pi", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			l := newLab(t)
 			c.before(l)
 			l.begins()
@@ -174,6 +175,7 @@ func TestResume(t *testing.T) {
 		{"begun by this process", begins, func(l *lab) { l.opt.Started = l.boots.Last().Begun }, "", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			l := newLab(t)
 			c.before(l)
 			was := l.boots.Last()
@@ -241,6 +243,7 @@ func TestModels(t *testing.T) {
 		{"a revision that nobody knows", 0x10, "kernel8.img", "Pi 3, Pi 4, Pi 5", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			models, guessed := Models(serial, c.rev, c.asked)
 			var names []string
 			for _, m := range models {

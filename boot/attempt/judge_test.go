@@ -29,6 +29,7 @@ func TestEnd(t *testing.T) {
 		{"forgotten", func(l *lab) { l.loads(); _ = l.boots.Forget() }, "", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			l := newLab(t)
 			c.before(l)
 			last := l.boots.Last()
@@ -83,6 +84,7 @@ func TestLook(t *testing.T) {
 		{name: "long after its MOUNT, a minute after the last look", after: func(l *lab) { l.now = l.now.Add(reportSoon + time.Second) }, seen: func(_ *lab, s *Seen) { s.Calls++ }, good: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			l := newLab(t)
 			l.loads()
 			s := l.seen()
