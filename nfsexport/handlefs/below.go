@@ -2,7 +2,6 @@ package handlefs
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"os"
 	"strings"
@@ -268,22 +267,17 @@ func (o *op) connectKids(dir int, next *[]fhandle.Kernel) unix.Errno {
 	}
 	buf := make([]byte, dirBuf)
 	for {
-		n, err := unix.Getdents(dir, buf)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err != nil || n <= 0:
-			return rawfs.Errno(err)
+		n, e := rawfs.ReadDir(dir, buf)
+		if e != 0 || n == 0 {
+			return e
 		}
-		// Inode number, offset, length of the entry, type, name: see snapshot.parse.
-		for rest := buf[:n]; len(rest) >= 19; {
-			ent := rest[:binary.NativeEndian.Uint16(rest[16:])]
-			rest = rest[len(ent):]
-			var name rawfs.Name
-			copy(name[:len(name)-1], ent[19:])
-			if ent[18] != unix.DT_DIR || name.Is(".") || name.Is("..") {
+		var ent rawfs.Dirent
+		for rest, ok := ent.Next(buf[:n]); ok; rest, ok = ent.Next(rest) {
+			if ent.Type != unix.DT_DIR || ent.IsDots() {
 				continue
 			}
+			var name rawfs.Name
+			name.Set(string(ent.Name))
 			var h fhandle.Kernel
 			if _, e := h.Of(dir, &name); e == unix.EOVERFLOW {
 				return o.unsaid()

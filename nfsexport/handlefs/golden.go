@@ -1,8 +1,6 @@
 package handlefs
 
 import (
-	"encoding/binary"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -177,22 +175,17 @@ func (o *op) indexed() *indexed {
 	defer unix.Close(fd)
 	buf := make([]byte, 16<<10)
 	for {
-		n, err := unix.Getdents(fd, buf)
+		n, e := rawfs.ReadDir(fd, buf)
 		switch {
-		case err == unix.EINTR:
-			continue
-		case err != nil:
+		case e != 0:
 			return nil
-		case n <= 0:
+		case n == 0:
 			r.indexed.Store(x)
 			return x
 		}
-		// As in snapshot.parse.
-		for rest := buf[:n]; len(rest) >= 19; {
-			ent := rest[:binary.NativeEndian.Uint16(rest[16:])]
-			rest = rest[len(ent):]
-			name, _, _ := strings.Cut(string(ent[19:]), "\x00")
-			if x.names[name] = struct{}{}; len(x.names) > maxIndexed {
+		var ent rawfs.Dirent
+		for rest, ok := ent.Next(buf[:n]); ok; rest, ok = ent.Next(rest) {
+			if x.names[string(ent.Name)] = struct{}{}; len(x.names) > maxIndexed {
 				r.indexed.Store(&indexed{many: true})
 				return nil
 			}

@@ -3,7 +3,6 @@ package handlefs
 import (
 	"cmp"
 	"container/list"
-	"encoding/binary"
 	"math"
 	"slices"
 	"sort"
@@ -133,12 +132,9 @@ func (s *snapshot) read(o *op, cookie uint64) unix.Errno {
 	defer o.fs.snaps.bufs.Put(scratch)
 	buf := scratch[:]
 	for {
-		n, err := unix.Getdents(fd, buf)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return rawfs.Errno(err)
+		n, e := rawfs.ReadDir(fd, buf)
+		if e != 0 {
+			return e
 		}
 		if n == 0 {
 			break
@@ -191,39 +187,25 @@ func (s *snapshot) halve(names *strings.Builder, low, high uint64) uint64 {
 	return high
 }
 
-// parse takes the entries of one getdents64: inode number, offset, length of
-// the entry (16 bits at 16), type, name with its NUL. Those with hashes from low
-// to high are kept.
+// parse takes the entries of one getdents64. Those with hashes from low to high are kept.
 func (s *snapshot) parse(buf []byte, names *strings.Builder, low, high uint64) {
 	ents, bytes := 0, 0
-	for at := 0; at+19 <= len(buf); ents++ {
-		n := int(binary.NativeEndian.Uint16(buf[at+16:]))
-		if n < 19 {
-			break
-		}
-		at += n
-		bytes += n - 19
+	var d rawfs.Dirent
+	for rest, ok := d.Next(buf); ok; rest, ok = d.Next(rest) {
+		ents++
+		bytes += len(d.Name)
 	}
 	s.ents = slices.Grow(s.ents, ents)
 	names.Grow(bytes)
-	for len(buf) >= 19 {
-		n := int(binary.NativeEndian.Uint16(buf[16:]))
-		if n < 19 || n > len(buf) {
-			return
-		}
-		ino, typ, name := binary.NativeEndian.Uint64(buf), buf[18], buf[19:n]
-		buf = buf[n:]
-		if i := slices.Index(name, 0); i >= 0 {
-			name = name[:i]
-		}
-		switch string(name) {
+	for rest, ok := d.Next(buf); ok; rest, ok = d.Next(rest) {
+		switch string(d.Name) {
 		case ".":
 		case "..":
-			s.parent = ino
+			s.parent = d.Ino
 		default:
-			if h := nameHash(name); low <= h && h <= high {
-				s.ents = append(s.ents, dirent{ino: ino, off: uint32(names.Len()), n: uint8(len(name)), typ: typ, cookie: h})
-				names.Write(name)
+			if h := nameHash(d.Name); low <= h && h <= high {
+				s.ents = append(s.ents, dirent{ino: d.Ino, off: uint32(names.Len()), n: uint8(len(d.Name)), typ: d.Type, cookie: h})
+				names.Write(d.Name)
 			}
 		}
 	}
