@@ -132,8 +132,11 @@ func (r *reader) daemon(data []byte) Daemon {
 	if root == nil {
 		return d
 	}
-	m := r.fields(root, "the file", daemonKeys(),
-		map[string]string{"devices": "in devices.yaml", "defaults": "in devices.yaml", "groups": "in devices.yaml", "unknown": "in devices.yaml"})
+	m := r.fields(root, "the file", daemonKeys(), map[string]string{
+		"devices": "in devices.yaml", "defaults": "in devices.yaml", "groups": "in devices.yaml", "unknown": "in devices.yaml",
+		"backend": "below \"nfs\"", "accept_unauthenticated_handles": "below \"nfs\"", "slow_call": "below \"nfs\"",
+		"mode": "below \"dhcp\"", "range": "below \"dhcp\"", "lease": "below \"dhcp\"", "prefixes": "below \"tftp\"", "fallback_after": "below \"boot\"",
+	})
 	if n := m["state"]; n != nil {
 		if w, ok := r.word(n, "state"); ok {
 			if d.State = filepath.Clean(w.Value); !filepath.IsAbs(d.State) {
