@@ -45,13 +45,16 @@ const (
 )
 
 // Check says what of its NFS server the host lacks: a *Lack, or another error.
-func Check(ctx context.Context) error {
+func Check(ctx context.Context) error { return check(ctx, nfsdDir, portMapper()) }
+
+// check looks at nfsd's own files in dir, and asks a port mapper.
+func check(ctx context.Context, dir string, mapper netip.AddrPort) error {
 	if _, err := exec.LookPath("exportfs"); err != nil {
 		return &Lack{"there is no exportfs on this host", doInstall}
 	}
-	threads, err := os.ReadFile(filepath.Join(nfsdDir, "threads"))
+	threads, err := os.ReadFile(filepath.Join(dir, "threads"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return &Lack{"nfsd is not loaded, or its file system is not mounted on " + nfsdDir, doInstall}
+		return &Lack{"nfsd is not loaded, or its file system is not mounted on " + dir, doInstall}
 	}
 	if err != nil {
 		return fmt.Errorf("asking the kernel's NFS server: %w", err)
@@ -59,21 +62,21 @@ func Check(ctx context.Context) error {
 	if n, err := strconv.Atoi(strings.TrimSpace(string(threads))); err != nil || n == 0 {
 		return &Lack{"it is not started", doStart}
 	}
-	versions, err := os.ReadFile(filepath.Join(nfsdDir, "versions"))
+	versions, err := os.ReadFile(filepath.Join(dir, "versions"))
 	if err != nil {
 		return fmt.Errorf("asking the kernel's NFS server: %w", err)
 	}
 	if !slices.Contains(strings.Fields(string(versions)), "+3") {
 		return &Lack{"it does not serve NFS version 3", "vers3=y below [nfsd] in /etc/nfs.conf, then: sudo systemctl restart nfs-server"}
 	}
-	ports, err := nfsPorts()
+	ports, err := nfsPorts(dir)
 	if err != nil {
 		return err
 	}
 	if len(ports) == 0 {
 		return &Lack{"it does not listen to TCP", "tcp=y below [nfsd] in /etc/nfs.conf, then: sudo systemctl restart nfs-server"}
 	}
-	port, err := mountPort(ctx, portmap.TCP)
+	port, err := mountPort(ctx, mapper, portmap.TCP)
 	switch {
 	case err != nil:
 		return &Lack{fmt.Sprintf("no rpcbind answers, by which boards find it (%v)", err), doStart}
@@ -83,25 +86,29 @@ func Check(ctx context.Context) error {
 	return nil
 }
 
-// mountPort asks the host's port mapper where MOUNT is answered; 0: nowhere.
-func mountPort(ctx context.Context, protocol portmap.Protocol) (uint16, error) {
+// portMapper is where the host's rpcbind listens.
+func portMapper() netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), portmap.Port)
+}
+
+// mountPort asks a port mapper where MOUNT is answered; 0: nowhere.
+func mountPort(ctx context.Context, mapper netip.AddrPort, protocol portmap.Protocol) (uint16, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	return portmap.Lookup(ctx, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), portmap.Port),
-		portmap.Mapping{Program: mountProgram, Version: mountVersion, Protocol: protocol})
+	return portmap.Lookup(ctx, mapper, portmap.Mapping{Program: mountProgram, Version: mountVersion, Protocol: protocol})
 }
 
 // MountPorts are the ports of the host's rpc.mountd; 0: none that its port mapper
 // knows of.
 func MountPorts(ctx context.Context) (tcp, udp uint16) {
-	tcp, _ = mountPort(ctx, portmap.TCP)
-	udp, _ = mountPort(ctx, portmap.UDP)
+	tcp, _ = mountPort(ctx, portMapper(), portmap.TCP)
+	udp, _ = mountPort(ctx, portMapper(), portmap.UDP)
 	return tcp, udp
 }
 
-// nfsPorts are the TCP ports that nfsd listens at.
-func nfsPorts() (ports []uint16, err error) {
-	text, err := os.ReadFile(filepath.Join(nfsdDir, "portlist"))
+// nfsPorts are the TCP ports that nfsd listens at, by its own files in dir.
+func nfsPorts(dir string) (ports []uint16, err error) {
+	text, err := os.ReadFile(filepath.Join(dir, "portlist"))
 	if err != nil {
 		return nil, fmt.Errorf("asking for the ports of the kernel's NFS server: %w", err)
 	}
@@ -119,7 +126,7 @@ func nfsPorts() (ports []uint16, err error) {
 
 // Listens says whether nfsd listens at a port.
 func Listens(port uint16) (bool, error) {
-	ports, err := nfsPorts()
+	ports, err := nfsPorts(nfsdDir)
 	return slices.Contains(ports, port), err
 }
 

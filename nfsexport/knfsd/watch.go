@@ -88,7 +88,7 @@ func look(now time.Time) (v view, err error) {
 		return v, fmt.Errorf("reading what is counted of exports: %w", err)
 	}
 	v.stats = parseStats(string(text))
-	ports, err := nfsPorts()
+	ports, err := nfsPorts(nfsdDir)
 	if err != nil {
 		return v, err
 	}
