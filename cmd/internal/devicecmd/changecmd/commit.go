@@ -149,19 +149,8 @@ func commitPlace(ctx context.Context, g *cli.Globals, s *images.Store, p writes.
 	if err != nil {
 		return out, err
 	}
-	owned := given.Owned(after.ReadFile)
-	out.LeftOut = []leftOut{}
-	changes = slices.DeleteFunc(changes, func(c treediff.Change) bool {
-		why := golden.LeftOut(c, o.include)
-		if c.New != nil && isSecret(given, after, c.Path, c.New) {
-			why = golden.Secret // whatever is to be included
-		} else if why == "" && owned[c.Path] && !treediff.IsBelow(c.Path, o.include) {
-			why = golden.Identity
-		}
-		if why != "" {
-			out.LeftOut = append(out.LeftOut, leftOut{c.Path, why})
-		}
-		return why != ""
+	changes, out.LeftOut = part(changes, o.include, given.Owned(after.ReadFile), func(c treediff.Change) bool {
+		return c.New != nil && isSecret(given, after, c.Path, c.New)
 	})
 	if len(changes) == 0 {
 		what, hint := "it is as its image", fmt.Sprintf("\"rubus device diff %s\" shows what it changed", serial)
@@ -200,6 +189,28 @@ func commitPlace(ctx context.Context, g *cli.Globals, s *images.Store, p writes.
 		Name: ref.Name, Source: "board " + serial.String(), Message: o.message, Base: &base, Boot: p.Boot, NoTag: !out.Tagged,
 	}, entries, out.Size.Bytes)
 	return out, err
+}
+
+// part parts the changes that belong into an image from those that do not: what makes the board
+// that one board, with what is owned, secrets and litter. What is at or below the paths to include
+// belongs, but no secret does.
+func part(changes []treediff.Change, include []string, owned map[string]bool, isSecret func(treediff.Change) bool) (in []treediff.Change, out []leftOut) {
+	out = []leftOut{}
+	for _, c := range changes {
+		why := golden.LeftOut(c, include)
+		switch {
+		case isSecret(c):
+			why = golden.Secret
+		case why == "" && owned[c.Path] && !treediff.IsBelow(c.Path, include):
+			why = golden.Identity
+		}
+		if why == "" {
+			in = append(in, c)
+		} else {
+			out = append(out, leftOut{c.Path, why})
+		}
+	}
+	return in, out
 }
 
 // isSecret says whether a file of a board may be in no image and on no screen: a secret that

@@ -71,24 +71,15 @@ reset, gets another image or other hardware, so the lines do too.`,
 					}
 					continue
 				}
-				k := knownHost{Serial: s, Names: []string{given.Hostname}, HostKeys: given.HostKeys}
-				if short, _, ok := strings.Cut(given.Hostname, "."); ok {
-					k.Names = append(k.Names, short)
-				}
+				var label string
 				var address netip.Addr
 				if d := conf.BySerial(s); d != nil {
-					k.Names = append(k.Names, d.Label())
-					address = d.Address
+					label, address = d.Label(), d.Address
 				}
 				if !address.IsValid() {
 					address = writes.RecordedAddress(state, s)
 				}
-				if address.IsValid() {
-					k.Names = append(k.Names, address.String())
-				}
-				seen := map[string]bool{}
-				k.Names = slices.DeleteFunc(k.Names, func(n string) bool { was := seen[n]; seen[n] = true; return was })
-				all = append(all, k)
+				all = append(all, knownHost{Serial: s, Names: namesOf(given.Hostname, label, address), HostKeys: given.HostKeys})
 			}
 			if g.JSON {
 				return g.PrintJSON(all)
@@ -104,4 +95,24 @@ reset, gets another image or other hardware, so the lines do too.`,
 			return nil
 		},
 	}
+}
+
+// namesOf are the names that ssh may know a board by, each once: its host name, in full and
+// short, what devices.yaml calls it, if it does, and its address, if that is known.
+func namesOf(hostname, label string, address netip.Addr) []string {
+	short, _, _ := strings.Cut(hostname, ".")
+	names := []string{hostname, short}
+	if label != "" {
+		names = append(names, label)
+	}
+	if address.IsValid() {
+		names = append(names, address.String())
+	}
+	var out []string
+	for _, n := range names {
+		if !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return out
 }
