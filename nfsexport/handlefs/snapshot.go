@@ -152,6 +152,9 @@ func (s *snapshot) read(o *op, cookie uint64) unix.Errno {
 		}
 	}
 	s.names = names.String()
+	if s.more || s.after != 0 { // what was let go of takes no room
+		s.names, s.ents = strings.Clone(s.names), slices.Clone(s.ents)
+	}
 	s.order()
 	if s.settled && !o.large && !s.more && s.after == 0 {
 		s.makeRuns()
