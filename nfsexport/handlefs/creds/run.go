@@ -36,33 +36,37 @@ func (c Caller) run(f func() unix.Errno) (unix.Errno, bool) {
 	// A goroutine of its own, so that a thread that cannot take back the
 	// server's credentials can die: a locked thread ends with its goroutine.
 	// The scheduler runs it on this very thread; no other thread is woken.
-	done := make(chan ran, 1)
-	go func() {
-		runtime.LockOSThread()
-		var r ran
-		defer func() {
-			r.what = recover()
-			if r.stuck = !restore(); !r.stuck {
-				runtime.UnlockOSThread()
-			}
-			done <- r
-		}()
-		if r.e = c.assume(); r.e == 0 {
-			r.e = f()
-		}
-	}()
-	r := <-done
+	r := &running{Caller: c, f: f, done: make(chan unix.Errno, 1)}
+	go r.run()
+	e := <-r.done
 	if r.what != nil {
 		panic(r.what)
 	}
-	return r.e, r.stuck
+	return e, r.stuck
 }
 
-// ran is what became of a function.
-type ran struct {
-	e     unix.Errno
+// running is a function that runs as the caller.
+type running struct {
+	Caller
+	f     func() unix.Errno
+	done  chan unix.Errno
 	stuck bool
 	what  any // it panicked with this
+}
+
+func (r *running) run() {
+	runtime.LockOSThread()
+	e := unix.EIO
+	defer func() {
+		r.what = recover()
+		if r.stuck = !restore(); !r.stuck {
+			runtime.UnlockOSThread()
+		}
+		r.done <- e
+	}()
+	if e = r.assume(); e == 0 {
+		e = r.f()
+	}
 }
 
 // assume takes the caller's credentials. The groups come first: they need
