@@ -98,6 +98,16 @@ func TestDocsNameWhatIsThere(t *testing.T) {
 	if found < 100 {
 		t.Errorf("only %d names were found", found)
 	}
+	// Files and folders of the source; those below nfsexport are said without it.
+	source := regexp.MustCompile("`((?:boot|cmd|config|handlefs|images|nfsexport|overlay)/[a-z0-9_/]+(?:\\.[a-z]+)?)`")
+	for doc, text := range documents(t) {
+		for _, m := range source.FindAllStringSubmatch(text, -1) {
+			_, err := os.Stat(filepath.Join("../..", m[1]))
+			if _, below := os.Stat(filepath.Join("../../nfsexport", m[1])); err != nil && below != nil {
+				t.Errorf("%s names %s: %v", doc, m[1], err)
+			}
+		}
+	}
 }
 
 // Every link of the documents leads to a file, and to a heading of it.
