@@ -66,9 +66,6 @@ func (o *Own) Look(name string) (*File, error) {
 	return fileOf(f, &st), nil
 }
 
-// Config is config.txt as the board gets it.
-func (o *Own) Config() []byte { return o.v.ownConfig(func(string, string) {}) }
-
 // How far Names goes.
 const (
 	maxNameDepth = 4

@@ -56,7 +56,7 @@ type Root struct {
 // OpenRoot opens the boot directory of a root. The error says that there is none, or
 // a link in its place.
 func OpenRoot(m Mounted) (*Root, error) {
-	own, err := bootfs.Tree{Root: m.Dir, BootDir: m.BootDir, ConfigLines: m.Config}.Own()
+	own, err := bootfs.Tree{Root: m.Dir, BootDir: m.BootDir}.Own()
 	if err != nil {
 		return nil, err
 	}

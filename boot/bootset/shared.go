@@ -106,10 +106,9 @@ func (r *Report) share(src Source, set *Set) {
 	}
 }
 
-// besides are the directories of a root that no boot file and no kernel module is in.
-func besides() []string {
-	return []string{"etc", "home", "media", "mnt", "opt", "root", "run", "srv", "tmp", "var"}
-}
+// besides are the directories of a root that no boot file and no kernel module is in, be
+// it by a link: those where a board has its identity, and what is another one after each boot.
+func besides() []string { return []string{"etc", "home", "root", "run", "tmp"} }
 
 // maxBesides bounds what is looked at to find out that a board wrote elsewhere.
 const maxBesides = 64
