@@ -36,27 +36,7 @@ func (u Uppers) build(ctx context.Context, id UpperID, fill func(upper string) e
 	if err := u.removeDir(ctx, newPrefix+string(id)); err != nil {
 		return err
 	}
-	tmp := filepath.Join(u.Dir, newPrefix+string(id))
-	for _, d := range []string{"", "upper", "work"} {
-		if err := os.Mkdir(filepath.Join(tmp, d), 0o700); err != nil {
-			return err
-		}
-	}
-	if err := u.fresh(tmp); err != nil {
-		return err
-	}
-	if err := fill(filepath.Join(tmp, "upper")); err != nil {
-		return err
-	}
-	for _, d := range []string{"upper", "work", ""} {
-		if err := syncDir(filepath.Join(tmp, d)); err != nil {
-			return err
-		}
-	}
-	if err := os.Rename(tmp, u.Path(id)); err != nil {
-		return err
-	}
-	return syncDir(u.Dir)
+	return u.put(id, fill)
 }
 
 // Give moves an upper, its work directory and index included, to the path to, which

@@ -133,6 +133,13 @@ func (u Uppers) create(id UpperID, topLayer string) error {
 			return err
 		}
 	}
+	// The merged root shows the owner and mode of the upper's, not the layer's.
+	return u.put(id, func(upper string) error { return copyAttributes(topLayer, upper) })
+}
+
+// put makes an upper with what fill puts in it, in a directory beside its own, where nothing is.
+func (u Uppers) put(id UpperID, fill func(upper string) error) error {
+	tmp := filepath.Join(u.Dir, newPrefix+string(id))
 	for _, d := range []string{"", "upper", "work"} {
 		if err := os.Mkdir(filepath.Join(tmp, d), 0o700); err != nil {
 			return err
@@ -141,8 +148,7 @@ func (u Uppers) create(id UpperID, topLayer string) error {
 	if err := u.fresh(tmp); err != nil {
 		return err
 	}
-	// The merged root shows the owner and mode of the upper's, not the layer's.
-	if err := copyAttributes(topLayer, filepath.Join(tmp, "upper")); err != nil {
+	if err := fill(filepath.Join(tmp, "upper")); err != nil {
 		return err
 	}
 	for _, d := range []string{"upper", "work", ""} {

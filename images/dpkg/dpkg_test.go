@@ -1,6 +1,7 @@
 package dpkg
 
 import (
+	"io/fs"
 	"strings"
 	"testing"
 
@@ -103,6 +104,29 @@ func TestOwners(t *testing.T) {
 	for p, want := range map[string]string{"lib/ld.so": "libc6", "usr/lib/ld.so": "libc6", "usr/bin/bash": "bash", "x": "", "": ""} {
 		if got := o.Of(p); got != want {
 			t.Errorf("Of(%q) = %q, want %q", p, got, want)
+		}
+	}
+}
+
+// A root without a database, or with one that nobody can read, has no packages.
+func TestRead(t *testing.T) {
+	for name, c := range map[string]struct {
+		text string
+		err  error
+		want int
+	}{
+		"two":     {"Package: bash\nStatus: install ok installed\n\nPackage: nano\nStatus: install ok installed\n", nil, 2},
+		"none":    {"", fs.ErrNotExist, 0},
+		"damaged": {"Package: bash\nStatus: install ok installed\n\n" + strings.Repeat("x", maxLine+1), nil, 0},
+	} {
+		db := Read(func(path string, limit int64) ([]byte, error) {
+			if path != "var/lib/dpkg/status" || limit != MaxStatus {
+				t.Errorf("%q is read to %d bytes", path, limit)
+			}
+			return []byte(c.text), c.err
+		})
+		if db == nil || len(db) != c.want {
+			t.Errorf("%s: %v, want %d packages", name, db, c.want)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package dpkg
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"strings"
@@ -43,6 +44,20 @@ type DB map[string]Package
 
 // maxLine bounds one line: a field that lists dependencies.
 const maxLine = 1 << 20
+
+// Read gives the database of a root by what reads the root's files, each to a limit in bytes; it is
+// empty when there is none, or none that can be read.
+func Read(readFile func(path string, limit int64) ([]byte, error)) DB {
+	b, err := readFile(StatusPath, MaxStatus)
+	if err != nil {
+		return DB{}
+	}
+	db, err := Parse(bytes.NewReader(b))
+	if err != nil {
+		return DB{}
+	}
+	return db
+}
 
 // Parse reads a status file. What is in it is a board's: a stanza without a name is
 // skipped, a line longer than 1 MiB is an error.

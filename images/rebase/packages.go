@@ -1,7 +1,6 @@
 package rebase
 
 import (
-	"bytes"
 	"crypto/md5" //nolint:gosec // it is what dpkg records
 	"encoding/hex"
 	"io"
@@ -35,19 +34,8 @@ type databases struct {
 const maxList = 16 << 20
 
 func newDatabases(t Trees) *databases {
-	read := func(v *layered.View) dpkg.DB {
-		b, err := v.ReadFile(dpkg.StatusPath, dpkg.MaxStatus)
-		if err != nil {
-			return dpkg.DB{}
-		}
-		db, err := dpkg.Parse(bytes.NewReader(b))
-		if err != nil {
-			return dpkg.DB{}
-		}
-		return db
-	}
 	d := &databases{
-		trees: t, was: read(t.Was), board: read(t.Board), next: read(t.Next),
+		trees: t, was: dpkg.Read(t.Was.ReadFile), board: dpkg.Read(t.Board.ReadFile), next: dpkg.Read(t.Next.ReadFile),
 		wins: map[string]Verdict{}, names: map[string]Verdict{}, owners: dpkg.Owners{}, removed: map[string]bool{},
 	}
 	d.conffiles = []map[string]dpkg.Conffile{d.board.Conffiles(), d.was.Conffiles()}

@@ -69,7 +69,7 @@ func Compare(ctx context.Context, before, after *layered.View, told func(names i
 		return nil, err
 	}
 	r := &Report{Packages: []dpkg.Change{}, Conffiles: []Conffile{}, Files: []File{}}
-	old, now := Packages(before), Packages(after)
+	old, now := dpkg.Read(before.ReadFile), dpkg.Read(after.ReadFile)
 	if c := dpkg.Compare(old, now); c != nil {
 		r.Packages = c
 	}
@@ -121,19 +121,6 @@ func (t *Totals) add(c treediff.Change) {
 		t.Renamed++
 	}
 	t.Grown += c.After - c.Before
-}
-
-// Packages reads the package database of a root; empty when there is none.
-func Packages(v *layered.View) dpkg.DB {
-	b, err := v.ReadFile(dpkg.StatusPath, dpkg.MaxStatus)
-	if err != nil {
-		return dpkg.DB{}
-	}
-	db, err := dpkg.Parse(bytes.NewReader(b))
-	if err != nil {
-		return dpkg.DB{}
-	}
-	return db
 }
 
 func addOwner(o dpkg.Owners, v *layered.View, p dpkg.Change) {

@@ -131,7 +131,7 @@ func (s *server) settleBackend(ctx context.Context) error {
 	if err := renameio.WriteFile(record.BackendFile(s.state), []byte(now+"\n"), 0o600); err != nil {
 		return fmt.Errorf("keeping which NFS server is in use: %w", err)
 	}
-	return syncDir(s.state)
+	return record.SyncDirs(s.state)
 }
 
 // mayReload refuses a change of the backend while a board may be up.

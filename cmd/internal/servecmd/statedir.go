@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 
 	"github.com/google/renameio/v2"
+
+	"rubus/boot/record"
 )
 
 // makeState makes the state directory's own directories. All but root are kept
@@ -39,25 +41,13 @@ func handleKey(state string) (key [32]byte, err error) {
 		if err := renameio.WriteFile(path, key[:], 0o600); err != nil {
 			return key, fmt.Errorf("keeping the key of NFS file handles: %w", err)
 		}
-		return key, syncDir(state)
+		return key, record.SyncDirs(state)
 	case err != nil:
 		return key, fmt.Errorf("reading the key of NFS file handles: %w", err)
 	case len(b) != len(key):
 		return key, fmt.Errorf("the key of NFS file handles, %q, has %d bytes instead of %d: restore it from a backup, or remove it when no board is up", path, len(b), len(key))
 	}
 	return [32]byte(b), nil
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("syncing a directory: %w", err)
-	}
-	defer f.Close()
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("syncing %q: %w", dir, err)
-	}
-	return nil
 }
 
 // randomSeed differs at every start.
