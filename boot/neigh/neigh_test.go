@@ -171,8 +171,15 @@ func TestWayIsRemembered(t *testing.T) {
 	if n := len(tab.routes); n > maxOwners || n == 0 {
 		t.Errorf("the ways to %d addresses are remembered", n)
 	}
-	// So is what an interface is, but for what proves a board silent: that looks itself.
+	// So is what an interface is that can be asked on, but for what proves a board silent: that
+	// looks itself.
 	br0 := nettest.Link(t, "br0")
+	clear(tab.links)
+	if _, err := tab.link(br0.Attrs().Index); err != nil || len(tab.links) != 0 {
+		t.Errorf("%v; of an interface that is down %d are remembered", err, len(tab.links))
+	}
+	must(t, netlink.LinkSetUp(br0))
+	running(t, "br0")
 	mtu := func(at time.Time) int {
 		t.Helper()
 		now = at

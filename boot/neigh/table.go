@@ -169,7 +169,8 @@ func (t *Table) route(ip netip.Addr) (route, error) {
 }
 
 // link is what an interface is, or was a moment ago: boards that come together are all
-// behind one.
+// behind one. That it has no carrier is not remembered: what cannot be asked there is
+// given out.
 func (t *Table) link(index int) (netlink.LinkAttrs, error) {
 	now := t.opt.Now()
 	t.mu.Lock()
@@ -181,6 +182,9 @@ func (t *Table) link(index int) (netlink.LinkAttrs, error) {
 	l, err := linkOf(index)
 	if err != nil {
 		return l, err
+	}
+	if _, err := carrierOf(&l); err != nil {
+		return l, nil
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
