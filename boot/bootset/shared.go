@@ -3,6 +3,7 @@ package bootset
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -141,6 +142,9 @@ func all(dir string, ok func(fs.DirEntry) bool) bool {
 		return false
 	}
 	defer d.Close()
-	entries, err := d.ReadDir(0)
+	entries, err := d.ReadDir(maxBesides + 1)
+	if errors.Is(err, io.EOF) {
+		err = nil // there are none
+	}
 	return err == nil && len(entries) <= maxBesides && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !ok(e) })
 }

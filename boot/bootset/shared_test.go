@@ -2,6 +2,7 @@ package bootset
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -138,16 +139,30 @@ func TestShared(t *testing.T) {
 		"its identity": {writes: func(r *resident) error {
 			return errors.Join(put(r, "etc/new", "own\n"), os.Rename(in(r, "etc/new"), in(r, "etc/hostname")), put(r, "home/own", "x"))
 		}, shared: true},
-		"another serial":          {before: func(r *resident) { r.models = Models(2)[1:2] }, shared: true},
-		"another model":           {before: func(r *resident) { r.models = Models(1)[:1] }},
-		"another line":            {before: func(r *resident) { r.config = []string{"dtparam=audio=off"} }},
-		"another version":         {before: func(r *resident) { r.layers = []string{"base"} }},
-		"a boot file":             {writes: func(r *resident) error { return put(r, "boot/firmware/config.txt", "arm_64bit=1\n") }},
-		"a new boot file":         {writes: func(r *resident) error { return put(r, "boot/firmware/new", "") }},
-		"no kernel":               {writes: func(r *resident) error { return os.Remove(in(r, "boot/firmware/kernel8.img")) }},
-		"no modules":              {writes: func(r *resident) error { return os.RemoveAll(in(r, "lib/modules")) }},
-		"other modules":           {writes: func(r *resident) error { return os.Mkdir(in(r, "lib/modules/6.6.1"), 0o755) }},
-		"a new directory":         {writes: func(r *resident) error { return os.Mkdir(in(r, "data"), 0o755) }},
+		"another serial":  {before: func(r *resident) { r.models = Models(2)[1:2] }, shared: true},
+		"another model":   {before: func(r *resident) { r.models = Models(1)[:1] }},
+		"another line":    {before: func(r *resident) { r.config = []string{"dtparam=audio=off"} }},
+		"another version": {before: func(r *resident) { r.layers = []string{"base"} }},
+		"a boot file":     {writes: func(r *resident) error { return put(r, "boot/firmware/config.txt", "arm_64bit=1\n") }},
+		"a new boot file": {writes: func(r *resident) error { return put(r, "boot/firmware/new", "") }},
+		"no kernel":       {writes: func(r *resident) error { return os.Remove(in(r, "boot/firmware/kernel8.img")) }},
+		"no modules":      {writes: func(r *resident) error { return os.RemoveAll(in(r, "lib/modules")) }},
+		"other modules":   {writes: func(r *resident) error { return os.Mkdir(in(r, "lib/modules/6.6.1"), 0o755) }},
+		"a new directory": {writes: func(r *resident) error { return os.Mkdir(in(r, "data"), 0o755) }},
+		"very much": {writes: func(r *resident) error {
+			// Each is a golden directory that is copied up, and has an entry in the index.
+			var err error
+			for i := range maxBesides + 1 {
+				err = errors.Join(err, put(r, fmt.Sprintf("home/%d/own", i), ""))
+			}
+			return err
+		}, image: func(h *house) error {
+			var err error
+			for i := range maxBesides + 1 {
+				err = errors.Join(err, os.Mkdir(fmt.Sprintf("%s/base/home/%d", h.dir, i), 0o755))
+			}
+			return err
+		}},
 		"a golden file elsewhere": {writes: func(r *resident) error { return put(r, "etc/motd", "own") }},
 		"a boot file by its other name": {writes: func(r *resident) error {
 			return put(r, "home/alias", "own words\n")
