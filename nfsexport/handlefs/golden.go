@@ -114,7 +114,7 @@ func (o *op) lookGolden(ino uint64, h []byte) bool {
 		return false
 	}
 	l.at = g.ix.at
-	o.fs.shown.put(o.exp.root.image, &o.k, g.key, l.entry.Name)
+	o.shows(l.entry.Name)
 	return true
 }
 

@@ -179,6 +179,6 @@ func (o *op) addKnown(r, of *entryRun, i int, name string) bool {
 	}
 	r.AddFor(&of.Run, i, uint64(o.exp.ID), l.handle[:o.fs.sealer.Seal(&o.k, &l.handle)])
 	r.read[i].at = min(r.read[i].at, g.ix.at)
-	o.fs.shown.put(o.exp.root.image, &o.k, g.key, name)
+	o.shows(name)
 	return true
 }

@@ -1,0 +1,76 @@
+package handlefs
+
+import (
+	"fmt"
+	"hash/maphash"
+	"sync"
+	"testing"
+
+	"rubus/nfsexport/handlefs/fhandle"
+)
+
+// TestShown: names that were told last are remembered, by the name that was told last, and what is
+// remembered does not grow. Several tell at once.
+func TestShown(t *testing.T) {
+	const tellers, rounds = 4, shownRuns / 4
+	s := &shown{seed: maphash.MakeSeed()}
+	sum := func(teller, round, i int) uint64 {
+		return maphash.Comparable(s.seed, [3]int{teller, round, i}) | 1<<63
+	}
+	names := map[string]*[runLen]string{"old": {}, "name": {}}
+	for name, all := range names {
+		for i := range all {
+			all[i] = fmt.Sprintf("%s%d", name, i)
+		}
+	}
+	tell := func(dir *fhandle.Key, teller, round int, name string) {
+		b := &shownBatch{n: runLen - round%3, dir: dir, names: *names[name]}
+		for i := range b.n {
+			b.sums[i] = sum(teller, round, i)
+		}
+		s.put(b)
+	}
+	var all sync.WaitGroup
+	var dirs [tellers]fhandle.Key
+	for k := range tellers {
+		dirs[k].SetExport(1)
+		all.Go(func() {
+			for round := range rounds {
+				tell(&dirs[k], k, round, "old")
+				if round%8 == 0 {
+					tell(&dirs[k], k, round, "old") // makes no new run
+					tell(&dirs[k], k, round, "name")
+				}
+			}
+		})
+	}
+	all.Wait()
+	// A few had lost a place in between.
+	if made, want := s.made.Load(), uint32(tellers*(rounds+rounds/8)); made > want+want/20 {
+		t.Errorf("%d runs were made, want about %d", made, want)
+	}
+	there := 0
+	for k := range tellers {
+		for round := rounds - 256; round < rounds; round++ {
+			name := "old"
+			if round%8 == 0 {
+				name = "name"
+			}
+			for i := range runLen - round%3 {
+				dir, got := s.find(sum(k, round, i))
+				if dir == nil {
+					continue // another has its place
+				}
+				if there++; dir != &dirs[k] || got != names[name][i] {
+					t.Fatalf("%d of %d of %d is %q", i, round, k, got)
+				}
+			}
+		}
+		if dir, _ := s.find(sum(k, 0, 0)); dir != nil {
+			t.Error("the first is remembered, though there is no room")
+		}
+	}
+	if want := tellers * 256 * (runLen - 1) * 3 / 4; there < want {
+		t.Errorf("%d of those told last are remembered, want %d", there, want)
+	}
+}
