@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -223,17 +222,7 @@ func TestRestoreKilledAtEveryStep(t *testing.T) {
 					l.put(l.boots(serialA, macA, addrA), "mine", c.before)
 					must(t, l.fleet.Stop(t.Context(), serialA))
 				}
-				n, last := 0, ""
-				l.opt.Step = func(step string) {
-					if n++; n > kill {
-						last = step
-						runtime.Goexit() // dead: nothing more is done to the disk
-					}
-				}
-				l.restart()
-				done := make(chan error, 1)
-				go func() {
-					defer close(done)
+				last := l.killedAfter(kill, func() error {
 					s, err := l.readBackup(full)
 					if err == nil {
 						_, err = s.Adopt(t.Context())
@@ -244,14 +233,11 @@ func TestRestoreKilledAtEveryStep(t *testing.T) {
 							return l.fleet.TakeIn(ctx, serial, dir)
 						})
 					}
-					done <- err
-				}()
-				if err, whole := <-done; err != nil || whole != (kill == c.steps) {
-					t.Fatalf("ended after %d steps, whole: %v, %v", n, whole, err)
+					return err
+				})
+				if whole := last == ""; whole != (kill == c.steps) {
+					t.Fatalf("killed after %d steps, and whole: %v", kill, whole)
 				}
-				l.opt.Step = nil
-				l.restart()
-				must(t, l.fleet.Sweep(t.Context()))
 				x := l.boots(serialA, macA, addrA)
 				got := l.read(x, "mine")
 				if got != c.before && got != "of the backup" || last == "" && got != "of the backup" {

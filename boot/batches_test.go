@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -237,29 +236,13 @@ func TestBatchKilled(t *testing.T) {
 			for s := range at {
 				must(t, l.fleet.Stop(t.Context(), s))
 			}
-			n, last := 0, ""
-			l.opt.Step = func(step string) {
-				if n++; n > kill {
-					last = step
-					runtime.Goexit() // dead: nothing more is done to the disk
-				}
-			}
-			l.restart()
 			o := canary()
 			o.First = 0
-			done := make(chan error, 1)
-			go func() {
-				defer close(done)
+			last := l.killedAfter(kill, func() error {
 				_, err := l.fleet.RebaseAll(t.Context(), o, nil)
-				done <- err
-			}()
-			if err := <-done; err != nil {
-				t.Fatal(err)
-			}
+				return err
+			})
 			whole = last == ""
-			l.opt.Step = nil
-			l.restart()
-			must(t, l.fleet.Sweep(t.Context()))
 			l.fleet.Advance(t.Context())
 			if kill == 0 {
 				l.wantBatch("1 released: pending pending")

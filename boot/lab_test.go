@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -256,6 +257,32 @@ func (l *lab) start(e *exporter, as boot.Exporter) {
 			_ = f.Stop(context.Background(), s)
 		}
 	})
+}
+
+// killedAfter has a daemon do something that dies after so many steps of it, and another one go
+// on. It gives the step that was not done any more; "": the daemon did not die.
+func (l *lab) killedAfter(kill int, do func() error) (last string) {
+	l.Helper()
+	n := 0
+	l.opt.Step = func(step string) {
+		if n++; n > kill {
+			last = step
+			runtime.Goexit() // dead: nothing more is done to the disk
+		}
+	}
+	l.restart()
+	done := make(chan error, 1)
+	go func() {
+		defer close(done)
+		done <- do()
+	}()
+	if err := <-done; err != nil {
+		l.Fatalf("ended after %d steps: %v", n, err)
+	}
+	l.opt.Step = nil
+	l.restart()
+	must(l.T, l.fleet.Sweep(l.Context()))
+	return last
 }
 
 // unmount takes a root's mount away, as a reboot of the server does.

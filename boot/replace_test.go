@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -113,24 +112,10 @@ func TestReplaceKilledAtEveryStep(t *testing.T) {
 		x := l.boots(serialA, macA, addrA)
 		l.put(x, "mine", "precious")
 		must(t, l.fleet.Stop(t.Context(), serialA))
-		n := 0
-		l.opt.Step = func(string) {
-			if n++; n > kill {
-				runtime.Goexit()
-			}
+		last := l.killedAfter(kill, func() error { return l.fleet.Replace(t.Context(), serialA, serialB) })
+		if whole := last == ""; whole != (kill == 2) {
+			t.Fatalf("killed after %d steps, and whole: %v", kill, whole)
 		}
-		l.restart()
-		done := make(chan error, 1)
-		go func() {
-			defer close(done)
-			done <- l.fleet.Replace(t.Context(), serialA, serialB)
-		}()
-		if err, whole := <-done; err != nil || whole != (kill == 2) {
-			t.Fatalf("ended after %d steps, whole: %v, %v", n, whole, err)
-		}
-		l.opt.Step = nil
-		l.restart()
-		must(t, l.fleet.Sweep(t.Context()))
 		must(t, l.fleet.Replace(t.Context(), serialA, serialB))
 		if y := l.boots(serialB, macB, addrB); l.read(y, "mine") != "precious" {
 			t.Errorf("killed at step %d: the writes are lost", kill)

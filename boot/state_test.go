@@ -277,25 +277,10 @@ func TestStateKilledAtEveryStep(t *testing.T) {
 				l.put(x, "mine", "second")
 				l.importImage("two")
 				must(t, l.fleet.Stop(t.Context(), serialA))
-				n, last := 0, ""
-				l.opt.Step = func(step string) {
-					if n++; n > kill {
-						last = step
-						runtime.Goexit() // dead: nothing more is done to the disk
-					}
+				last := l.killedAfter(kill, func() error { return c.do(l) })
+				if whole := last == ""; whole != (kill == c.steps) {
+					t.Fatalf("killed after %d steps, and whole: %v", kill, whole)
 				}
-				l.restart()
-				done := make(chan error, 1)
-				go func() {
-					defer close(done)
-					done <- c.do(l)
-				}()
-				if err, whole := <-done; err != nil || whole != (kill == c.steps) {
-					t.Fatalf("ended after %d steps, whole: %v, %v", n, whole, err)
-				}
-				l.opt.Step = nil
-				l.restart()
-				must(t, l.fleet.Sweep(t.Context()))
 				x = l.boots(serialA, macA, addrA)
 				got := l.read(x, "mine")
 				if got != "second" && got != c.after || last == "" && got != c.after {
