@@ -12,7 +12,7 @@ import (
 // TestShown: names that were told last are remembered, by the name that was told last, and what is
 // remembered does not grow. Several tell at once.
 func TestShown(t *testing.T) {
-	const tellers, rounds = 4, shownRuns / 4
+	const tellers, rounds = 4, 512
 	s := &shown{seed: maphash.MakeSeed()}
 	sum := func(teller, round, i int) uint64 {
 		return maphash.Comparable(s.seed, [3]int{teller, round, i}) | 1<<63
@@ -66,11 +66,18 @@ func TestShown(t *testing.T) {
 				}
 			}
 		}
-		if dir, _ := s.find(sum(k, 0, 0)); dir != nil {
-			t.Error("the first is remembered, though there is no room")
-		}
 	}
 	if want := tellers * 256 * (runLen - 1) * 3 / 4; there < want {
 		t.Errorf("%d of those told last are remembered, want %d", there, want)
+	}
+	for i := range shownRuns { // as many as there may be
+		s.put(&shownBatch{n: 1, dir: &dirs[0], sums: [runLen]uint64{sum(tellers, i, 0)}, names: [runLen]string{"name"}})
+	}
+	for k := range tellers {
+		for round := range rounds {
+			if dir, name := s.find(sum(k, round, 0)); dir != nil {
+				t.Fatalf("%q is remembered, though there is no room", name)
+			}
+		}
 	}
 }
