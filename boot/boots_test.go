@@ -205,6 +205,54 @@ func TestBrokenSetWithoutAGoodOne(t *testing.T) {
 	}
 }
 
+// What was found of an image's boot files is so for the boards that wrote none, of that version.
+func TestBootFilesOfAnImage(t *testing.T) {
+	l := newLab(t)
+	kernel := func(text string) string { return kernelOf(release, text) }
+	promote := func(text string, more ...string) {
+		l.importImage(text, append([]string{
+			"boot/firmware/fixup.dat", "x", "boot/firmware/bcm2710-rpi-3-b.dtb", "x", "lib/modules/" + release + "/modules.dep", "x",
+			"boot/firmware/kernel8.img", kernel(text),
+		}, more...)...)
+	}
+	var a, b nfsexport.Export
+	boots := func(when, wantA, wantB string) {
+		t.Helper()
+		b = l.boots(serialB, macB, addrB)
+		a = l.boots(serialA, macA, addrA)
+		ofB, err := l.file(serialB.String()+"/kernel8.img", addrB)
+		if ofA := l.fetch("kernel8.img"); err != nil || ofA != wantA || ofB != wantB {
+			t.Errorf("%s: they get %q and %q, %v", when, strings.TrimPrefix(ofA, kernel("")), strings.TrimPrefix(ofB, kernel("")), err)
+		}
+		stA, _ := l.fleet.Board(serialA)
+		stB, _ := l.fleet.Board(serialB)
+		if w := append(stA.Boot.Warnings, stB.Boot.Warnings...); len(w) > 0 {
+			t.Errorf("%s: warned of %q", when, w)
+		}
+	}
+	promote("one")
+	boots("the first time", kernel("one"), kernel("one"))
+	boots("again", kernel("one"), kernel("one"))
+	l.write(a, "etc/mine")
+	boots("with other writes", kernel("one"), kernel("one"))
+	put(t, a.Dir, "boot/firmware/kernel8.img", kernel("own"))
+	boots("with a kernel of its own", kernel("own"), kernel("one"))
+	put(t, b.Dir, "boot/firmware/kernel8.img", kernel("gone when it boots"))
+	boots("after writes that are gone", kernel("own"), kernel("one"))
+	promote("two")
+	boots("promoted", kernel("own"), kernel("two"))
+	if err := l.fleet.Reset(t.Context(), serialA, boot.ResetOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	boots("reset", kernel("two"), kernel("two"))
+	promote("three", "lib/modules/"+release+"/modules.dep", "", "lib/modules/"+newer+"/modules.dep", "x")
+	l.clock.add(time.Minute)
+	l.fleet.Sight(sighting.Sighting{Serial: serialB, MAC: macB, Stage: "eeprom"})
+	if _, err := l.file(serialB.String()+"/start.elf", addrB); !errors.Is(err, boot.ErrNotFound) {
+		t.Errorf("promoted without its modules: %v", err)
+	}
+}
+
 // The files of one boot are of one moment, whatever becomes of the directory.
 func TestOneSnapshot(t *testing.T) {
 	l, _, root := setLab(t, true)
