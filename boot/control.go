@@ -46,9 +46,7 @@ func (f *Fleet) Stop(ctx context.Context, serial device.Serial) error {
 func (f *Fleet) cutOff(b *board) error {
 	rec := b.record()
 	rec.Up = false
-	for i := range rec.Slots {
-		rec.Slots[i].Awaits = nil // nor let in, or believed up, because it may have mounted one
-	}
+	rec.AwaitNothing() // nor let in, or believed up, because it may have mounted a slot
 	// Written first: after a crash here the board is not taken up again.
 	if err := f.store(b, rec); err != nil {
 		return err

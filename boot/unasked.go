@@ -24,9 +24,6 @@ import (
 // board's when it is seen to be called on. What may have been mounted unseen is
 // offered again after a restart.
 
-// maxAwaited bounds the addresses that one board may come from.
-const maxAwaited = 4
-
 // followTick is how often a board that is awaited is looked for at another address:
 // its system may have another one than its firmware.
 const followTick = time.Second
@@ -62,12 +59,7 @@ func (f *Fleet) await(ctx context.Context, b *board, n int, mac device.MAC, addr
 	if err := f.mayTake(b, &rec, s, mac); err != nil {
 		return err
 	}
-	for i := range rec.Slots {
-		rec.Slots[i].Awaits = nil
-	}
-	if s.Awaits = []netip.Addr{addr}; s.IsOffer() {
-		s.InsecurePorts = f.opt.InsecurePorts
-	}
+	rec.Await(n, addr, f.opt.InsecurePorts)
 	if err := f.store(b, rec); err != nil {
 		return err
 	}
@@ -153,15 +145,14 @@ func (f *Fleet) followAll(ctx context.Context) {
 // its own until it calls from another: a cable that is out makes it nobody's, too.
 func (f *Fleet) follow(ctx context.Context, b *board) {
 	rec := b.record()
-	i := slices.IndexFunc(rec.Slots, func(s record.Slot) bool { return s.IsAwaited() })
-	mac := rec.MAC
+	awaited, mac := rec.Awaited(), rec.MAC
 	b.mu.Lock()
-	if i >= 0 && !b.claim.IsZero() {
+	if awaited != nil && !b.claim.IsZero() {
 		mac = b.claim
 	}
 	quiet := b.rec.Up && f.opt.Now().Sub(b.lastCall()) > f.opt.Limits.Call
 	b.mu.Unlock()
-	if mac.IsZero() || i < 0 && !quiet {
+	if mac.IsZero() || awaited == nil && !quiet {
 		return
 	}
 	now, err := f.opt.Neighbours.Addresses(mac)
@@ -171,36 +162,69 @@ func (f *Fleet) follow(ctx context.Context, b *board) {
 		}
 		return
 	}
-	if i >= 0 {
-		f.awaitAlso(ctx, b, rec.Slots[i], mac, now)
+	if awaited != nil {
+		f.awaitAlso(ctx, b, *awaited, mac, now)
 		return
 	}
-	now = slices.DeleteFunc(now, func(a netip.Addr) bool { return a == rec.Address })
-	if len(now) == 0 {
+	f.awaitElsewhere(ctx, b, mac, now)
+}
+
+// awaitElsewhere awaits a board that is quiet at the addresses it has now, when its own is
+// nobody's any more.
+func (f *Fleet) awaitElsewhere(ctx context.Context, b *board, mac device.MAC, now []netip.Addr) {
+	rec := b.record()
+	if rec.AwaitElsewhere(now) == nil {
 		return
 	}
 	if owner, ok := f.opt.Neighbours.Owner(ctx, rec.Address); rec.Address.IsValid() && ok && owner == mac || !b.work.TryLock() {
 		return
 	}
 	defer b.work.Unlock()
-	if rec = b.record(); !rec.Up || rec.MAC != mac {
-		return
-	}
-	s := rec.InState(record.SlotCurrent)
-	if s == nil || s.IsAwaited() {
-		return
-	}
-	s.Awaits = now[:min(len(now), maxAwaited)]
-	if err := errors.Join(f.store(b, rec), f.republish(b)); err != nil {
-		f.log.Error("a board cannot be awaited at its other address", "serial", b.serial, "err", err)
+	rec = b.record()
+	next := rec.AwaitElsewhere(now)
+	if next == nil || rec.MAC != mac || !f.awaitAt(b, rec) {
 		return
 	}
 	b.mu.Lock()
 	b.awaiting = f.opt.Now()
 	b.mu.Unlock()
-	for _, a := range s.Awaits {
+	for _, a := range next {
 		f.revoke(b, a)
 	}
+}
+
+// awaitAlso awaits a board at the addresses it has now, and not at those that
+// another has.
+func (f *Fleet) awaitAlso(ctx context.Context, b *board, was record.Slot, mac device.MAC, now []netip.Addr) {
+	next := was.AwaitAlso(now, func(a netip.Addr) bool {
+		owner, ok := f.opt.Neighbours.Owner(ctx, a)
+		return ok && owner != mac && f.opt.Neighbours.OnLink(a)
+	})
+	if slices.Equal(next, was.Awaits) || len(next) == 0 || !b.work.TryLock() {
+		return
+	}
+	defer b.work.Unlock()
+	rec := b.record()
+	s := rec.Slot(was.N)
+	if s == nil || !slices.Equal(s.Awaits, was.Awaits) {
+		return
+	}
+	if s.Awaits = next; !f.awaitAt(b, rec) {
+		return
+	}
+	for _, a := range next {
+		f.revoke(b, a)
+	}
+}
+
+// awaitAt writes down where a board is awaited now, and lets it come from there. It says
+// whether it did.
+func (f *Fleet) awaitAt(b *board, rec record.Record) bool {
+	err := errors.Join(f.store(b, rec), f.republish(b))
+	if err != nil {
+		f.log.Error("a board cannot be awaited at its other address", "serial", b.serial, "err", err)
+	}
+	return err == nil
 }
 
 // rebound makes the address that a board was seen to call from its own; it did not
@@ -211,47 +235,14 @@ func (f *Fleet) rebound(ctx context.Context, b *board, n int, addr netip.Addr) e
 	}
 	defer b.work.Unlock()
 	rec := b.record()
-	s := rec.Slot(n)
-	if s == nil || !rec.Up || !slices.Contains(s.Awaits, addr) {
+	if !rec.Rebind(n, addr) {
 		return nil
 	}
-	rec.Address, s.Awaits = addr, nil
 	if err := errors.Join(f.store(b, rec), f.republish(b)); err != nil {
 		return err
 	}
 	f.log.Info("the board has a new address", "serial", b.serial, "address", addr)
 	return nil
-}
-
-// awaitAlso awaits a board at the addresses it has now, and not at those that
-// another has.
-func (f *Fleet) awaitAlso(ctx context.Context, b *board, was record.Slot, mac device.MAC, now []netip.Addr) {
-	next := slices.DeleteFunc(slices.Clone(was.Awaits), func(a netip.Addr) bool {
-		owner, ok := f.opt.Neighbours.Owner(ctx, a)
-		return ok && owner != mac && f.opt.Neighbours.OnLink(a)
-	})
-	for _, a := range now {
-		if !slices.Contains(next, a) && len(next) < maxAwaited {
-			next = append(next, a)
-		}
-	}
-	if slices.Equal(next, was.Awaits) || len(next) == 0 || !b.work.TryLock() {
-		return
-	}
-	defer b.work.Unlock()
-	rec := b.record()
-	s := rec.Slot(was.N)
-	if s == nil || !slices.Equal(s.Awaits, was.Awaits) {
-		return
-	}
-	s.Awaits = next
-	if err := errors.Join(f.store(b, rec), f.republish(b)); err != nil {
-		f.log.Error("a board cannot be awaited at its other address", "serial", b.serial, "err", err)
-		return
-	}
-	for _, a := range next {
-		f.revoke(b, a)
-	}
 }
 
 // isCalledUnasked says that the board uses a root that it was let into and that is

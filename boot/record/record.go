@@ -160,22 +160,6 @@ func (r *Record) Kept() []Slot {
 	return out
 }
 
-// IsAwaited says that a board may mount the slot, or may have, without a word.
-func (s *Slot) IsAwaited() bool { return len(s.Awaits) > 0 }
-
-// MayBeUp says that a board may stand on something of ours.
-func (r *Record) MayBeUp() bool {
-	return r.Up || slices.ContainsFunc(r.Slots, func(s Slot) bool { return s.IsAwaited() })
-}
-
-// Offered lists the slots that a board may call on.
-func (r *Record) Offered() []Slot {
-	if r.Up {
-		return slices.Clone(r.Slots)
-	}
-	return slices.DeleteFunc(slices.Clone(r.Slots), func(s Slot) bool { return !s.IsAwaited() })
-}
-
 // TakeOver makes the state of another board, which the record was, that of board now: it
 // is to be moved there.
 func (r *Record) TakeOver(now device.Serial) {
@@ -209,22 +193,6 @@ func (r *Record) Drop(n int) {
 		r.Move.Gone(n, 0)
 	}
 	r.Slots = slices.DeleteFunc(r.Slots, func(s Slot) bool { return s.N == n })
-}
-
-// Has says whether an address is the board's, or one that it is awaited at.
-func (r *Record) Has(addr netip.Addr) bool {
-	return r.Address == addr || slices.ContainsFunc(r.Slots, func(s Slot) bool { return slices.Contains(s.Awaits, addr) })
-}
-
-// Lose makes an address not the board's.
-func (r *Record) Lose(addr netip.Addr) {
-	if r.Address == addr {
-		r.Address = netip.Addr{}
-	}
-	for i := range r.Slots {
-		s := &r.Slots[i]
-		s.Awaits = slices.DeleteFunc(slices.Clone(s.Awaits), func(a netip.Addr) bool { return a == addr })
-	}
 }
 
 // UpperID names the upper of a slot: the base it was written over and the slot.
