@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"rubus/boot/binding"
 	"rubus/boot/phase"
 	"rubus/boot/record"
 	"rubus/boot/turn"
@@ -22,7 +23,7 @@ var (
 	// ErrNotFound: there is no such board, slot, snapshot, export or file.
 	ErrNotFound = record.ErrNotFound
 	// ErrRefused: the caller is not the board.
-	ErrRefused = errors.New("refused")
+	ErrRefused = binding.ErrRefused
 	// ErrBoots: work on what a board wrote was given up because the board began to boot,
 	// or mounted its root.
 	ErrBoots = writes.ErrBoots
@@ -128,21 +129,32 @@ func (f *Fleet) takeUp(ctx context.Context, b *board, n int, mac device.MAC, add
 // mayTake refuses what would take the root from under a board that is up, or
 // may be: another MAC, and another slot without a boot of the board's own.
 func (f *Fleet) mayTake(b *board, rec *record.Record, s *record.Slot, mac device.MAC) error {
-	e := b.evidence()
-	now := f.opt.Now()
-	if !rec.Up || e.Up(now, f.opt.Limits) == phase.UpNo {
-		return nil
-	}
-	if mac != rec.MAC {
-		f.probe(b)
-		return fmt.Errorf("board %s is up as %s and another MAC, %s, wants its root: %w", b.serial, rec.MAC, mac, ErrRefused)
-	}
+	who := f.binding(b)
 	cur := rec.InState(record.SlotCurrent)
-	if cur == nil || cur.N == s.N || mac.IsZero() || f.opt.TrustFirst || e.NewBoot(now, f.opt.Limits) {
-		return nil
+	return f.doubted(b, who.MayTake(mac, cur != nil && cur.N != s.N))
+}
+
+// doubted has a board asked for a sign of life when something is refused because it is up,
+// or may be: it may be down, and only not known to be. It gives err.
+func (f *Fleet) doubted(b *board, err error) error {
+	if errors.Is(err, binding.ErrMayBeUp) {
+		f.probe(b)
 	}
-	f.probe(b)
-	return fmt.Errorf("board %s is up and did not ask to boot by DHCP before it asked for another root: %w", b.serial, ErrRefused)
+	return err
+}
+
+// binding is what is known of who a board is.
+func (f *Fleet) binding(b *board) binding.Board {
+	now, e := f.opt.Now(), b.evidence()
+	who := binding.Board{Serial: b.serial, TrustFirst: f.opt.TrustFirst, Booting: e.NewBoot(now, f.opt.Limits)}
+	if dev := f.wanted(b.serial); dev != nil {
+		who.Entry, who.Address = dev.MAC, dev.Address
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	who.Bound, who.Claim = b.rec.MAC, b.claim
+	who.MayBeUp = b.rec.Up && e.Up(now, f.opt.Limits) != phase.UpNo
+	return who
 }
 
 // revoke takes an address from the boards that had it before: it is b's now.
@@ -263,41 +275,16 @@ const maxStrangers = 64
 // must be the MAC the board was heard with or is bound to; off the link only
 // an address: of devices.yaml will do. The MAC is zero off the link.
 func (f *Fleet) identify(ctx context.Context, b *board, addr netip.Addr) (device.MAC, error) {
-	dev := f.wanted(b.serial)
 	if !f.opt.Neighbours.OnLink(addr) {
-		if dev != nil && dev.Address == addr {
-			return device.MAC{}, nil
-		}
-		return device.MAC{}, fmt.Errorf("%s is not on a link of this server and no address: of board %s in devices.yaml: %w", addr, b.serial, ErrRefused)
+		who := f.binding(b)
+		return device.MAC{}, who.IsOffLink(addr)
 	}
 	mac, ok := f.opt.Neighbours.Owner(ctx, addr)
 	if !ok {
 		return mac, fmt.Errorf("the neighbour table has no MAC for %s, so it cannot be told from board %s: %w", addr, b.serial, ErrRefused)
 	}
-	b.mu.Lock()
-	bound, claim, up := b.rec.MAC, b.claim, b.rec.Up
-	b.mu.Unlock()
-	if up && mac != bound {
-		if e := b.evidence(); e.Up(f.opt.Now(), f.opt.Limits) != phase.UpNo {
-			f.probe(b)
-			return mac, fmt.Errorf("%s has MAC %s, and board %s is up as %s: %w", addr, mac, b.serial, bound, ErrRefused)
-		}
-	}
-	switch {
-	case dev != nil && !dev.MAC.IsZero():
-		ok = mac == dev.MAC
-	case !claim.IsZero():
-		ok = mac == claim
-	case !bound.IsZero():
-		ok = mac == bound
-	default:
-		// Never heard: a Pi up to the 3 derives its MAC from its serial.
-		ok = mac == b.serial.PiMAC() || (f.opt.TrustFirst && f.claimant(mac, b.serial).IsZero())
-	}
-	if !ok {
-		return mac, fmt.Errorf("%s has MAC %s, which is not that of board %s: %w", addr, mac, b.serial, ErrRefused)
-	}
-	return mac, nil
+	who := f.binding(b)
+	return mac, f.doubted(b, who.IsAt(addr, mac, func(m device.MAC) bool { return f.claimant(m, b.serial).IsZero() }))
 }
 
 // lookupPath finds the slot that a MOUNT path names: /SERIAL/N, or /SERIAL for

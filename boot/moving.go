@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"rubus/boot/attempt"
-	"rubus/boot/phase"
 	"rubus/boot/record"
 )
 
@@ -65,10 +64,10 @@ func (f *Fleet) untilStopped(ctx context.Context) (context.Context, context.Canc
 }
 
 // mayLeave says that a board which asks to boot is no longer on its root, as far as that
-// can be told before it mounts another: by the rules of mayTake.
+// can be told before it mounts another.
 func (f *Fleet) mayLeave(b *board) bool {
-	e, now, rec := b.evidence(), f.opt.Now(), b.record()
-	return !rec.Up || rec.MAC.IsZero() || f.opt.TrustFirst || e.Up(now, f.opt.Limits) == phase.UpNo || e.NewBoot(now, f.opt.Limits)
+	who := f.binding(b)
+	return who.MayLeave()
 }
 
 // errChanged: the board wrote while its writes were carried over.

@@ -73,15 +73,10 @@ func (f *Fleet) Sight(s sighting.Sighting) Verdict {
 	}
 	b := f.board(s.Serial)
 	e := b.evidence()
-	b.mu.Lock()
-	bound, up := b.rec.MAC, b.rec.Up
-	b.mu.Unlock()
-	// A board off the link is bound to its address alone.
-	offLink := bound.IsZero() && dev.Address.IsValid()
-	if up && bound != s.MAC && !offLink && e.Up(now, f.opt.Limits) != phase.UpNo {
-		v.Why = "the board is up as MAC " + bound.String() + "; another MAC claims its serial"
+	who := f.binding(b)
+	if f.doubted(b, who.MayAsk(s.MAC)) != nil {
+		v.Why = "the board is up as MAC " + who.Bound.String() + "; another MAC claims its serial"
 		f.refused(s, v.Why)
-		f.probe(b)
 		return v
 	}
 	b.mu.Lock()

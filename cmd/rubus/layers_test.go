@@ -90,11 +90,12 @@ func house() map[string][]string {
 		"cmd/stormbench": {"boot/fakepi", "boot/fakepi/child", "boot/fakepi/nic", "cmd/internal/capture", "config/device", "images", "images/imageref", "nfsexport/nfsreplay"},
 
 		// The only room where images, overlays and exports meet; it knows no RPC.
-		"boot":                 {"boot/attempt", "boot/ballast", "boot/batch", "boot/bootfs", "boot/bootset", "boot/identity", "boot/phase", "boot/quota", "boot/record", "boot/sighting", "boot/turn", "boot/writes", "config/device", "images", "images/imageref", "images/layered", "images/rebase", "images/treediff", "images/upper", "nfsexport", "overlay"},
+		"boot":                 {"boot/attempt", "boot/ballast", "boot/batch", "boot/binding", "boot/bootfs", "boot/bootset", "boot/identity", "boot/phase", "boot/quota", "boot/record", "boot/sighting", "boot/turn", "boot/writes", "config/device", "images", "images/imageref", "images/layered", "images/rebase", "images/treediff", "images/upper", "nfsexport", "overlay"},
 		"boot/attempt":         {"boot/bootfs", "boot/bootset", "config/device"},
 		"boot/backup":          {"boot/record", "boot/writes", "config/device", "images", "images/archive", "images/imageref", "images/treesum", "images/upper", "overlay"},
 		"boot/ballast":         {},
 		"boot/batch":           {"config/device", "images/imageref"},
+		"boot/binding":         {"config/device"},
 		"boot/bootfs":          {"config/device"},
 		"boot/eeprom":          {},
 		"boot/flight":          {"config/device"},
