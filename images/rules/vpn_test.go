@@ -31,9 +31,10 @@ func TestVPN(t *testing.T) {
 			tree{"etc/openvpn/client/pi.conf": client + "auth-user-pass \"login\"\n", "etc/openvpn/client/login": "me\nhorse\n"},
 			[]string{"/etc/openvpn/client/login"},
 		},
-		"OpenVPN, elsewhere": {tree{"etc/openvpn/pi.conf": client + "auth-user-pass /root/login\n", "root/login": "me\nhorse\n"}, []string{"/root/login"}},
-		"OpenVPN, it asks":   {tree{"etc/openvpn/pi.conf": client + "auth-user-pass\nauth-user-pass none\n", "etc/openvpn/ca.crt": "-----BEGIN CERTIFICATE-----\n"}, nil},
-		"NetworkManager":     {tree{nm: "[connection]\ntype=wireguard\n[wireguard]\nprivate-key=x\n"}, []string{"/" + nm}},
+		"OpenVPN, elsewhere":      {tree{"etc/openvpn/pi.conf": client + "auth-user-pass /root/login\n", "root/login": "me\nhorse\n"}, []string{"/root/login"}},
+		"OpenVPN, many are named": {tree{"etc/openvpn/pi.conf": strings.Repeat("auth-user-pass none\n", 16) + "auth-user-pass /root/login\n", "root/login": "me\n"}, nil},
+		"OpenVPN, it asks":        {tree{"etc/openvpn/pi.conf": client + "auth-user-pass\nauth-user-pass none\n", "etc/openvpn/ca.crt": "-----BEGIN CERTIFICATE-----\n"}, nil},
+		"NetworkManager":          {tree{nm: "[connection]\ntype=wireguard\n[wireguard]\nprivate-key=x\n"}, []string{"/" + nm}},
 		"NetworkManager, a peer's": {
 			tree{nm: "[connection]\ntype=wireguard\n[wireguard]\nprivate-key-flags=1\n[wireguard-peer.x=]\npreshared-key=x\n"}, []string{"/" + nm},
 		},

@@ -80,8 +80,12 @@ func paths(files []secretFile) (out []string) {
 	return out
 }
 
-// maxDeep is how deep a secretPlace is looked into.
-const maxDeep = 8
+// maxDeep is how deep a secretPlace is looked into, maxNames how many of the files are that one
+// file names.
+const (
+	maxDeep  = 8
+	maxNames = 16
+)
 
 // secrets finds the files with secrets in places. One beyond 1 MiB is none.
 func (t *Tree) secrets(places []secretPlace) (out []secretFile, err error) {
@@ -129,7 +133,7 @@ func (t *Tree) secretAt(out []secretFile, name string, look func([]byte) (bool, 
 	if f.path = at; found && !slices.ContainsFunc(out, func(o secretFile) bool { return o.path == at }) {
 		out = append(out, f)
 	}
-	for _, o := range f.names { // which name no others
+	for _, o := range f.names[:min(len(f.names), maxNames)] { // which name no others
 		if !path.IsAbs(o.path) {
 			o.path = path.Join(path.Dir(at), o.path)
 		}
