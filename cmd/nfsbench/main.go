@@ -20,7 +20,7 @@ what each operation costs. For scripts/bench, in namespaces of its own.
 
   --ganesha TOOLS  what scripts/peer-tools ganesha prints; without: not compared
   --rounds N       how often each server is run (3); the medians are printed
-  --time DURATION  of each operation in each round, with each load (500ms)
+  --time DURATION  of each operation in each round, with each load (1s)
   --pace PART      what a paced load asks of all, as a part of what ganesha managed
                    with all in flight that may be (0.5); without: what rubus did
   --conns N, --window N   connections (4), and calls in flight on each (16)
@@ -65,7 +65,7 @@ func run(args []string) error {
 	fs.Usage = func() { fmt.Fprint(os.Stderr, usage) }
 	fs.StringVar(&o.ganesha, "ganesha", "", "")
 	fs.IntVar(&o.rounds, "rounds", 3, "")
-	fs.DurationVar(&o.time, "time", 500*time.Millisecond, "")
+	fs.DurationVar(&o.time, "time", time.Second, "")
 	fs.Float64Var(&o.pace, "pace", 0.5, "")
 	fs.IntVar(&o.conns, "conns", 4, "")
 	fs.IntVar(&o.window, "window", 16, "")
