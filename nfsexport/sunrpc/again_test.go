@@ -47,6 +47,20 @@ func (p *noting) is(t *testing.T, want ...string) {
 	}
 }
 
+// anew has a client whose connection broke come again from its port.
+func (c *client) anew() *client {
+	c.t.Helper()
+	_ = c.nc.(*net.TCPConn).SetLinger(0)
+	c.nc.Close()
+	nc, err := net.DialTCP("tcp", c.nc.LocalAddr().(*net.TCPAddr), c.nc.RemoteAddr().(*net.TCPAddr))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { nc.Close() })
+	_ = nc.SetDeadline(time.Now().Add(time.Minute))
+	return &client{c.t, nc}
+}
+
 // TestConnectedAnew: a client whose connection broke comes again from its port, as a
 // kernel's does, and sends its calls again. What the old connection had still is not run,
 // and nothing of the new one before what ran has ended: else an old WRITE would go over
@@ -63,17 +77,8 @@ func TestConnectedAnew(t *testing.T) {
 			c.send(append(framed(message(2, procBig, 0)), framed(message(3, procEcho))...)...)
 			arrived(t, s)
 			conns := s.peers.list()
-			from := c.nc.LocalAddr().(*net.TCPAddr)
 			for range times {
-				_ = c.nc.(*net.TCPConn).SetLinger(0)
-				c.nc.Close()
-				nc, err := net.DialTCP("tcp", from, c.nc.RemoteAddr().(*net.TCPAddr))
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { nc.Close() })
-				_ = nc.SetDeadline(time.Now().Add(time.Minute))
-				c = &client{t, nc}
+				c = c.anew()
 				for xid := range uint32(3) {
 					c.send(framed(message(2+xid, procEcho))...)
 				}
@@ -94,6 +99,51 @@ func TestConnectedAnew(t *testing.T) {
 			if st := s.Stats(); st.Conns != 1 || st.Evicted != 0 || st.Refused != 0 {
 				t.Errorf("%+v", st)
 			}
+		})
+	}
+}
+
+// TestConnectedAnewAfterCut: it is so, too, when the server itself has cut the connection
+// whose call runs still, or the one that waited for it.
+func TestConnectedAnewAfterCut(t *testing.T) {
+	for name, cut := range map[string]func(t *testing.T, s *Server, c *client) *client{
+		"to make room": func(t *testing.T, s *Server, c *client) *client {
+			dial(t, c.nc.RemoteAddr().String()).works()
+			c.wantClosed()
+			return c
+		},
+		"as it was idle while it waited": func(_ *testing.T, s *Server, c *client) *client {
+			old := s.peers.list()[0]
+			c = c.anew()
+			for now := old; now == old; now = s.peers.list()[0] {
+				runtime.Gosched()
+			}
+			waits := s.peers.list()[0]
+			waits.cut()
+			<-waits.over
+			return c
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &noting{fake: newFake()}
+			s, addr := start(t, Config{Programs: []Program{p}, Limits: Limits{ConnsPerPeer: 1}})
+			c := dial(t, addr)
+			c.send(framed(message(10, procSlow))...)
+			<-p.entered
+			first := s.peers.list()[0]
+			c = cut(t, s, c)
+			conns := s.peers.list()
+			c = c.anew()
+			c.send(framed(message(11, procNull))...)
+			for now := s.peers.list(); len(now) == 0 || slices.Contains(conns, now[0]); now = s.peers.list() {
+				runtime.Gosched()
+			}
+			if now := s.peers.list()[0]; now.before != (<-chan struct{})(first.over) {
+				t.Error("it does not wait for the calls of the connection before")
+			}
+			close(p.release)
+			words(t, c.reply(), 11, 1, ok, 0, 0, 0)
+			<-first.over
 		})
 	}
 }

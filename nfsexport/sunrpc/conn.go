@@ -30,8 +30,7 @@ type conn struct {
 	s      *Server
 	nc     net.Conn
 	raw    syscall.RawConn
-	addr   netip.AddrPort
-	local  netip.AddrPort // where it came to
+	ends   // addr is the client's, local where it came to
 	who    *peer
 	cancel context.CancelFunc
 
@@ -39,7 +38,7 @@ type conn struct {
 	turn   atomic.Pointer[job] // the long call that the reader runs
 	dead   atomic.Bool         // cut: what it has still is not run
 	over   chan struct{}       // closed when nothing of it runs any more
-	before <-chan struct{}     // over of what its client had before; guarded by peers.mu
+	before <-chan struct{}     // over of what its client had before and may run still, or nil
 
 	// The reader's own.
 	frames  framer

@@ -102,6 +102,7 @@ func (c *conn) long(ctx context.Context, p *program, plan Plan, rec record) afte
 	}
 	j.w.Buf = j.out.b[:0]
 	j.w.Uint32(0)
+	c.s.isStranger(c.who) // who is known by now may have pipes
 	j.call.wait, j.call.pipes, j.call.who = j.wait, &c.s.pipes, c.who
 	bytes := 0
 	if j.out.peer == nil { // else it is charged

@@ -32,15 +32,24 @@ type purse = semaphore.Weighted
 // purseOf is where the bytes of a peer are taken from: those whom nobody knows have little
 // between them, or a few addresses would make all others wait. One may become known.
 func (s *Server) purseOf(p *peer) *purse {
+	if s.isStranger(p) {
+		return s.little
+	}
+	return s.bytes
+}
+
+// isStranger says whether nobody knows a peer. Of one that was a stranger that is asked anew,
+// once a tick of the clock.
+func (s *Server) isStranger(p *peer) bool {
 	if !p.stranger.Load() {
-		return s.bytes
+		return false
 	}
 	now := s.clock.Load()
 	if last := p.asked.Load(); last != now && p.asked.CompareAndSwap(last, now) && s.known(p.addr) {
 		p.stranger.Store(false)
-		return s.bytes
+		return false
 	}
-	return s.little
+	return true
 }
 
 // charge waits until n bytes of a purse may be held for the peer.
@@ -72,12 +81,18 @@ func (p *peer) uncharge(of *purse, n int) {
 	of.Release(int64(n))
 }
 
+// ends are those of a connection.
+type ends struct{ addr, local netip.AddrPort }
+
 // peers are all connections, by address.
 type peers struct {
 	mu     sync.Mutex
 	byAddr map[netip.Addr]*peer
-	total  int
-	closed bool // no more come in
+	// running are the connections of which calls may run, also those that were cut, by
+	// their ends.
+	running map[ends]*conn
+	total   int
+	closed  bool // no more come in
 	// inside counts those in, and all else that must end before the server has.
 	inside sync.WaitGroup
 
@@ -95,7 +110,7 @@ type peers struct {
 // kernel out. So an unprivileged port never takes a privileged one's place.
 //
 // When all places are taken, one whom somebody knows gets that of one whom nobody does.
-func (ps *peers) enter(c *conn, l *Limits, known bool) (victim *conn, ok bool) {
+func (ps *peers) enter(c *conn, l *Limits, known bool, isStranger func(*peer) bool) (victim *conn, ok bool) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	addr := c.addr.Addr()
@@ -107,7 +122,7 @@ func (ps *peers) enter(c *conn, l *Limits, known bool) (victim *conn, ok bool) {
 	case p != nil && len(p.conns) >= l.ConnsPerPeer:
 		victim, room = p.victim(c.addr.Port() < privileged), false
 	case !room && known:
-		victim = ps.aStranger()
+		victim = ps.victim(isStranger)
 	}
 	if ps.closed || !room && victim == nil {
 		ps.refused++
@@ -119,24 +134,35 @@ func (ps *peers) enter(c *conn, l *Limits, known bool) (victim *conn, ok bool) {
 			bytes: semaphore.NewWeighted(l.BytesPerPeer),
 			addr:  addr,
 		}
-		p.stranger.Store(!known)
+		p.stranger.Store(true)
 		ps.byAddr[addr] = p
+	}
+	if known {
+		p.stranger.Store(false)
 	}
 	p.conns = append(p.conns, c)
 	ps.total++
 	ps.inside.Add(1)
 	c.who = p
-	if old != nil {
-		if c.before = old.before; c.before == nil { // else it has run nothing
-			c.before = old.over
-		}
-	} else if victim != nil {
+	if runs := ps.running[c.ends]; runs != nil {
+		c.before = runs.over
+	} else {
+		ps.runs(c)
+	}
+	if old == nil && victim != nil {
 		ps.evicted++
 	}
 	if victim != nil {
 		ps.remove(victim)
 	}
 	return victim, true
+}
+
+// runs notes that calls of a connection may be run from now on. ps.mu is held.
+func (ps *peers) runs(c *conn) {
+	if c.addr.IsValid() {
+		ps.running[c.ends] = c
+	}
 }
 
 // begins waits until calls of a connection may be run; false: they may not any more.
@@ -154,7 +180,7 @@ func (ps *peers) begins(ctx context.Context, c *conn) bool {
 	if !slices.Contains(c.who.conns, c) {
 		return false // there is a newer one, which did not wait for this
 	}
-	c.before = nil
+	ps.runs(c)
 	return true
 }
 
@@ -164,7 +190,7 @@ func (p *peer) old(c *conn) *conn {
 		return nil
 	}
 	for _, o := range p.conns {
-		if o.addr == c.addr && o.local == c.local && c.addr.IsValid() {
+		if o.ends == c.ends && c.addr.IsValid() {
 			return o
 		}
 	}
@@ -192,21 +218,25 @@ func (p *peer) victim(forPrivileged bool) *conn {
 	return v
 }
 
-// aStranger gives a connection of one whom nobody knows. May be nil.
-func (ps *peers) aStranger() *conn {
+// victim is a connection to cut when all places are taken: of one whom nobody knows. May
+// be nil.
+func (ps *peers) victim(isStranger func(*peer) bool) *conn {
 	for _, p := range ps.byAddr {
-		if p.stranger.Load() {
+		if isStranger(p) {
 			return p.conns[0]
 		}
 	}
 	return nil
 }
 
-// leave takes a connection out, if it still is in.
+// leave takes a connection out, if it still is in. None of its calls runs any more.
 func (ps *peers) leave(c *conn) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	ps.remove(c)
+	if ps.running[c.ends] == c {
+		delete(ps.running, c.ends)
+	}
 }
 
 // remove is leave with ps.mu held.

@@ -104,7 +104,7 @@ func New(cfg Config) *Server {
 	s.pipes.most, s.pipes.each = s.limits.Pipes, max(s.limits.Pipes/4, 1)
 	s.dgrams = semaphore.NewWeighted(datagramCalls)
 	s.limits.BytesPerPeer = max(s.limits.BytesPerPeer, int64(s.pool.largeSize))
-	s.peers.byAddr = make(map[netip.Addr]*peer)
+	s.peers.byAddr, s.peers.running = make(map[netip.Addr]*peer), make(map[ends]*conn)
 	s.clock.Store(1)
 	return s
 }
@@ -257,7 +257,7 @@ func (s *Server) enter(ctx context.Context, nc net.Conn) {
 		return
 	}
 	ctx, c.cancel = context.WithCancel(ctx)
-	victim, ok := s.peers.enter(c, &s.limits, s.known(c.addr.Addr()))
+	victim, ok := s.peers.enter(c, &s.limits, s.known(c.addr.Addr()), s.isStranger)
 	if !ok {
 		c.cut()
 		return

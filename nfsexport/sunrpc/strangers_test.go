@@ -62,3 +62,39 @@ func TestStrangers(t *testing.T) {
 	large(board)
 	large(stranger)
 }
+
+// TestStrangerBecomesKnown: a board that nobody knew when it connected, as after a restart, is
+// one of those who are known as soon as somebody does.
+func TestStrangerBecomesKnown(t *testing.T) {
+	for name, calls := range map[string]func(t *testing.T, addr string, board *client){
+		"it makes a call": func(_ *testing.T, _ string, board *client) {
+			board.send(framed(message(1, procBig, 4))...)
+			board.reply()
+		},
+		"it connects once more": func(t *testing.T, addr string, _ *client) { dialFrom(t, addr, "127.0.0.2", true).works() },
+		"its place is wanted": func(t *testing.T, addr string, _ *client) {
+			dialFrom(t, addr, "127.0.0.3", true).works()
+			dialFrom(t, addr, "127.0.0.4", true).wantClosed()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var known atomic.Bool
+			s, addr := start(t, Config{
+				Programs: []Program{newFake()}, Known: func(netip.Addr) bool { return known.Load() }, Limits: Limits{Conns: 2},
+			})
+			board := dialFrom(t, addr, "127.0.0.2", true)
+			board.works()
+			known.Store(true)
+			s.clock.Add(1)
+			calls(t, addr, board)
+			board.works()
+			for _, c := range s.peers.list() {
+				p := s.pipes.get(c.who)
+				if p == nil {
+					t.Errorf("%v has no pipe", c.addr)
+				}
+				s.pipes.put(p)
+			}
+		})
+	}
+}
