@@ -166,3 +166,48 @@ func TestSentAgain(t *testing.T) {
 	words(t, c.reply(), 1, 1, ok, 0, 0, 0)
 	p.is(t, "begins 1", "begins 2", "ends 2", "ends 1", "begins 3", "ends 3", "begins 1", "ends 1")
 }
+
+// quick is noting whose procSlow is planned as if it took no time, and waits for what its
+// number has in hold.
+type quick struct {
+	*noting
+	hold map[uint32]chan struct{}
+}
+
+func (p *quick) Plan(*Call) Plan { return Plan{} }
+
+func (p *quick) Serve(_ context.Context, c *Call, _ *xdr.Writer) Status {
+	p.note("begins ", c)
+	defer p.note("ends ", c)
+	if hold := p.hold[c.XID]; hold != nil {
+		p.entered <- struct{}{}
+		<-hold
+	}
+	return Success
+}
+
+// TestSentAgainInACrowd: so it is with a call that is run as a long one because there are too
+// many, and comes again when there are few.
+func TestSentAgainInACrowd(t *testing.T) {
+	p := &quick{&noting{fake: newFake()}, map[uint32]chan struct{}{1: make(chan struct{}), 2: make(chan struct{})}}
+	_, addr := start(t, Config{Programs: []Program{p}, Limits: Limits{Inline: 1}})
+	release := sync.OnceFunc(func() { close(p.hold[2]) })
+	t.Cleanup(release)
+	crowd := dial(t, addr)
+	crowd.send(framed(message(1, procSlow))...)
+	<-p.entered
+	c := dial(t, addr)
+	c.send(framed(message(2, procSlow))...)
+	<-p.entered
+	close(p.hold[1])
+	words(t, crowd.reply(), 1, 1, ok, 0, 0, 0)
+	again := append(framed(message(2, procSlow)), framed(message(3, procNull))...)
+	c.send(again...)
+	words(t, c.reply(), 3, 1, ok, 0, 0, 0)
+	release()
+	words(t, c.reply(), 2, 1, ok, 0, 0, 0)
+	c.send(again...) // of another time
+	words(t, c.reply(), 2, 1, ok, 0, 0, 0)
+	words(t, c.reply(), 3, 1, ok, 0, 0, 0)
+	p.is(t, "begins 1", "begins 2", "ends 1", "begins 3", "ends 3", "ends 2", "begins 2", "ends 2", "begins 3", "ends 3")
+}

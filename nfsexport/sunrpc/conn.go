@@ -54,6 +54,8 @@ type conn struct {
 	// has no room there.
 	pourMost int
 	taken    int // bytes of large records since replies were sent
+	// crowded: calls that are not long may run as long ones, as there were too many.
+	crowded bool
 
 	// Times of the server's clock, for the sweep; 0 where nothing is waited for.
 	lastRead     atomic.Int64
@@ -244,6 +246,13 @@ func (c *conn) handle(ctx context.Context, rec record) after {
 	if rec.owned != nil {
 		c.taken += len(rec.b) + call.more
 	}
+	if c.crowded && !plan.Long {
+		var again bool
+		if again, c.crowded = c.isRunning(call.XID); again {
+			c.s.drop(rec)
+			return goesOn
+		}
+	}
 	if !plan.Long {
 		if c.s.inline.Add(1) <= int64(c.s.limits.Inline) {
 			c.cheap(ctx, p, plan, rec)
@@ -252,6 +261,7 @@ func (c *conn) handle(ctx context.Context, rec record) after {
 			return goesOn
 		}
 		c.s.inline.Add(-1)
+		c.crowded = true
 	}
 	return c.long(ctx, p, plan, rec)
 }
@@ -264,7 +274,7 @@ func (s *Server) drop(rec record) {
 
 // cheap runs a call that is not long, and those behind it that can be run with it.
 func (c *conn) cheap(ctx context.Context, p *program, plan Plan, rec record) {
-	if plan.Shared > 0 && plan.Shared <= c.call.Args.Len() && p.joiner != nil && rec.owned == nil && !plan.Once {
+	if plan.Shared > 0 && plan.Shared <= c.call.Args.Len() && p.joiner != nil && rec.owned == nil && !plan.Once && !c.crowded {
 		if all := c.gather(p, plan, rec.b); all != nil {
 			defer c.s.giveParts(all)
 			if !c.together(ctx, p, all.of[:all.n]) {

@@ -70,7 +70,7 @@ func (c *conn) handOver(j *job) {
 func (c *conn) long(ctx context.Context, p *program, plan Plan, rec record) after {
 	c.throttle(c.s.limits.Queue)
 	c.waitJobs(c.s.limits.CallsPerConn)
-	if c.isRunning(c.call.XID) {
+	if again, _ := c.isRunning(c.call.XID); again {
 		// Sent again, as it takes so long. Its client changes what it wrote when the
 		// first is answered: then a second must not be at work.
 		c.s.drop(rec)

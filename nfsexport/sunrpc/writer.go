@@ -200,11 +200,11 @@ func (c *conn) waitJobs(limit int) {
 	c.mu.Unlock()
 }
 
-// isRunning says whether a long call of this number runs.
-func (c *conn) isRunning(xid uint32) bool {
+// isRunning says whether a long call of this number runs, and whether any does.
+func (c *conn) isRunning(xid uint32) (this, some bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.Contains(c.xids, xid)
+	return slices.Contains(c.xids, xid), len(c.xids) > 0
 }
 
 func (c *conn) jobStarted(xid uint32, bytes int) {
