@@ -151,14 +151,22 @@ func TestConnectedAnewAfterCut(t *testing.T) {
 // TestSentAgain: a call that takes so long that it is sent again is run once, and answered
 // once.
 func TestSentAgain(t *testing.T) {
+	for name, limits := range map[string]Limits{"one of many": {}, "as many as may run": {CallsPerConn: 1}} {
+		t.Run(name, func(t *testing.T) { sentAgain(t, limits) })
+	}
+}
+
+func sentAgain(t *testing.T, limits Limits) {
 	p := &noting{fake: newFake()}
-	_, addr := start(t, Config{Programs: []Program{p}})
+	_, addr := start(t, Config{Programs: []Program{p}, Limits: limits})
+	release := sync.OnceFunc(func() { close(p.release) })
+	t.Cleanup(release)
 	c := dial(t, addr)
 	c.send(framed(message(1, procSlow))...)
 	<-p.entered
 	c.send(append(framed(message(1, procSlow)), framed(message(2, procNull))...)...)
 	words(t, c.reply(), 2, 1, ok, 0, 0, 0)
-	close(p.release)
+	release()
 	words(t, c.reply(), 1, 1, ok, 0, 0, 0)
 	c.send(framed(message(3, procNull))...)
 	words(t, c.reply(), 3, 1, ok, 0, 0, 0)

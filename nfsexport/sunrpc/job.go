@@ -68,14 +68,14 @@ func (c *conn) handOver(j *job) {
 // long runs a long call as soon as the limits allow. The wait is what slows down a
 // client that sends more than it may: it is not read from.
 func (c *conn) long(ctx context.Context, p *program, plan Plan, rec record) after {
-	c.throttle(c.s.limits.Queue)
-	c.waitJobs(c.s.limits.CallsPerConn)
 	if again, _ := c.isRunning(c.call.XID); again {
 		// Sent again, as it takes so long. Its client changes what it wrote when the
-		// first is answered: then a second must not be at work.
+		// first is answered: then a second must not be at work, nor wait here.
 		c.s.drop(rec)
 		return goesOn
 	}
+	c.throttle(c.s.limits.Queue)
+	c.waitJobs(c.s.limits.CallsPerConn)
 	if !c.slot(ctx) {
 		c.s.drop(rec)
 		return ended
