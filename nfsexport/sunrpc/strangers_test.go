@@ -63,8 +63,8 @@ func TestStrangers(t *testing.T) {
 	large(stranger)
 }
 
-// TestStrangerBecomesKnown: a board that nobody knew when it connected, as after a restart, is
-// one of those who are known as soon as somebody does.
+// TestStrangerBecomesKnown: a board that nobody knew when it connected, as one that has
+// another address by then, is known as soon as somebody knows it.
 func TestStrangerBecomesKnown(t *testing.T) {
 	for name, calls := range map[string]func(t *testing.T, addr string, board *client){
 		"it makes a call": func(_ *testing.T, _ string, board *client) {
