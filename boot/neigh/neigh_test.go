@@ -141,7 +141,7 @@ func TestOwner(t *testing.T) {
 			t.Errorf("owner of %s: %v", a, got)
 		}
 	}
-	if n := len(tab.owners); n != 2 {
+	if n := len(tab.owners.found); n != 2 {
 		t.Errorf("%d addresses are remembered", n)
 	}
 }
@@ -168,15 +168,15 @@ func TestWayIsRemembered(t *testing.T) {
 	for i := range 2*maxOwners + 1 { // whoever is asked for
 		_ = tab.OnLink(netip.AddrFrom4([4]byte{127, byte(i >> 16), byte(i >> 8), byte(i)}))
 	}
-	if n := len(tab.routes); n > maxOwners || n == 0 {
+	if n := len(tab.routes.found); n > maxOwners || n == 0 {
 		t.Errorf("the ways to %d addresses are remembered", n)
 	}
 	// So is what an interface is that can be asked on, but for what proves a board silent: that
 	// looks itself.
 	br0 := nettest.Link(t, "br0")
-	clear(tab.links)
-	if _, err := tab.link(br0.Attrs().Index); err != nil || len(tab.links) != 0 {
-		t.Errorf("%v; of an interface that is down %d are remembered", err, len(tab.links))
+	clear(tab.links.found)
+	if _, err := tab.link(br0.Attrs().Index); err != nil || len(tab.links.found) != 0 {
+		t.Errorf("%v; of an interface that is down %d are remembered", err, len(tab.links.found))
 	}
 	must(t, netlink.LinkSetUp(br0))
 	running(t, "br0")
@@ -192,21 +192,21 @@ func TestWayIsRemembered(t *testing.T) {
 	if got := []int{mtu(now), mtu(now.Add(2*time.Second - 1)), mtu(now.Add(1))}; !slices.Equal(got, []int{was, was, was - 100}) {
 		t.Errorf("the interface's MTU was %d, and is %d", was, got)
 	}
-	for i := range 2*maxLinks + 1 {
-		tab.links[1000+i] = seen{}
+	for i := range maxLinks - 1 {
+		tab.links.put(1000+i, netlink.LinkAttrs{}, now)
 	}
 	now = now.Add(2 * time.Second)
-	if mtu(now); len(tab.links) != 1 {
-		t.Errorf("%d interfaces are remembered", len(tab.links))
+	if mtu(now); len(tab.links.found) != 1 {
+		t.Errorf("%d interfaces are remembered", len(tab.links.found))
 	}
 }
 
 func TestOwnerIsBounded(t *testing.T) {
 	tab := New(Options{})
 	for i := range 2*maxOwners + 1 {
-		tab.remember(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), owner{})
+		tab.owners.put(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), piMAC, time.Now())
 	}
-	if n := len(tab.owners); n > maxOwners {
+	if n := len(tab.owners.found); n > maxOwners {
 		t.Errorf("%d addresses are remembered", n)
 	}
 }

@@ -93,28 +93,12 @@ type Table struct {
 	log    *slog.Logger
 	asking chan struct{} // holds a token for each Resolve that Owner waits for
 
-	mu     sync.Mutex
-	owners map[netip.Addr]owner
-	routes map[netip.Addr]known
-	links  map[int]seen
-	pins   map[netip.Addr]*pin
-}
+	owners *recent[netip.Addr, device.MAC] // zero: nobody
+	routes *recent[netip.Addr, route]
+	links  *recent[int, netlink.LinkAttrs]
 
-// known is a route that was found a moment ago.
-type known struct {
-	route route
-	until time.Time
-}
-
-// seen is an interface as it was a moment ago.
-type seen struct {
-	link  netlink.LinkAttrs
-	until time.Time
-}
-
-type owner struct {
-	mac   device.MAC // zero: nobody
-	until time.Time
+	mu   sync.Mutex
+	pins map[netip.Addr]*pin
 }
 
 // New makes a Table. It needs Close only if Pin was called.
@@ -136,7 +120,8 @@ func New(opt Options) *Table {
 	}
 	t := &Table{
 		opt: opt, log: opt.Logger, asking: make(chan struct{}, maxResolves),
-		owners: map[netip.Addr]owner{}, routes: map[netip.Addr]known{}, links: map[int]seen{}, pins: map[netip.Addr]*pin{},
+		owners: newRecent[netip.Addr, device.MAC](maxOwners), routes: newRecent[netip.Addr, route](maxOwners),
+		links: newRecent[int, netlink.LinkAttrs](maxLinks), pins: map[netip.Addr]*pin{},
 	}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
@@ -149,23 +134,14 @@ func New(opt Options) *Table {
 func (t *Table) route(ip netip.Addr) (route, error) {
 	ip = ip.Unmap()
 	now := t.opt.Now()
-	t.mu.Lock()
-	k, ok := t.routes[ip]
-	t.mu.Unlock()
-	if ok && now.Before(k.until) {
-		return k.route, nil
+	if r, ok := t.routes.get(ip, now); ok {
+		return r, nil
 	}
 	r, err := routeBy(ip, t.link)
-	if err != nil {
-		return r, err
+	if err == nil {
+		t.routes.put(ip, r, now.Add(t.opt.Remember))
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(t.routes) >= maxOwners {
-		clear(t.routes)
-	}
-	t.routes[ip] = known{r, now.Add(t.opt.Remember)}
-	return r, nil
+	return r, err
 }
 
 // link is what an interface is, or was a moment ago: boards that come together are all
@@ -173,25 +149,16 @@ func (t *Table) route(ip netip.Addr) (route, error) {
 // given out.
 func (t *Table) link(index int) (netlink.LinkAttrs, error) {
 	now := t.opt.Now()
-	t.mu.Lock()
-	s, ok := t.links[index]
-	t.mu.Unlock()
-	if ok && now.Before(s.until) {
-		return s.link, nil
+	if l, ok := t.links.get(index, now); ok {
+		return l, nil
 	}
 	l, err := linkOf(index)
 	if err != nil {
 		return l, err
 	}
-	if _, err := carrierOf(&l); err != nil {
-		return l, nil
+	if _, err := carrierOf(&l); err == nil {
+		t.links.put(index, l, now.Add(t.opt.Remember))
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(t.links) >= maxLinks {
-		clear(t.links)
-	}
-	t.links[index] = seen{l, now.Add(t.opt.Remember)}
 	return l, nil
 }
 
@@ -241,13 +208,9 @@ func (t *Table) Resolve(ctx context.Context, ip netip.Addr) (device.MAC, error) 
 // not know takes time, Options.Wait at most.
 func (t *Table) Owner(ctx context.Context, ip netip.Addr) (mac device.MAC, ok bool) {
 	ip = ip.Unmap()
-	now := t.opt.Now()
-	t.mu.Lock()
-	o, known := t.owners[ip]
-	t.mu.Unlock()
-	known = known && now.Before(o.until)
-	if known && !o.mac.IsZero() {
-		return o.mac, true
+	mac, known := t.owners.get(ip, t.opt.Now())
+	if known && !mac.IsZero() {
+		return mac, true
 	}
 	mac, state, err := t.Lookup(ctx, ip)
 	if err != nil || state == Unreachable {
@@ -268,15 +231,6 @@ func (t *Table) Owner(ctx context.Context, ip netip.Addr) (mac device.MAC, ok bo
 			return device.MAC{}, false // nobody waited for the answer
 		}
 	}
-	t.remember(ip, owner{mac, t.opt.Now().Add(t.opt.Remember)})
+	t.owners.put(ip, mac, t.opt.Now().Add(t.opt.Remember))
 	return mac, !mac.IsZero()
-}
-
-func (t *Table) remember(ip netip.Addr, o owner) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(t.owners) >= maxOwners {
-		clear(t.owners)
-	}
-	t.owners[ip] = o
 }

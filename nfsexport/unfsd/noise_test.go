@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -279,7 +280,7 @@ func TestHostileNoise(t *testing.T) {
 	}
 	stop, good := make(chan struct{}), make(chan error, 1)
 	go func() {
-		_, _, err := goodClient(x.b, stop)
+		_, err := goodClient(x.b, stop, new(atomic.Int64))
 		good <- err
 	}()
 	const conns = 4

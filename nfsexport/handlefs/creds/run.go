@@ -1,7 +1,9 @@
 package creds
 
 import (
+	"fmt"
 	"runtime"
+	"runtime/debug"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -18,7 +20,7 @@ type Caller struct {
 // from a file system uid other than 0. For root with root's group, by far the
 // most calls, it runs f and nothing else: groups and capabilities make no
 // difference to root. f is not run, and EACCES is what it gives, when the kernel does not
-// take the caller's ids. What f panics with Run panics with.
+// take the caller's ids. What f panics with Run panics with, for others than root as a Defect.
 //
 // It is stuck when the thread could not take back the server's credentials, and was
 // discarded: what f gave is good.
@@ -39,8 +41,8 @@ func (c Caller) run(f func() unix.Errno) (unix.Errno, bool) {
 	r := &running{Caller: c, f: f, done: make(chan unix.Errno, 1)}
 	go r.run()
 	e := <-r.done
-	if r.what != nil {
-		panic(r.what)
+	if r.defect != nil {
+		panic(r.defect)
 	}
 	return e, r.stuck
 }
@@ -48,17 +50,28 @@ func (c Caller) run(f func() unix.Errno) (unix.Errno, bool) {
 // running is a function that runs as the caller.
 type running struct {
 	Caller
-	f     func() unix.Errno
-	done  chan unix.Errno
-	stuck bool
-	what  any // it panicked with this
+	f      func() unix.Errno
+	done   chan unix.Errno
+	stuck  bool
+	defect *Defect // it panicked
 }
+
+// Defect is a panic of what ran on another goroutine, told on with where it happened.
+type Defect struct {
+	What  any
+	Stack []byte
+}
+
+// Error has what it panicked with, and where.
+func (d *Defect) Error() string { return fmt.Sprintf("%v\n%s", d.What, d.Stack) }
 
 func (r *running) run() {
 	runtime.LockOSThread()
 	e := unix.EIO
 	defer func() {
-		r.what = recover()
+		if what := recover(); what != nil {
+			r.defect = &Defect{what, debug.Stack()}
+		}
 		if r.stuck = !restore(); !r.stuck {
 			runtime.UnlockOSThread()
 		}

@@ -108,8 +108,11 @@ func allAre(t *testing.T, want thread) {
 	}
 }
 
+func defect() unix.Errno { panic("a defect") }
+
 // TestRunPanics: a defect in what is run as a user is the caller's to meet, as with root,
-// and not the end of the process; the thread is the server's again.
+// and not the end of the process; the thread is the server's again. Where it happened is told,
+// too.
 func TestRunPanics(t *testing.T) {
 	before, err := look("")
 	if err != nil {
@@ -118,11 +121,20 @@ func TestRunPanics(t *testing.T) {
 	for name, who := range map[string]Caller{"root": {}, "a user": {UID: 1000, GID: 2000}} {
 		func() {
 			defer func() {
-				if what := recover(); what != "a defect" {
+				what := recover()
+				if d, ok := what.(*Defect); ok != (who.UID != 0) {
+					t.Errorf("%s: it ended with a %T", name, what)
+				} else if ok {
+					if !strings.Contains(d.Error(), "creds.defect(") {
+						t.Errorf("%s: it is not told where it happened: %v", name, d)
+					}
+					what = d.What
+				}
+				if what != "a defect" {
 					t.Errorf("%s: it ended with %v", name, what)
 				}
 			}()
-			who.Run(func() unix.Errno { panic("a defect") })
+			who.Run(defect)
 		}()
 	}
 	allAre(t, before)
