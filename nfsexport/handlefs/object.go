@@ -152,8 +152,12 @@ func (o *op) keep(slot *atomic.Int32, fd int) {
 	o.fs.trim()
 }
 
-// close closes the descriptors. No one holds obj any more.
+// close closes the descriptors, and lets go of the snapshot, which the next object of the
+// handle does not take over. No one holds obj any more.
 func (obj *object) close() {
+	if s := obj.snap.Load(); s != nil {
+		obj.root.fs.snaps.drop(obj, s)
+	}
 	if fd := int(obj.ro.Load()); fd >= 0 {
 		unix.Close(fd)
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -187,6 +188,44 @@ func TestHuge(t *testing.T) {
 	defer w.snaps.mu.Unlock()
 	if w.snaps.total != 0 || w.snaps.objs.Len() != 0 {
 		t.Errorf("snapshots of %d bytes are kept after the end", w.snaps.total)
+	}
+}
+
+// TestSnapshotsGo: what was read of a directory goes with its object, as nobody finds it any
+// more: of one that was closed for want of room, and of one that was removed.
+func TestSnapshotsGo(t *testing.T) {
+	const dirs = 64
+	w := newWorld(t, t.TempDir(), Options{MaxFDs: 10}, true, func(lower string) {
+		for i := range dirs {
+			must(t, os.Mkdir(fmt.Sprintf("%s/d%d", lower, i), 0o755))
+			write(t, fmt.Sprintf("%s/d%d/file", lower, i), "")
+		}
+	})
+	w.stampTime = func() time.Time { return time.Now().Add(time.Hour) } // all is settled
+	must(t, w.client().Mkdir("removed", 0o755))
+	w.all(t, w.lookup(t, "removed"), 4000, true)
+	gone := w.object(t, w.lookup(t, "removed"))
+	if gone.snap.Load() == nil {
+		t.Fatal("nothing is kept of a directory that was listed")
+	}
+	must(t, w.client().Rmdir("removed"))
+	if gone.snap.Load() != nil {
+		t.Error("a snapshot of a directory that was removed is kept")
+	}
+	for i := range dirs {
+		w.all(t, w.lookup(t, fmt.Sprintf("d%d", i)), 4000, true)
+	}
+	w.snaps.mu.Lock()
+	defer w.snaps.mu.Unlock()
+	kept, closed, bytes := 0, 0, 0
+	for e := w.snaps.objs.Front(); e != nil; e = e.Next() {
+		obj := e.Value.(*object)
+		if kept, bytes = kept+1, bytes+obj.snap.Load().bytes(); w.cache.shard(&obj.key).m[obj.key] != obj {
+			closed++
+		}
+	}
+	if kept == 0 || closed > 0 || bytes != w.snaps.total {
+		t.Errorf("%d snapshots of %d bytes are kept, counted as %d; %d are of directories that were closed", kept, bytes, w.snaps.total, closed)
 	}
 }
 

@@ -125,12 +125,18 @@ func (s *shown) put(b *shownBatch) {
 	if missing == 0 {
 		return
 	}
-	r := &shownRun{dir: b.dir, names: strings.Join(b.names[:b.n], "")}
+	r := &shownRun{dir: b.dir}
 	end := 0
 	for i, name := range b.names[:b.n] {
 		end += len(name)
 		r.sums[i], r.ends[i] = b.sums[i], uint16(end)
 	}
+	var names strings.Builder // of one name alone strings.Join would keep the whole listing
+	names.Grow(end)
+	for _, name := range b.names[:b.n] {
+		names.WriteString(name)
+	}
+	r.names = names.String()
 	at := int(s.made.Add(1) % shownRuns)
 	s.runs[at].Store(r)
 	for i := range b.n {

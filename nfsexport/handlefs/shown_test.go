@@ -3,8 +3,10 @@ package handlefs
 import (
 	"fmt"
 	"hash/maphash"
+	"strings"
 	"sync"
 	"testing"
+	"unsafe"
 
 	"rubus/nfsexport/handlefs/fhandle"
 )
@@ -81,3 +83,24 @@ func TestShown(t *testing.T) {
 		}
 	}
 }
+
+// What is remembered of names holds no listing that they were told by: that may be large.
+func TestShownCopies(t *testing.T) {
+	s := &shown{seed: maphash.MakeSeed()}
+	listing := strings.Repeat("name", 1<<18)
+	begin, end := address(listing), address(listing)+uintptr(len(listing))
+	for n := 1; n <= runLen; n++ {
+		b := &shownBatch{n: n, dir: new(fhandle.Key)}
+		for i := range n {
+			b.sums[i], b.names[i] = maphash.Comparable(s.seed, [2]int{n, i})|1<<63, listing[i*8:][:8]
+		}
+		s.put(b)
+		for _, sum := range b.sums[:n] {
+			if _, name := s.find(sum); name != "namename" || begin <= address(name) && address(name) < end {
+				t.Errorf("of %d: %q is a part of the listing", n, name)
+			}
+		}
+	}
+}
+
+func address(s string) uintptr { return uintptr(unsafe.Pointer(unsafe.StringData(s))) }
