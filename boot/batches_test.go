@@ -11,6 +11,7 @@ import (
 	"rubus/boot"
 	"rubus/boot/batch"
 	"rubus/boot/record"
+	"rubus/boot/rollout"
 	"rubus/boot/sighting"
 	"rubus/config/device"
 	"rubus/images/imageref"
@@ -60,7 +61,7 @@ func (l *lab) comesUp(at map[device.Serial]pair, s device.Serial, good bool) str
 		put(l.T, p.x.Dir, "var/lib/rubus/booted", st.Boot.ID+"\n")
 		l.calls(p.x)
 		l.fleet.LookAfter(l.Context())
-		l.fleet.Advance(l.Context())
+		l.fleet.Rollouts().Advance(l.Context())
 	}
 	return l.golden(p.x)
 }
@@ -75,7 +76,7 @@ func addressOf(s device.Serial) netip.Addr {
 // batchLine is a batch in a line.
 func (l *lab) batchLine() string {
 	l.Helper()
-	all := l.fleet.Batches()
+	all := l.fleet.Rollouts().Batches()
 	if len(all) == 0 {
 		return ""
 	}
@@ -94,14 +95,14 @@ func (l *lab) wantBatch(want string) {
 	}
 }
 
-func canary() boot.BatchOrder {
-	return boot.BatchOrder{Boards: []device.Serial{serialA, serialB}, To: two().To, First: 1}
+func canary() rollout.Order {
+	return rollout.Order{Boards: []device.Serial{serialA, serialB}, To: two().To, First: 1}
 }
 
 // TestBatch moves a canary and, when that is good, the other; then both back.
 func TestBatch(t *testing.T) {
 	l, at := pairLab(t)
-	b, err := l.fleet.RebaseAll(t.Context(), canary(), nil)
+	b, err := l.fleet.Rollouts().Move(t.Context(), canary(), nil)
 	if err != nil || b.N != 1 || b.State != batch.Canaries {
 		t.Fatalf("%+v, %v", b, err)
 	}
@@ -114,22 +115,22 @@ func TestBatch(t *testing.T) {
 	if got := l.comesUp(at, serialA, false); got != "two" {
 		t.Errorf("the canary boots %q", got)
 	}
-	l.fleet.Advance(t.Context())
+	l.fleet.Rollouts().Advance(t.Context())
 	l.wantBatch("1 canaries: trial waiting")
 	st, _ := l.fleet.Board(serialA)
 	put(t, at[serialA].x.Dir, "var/lib/rubus/booted", st.Boot.ID+"\n")
 	l.calls(at[serialA].x)
 	l.fleet.LookAfter(t.Context())
 	l.restart() // killed before the rest is released
-	l.fleet.Advance(t.Context())
+	l.fleet.Rollouts().Advance(t.Context())
 	l.wantBatch("1 released: good pending")
-	l.fleet.Advance(t.Context())
+	l.fleet.Rollouts().Advance(t.Context())
 	if got := l.comesUp(at, serialB, true); got != "two" {
 		t.Errorf("released, the other boots %q", got)
 	}
 	l.wantBatch("1 done: good good")
 	for range 2 {
-		if b, err = l.fleet.UndoAll(t.Context(), 1, nil); err != nil || b.State != batch.Undone {
+		if b, err = l.fleet.Rollouts().Undo(t.Context(), 1, nil); err != nil || b.State != batch.Undone {
 			t.Fatalf("%+v, %v", b, err)
 		}
 		l.wantBatch("1 undone: undoing undoing")
@@ -140,10 +141,10 @@ func TestBatch(t *testing.T) {
 		}
 	}
 	l.wantBatch("1 undone: undone undone")
-	if b, err = l.fleet.RebaseAll(t.Context(), canary(), nil); err != nil || b.N != 2 {
+	if b, err = l.fleet.Rollouts().Move(t.Context(), canary(), nil); err != nil || b.N != 2 {
 		t.Errorf("again: %+v, %v", b, err)
 	}
-	if _, err := l.fleet.UndoAll(t.Context(), 2, nil); err != nil {
+	if _, err := l.fleet.Rollouts().Undo(t.Context(), 2, nil); err != nil {
 		t.Error(err)
 	}
 	l.wantBatch("2 undone: undone dropped")
@@ -158,10 +159,10 @@ func TestBatchUndoneWhileItCopies(t *testing.T) {
 	undone := false
 	order := canary()
 	order.First = 0
-	_, err := l.fleet.RebaseAll(t.Context(), order, func(upper.Size) {
+	_, err := l.fleet.Rollouts().Move(t.Context(), order, func(upper.Size) {
 		if !undone {
 			undone = true
-			_, err := l.fleet.UndoAll(t.Context(), 1, nil)
+			_, err := l.fleet.Rollouts().Undo(t.Context(), 1, nil)
 			must(t, err)
 		}
 	})
@@ -180,7 +181,7 @@ func TestBatchUndoneWhileItCopies(t *testing.T) {
 // TestBatchStops: a canary that goes back keeps the rest where they are.
 func TestBatchStops(t *testing.T) {
 	l, at := pairLab(t)
-	if _, err := l.fleet.RebaseAll(t.Context(), canary(), nil); err != nil {
+	if _, err := l.fleet.Rollouts().Move(t.Context(), canary(), nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := l.comesUp(at, serialA, false); got != "two" {
@@ -190,7 +191,7 @@ func TestBatchStops(t *testing.T) {
 		t.Errorf("not good, and it boots %q", got)
 	}
 	l.wantBatch("1 stopped: back dropped")
-	if b := l.fleet.Batches()[0]; !strings.Contains(b.Why, "went back: it booted there once and was not reported as good") {
+	if b := l.fleet.Rollouts().Batches()[0]; !strings.Contains(b.Why, "went back: it booted there once and was not reported as good") {
 		t.Errorf("why: %q", b.Why)
 	}
 	if got := l.comesUp(at, serialB, true); got != "one" {
@@ -199,7 +200,7 @@ func TestBatchStops(t *testing.T) {
 	// All at once: the first that goes back stops what is still to come.
 	o := canary()
 	o.First = 0
-	if _, err := l.fleet.RebaseAll(t.Context(), o, nil); err != nil {
+	if _, err := l.fleet.Rollouts().Move(t.Context(), o, nil); err != nil {
 		t.Fatal(err)
 	}
 	l.wantBatch("2 released: pending pending")
@@ -214,11 +215,11 @@ func TestBatchStops(t *testing.T) {
 // A batch whose canaries cannot report is released by hand.
 func TestBatchReleasedByHand(t *testing.T) {
 	l, at := pairLab(t)
-	if _, err := l.fleet.RebaseAll(t.Context(), canary(), nil); err != nil {
+	if _, err := l.fleet.Rollouts().Move(t.Context(), canary(), nil); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if _, err := l.fleet.ReleaseAll(t.Context(), 1); err != nil {
+		if _, err := l.fleet.Rollouts().Release(t.Context(), 1); err != nil {
 			t.Fatal(err)
 		}
 		l.wantBatch("1 released: pending pending")
@@ -239,11 +240,11 @@ func TestBatchKilled(t *testing.T) {
 			o := canary()
 			o.First = 0
 			last := l.killedAfter(kill, func() error {
-				_, err := l.fleet.RebaseAll(t.Context(), o, nil)
+				_, err := l.fleet.Rollouts().Move(t.Context(), o, nil)
 				return err
 			})
 			whole = last == ""
-			l.fleet.Advance(t.Context())
+			l.fleet.Rollouts().Advance(t.Context())
 			if kill == 0 {
 				l.wantBatch("1 released: pending pending")
 			}
@@ -273,7 +274,7 @@ func TestBatchOfABoardThatHangs(t *testing.T) {
 	l, at := pairLab(t)
 	l.opt.GoodWithin = 30 * time.Minute
 	l.restart()
-	if _, err := l.fleet.RebaseAll(t.Context(), canary(), nil); err != nil {
+	if _, err := l.fleet.Rollouts().Move(t.Context(), canary(), nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := l.comesUp(at, serialA, false); got != "two" {
@@ -282,7 +283,7 @@ func TestBatchOfABoardThatHangs(t *testing.T) {
 	look := func(after time.Duration) *record.Move {
 		l.clock.add(after)
 		l.fleet.LookAfter(t.Context())
-		l.fleet.Advance(t.Context())
+		l.fleet.Rollouts().Advance(t.Context())
 		st, _ := l.fleet.Board(serialA)
 		return st.Move
 	}
@@ -299,7 +300,7 @@ func TestBatchOfABoardThatHangs(t *testing.T) {
 		t.Errorf("it hangs: %+v", m)
 	}
 	l.wantBatch("1 stopped: trial dropped")
-	if all := l.fleet.Batches(); !strings.Contains(all[0].Why, serialA.String()+" is on trial: its boot") {
+	if all := l.fleet.Rollouts().Batches(); !strings.Contains(all[0].Why, serialA.String()+" is on trial: its boot") {
 		t.Errorf("the batch says %q", all[0].Why)
 	}
 	if got := l.comesUp(at, serialB, true); got != "one" {
@@ -320,7 +321,7 @@ func TestTrialThatNeverMounts(t *testing.T) {
 		l, at := pairLab(t)
 		l.opt.GoodWithin = within
 		l.restart()
-		if _, err := l.fleet.RebaseAll(t.Context(), canary(), nil); err != nil {
+		if _, err := l.fleet.Rollouts().Move(t.Context(), canary(), nil); err != nil {
 			t.Fatal(err)
 		}
 		l.clock.add(time.Minute)
@@ -332,7 +333,7 @@ func TestTrialThatNeverMounts(t *testing.T) {
 		for range 4 {
 			l.clock.add(20 * time.Minute)
 			l.fleet.LookAfter(t.Context())
-			l.fleet.Advance(t.Context())
+			l.fleet.Rollouts().Advance(t.Context())
 		}
 		st, _ := l.fleet.Board(serialA)
 		if st.Move.State != record.MoveTrial || st.Move.Overdue.IsZero() != (within == 0) {
@@ -341,7 +342,7 @@ func TestTrialThatNeverMounts(t *testing.T) {
 		if got := l.comesUp(at, serialA, true); got != "one" {
 			t.Errorf("the next boot is on %q", got)
 		}
-		l.fleet.Advance(t.Context())
+		l.fleet.Rollouts().Advance(t.Context())
 		l.wantBatch("1 stopped: back dropped")
 	}
 }
@@ -352,7 +353,7 @@ func TestTrialThatNobodyBegan(t *testing.T) {
 	l, at := pairLab(t)
 	l.opt.GoodWithin = 10 * time.Minute
 	l.restart()
-	if _, err := l.fleet.RebaseAll(t.Context(), canary(), nil); err != nil {
+	if _, err := l.fleet.Rollouts().Move(t.Context(), canary(), nil); err != nil {
 		t.Fatal(err)
 	}
 	l.clock.add(time.Minute)

@@ -15,11 +15,11 @@ import (
 
 	"rubus/boot/attempt"
 	"rubus/boot/ballast"
-	"rubus/boot/batch"
 	"rubus/boot/bootset"
 	"rubus/boot/phase"
 	"rubus/boot/quota"
 	"rubus/boot/record"
+	"rubus/boot/rollout"
 	"rubus/boot/sighting"
 	"rubus/boot/writes"
 	"rubus/config/device"
@@ -139,6 +139,7 @@ type Fleet struct {
 	attempts *attempt.Options
 	quotas   *quota.Keeper
 	ballast  *ballast.Ballast
+	rollouts *rollout.Keeper
 
 	mu      sync.Mutex
 	desired *Desired
@@ -148,10 +149,7 @@ type Fleet struct {
 	// replaced has for a board that was replaced the one that has its place.
 	replaced map[device.Serial]device.Serial
 	unknown  *sighting.List
-	batches  *batch.Book
 	naming   naming
-	// advancing has a token while somebody advances the batches.
-	advancing chan struct{}
 
 	// stopped is closed when Run ends; carrying has a token for each upper that is made
 	// for a boot.
@@ -183,7 +181,7 @@ func New(opt Options) *Fleet {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
 	now := opt.Now()
-	return &Fleet{
+	f := &Fleet{
 		opt: opt, log: opt.Logger, traits: opt.Exporter.Traits(), started: now,
 		attempts: &attempt.Options{
 			LayerDir: opt.Store.LayerDir, Insides: &bootset.Cache{}, WarnOnly: opt.WarnOnly, FallbackAfter: opt.FallbackAfter,
@@ -192,9 +190,10 @@ func New(opt Options) *Fleet {
 		quotas: quota.New(quota.Options{Logger: opt.Logger, Now: opt.Now, Hold: opt.Exporter.Hold}), ballast: ballast.New(filepath.Join(opt.State, "ballast")),
 		boards: map[device.Serial]*board{}, byPath: map[string]slotKey{}, byID: map[nfsexport.ID]slotKey{},
 		replaced: map[device.Serial]device.Serial{}, naming: naming{claims: map[string]device.Serial{}},
-		unknown: sighting.New(opt.MaxUnknown), batches: batch.NewBook(opt.State), advancing: make(chan struct{}, 1),
-		stopped: make(chan struct{}), carrying: make(chan struct{}, atOnce),
+		unknown: sighting.New(opt.MaxUnknown), stopped: make(chan struct{}), carrying: make(chan struct{}, atOnce),
 	}
+	f.rollouts = rollout.New(opt.State, members{f}, f.log, opt.Now)
+	return f
 }
 
 // Start takes up every board that has a record: the boards that were up are
@@ -203,7 +202,7 @@ func New(opt Options) *Fleet {
 // when all have been tried; a board that fails stays Preparing, says why in its
 // status, and is tried again by Run. Call it before the NFS port opens.
 func (f *Fleet) Start(ctx context.Context) error {
-	if err := f.batches.Load(); err != nil {
+	if err := f.rollouts.Load(); err != nil {
 		f.log.Error("batches of boards that move cannot be read; their boards are left as they are", "err", err)
 	}
 	up, err := f.load()

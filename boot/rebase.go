@@ -20,9 +20,6 @@ import (
 // ErrConflict: the board and the new version changed the same files.
 var ErrConflict = errors.New("the board and the new version changed the same files")
 
-// ErrOnIt: the board stands on the version that it is to move to. It wraps ErrRefused.
-var ErrOnIt = fmt.Errorf("it stands on that already: %w", ErrRefused)
-
 // Rebased is what a rebase did.
 type Rebased struct {
 	From, To               imageref.Ref
@@ -175,7 +172,7 @@ func (f *Fleet) aim(b *board, to imageref.Ref) (w target, err error) {
 		return w, err
 	}
 	if w.base.ID == w.former.Base.ID {
-		return w, fmt.Errorf("%s: %w", w.version.Ref, ErrOnIt)
+		return w, fmt.Errorf("%s: %w: %w", w.version.Ref, record.ErrOnIt, ErrRefused)
 	}
 	return w, nil
 }

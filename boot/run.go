@@ -61,7 +61,7 @@ func (f *Fleet) lookAfter(ctx context.Context) error {
 		case <-t.C:
 			f.LookAfter(ctx)
 			// It reads trees: the boards are looked after meanwhile.
-			wait.Go(func() { f.Advance(ctx) })
+			wait.Go(func() { f.rollouts.Advance(ctx) })
 			if now := f.opt.Now(); now.Sub(expired) >= time.Hour {
 				expired = now
 				f.Expire(ctx)

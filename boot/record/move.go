@@ -1,6 +1,7 @@
 package record
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -35,6 +36,9 @@ const (
 
 // RebaseNote begins the note of what a rebase has set aside.
 const RebaseNote = "before a rebase to "
+
+// ErrOnIt: the board stands on the version that it is to move to.
+var ErrOnIt = errors.New("it stands on that already")
 
 // Conflicts says what becomes of what both changed.
 type Conflicts string

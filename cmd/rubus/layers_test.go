@@ -51,7 +51,7 @@ func house() map[string][]string {
 			"images", "images/editor", "images/imageref", "images/importer", "images/importer/layer", "images/layered", "images/oci", "images/rules", "images/share", "images/sysdiff",
 		},
 		"cmd/internal/servecmd": {
-			"boot", "boot/backup", "boot/batch", "boot/bootfs", "boot/dhcpserver", "boot/flight", "boot/identity", "boot/neigh", "boot/netconsole", "boot/netwatch", "boot/phase", "boot/pidhcp", "boot/proxydhcp", "boot/quota", "boot/record", "boot/sighting", "boot/survivors", "boot/tftp", "boot/writes",
+			"boot", "boot/backup", "boot/batch", "boot/bootfs", "boot/dhcpserver", "boot/flight", "boot/identity", "boot/neigh", "boot/netconsole", "boot/netwatch", "boot/phase", "boot/pidhcp", "boot/proxydhcp", "boot/quota", "boot/record", "boot/rollout", "boot/sighting", "boot/survivors", "boot/tftp", "boot/writes",
 			"cmd/internal/buildinfo", "cmd/internal/cli", "cmd/internal/control", "cmd/internal/lograte", "cmd/internal/ports", "cmd/internal/ui",
 			"config", "config/boardtext", "config/device", "config/watch",
 			"images", "images/imageref", "images/upper",
@@ -90,7 +90,7 @@ func house() map[string][]string {
 		"cmd/stormbench": {"boot/fakepi", "boot/fakepi/child", "boot/fakepi/nic", "cmd/internal/capture", "config/device", "images", "images/imageref", "nfsexport/nfsreplay"},
 
 		// The only room where images, overlays and exports meet; it knows no RPC.
-		"boot":                 {"boot/attempt", "boot/ballast", "boot/batch", "boot/binding", "boot/bootfs", "boot/bootset", "boot/identity", "boot/phase", "boot/quota", "boot/record", "boot/sighting", "boot/turn", "boot/writes", "config/device", "images", "images/imageref", "images/layered", "images/rebase", "images/treediff", "images/upper", "nfsexport", "overlay"},
+		"boot":                 {"boot/attempt", "boot/ballast", "boot/binding", "boot/bootfs", "boot/bootset", "boot/identity", "boot/phase", "boot/quota", "boot/record", "boot/rollout", "boot/sighting", "boot/turn", "boot/writes", "config/device", "images", "images/imageref", "images/layered", "images/rebase", "images/treediff", "images/upper", "nfsexport", "overlay"},
 		"boot/attempt":         {"boot/bootfs", "boot/bootset", "config/device"},
 		"boot/backup":          {"boot/record", "boot/writes", "config/device", "images", "images/archive", "images/imageref", "images/treesum", "images/upper", "overlay"},
 		"boot/ballast":         {},
@@ -113,6 +113,7 @@ func house() map[string][]string {
 		"boot/pidhcp":          {"boot/dhcplink", "config/device"},
 		"boot/proxydhcp":       {"boot/dhcplink", "boot/pidhcp", "config/device"},
 		"boot/record":          {"config/device", "images", "images/imageref", "nfsexport", "overlay"},
+		"boot/rollout":         {"boot/batch", "boot/record", "boot/writes", "config/device", "images/imageref", "images/upper"},
 		"boot/rootfile":        {},
 		"boot/sdcard":          {"boot/eeprom", "config/leftover"},
 		"boot/sighting":        {"config/device"},

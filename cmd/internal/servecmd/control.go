@@ -50,7 +50,7 @@ func (d *controlled) Status(ctx context.Context) (control.Status, error) {
 		Refused: d.conf.problem(), RestartFor: config.NeedsRestart(d.cfg, d.conf.snapshot().Daemon()),
 		NoDHCP: d.noDHCP.list(), Warnings: warnings(d.host), Boards: boards, Unknown: []control.Sighting{},
 	}
-	st.Unfinished = batch.UnfinishedOf(d.fleet.Batches(), func(s device.Serial, to imageref.Ref) bool {
+	st.Unfinished = batch.UnfinishedOf(d.fleet.Rollouts().Batches(), func(s device.Serial, to imageref.Ref) bool {
 		return slices.ContainsFunc(boards, func(b control.Board) bool { return b.Serial == s && b.Running == to })
 	})
 	for _, u := range d.fleet.Unknown() {
