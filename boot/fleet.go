@@ -107,7 +107,8 @@ type Options struct {
 	// must do no harm.
 	Step func(string)
 	// Now is the clock; nil: time.Now.
-	Now func() time.Time
+	Now   func() time.Time
+	Waits func(n int) // n more boards are prepared, or -n fewer, which waits for disks; nil: no one
 	// Observe, when not nil, is told what happens to boards. It must not block.
 	Observe func(Event)
 }

@@ -35,6 +35,8 @@ func (f *Fleet) prepare(ctx context.Context, b *board, dev *Device, asked string
 	if s, c, ok := b.pinnedSlot(); ok && !f.isOutdated(b, s) {
 		return s, c, nil
 	}
+	f.waits(1)
+	defer f.waits(-1)
 	if err := f.beginMove(ctx, b, dev); err != nil {
 		b.setProblem(err.Error())
 		return record.Slot{}, nil, err
@@ -56,6 +58,13 @@ func (f *Fleet) prepare(ctx context.Context, b *board, dev *Device, asked string
 	b.mu.Unlock()
 	f.log.Info("root prepared", "serial", b.serial, "image", slot.Image, "root", slot.N, "boot", c.ID)
 	return slot, c, nil
+}
+
+// waits tells that so many more boards are being prepared, or fewer.
+func (f *Fleet) waits(n int) {
+	if f.opt.Waits != nil {
+		f.opt.Waits(n)
+	}
 }
 
 // give chooses the slot of a boot that begins, offers it and settles its boot files. The

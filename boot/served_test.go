@@ -3,10 +3,12 @@ package boot_test
 import (
 	"errors"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"rubus/boot/record"
+	"rubus/boot/sighting"
 	"rubus/boot/writes"
 )
 
@@ -30,6 +32,36 @@ func TestSnapshotForATime(t *testing.T) {
 	if all := l.snapshots(); len(all) != 1 || all[0] != "1 stays" {
 		t.Errorf("when its time is over: %q", all)
 	}
+}
+
+// TestWaits: as long as a board is prepared, and no longer, it is told that disks are waited
+// for, also when it cannot be.
+func TestWaits(t *testing.T) {
+	l := newLab(t)
+	var now, most atomic.Int64
+	l.opt.Waits = func(n int) {
+		if v := now.Add(int64(n)); v > most.Load() {
+			most.Store(v)
+		}
+	}
+	l.restart()
+	want := func(when string, wantMost int64) {
+		t.Helper()
+		if n, m := now.Load(), most.Swap(0); n != 0 || m != wantMost {
+			t.Errorf("%s: %d wait, %d did, want 0 and %d", when, n, m, wantMost)
+		}
+	}
+	l.boots(serialA, macA, addrA)
+	want("a boot", 1)
+	_, err := l.file(serialA.String()+"/start.elf", addrA)
+	must(t, err)
+	want("another file of it", 0)
+	l.exp.failReady = 1
+	l.fleet.Sight(sighting.Sighting{Serial: serialB, MAC: macB, Stage: "eeprom"})
+	if _, err := l.file(serialB.String()+"/start.elf", addrB); err == nil {
+		t.Error("a board that is not served is prepared")
+	}
+	want("a board that cannot be served", 1)
 }
 
 // TestUnserved: without a daemon a board whose root the kernel's server may offer is not

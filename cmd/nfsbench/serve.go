@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/cmd/internal/threads"
 	"rubus/nfsexport"
 	"rubus/nfsexport/handlefs"
 	"rubus/nfsexport/mount3"
@@ -43,7 +44,6 @@ func serve(disk, cache, profileDir string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	unix.Umask(0)
-	unfsd.Spread()
 	opts := handlefs.Options{Seed: uint64(time.Now().UnixNano()), Reserve: 64 << 20}
 	_, _ = rand.Read(opts.Key[:])
 	fs, err := handlefs.New(opts)
@@ -66,7 +66,7 @@ func serve(disk, cache, profileDir string) error {
 		}
 	}
 	b := unfsd.New(unfsd.Config{
-		Store: fs, Mounter: served, NoPortmap: true, CachePath: cache,
+		Threads: threads.New(), Store: fs, Mounter: served, NoPortmap: true, CachePath: cache,
 		Observe: func(e sunrpc.Event) { // as the daemon's
 			if x, ok := e.Subject.(*nfsexport.Export); ok && e.Program == nfs3.Number {
 				x.Activity.Note(e.Procedure, e.Duration, e.Result != uint32(nfs3.OK))

@@ -52,7 +52,7 @@ func house() map[string][]string {
 		},
 		"cmd/internal/servecmd": {
 			"boot", "boot/backup", "boot/batch", "boot/bootfs", "boot/dhcpserver", "boot/flight", "boot/identity", "boot/neigh", "boot/netconsole", "boot/netwatch", "boot/phase", "boot/pidhcp", "boot/proxydhcp", "boot/quota", "boot/record", "boot/rollout", "boot/sighting", "boot/survivors", "boot/tftp", "boot/writes",
-			"cmd/internal/buildinfo", "cmd/internal/cli", "cmd/internal/control", "cmd/internal/lograte", "cmd/internal/ports", "cmd/internal/ui",
+			"cmd/internal/buildinfo", "cmd/internal/cli", "cmd/internal/control", "cmd/internal/lograte", "cmd/internal/ports", "cmd/internal/threads", "cmd/internal/ui",
 			"config", "config/boardtext", "config/device", "config/watch",
 			"images", "images/imageref", "images/upper",
 			"nfsexport", "nfsexport/handlefs", "nfsexport/knfsd", "nfsexport/mount3", "nfsexport/nfs3", "nfsexport/sunrpc", "nfsexport/unfsd",
@@ -79,12 +79,13 @@ func house() map[string][]string {
 		"cmd/internal/ports":    {},
 		"cmd/internal/progress": {},
 		"cmd/internal/simnet":   {"boot/fakepi/child", "boot/fakepi/nic", "config/device"},
+		"cmd/internal/threads":  {},
 		"cmd/internal/ui":       {},
 		// Measures servers side by side, for scripts/bench.
 		"cmd/internal/tftpbench": {"boot/bootfs", "boot/tftp"},
 
 		// Measures the NFS server beside others.
-		"cmd/nfsbench": {"nfsexport", "nfsexport/handlefs", "nfsexport/mount3", "nfsexport/nfs3", "nfsexport/nfsload", "nfsexport/sunrpc", "nfsexport/unfsd", "nfsexport/xdr"},
+		"cmd/nfsbench": {"cmd/internal/threads", "nfsexport", "nfsexport/handlefs", "nfsexport/mount3", "nfsexport/nfs3", "nfsexport/nfsload", "nfsexport/sunrpc", "nfsexport/unfsd", "nfsexport/xdr"},
 
 		// Has many boards boot at once.
 		"cmd/stormbench": {"boot/fakepi", "boot/fakepi/child", "boot/fakepi/nic", "cmd/internal/capture", "config/device", "images", "images/imageref", "nfsexport/nfsreplay"},

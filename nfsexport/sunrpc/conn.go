@@ -53,6 +53,7 @@ type conn struct {
 	// pourMost is the most data that goes through a pipe: what comes in many small pieces
 	// has no room there.
 	pourMost int
+	moved    int // bytes of long calls since others had a turn
 	taken    int // bytes of large records since replies were sent
 	// crowded: calls that are not long may run as long ones, as there were too many.
 	crowded bool

@@ -2,6 +2,7 @@ package sunrpc
 
 import (
 	"context"
+	"runtime"
 	"time"
 
 	"rubus/nfsexport/xdr"
@@ -22,11 +23,26 @@ type job struct {
 	out  *buffer
 	w    xdr.Writer
 
+	waited  bool // Threads count it as one that waits
 	watched watched
+}
+
+// waits is Call.Waits.
+func (j *job) waits() {
+	if !j.waited {
+		j.waited = true
+		j.c.s.threads.Waits(1)
+	}
+	j.c.handOver(j)
 }
 
 // smallReply is the longest reply that is gathered with others.
 const smallReply = 4 << 10
+
+// fairShare is how many bytes of long calls a connection may move until others have their
+// turn. All that wait are readers: who has more to do than a thread can does not take
+// it for as long as Go lets it, 10 ms.
+const fairShare = 128 << 10
 
 // idleReaders is how many goroutines that handed over, and then finished, wait to
 // take over in turn. Each has a stack that has grown to what calls need.
@@ -83,7 +99,7 @@ func (c *conn) long(ctx context.Context, p *program, plan Plan, rec record) afte
 	j, ok := c.s.jobs.Get().(*job)
 	if !ok {
 		j = new(job)
-		j.wait = func() { j.c.handOver(j) }
+		j.wait = j.waits
 	}
 	j.c, j.call, j.args = c, c.call, rec.owned
 	if rec.owned == nil {
@@ -114,6 +130,10 @@ func (c *conn) long(ctx context.Context, p *program, plan Plan, rec record) afte
 	ok = c.s.answer(ctx, p, &j.call, plan.Once, &j.w)
 	// What may hold a thread is over; a write only waits.
 	c.release()
+	if j.waited {
+		j.waited = false
+		c.s.threads.Waits(-1)
+	}
 	c.jobDone(j.call.XID)
 	c.s.pipes.put(j.call.data)
 	j.call.data = nil
@@ -140,6 +160,10 @@ func (c *conn) long(ctx context.Context, p *program, plan Plan, rec record) afte
 		return handed
 	}
 	c.now = time.Time{}
+	if c.moved += max(len(rec.b), plan.Data) + plan.Reply; c.moved >= fairShare {
+		c.moved = 0
+		runtime.Gosched()
+	}
 	return goesOn
 }
 

@@ -34,9 +34,24 @@ type Config struct {
 	// Others are served with what is not needed for those: an eighth of Limits.Bytes between
 	// them, no Pipes, and a place only until somebody known needs it. It must be quick.
 	Known func(netip.Addr) bool
+	// Threads is told of calls that hold a thread and do not use a processor; nil: nobody.
+	Threads Threads
 	// Limits bound it.
 	Limits Limits
 }
+
+// Threads lets others run while calls wait. It must be quick.
+type Threads interface {
+	// Waits says that n more calls wait, see Call.Waits; less than 0: that so many are over.
+	Waits(n int)
+	// Late says that a call takes long, which has not said whether it waits.
+	Late()
+}
+
+type noThreads struct{}
+
+func (noThreads) Waits(int) {}
+func (noThreads) Late()     {}
 
 // Server serves RPC programs on the listeners it is given.
 type Server struct {
@@ -46,6 +61,7 @@ type Server struct {
 	observe      func(Event)
 	datagramFrom func(netip.Addr) bool
 	known        func(netip.Addr) bool
+	threads      Threads
 	limits       Limits
 
 	pool   pool
@@ -95,6 +111,9 @@ func New(cfg Config) *Server {
 	}
 	if s.known = cfg.Known; s.known == nil {
 		s.known = func(netip.Addr) bool { return true }
+	}
+	if s.threads = cfg.Threads; s.threads == nil {
+		s.threads = noThreads{}
 	}
 	s.watch.every = watchTick
 	s.pool.largeSize = max(s.limits.Record, mediumBuffer+1)

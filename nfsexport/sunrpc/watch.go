@@ -83,6 +83,9 @@ func (w *watch) look(every time.Duration) {
 			return
 		}
 		w.mu.Unlock()
+		if len(w.late) > 0 {
+			w.late[0].c.s.threads.Late()
+		}
 		for _, l := range w.late {
 			l.c.handOver(l.j)
 		}

@@ -75,6 +75,8 @@ type Config struct {
 	// Limits are those of the NFS program. Where they are zero, connections and
 	// calls are bound by what this process may have open: see files.go.
 	Limits sunrpc.Limits
+	// Threads is told of calls that wait for a disk; nil: nobody.
+	Threads sunrpc.Threads
 	// Log gets a line about what went wrong; nil: silent.
 	Log *slog.Logger
 	// Observe is told of every call of every program; nil: nobody.
@@ -142,7 +144,7 @@ func New(cfg Config) *Backend {
 	add := func(port uint16, udp bool, l sunrpc.Limits, cache *sunrpc.Cache, known func(netip.Addr) bool, p sunrpc.Program) {
 		b.services = append(b.services, service{port: port, udp: udp, server: sunrpc.New(sunrpc.Config{
 			Programs: []sunrpc.Program{p}, Cache: cache, Log: b.log, Observe: cfg.Observe,
-			DatagramFrom: cfg.DatagramFrom, Known: known, Limits: l,
+			DatagramFrom: cfg.DatagramFrom, Known: known, Threads: cfg.Threads, Limits: l,
 		})})
 	}
 	files := shares(openFiles())

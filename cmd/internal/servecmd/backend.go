@@ -72,7 +72,7 @@ func (s *server) openExports(ctx context.Context, key [32]byte) (boot.Exporter, 
 	}
 	s.openNFS = func() nfsServer {
 		return unfsd.New(unfsd.Config{
-			Store: exports, Mounter: mounter{s.fleet, exports}, Addrs: s.addrs,
+			Threads: s.threads, Store: exports, Mounter: mounter{s.fleet, exports}, Addrs: s.addrs,
 			Ports:        unfsd.Ports{NFS: s.cfg.NFS.Port, Mount: s.cfg.NFS.MountPort, Portmap: s.cfg.NFS.PortmapPort},
 			NoPortmap:    !s.cfg.NFS.Portmap,
 			CachePath:    filepath.Join(s.g.RunDir, "nfs-replies"),

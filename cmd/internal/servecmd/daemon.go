@@ -23,6 +23,7 @@ import (
 	"rubus/cmd/internal/buildinfo"
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/control"
+	"rubus/cmd/internal/threads"
 	"rubus/cmd/internal/ui"
 	"rubus/config"
 	"rubus/images"
@@ -52,6 +53,7 @@ type server struct {
 	console *net.UDPConn // nil: not listened to
 	control net.Listener
 	unlock  func()
+	threads *threads.Threads
 }
 
 // newServer makes all parts; it opens no port and mounts nothing. The server
@@ -73,6 +75,7 @@ func newServer(ctx context.Context, g *cli.Globals, conf *reloader, log *slog.Lo
 	if s.store, err = images.Open(filepath.Join(s.state, "images")); err != nil {
 		return s, err
 	}
+	s.threads = threads.New()
 	s.neigh = neigh.New(neigh.Options{Logger: log})
 	if s.exports, err = s.openExports(ctx, key); err != nil {
 		return s, err
@@ -87,7 +90,7 @@ func newServer(ctx context.Context, g *cli.Globals, conf *reloader, log *slog.Lo
 	s.fleet = boot.New(boot.Options{
 		State: s.state, Store: s.store, Exporter: s.exports, Neighbours: s.neigh, Logger: log,
 		Reserve: s.cfg.Reserve, NFSPort: s.cfg.NFS.Port, InsecurePorts: s.cfg.NFS.InsecurePorts,
-		TrustFirst: s.cfg.DHCP.Mode == config.DHCPOff, Limits: limits, Observe: s.flights.board,
+		TrustFirst: s.cfg.DHCP.Mode == config.DHCPOff, Limits: limits, Observe: s.flights.board, Waits: s.threads.Waits,
 		WarnOnly: !s.cfg.Boot.Refuse, FallbackAfter: s.cfg.Boot.FallbackAfter, GoodWithin: s.cfg.Boot.GoodWithin,
 		Prefixes: s.cfg.TFTP.Prefixes, Pi5Start: boot.Pi5Start(s.cfg.TFTP.Pi5Start),
 	})

@@ -17,7 +17,6 @@ import (
 	"rubus/cmd/internal/lograte"
 	"rubus/cmd/internal/ui"
 	"rubus/config"
-	"rubus/nfsexport/unfsd"
 )
 
 // New is "rubus serve", the daemon.
@@ -50,7 +49,6 @@ func serve(ctx context.Context, g *cli.Globals) error {
 	// Files of boards get the modes their boards ask for, in one step: a kill
 	// between two would leave less. All that rubus makes for itself names its mode.
 	unix.Umask(0)
-	unfsd.Spread()
 	conf, notice, err := newReloader(g)
 	if err != nil {
 		return err
