@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -108,7 +109,7 @@ type Options struct {
 	Step func(string)
 	// Now is the clock; nil: time.Now.
 	Now   func() time.Time
-	Waits func(n int) // n more boards are prepared, or -n fewer, which waits for disks; nil: no one
+	Waits func(n int) // is told 1 when a board is prepared, which waits for disks, -1 when none is; or nil
 	// Observe, when not nil, is told what happens to boards. It must not block.
 	Observe func(Event)
 }
@@ -148,12 +149,12 @@ type Fleet struct {
 	byPath  map[string]slotKey       // export path -> slot
 	byID    map[nfsexport.ID]slotKey // export id -> slot
 	// replaced has for a board that was replaced the one that has its place.
-	replaced map[device.Serial]device.Serial
-	unknown  *sighting.List
-	naming   naming
+	replaced  map[device.Serial]device.Serial
+	unknown   *sighting.List
+	naming    naming
+	preparing atomic.Int64 // boards that are prepared now
 
-	// stopped is closed when Run ends; carrying has a token for each upper that is made
-	// for a boot.
+	// stopped is closed when Run ends; carrying has a token for each upper made for a boot.
 	stopped  chan struct{}
 	stopOnce sync.Once
 	carrying chan struct{}

@@ -35,8 +35,8 @@ func (f *Fleet) prepare(ctx context.Context, b *board, dev *Device, asked string
 	if s, c, ok := b.pinnedSlot(); ok && !f.isOutdated(b, s) {
 		return s, c, nil
 	}
-	f.waits(1)
-	defer f.waits(-1)
+	f.prepares(1)
+	defer f.prepares(-1)
 	if err := f.beginMove(ctx, b, dev); err != nil {
 		b.setProblem(err.Error())
 		return record.Slot{}, nil, err
@@ -60,10 +60,10 @@ func (f *Fleet) prepare(ctx context.Context, b *board, dev *Device, asked string
 	return slot, c, nil
 }
 
-// waits tells that so many more boards are being prepared, or fewer.
-func (f *Fleet) waits(n int) {
-	if f.opt.Waits != nil {
-		f.opt.Waits(n)
+// prepares counts one more board that is prepared, or with -1 one less.
+func (f *Fleet) prepares(n int64) {
+	if now := f.preparing.Add(n); f.opt.Waits != nil && max(now, now-n) == 1 {
+		f.opt.Waits(int(n))
 	}
 }
 

@@ -37,7 +37,7 @@ const (
 	rest = time.Second
 	// maxSpare bounds them, as each takes memory for small objects. What waits beyond that
 	// waits as it would in any Go program.
-	maxSpare = 32
+	maxSpare = 16
 	// reads are how many calls are taken to wait when some read from a disk: these do not
 	// say so.
 	reads = 6
@@ -110,7 +110,7 @@ func (t *Threads) need(n int64) {
 // spareFor is how many spare threads there are to be when n calls wait: few numbers,
 // as everything stops for a change; and two more than that, who look after those that come.
 func spareFor(n int64) int64 {
-	if n == 0 {
+	if n <= 0 {
 		return 0
 	}
 	spare := int64(4)

@@ -39,11 +39,11 @@ func TestThreads(t *testing.T) {
 			{waits: -7, pass: 3 * time.Second, want: []int{6}},
 			{waits: -2, pass: 3 * time.Second, want: []int{2}},
 		}},
-		{"bounded", []step{{waits: 1000, want: []int{34}}, {waits: 1000}, {waits: -2000, pass: 3 * time.Second, want: []int{2}}}},
+		{"bounded", []step{{waits: 1000, want: []int{18}}, {waits: 1000}, {waits: -2000, pass: 3 * time.Second, want: []int{2}}}},
 		{"again", []step{
 			{waits: 1, want: []int{6}},
 			{waits: -1, pass: 3 * time.Second, want: []int{2}},
-			{waits: 20, want: []int{34}},
+			{waits: 20, want: []int{18}},
 			{waits: -20, pass: 3 * time.Second, want: []int{2}},
 		}},
 		{"late for want of a processor", []step{{late: true}, {late: true, pass: time.Hour}}},
