@@ -1,6 +1,9 @@
 package sunrpc
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // Sizes of pooled buffers. A connection that waits holds at most a small one.
 const (
@@ -23,8 +26,50 @@ type buffer struct {
 
 // pool hands out buffers of four sizes, the two larger ones charged.
 type pool struct {
-	small, medium, wide, large sync.Pool
-	largeSize                  int
+	small, medium sync.Pool
+	wide, large   shelf
+	largeSize     int
+}
+
+// shelf keeps large buffers until they are needed again. A sync.Pool would keep some for each
+// thread that may run Go code, and as many again until the next but one collection of garbage.
+type shelf struct {
+	mu    sync.Mutex
+	free  []*buffer // the one used last at the end
+	spare int       // how many of them nobody needed since the last trim
+}
+
+// get gives a buffer, or nil.
+func (s *shelf) get() *buffer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.free) - 1
+	if n < 0 {
+		return nil
+	}
+	b := s.free[n]
+	s.free[n], s.free, s.spare = nil, s.free[:n], min(s.spare, n)
+	return b
+}
+
+func (s *shelf) put(b *buffer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.free = append(s.free, b)
+}
+
+// trim lets go of what nobody needed since the last trim.
+func (s *shelf) trim() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.free = slices.Delete(s.free, 0, s.spare)
+	s.spare = len(s.free)
+}
+
+// trim lets go of large buffers that were not needed of late.
+func (p *pool) trim() {
+	p.wide.trim()
+	p.large.trim()
 }
 
 // isLarge says whether n bytes take a large buffer, which must be charged.
@@ -40,19 +85,24 @@ func (p *pool) largeFor(n int) int {
 
 // get gives a buffer of at least n bytes, which must not exceed largeSize.
 func (p *pool) get(n int) *buffer {
-	from, size := &p.large, p.largeSize
+	size := p.largeFor(n)
+	var b *buffer
 	switch {
 	case n <= smallBuffer:
-		from, size = &p.small, smallBuffer
+		size = smallBuffer
+		b, _ = p.small.Get().(*buffer)
 	case n <= mediumBuffer:
-		from, size = &p.medium, mediumBuffer
-	case p.largeFor(n) == wideBuffer:
-		from, size = &p.wide, wideBuffer
+		size = mediumBuffer
+		b, _ = p.medium.Get().(*buffer)
+	case size == p.largeSize:
+		b = p.large.get()
+	default:
+		b = p.wide.get()
 	}
-	if b, ok := from.Get().(*buffer); ok {
-		return b
+	if b == nil {
+		b = &buffer{b: make([]byte, size)}
 	}
-	return &buffer{b: make([]byte, size)}
+	return b
 }
 
 // put takes a buffer back, and its charge off the peer. A nil buffer is nothing.
@@ -70,8 +120,8 @@ func (p *pool) put(b *buffer) {
 	case mediumBuffer:
 		p.medium.Put(b)
 	case p.largeSize:
-		p.large.Put(b)
+		p.large.put(b)
 	default:
-		p.wide.Put(b)
+		p.wide.put(b)
 	}
 }

@@ -323,6 +323,7 @@ func (s *Server) sweepUntil(ctx context.Context) {
 			now := max(1, time.Since(s.started).Nanoseconds())
 			s.clock.Store(now)
 			s.sweep(now)
+			s.pool.trim()
 		}
 	}
 }
