@@ -3,6 +3,7 @@ package nfsexport
 import (
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -62,5 +63,34 @@ func TestFigures(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(100, func() { a.Note(6, time.Millisecond, false) }); n != 0 {
 		t.Errorf("%v allocations for a call", n)
+	}
+}
+
+// TestActivitySize: what is kept of a board's calls does not grow with them, and is little for
+// one that booted: each lab has as much for each of its boards.
+func TestActivitySize(t *testing.T) {
+	const most = 12 << 10
+	var a Activity
+	r := rand.New(rand.NewPCG(1, 2))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for n := range uint32(maxProcedures) {
+		for range 1000 { // 2 us to 1 ms, as a boot's
+			a.Note(n, time.Duration(2000*math.Exp(r.Float64()*math.Log(500))), false)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; took > most {
+		t.Errorf("%d bytes for a board, want %d at most", took, most)
+	}
+	if got := len(a.Figures()); got != maxProcedures {
+		t.Errorf("%d procedures", got)
+	}
+}
+
+func BenchmarkNote(b *testing.B) {
+	var a Activity
+	for i := range b.N {
+		a.Note(6, time.Duration(1000<<(i&3)), false)
 	}
 }
