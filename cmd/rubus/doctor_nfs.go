@@ -67,6 +67,6 @@ func examineNFS(ctx context.Context, d config.Daemon) []doctor.Finding {
 	}
 	return []doctor.Finding{f, {
 		Check: "nfs", Level: doctor.Warning, What: servecmd.NotIsolated,
-		Why: "handles that a board makes up are good", Do: "leave nfs.backend out of rubus.yaml, unless one person is root on all boards anyway (docs/nfs.md)",
+		Why: "handles that a board makes up are good", Do: "leave nfs.backend out of rubus.yaml, unless one person is root on all boards anyway (docs/nfs-kernel.md)",
 	}}
 }

@@ -97,7 +97,7 @@ func (s *server) openHost(ctx context.Context) (boot.Exporter, error) {
 	}
 	s.openNFS = func() nfsServer { return hostNFS{s.host} }
 	s.log.Warn(NotIsolated)
-	s.log.Warn("the kernel's NFS server keeps no reserve of disk space, and what it acknowledges a power cut may lose (docs/nfs.md)")
+	s.log.Warn("the kernel's NFS server keeps no reserve of disk space, and what it acknowledges a power cut may lose (docs/nfs-kernel.md)")
 	return s.host, nil
 }
 

@@ -71,7 +71,7 @@ func forgery(t *testing.T, s *kernelServer, victim, thief *board, taken bool) {
 			continue
 		}
 		if status != 0 {
-			t.Errorf("the kernel's server refuses the forged handle of %s with %d: then docs/nfs.md is wrong about it", file, status)
+			t.Errorf("the kernel's server refuses the forged handle of %s with %d: then docs/nfs-kernel.md is wrong about it", file, status)
 			continue
 		}
 		if got := st.read(forged); want != "" && got != want {

@@ -230,7 +230,7 @@ func TestKernelBackend(t *testing.T) {
 
 	// The server's power goes under the board. The host's NFS server is there first:
 	// calls wait until the root is. What the kernel acknowledges of names a power cut
-	// may take (docs/nfs.md), so all is on the disk before it: also what a call made that
+	// may take (docs/nfs-kernel.md), so all is on the disk before it: also what a call made that
 	// was under way when the writer was told to stop. Without that its new file is gone,
 	// and it is told ESTALE.
 	m.all(`kill -STOP $writer
