@@ -86,7 +86,7 @@ func (p *Program) Plan(c *sunrpc.Call) sunrpc.Plan {
 		count, all := args.Uint32(), args.Len()+c.More()
 		how := Stable(args.Uint32())
 		long := all > cheapIO || how != Unstable
-		plan := sunrpc.Plan{Long: long, Shared: shared(fh, !long && args.OK())}
+		plan := sunrpc.Plan{Long: long, Changes: true, Shared: shared(fh, !long && args.OK())}
 		// What is not as it should be is looked at whole.
 		if n := args.Uint32(); long && args.OK() && n == count && n%4 == 0 && n <= MaxIO && int(n) == args.Len()+c.More() {
 			plan.Data = int(n)
@@ -98,7 +98,9 @@ func (p *Program) Plan(c *sunrpc.Call) sunrpc.Plan {
 		return sunrpc.Plan{Reply: MaxPath}
 	case ProcCommit:
 		return sunrpc.Plan{Long: true}
-	case ProcSetAttr, ProcCreate, ProcMkdir, ProcSymlink, ProcMknod, ProcRemove, ProcRmdir, ProcRename, ProcLink:
+	case ProcSetAttr:
+		return sunrpc.Plan{Long: true, Once: true, Changes: true}
+	case ProcCreate, ProcMkdir, ProcSymlink, ProcMknod, ProcRemove, ProcRmdir, ProcRename, ProcLink:
 		return sunrpc.Plan{Long: true, Once: true}
 	}
 	return sunrpc.Plan{}

@@ -98,7 +98,8 @@ func (c *call) writeAll(parts []sunrpc.Part) bool {
 	for i := range c.pieces {
 		p := &c.pieces[i]
 		parts[i].Begin(c.w)
-		parts[i].Result = uint32(c.putWrite(first(st, p.Status), p.N, Unstable, verf))
+		st := c.putWrite(first(st, p.Status), p.N, Unstable, verf)
+		parts[i].Result, parts[i].Forget = uint32(st), st == ErrJukebox
 	}
 	return true
 }

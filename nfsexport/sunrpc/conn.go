@@ -247,12 +247,12 @@ func (c *conn) handle(ctx context.Context, rec record) after {
 	if rec.owned != nil {
 		c.taken += len(rec.b) + call.more
 	}
-	if c.crowded && !plan.Long {
-		var again bool
-		if again, c.crowded = c.isRunning(call.XID); again {
-			c.s.drop(rec)
-			return goesOn
-		}
+	if plan.Changes {
+		call.sum = c.s.sum(call, plan)
+	}
+	if (plan.Long || plan.Changes || c.crowded) && c.sentAgain() {
+		c.s.drop(rec)
+		return goesOn
 	}
 	if !plan.Long {
 		if c.s.inline.Add(1) <= int64(c.s.limits.Inline) {
@@ -281,6 +281,7 @@ func (c *conn) cheap(ctx context.Context, p *program, plan Plan, rec record) {
 			if !c.together(ctx, p, all.of[:all.n]) {
 				for i := range all.of[:all.n] {
 					parse(all.of[i].record, &c.call) // as the first was, but for its end
+					c.call.sum = all.of[i].sum
 					c.alone(ctx, p, plan)
 				}
 			}
@@ -296,6 +297,11 @@ func (c *conn) alone(ctx context.Context, p *program, plan Plan) {
 	c.call.began = c.now
 	ok := c.s.answer(ctx, p, &c.call, plan.Once, &c.w)
 	c.now = c.call.ended
+	if ok && c.call.sum != 0 && !c.call.Forget {
+		c.mu.Lock()
+		c.keep(c.call.XID, c.call.sum, c.w.Buf[at+markSize:])
+		c.mu.Unlock()
+	}
 	c.end(at, ok)
 }
 

@@ -84,12 +84,6 @@ func (c *conn) handOver(j *job) {
 // long runs a long call as soon as the limits allow. The wait is what slows down a
 // client that sends more than it may: it is not read from.
 func (c *conn) long(ctx context.Context, p *program, plan Plan, rec record) after {
-	if again, _ := c.isRunning(c.call.XID); again {
-		// Sent again, as it takes so long. Its client changes what it wrote when the
-		// first is answered: then a second must not be at work, nor wait here.
-		c.s.drop(rec)
-		return goesOn
-	}
 	c.throttle(c.s.limits.Queue)
 	c.waitJobs(c.s.limits.CallsPerConn)
 	if !c.slot(ctx) {
@@ -134,7 +128,7 @@ func (c *conn) long(ctx context.Context, p *program, plan Plan, rec record) afte
 		j.waited = false
 		c.s.threads.Waits(-1)
 	}
-	c.jobDone(j.call.XID)
+	c.jobDone(&j.call, j.w.Buf[markSize:])
 	c.s.pipes.put(j.call.data)
 	j.call.data = nil
 	if ok {

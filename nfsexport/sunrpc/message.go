@@ -82,6 +82,8 @@ type Call struct {
 	more int
 	data *pipe
 	room []byte
+	// sum tells it apart from others of its number; 0: nobody asks, see answered.go.
+	sum uint64
 	// began is when the server turned to the call, ended when it was answered:
 	// zero while nobody asked.
 	began, ended time.Time
@@ -136,6 +138,7 @@ func parse(msg []byte, c *Call) verdict {
 	c.began, c.ended, c.wait = time.Time{}, time.Time{}, nil
 	c.pipes, c.who, c.tail = nil, nil, nil
 	c.more, c.data, c.room = 0, nil, nil
+	c.sum = 0
 	if version != rpcVersion {
 		return wrongRPC
 	}

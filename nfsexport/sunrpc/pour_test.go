@@ -18,9 +18,10 @@ import (
 
 // pourer is a Program whose large calls are written to a file.
 type pourer struct {
-	fd     atomic.Int64
-	once   atomic.Bool
-	poured atomic.Int64 // calls whose data was not in memory
+	fd      atomic.Int64
+	once    atomic.Bool
+	changes atomic.Bool
+	poured  atomic.Int64 // calls whose data was not in memory
 }
 
 // How a call of it ends: see also splicer.
@@ -33,7 +34,7 @@ func (p *pourer) Versions() (uint32, uint32) { return 3, 3 }
 
 // Plan: the arguments are where to write to, how to end, and opaque data.
 func (p *pourer) Plan(c *Call) Plan {
-	plan := Plan{Long: c.Procedure == procBig, Once: p.once.Load()}
+	plan := Plan{Long: c.Procedure == procBig, Once: p.once.Load(), Changes: p.changes.Load()}
 	args := c.Args
 	args.Uint32()
 	args.Uint32()

@@ -66,6 +66,10 @@ type Plan struct {
 	Long bool
 	// Once: the call must not be done twice. Its reply is kept in the Cache.
 	Once bool
+	// Changes: what the call changes may have changed again once it is answered: then it
+	// must not be done, as a copy of it that its client sent before. Its reply is kept with
+	// its connection, if it is short and Success, and not to be forgotten.
+	Changes bool
 	// Reply is the most bytes of results to make room for; 0 means a few
 	// hundred. More is allowed, at the price of an allocation.
 	Reply int
@@ -102,12 +106,12 @@ type Event struct {
 	Status Status
 	Result uint32
 	// Subject is what the Program said that the call was about; nil: unknown, as
-	// it is when the reply came from the Cache.
+	// it is when the reply was Replayed.
 	Subject any
 	// Duration is the time the Program took.
 	Duration time.Duration
 	// In and Out are the bytes of arguments and of the reply.
 	In, Out int
-	// Replayed: the reply came from the Cache.
+	// Replayed: the reply came from the Cache, or was kept as Plan.Changes says.
 	Replayed bool
 }

@@ -3,6 +3,7 @@ package sunrpc
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -63,6 +64,7 @@ type Server struct {
 	known        func(netip.Addr) bool
 	threads      Threads
 	limits       Limits
+	seed         maphash.Seed // of sum
 
 	pool   pool
 	pipes  pipes
@@ -99,7 +101,7 @@ func New(cfg Config) *Server {
 	s := &Server{
 		cache: cfg.Cache, log: cfg.Log, observe: cfg.Observe, datagramFrom: cfg.DatagramFrom,
 		limits: cfg.Limits.withDefaults(), started: time.Now(), stop: make(chan struct{}),
-		tasks: make(chan func()),
+		tasks: make(chan func()), seed: maphash.MakeSeed(),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

@@ -39,8 +39,11 @@ type Part struct {
 	Args xdr.Reader
 	// Result is as that of Call.
 	Result uint32
+	// Forget is as that of Call.
+	Forget bool
 
 	xid    uint32
+	sum    uint64
 	at     int // where its reply begins
 	record []byte
 }
@@ -76,12 +79,18 @@ func (c *conn) gather(p *program, plan Plan, record []byte) *parts {
 		if room -= behind.Reply + partRoom; behind.Long || behind.Shared != plan.Shared || room < 0 {
 			break
 		}
+		var sum uint64
+		if behind.Changes {
+			if sum = c.s.sum(&c.call, behind); c.wasAnswered(binary.BigEndian.Uint32(next), sum) {
+				break
+			}
+		}
 		c.frames.skip(next)
 		if all == nil {
 			all = c.s.takeParts()
-			all.add(record, first)
+			all.add(record, first, c.call.sum)
 		}
-		all.add(next, c.call.Args)
+		all.add(next, c.call.Args, sum)
 	}
 	c.call.Args = first
 	return all
@@ -100,8 +109,8 @@ func (s *Server) giveParts(all *parts) {
 	s.parts.Put(all)
 }
 
-func (a *parts) add(record []byte, args xdr.Reader) {
-	a.of[a.n] = Part{Args: args, xid: binary.BigEndian.Uint32(record), record: record}
+func (a *parts) add(record []byte, args xdr.Reader, sum uint64) {
+	a.of[a.n] = Part{Args: args, xid: binary.BigEndian.Uint32(record), sum: sum, record: record}
 	a.n++
 }
 
@@ -135,6 +144,9 @@ func (c *conn) together(ctx context.Context, p *program, all []Part) bool {
 		p := &all[i]
 		c.w.PutUint32(p.at, uint32(end-p.at-markSize)|lastFragment)
 		end = p.at
+	}
+	if all[0].sum != 0 && st == Success {
+		c.keepAll(all)
 	}
 	if s.observe != nil {
 		c.now = time.Now()

@@ -44,6 +44,8 @@ type writer struct {
 	broken  bool     // the connection is dead: nothing is written any more
 	jobs    int      // long calls that run or wait to be sent
 	xids    []uint32 // of those that are not done
+	// answered are those that were, and must not be done again.
+	answered answered
 }
 
 // send sends o and gives its buffer back. It may block while it writes, at
@@ -200,13 +202,6 @@ func (c *conn) waitJobs(limit int) {
 	c.mu.Unlock()
 }
 
-// isRunning says whether a long call of this number runs, and whether any does.
-func (c *conn) isRunning(xid uint32) (this, some bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Contains(c.xids, xid), len(c.xids) > 0
-}
-
 func (c *conn) jobStarted(xid uint32, bytes int) {
 	c.mu.Lock()
 	c.jobs++
@@ -216,10 +211,13 @@ func (c *conn) jobStarted(xid uint32, bytes int) {
 }
 
 // jobDone is for a call that was done, before its client is told.
-func (c *conn) jobDone(xid uint32) {
+func (c *conn) jobDone(call *Call, reply []byte) {
 	c.mu.Lock()
+	if !call.Forget && call.tail == nil {
+		c.keep(call.XID, call.sum, reply)
+	}
 	last := len(c.xids) - 1
-	c.xids[slices.Index(c.xids, xid)] = c.xids[last]
+	c.xids[slices.Index(c.xids, call.XID)] = c.xids[last]
 	c.xids = c.xids[:last]
 	c.mu.Unlock()
 }
