@@ -375,6 +375,6 @@ func (c *conn) take(ctx context.Context, n int) (*buffer, error) {
 // cut ends the connection at once. It may be called by anybody, repeatedly.
 func (c *conn) cut() {
 	c.dead.Store(true)
+	_ = c.nc.Close() // before calls see that they are in vain: they would answer
 	c.cancel()
-	_ = c.nc.Close()
 }
