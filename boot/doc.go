@@ -10,9 +10,10 @@
 //
 // What follows from what is known is in rooms of its own, which know no Fleet: record what
 // is written down and what comes next, phase what a board is doing, sighting who asks, writes
-// the files of its uppers and snapshots, attempt which files its boots get and whether they
-// were good, binding which MAC may speak for it, rollout who moves together, turn who waits for
-// whom. Here they meet the mounts, the exports and the locks.
+// the files of its uppers and snapshots, carry the uppers that are made of them, attempt which
+// files its boots get and whether they were good, binding which MAC may speak for it, rollout
+// who moves together, turn who waits for whom. Here they meet the mounts, the exports and the
+// locks.
 //
 // Locks: Fleet.mu guards the table of boards and the desired state, and is
 // never held over I/O; board.work is held by whoever changes a board's slots

@@ -391,10 +391,5 @@ func (f *Fleet) spec(serial device.Serial, s record.Slot) overlay.Spec { return 
 
 func (f *Fleet) uppers(serial device.Serial) overlay.Uppers { return f.disk(serial).Uppers() }
 
-func (f *Fleet) layerDirs(digests []string) []string { return writes.LayerDirs(f.opt.Store, digests) }
-
-// fits says whether a copy of so many bytes leaves Options.Reserve free. Where copies
-// share their blocks (xfs, btrfs) it takes next to nothing.
-func (f *Fleet) fits(bytes int64) error {
-	return writes.Fits(f.opt.State, f.opt.Reserve, bytes, true)
-}
+// fits says whether a copy of so many bytes leaves Options.Reserve free.
+func (f *Fleet) fits(bytes int64) error { return writes.Fits(f.opt.State, f.opt.Reserve, bytes, true) }

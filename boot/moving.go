@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rubus/boot/attempt"
+	"rubus/boot/carry"
 	"rubus/boot/record"
 )
 
@@ -70,9 +71,6 @@ func (f *Fleet) mayLeave(b *board) bool {
 	return who.MayLeave()
 }
 
-// errChanged: the board wrote while its writes were carried over.
-var errChanged = errors.New("the board wrote meanwhile: it is not booting")
-
 // workOut makes the upper of a pending move, which the boot that begins is to try.
 func (f *Fleet) workOut(ctx context.Context, b *board) error {
 	select {
@@ -84,7 +82,7 @@ func (f *Fleet) workOut(ctx context.Context, b *board) error {
 	m := *b.record().Move
 	begun := f.opt.Now()
 	out, err := f.carry(ctx, b, m, false, nil)
-	if errors.Is(err, errChanged) || errors.Is(err, ErrBoots) {
+	if errors.Is(err, carry.ErrChanged) || errors.Is(err, ErrBoots) {
 		if !b.hasTold(f.opt.Now(), "not moved: it runs") {
 			f.log.Warn("a board is not moved yet", "serial", b.serial, "to", m.To, "why", err)
 		}

@@ -13,9 +13,9 @@ import (
 
 	"rubus/boot/attempt"
 	"rubus/boot/bootset"
+	"rubus/boot/carry"
 	"rubus/boot/record"
 	"rubus/boot/turn"
-	"rubus/images"
 	"rubus/nfsexport"
 	"rubus/overlay"
 )
@@ -155,24 +155,11 @@ func (f *Fleet) want(dev *Device) (record.Want, error) {
 	if err != nil {
 		return record.Want{}, fmt.Errorf("image %q of this board: %w", dev.Image, err)
 	}
-	base, err := f.baseOf(v)
+	base, err := carry.BaseOf(f.opt.Store, v)
 	if err != nil {
 		return record.Want{}, err
 	}
 	return record.Want{Image: v.Ref, Base: base, Boot: v.Boot, Ephemeral: dev.Ephemeral}, nil
-}
-
-func (f *Fleet) baseOf(v images.Version) (overlay.Base, error) {
-	digests := make([]string, len(v.Layers))
-	dirs := make([]string, len(v.Layers))
-	for i, l := range v.Layers {
-		digests[i], dirs[i] = l.Digest, f.opt.Store.LayerDir(l.Digest)
-	}
-	base, err := overlay.BaseOf(digests, dirs)
-	if err != nil {
-		return overlay.Base{}, fmt.Errorf("reading the layers of %q: %w", v.Ref, err)
-	}
-	return base, nil
 }
 
 // offer mounts the root of a slot and publishes it. The caller holds work.

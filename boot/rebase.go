@@ -4,31 +4,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
-	"rubus/boot/bootset"
+	"rubus/boot/carry"
 	"rubus/boot/record"
 	"rubus/boot/turn"
 	"rubus/config/device"
-	"rubus/images"
 	"rubus/images/imageref"
-	"rubus/images/rebase"
 	"rubus/images/upper"
-	"rubus/overlay"
 )
 
 // ErrConflict: the board and the new version changed the same files.
-var ErrConflict = errors.New("the board and the new version changed the same files")
+var ErrConflict = carry.ErrConflict
 
 // Rebased is what a rebase did.
 type Rebased struct {
-	From, To               imageref.Ref
-	Kept, Dropped, Clashed int
+	carry.Outcome
 	// State is MoveTrial when the board boots the new version next, and MovePending when
-	// that is worked out as its next boot begins. Reports says that the new root can
-	// report a boot: without that nobody can tell whether it is good.
-	State   record.MoveState
-	Reports bool
+	// that is worked out as its next boot begins.
+	State record.MoveState
 }
 
 // Order is what a rebase is asked to do.
@@ -96,7 +89,7 @@ func (f *Fleet) order(ctx context.Context, b *board, o Order, now bool, progress
 }
 
 // newMove is the move that an order asks for, if the board's last one is over.
-func (f *Fleet) newMove(b *board, o Order) (w target, m record.Move, err error) {
+func (f *Fleet) newMove(b *board, o Order) (w carry.Target, m record.Move, err error) {
 	if w, err = f.aim(b, o.To); err != nil {
 		return w, m, err
 	}
@@ -104,7 +97,7 @@ func (f *Fleet) newMove(b *board, o Order) (w target, m record.Move, err error) 
 		return w, m, fmt.Errorf("a move to %s is not over (%s): wait for its boot, or undo it first: %w", rec.Move.To, rec.Move.State, ErrRefused)
 	}
 	m = record.Move{
-		Batch: o.Batch, From: w.former.Image, To: w.version.Ref, Layers: w.base.Digests, Conflicts: o.Conflicts,
+		Batch: o.Batch, From: w.Former.Image, To: w.Version.Ref, Layers: w.Base.Digests, Conflicts: o.Conflicts,
 	}
 	m.Enter(record.MovePending, "", f.opt.Now())
 	return w, m, nil
@@ -113,21 +106,21 @@ func (f *Fleet) newMove(b *board, o Order) (w target, m record.Move, err error) 
 // later notes a move for the board's next boot. It is planned first, for what there is to
 // refuse and to tell. A board that boots meanwhile does not wait for that: the caller,
 // who holds work, does not hold it for the plan.
-func (f *Fleet) later(ctx context.Context, b *board, o Order, w target, m record.Move) (out Rebased, err error) {
+func (f *Fleet) later(ctx context.Context, b *board, o Order, w carry.Target, m record.Move) (out Rebased, err error) {
 	const tries = 5
 	for range tries {
 		b.work.Unlock()
-		out, err = f.look(ctx, b, w, m)
+		out.Outcome, err = f.carrier(b.serial).Look(ctx, w, m)
 		b.work.Retake() // whatever became of ctx: the caller lets go of it
 		if err != nil {
 			return out, err
 		}
-		var now target
+		var now carry.Target
 		if now, m, err = f.newMove(b, o); err != nil {
 			return out, err
 		}
-		if now.former.N == w.former.N && now.base.ID == w.base.ID {
-			m.Reports = out.Reports
+		if now.Former.N == w.Former.N && now.Base.ID == w.Base.ID {
+			m.Reports, out.State = out.Reports, record.MovePending
 			rec := b.record()
 			rec.MakeRoom()
 			rec.Move = &m
@@ -138,158 +131,55 @@ func (f *Fleet) later(ctx context.Context, b *board, o Order, w target, m record
 	return out, fmt.Errorf("it boots another root whenever it is looked at: %w", ErrRefused)
 }
 
-// look plans a move of a board that may run.
-func (f *Fleet) look(ctx context.Context, b *board, w target, m record.Move) (Rebased, error) {
-	trees, done, err := f.treesOf(b, w)
-	if err != nil {
-		return Rebased{}, err
-	}
-	defer done()
-	out, plan, err := planMove(ctx, trees, m)
-	if err != nil {
-		return out, err
-	}
-	out.State, out.Reports = record.MovePending, plan.WillHave(trees, bootset.BootedUnit)
-	return out, nil
-}
-
-// target is what a move is from and to.
-type target struct {
-	former  record.Slot
-	version images.Version
-	base    overlay.Base
-}
-
 // aim resolves where a move goes, and refuses one to where the board is.
-func (f *Fleet) aim(b *board, to imageref.Ref) (w target, err error) {
-	if w.former, err = f.disk(b.serial).Written(b.record()); err != nil {
-		return w, err
-	}
-	if w.version, err = f.opt.Store.Resolve(to); err != nil {
-		return w, err
-	}
-	if w.base, err = f.baseOf(w.version); err != nil {
-		return w, err
-	}
-	if w.base.ID == w.former.Base.ID {
-		return w, fmt.Errorf("%s: %w: %w", w.version.Ref, record.ErrOnIt, ErrRefused)
-	}
-	return w, nil
+func (f *Fleet) aim(b *board, to imageref.Ref) (carry.Target, error) {
+	w, err := f.carrier(b.serial).Aim(b.record(), to)
+	return w, onIt(err)
 }
 
-// treesOf opens what a move is worked out from; done closes it.
-func (f *Fleet) treesOf(b *board, w target) (trees rebase.Trees, done func(), err error) {
-	trees, done, err = rebase.Open(f.layerDirs(w.former.Base.Digests), f.uppers(b.serial).Path(w.former.UpperID()), f.layerDirs(w.base.Digests))
-	if err != nil {
-		return trees, nil, err
+// onIt makes ErrRefused of a move to where the board is.
+func onIt(err error) error {
+	if errors.Is(err, record.ErrOnIt) {
+		err = fmt.Errorf("%w: %w", err, ErrRefused)
 	}
-	if trees.Given, err = GivenIn(f.opt.State, b.serial, trees.Board); err != nil {
-		done()
-	}
-	return trees, done, err
-}
-
-// planMove plans a move, and refuses conflicts that nobody decided.
-func planMove(ctx context.Context, trees rebase.Trees, m record.Move) (out Rebased, plan *rebase.Plan, err error) {
-	out = Rebased{From: m.From, To: m.To}
-	if plan, err = rebase.Make(ctx, trees); err != nil {
-		return out, nil, err
-	}
-	out.Kept, out.Dropped, out.Clashed = plan.Count(rebase.Keep), plan.Count(rebase.Drop), plan.Count(rebase.Conflict)
-	if out.Clashed > 0 && m.Conflicts == "" {
-		return out, nil, fmt.Errorf("%d of them: %w", out.Clashed, ErrConflict)
-	}
-	return out, plan, nil
+	return err
 }
 
 // carry makes the new upper of a move, and the record that has the board try it. With down
-// the board is cut off; else the board may turn out to run on, with errChanged. A board that
-// mounts what it has meanwhile does not wait, with ErrBoots. The caller holds work.
+// the board is cut off; else the board may turn out to run on, with carry.ErrChanged. A board
+// that mounts what it has meanwhile does not wait, with ErrBoots. The caller holds work.
 func (f *Fleet) carry(ctx context.Context, b *board, m record.Move, down bool, progress func(upper.Size)) (Rebased, error) {
-	ctx, done := b.work.Yields(ctx, turn.Mount)
-	out, err := f.carryOver(ctx, b, m, down, progress)
-	return out, done(err)
-}
-
-func (f *Fleet) carryOver(ctx context.Context, b *board, m record.Move, down bool, progress func(upper.Size)) (Rebased, error) {
-	w, err := f.aim(b, m.To)
-	if err != nil {
-		return Rebased{}, err
-	}
-	m.From = w.former.Image
-	if m.Written, err = f.uppers(b.serial).Changed(ctx, w.former.UpperID()); err != nil {
-		return Rebased{}, err
-	}
-	if err := nextTick(ctx); err != nil {
-		return Rebased{}, err
-	}
-	trees, done, err := f.treesOf(b, w)
-	if err != nil {
-		return Rebased{}, err
-	}
-	defer done()
-	out, plan, err := planMove(ctx, trees, m)
-	if err != nil {
-		return out, f.orChanged(ctx, b, w.former, m, err)
-	}
-	m.Reports = plan.WillHave(trees, bootset.BootedUnit)
-	out.Reports = m.Reports
-	used, err := f.uppers(b.serial).Usage(ctx, w.former.UpperID())
-	if err != nil {
-		return out, err
-	}
-	if err := f.fits(used.Bytes); err != nil {
-		return out, err
-	}
 	rec := b.record()
-	s := record.Slot{Image: w.version.Ref, Base: w.base, Boot: w.version.Boot}
-	if err := f.build(ctx, b, &rec, &s, func(ctx context.Context, to string) error {
-		return plan.Build(ctx, to, f.layerDirs(w.base.Digests), trees, m.Conflicts == record.ConflictsBoard, progress)
-	}); err != nil {
-		return out, f.orChanged(ctx, b, w.former, m, err)
-	}
-	if err := f.orChanged(ctx, b, w.former, m, nil); err != nil {
-		return out, errors.Join(err, f.uppers(b.serial).Remove(context.WithoutCancel(ctx), s.UpperID()))
+	ctx, done := b.work.Yields(ctx, turn.Mount)
+	c, err := f.carrier(b.serial).Over(ctx, &rec, &m, progress)
+	if err != nil {
+		return Rebased{Outcome: c.Outcome}, done(onIt(err))
 	}
 	rec.Move = &m
+	return Rebased{c.Outcome, record.MoveTrial}, done(f.try(ctx, b, rec, c.Slot, c.Former.N, down))
+}
+
+// try has a board boot the new slot of its move next, and go back to the slot former.
+func (f *Fleet) try(ctx context.Context, b *board, rec record.Record, s record.Slot, former int, down bool) error {
 	rec.Slots = append(rec.Slots, s)
-	rec.OfferMove(s.N, w.former.N, f.opt.Now())
-	if former := rec.Slot(w.former.N); down && former.State == record.SlotCurrent {
+	rec.OfferMove(s.N, former, f.opt.Now())
+	if former := rec.Slot(former); down && former.State == record.SlotCurrent {
 		former.State = record.SlotParked
 	}
 	if err := f.store(b, rec); err != nil {
-		return out, errors.Join(err, f.uppers(b.serial).Remove(context.WithoutCancel(ctx), s.UpperID()))
+		return errors.Join(err, f.uppers(b.serial).Remove(context.WithoutCancel(ctx), s.UpperID()))
 	}
 	f.recorded(b, s)
 	b.mu.Lock()
 	b.looked = 0
 	b.mu.Unlock()
-	out.State = record.MoveTrial
-	return out, nil
+	return nil
 }
 
-// nextTick waits until what is changed from now on has a later time than what was before: file
-// systems take it from a clock that goes on 100 times a second or oftener.
-func nextTick(ctx context.Context) error {
-	t := time.NewTimer(20 * time.Millisecond)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+// carrier makes uppers of what a board has.
+func (f *Fleet) carrier(serial device.Serial) carry.Board {
+	return carry.Board{
+		Board: f.disk(serial), Versions: f.opt.Store, Reserve: f.opt.Reserve, Now: f.opt.Now,
+		Built: func() { f.step(stepBuilt) },
 	}
-}
-
-// orChanged is err, or errChanged when the board wrote to what it had since the move began:
-// then err may come of that.
-func (f *Fleet) orChanged(ctx context.Context, b *board, former record.Slot, m record.Move, err error) error {
-	newest, lookErr := f.uppers(b.serial).Changed(ctx, former.UpperID())
-	switch {
-	case lookErr != nil:
-		return errors.Join(err, lookErr)
-	case newest.After(m.Written):
-		return errChanged
-	}
-	return err
 }

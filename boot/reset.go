@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
+	"rubus/boot/carry"
 	"rubus/boot/record"
 	"rubus/boot/writes"
-	"rubus/images/rebase"
-	"rubus/images/treediff"
 	"rubus/images/upper"
 )
 
@@ -44,8 +42,9 @@ func (f *Fleet) startAnew(ctx context.Context, b *board, o ResetOptions) error {
 	if err != nil {
 		return err
 	}
+	c := f.carrier(b.serial)
 	// Looked at before the board is cut off, for what there is to refuse, and then once more.
-	err = f.keeping(ctx, b, slot, w, o.Keep, func(d upper.Delta) error { return f.fits(bytesOf(d.Changes)) })
+	err = c.Part(ctx, slot, w.Base, o.Keep, func(d upper.Delta) error { return c.Fits(carry.Bytes(d.Changes)) })
 	if err != nil {
 		return err
 	}
@@ -53,37 +52,10 @@ func (f *Fleet) startAnew(ctx context.Context, b *board, o ResetOptions) error {
 		return err
 	}
 	next := record.Slot{Image: w.Image, Base: w.Base, Boot: w.Boot}
-	return f.keeping(ctx, b, slot, w, o.Keep, func(d upper.Delta) error {
+	return c.Part(ctx, slot, w.Base, o.Keep, func(d upper.Delta) error {
 		return f.replaceWith(ctx, b, next, resetNote, func(ctx context.Context, to string) error {
 			_, err := upper.Build(ctx, to, d, o.Progress)
 			return err
 		})
 	})
-}
-
-// keeping looks at what a board changed at or below the paths in keep, to be put over another
-// version.
-func (f *Fleet) keeping(ctx context.Context, b *board, slot record.Slot, w record.Want, keep []string, do func(upper.Delta) error) error {
-	spec := f.spec(b.serial, slot)
-	trees, done, err := rebase.Open(spec.LayerDirs, spec.UpperDir, f.layerDirs(w.Base.Digests))
-	if err != nil {
-		return err
-	}
-	defer done()
-	changes, err := treediff.Plain(ctx, trees.Was, trees.Board)
-	if err != nil {
-		return err
-	}
-	changes = slices.DeleteFunc(changes, func(c treediff.Change) bool { return !treediff.IsBelow(c.Path, keep) })
-	return do(upper.Delta{Base: trees.Next, Was: trees.Was, Tree: trees.Board, Changes: changes})
-}
-
-// bytesOf is what a copy of changes takes on the disk, holes left out.
-func bytesOf(changes []treediff.Change) (n int64) {
-	for _, c := range changes {
-		if c.New != nil && c.New.IsRegular() {
-			n += min(c.New.Stat.Size, c.New.Stat.Blocks*512)
-		}
-	}
-	return n
 }

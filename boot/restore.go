@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 
+	"rubus/boot/carry"
 	"rubus/boot/record"
 	"rubus/boot/turn"
 	"rubus/boot/writes"
@@ -35,11 +36,8 @@ func (f *Fleet) Restore(ctx context.Context, serial device.Serial, n int, progre
 	if err := f.fits(s.Bytes); err != nil {
 		return fmt.Errorf("restoring snapshot %d of board %s: %w", n, serial, err)
 	}
-	dirs := f.layerDirs(s.Base.Digests)
-	err = f.replaceWith(ctx, b, record.Slot{Image: s.Image, Base: s.Base, Boot: s.Boot}, fmt.Sprintf("before snapshot %d was restored", n), func(ctx context.Context, to string) error {
-		_, err := upper.Copy(ctx, dirs, from, to, progress)
-		return err
-	})
+	next := record.Slot{Image: s.Image, Base: s.Base, Boot: s.Boot}
+	err = f.replaceWith(ctx, b, next, fmt.Sprintf("before snapshot %d was restored", n), f.carrier(serial).Copy(s.Base, from, progress))
 	if err != nil {
 		return fmt.Errorf("restoring snapshot %d of board %s: %w", n, serial, err)
 	}
@@ -71,7 +69,7 @@ func (f *Fleet) mayCarry(b *board) error {
 
 // replaceWith makes a new upper, filled by fill, the one the board boots with, and
 // sets aside what it had. The caller holds work and has proved the board down.
-func (f *Fleet) replaceWith(ctx context.Context, b *board, s record.Slot, note string, fill func(ctx context.Context, to string) error) error {
+func (f *Fleet) replaceWith(ctx context.Context, b *board, s record.Slot, note string, fill carry.Fill) error {
 	rec := b.record()
 	if err := f.build(ctx, b, &rec, &s, fill); err != nil {
 		return err
@@ -85,26 +83,11 @@ func (f *Fleet) replaceWith(ctx context.Context, b *board, s record.Slot, note s
 	return nil
 }
 
-// build makes the upper of a new slot, filled by fill, and counts it in rec, which does not
-// name it yet: until a record that is on disk does, a crash undoes it. A board that mounts what
-// it has meanwhile does not wait: ErrBoots.
-func (f *Fleet) build(ctx context.Context, b *board, rec *record.Record, s *record.Slot, fill func(ctx context.Context, to string) error) error {
-	if err := f.disk(b.serial).CountUppers(rec); err != nil {
-		return err
-	}
-	rec.LastSlot++
-	s.N, s.State, s.Export, s.Made = rec.LastSlot, record.SlotParked, record.NewExportID(), f.opt.Now()
+// build makes the upper of a new slot; see carry.Board. A board that mounts what it has
+// meanwhile does not wait: ErrBoots.
+func (f *Fleet) build(ctx context.Context, b *board, rec *record.Record, s *record.Slot, fill carry.Fill) error {
 	ctx, done := b.work.Yields(ctx, turn.Mount)
-	_, err := f.uppers(b.serial).Build(ctx, s.Base, s.N, func(to string) error {
-		if err := fill(ctx, to); err != nil {
-			return err
-		}
-		return writes.Unrecorded(to)
-	})
-	if err = done(err); err == nil {
-		f.step(stepBuilt)
-	}
-	return err
+	return done(f.carrier(b.serial).Build(ctx, rec, s, fill))
 }
 
 // recorded takes note that the record on disk names a new slot. If it cannot, sweep does.

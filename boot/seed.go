@@ -12,23 +12,12 @@ import (
 	"rubus/boot/record"
 	"rubus/boot/writes"
 	"rubus/config/device"
-	"rubus/images/layered"
 	"rubus/nfsexport"
 )
 
 // IdentityStore is where the identity of a board is kept.
 func IdentityStore(state string, serial device.Serial) identity.Store {
 	return identity.Store{Dir: identity.Dir(record.PathsOf(state, serial).Dir())}
-}
-
-// GivenIn are the paths at which a board's tree has its identity, which is put there
-// anew at each boot. It needs no daemon.
-func GivenIn(state string, serial device.Serial, tree *layered.View) (map[string]bool, error) {
-	g, err := IdentityStore(state, serial).Given()
-	if err != nil {
-		return nil, err
-	}
-	return g.Owned(tree.ReadFile), nil
 }
 
 // seed puts a board's identity into the root of a slot, which is mounted. What cannot be

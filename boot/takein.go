@@ -15,7 +15,6 @@ import (
 	"rubus/boot/record"
 	"rubus/boot/writes"
 	"rubus/config/device"
-	"rubus/images/upper"
 	"rubus/overlay"
 )
 
@@ -166,12 +165,12 @@ func (f *Fleet) merge(ctx context.Context, b *board, rec record.Record, dir stri
 	}
 	s := rec.Persistent()[0]
 	return f.replaceWith(ctx, b, record.Slot{Image: s.Image, Base: s.Base, Boot: s.Boot}, "before a backup was restored", func(ctx context.Context, to string) error {
-		return f.fillFrom(ctx, u.Path(s.UpperID()), s, to)
+		return f.fillFrom(ctx, b.serial, u.Path(s.UpperID()), s, to)
 	})
 }
 
 // fillFrom makes the new and empty upper to what another is, which is moved where it can be.
-func (f *Fleet) fillFrom(ctx context.Context, from string, s record.Slot, to string) error {
+func (f *Fleet) fillFrom(ctx context.Context, serial device.Serial, from string, s record.Slot, to string) error {
 	way, err := quota.WayOf(to)
 	if err != nil {
 		return err
@@ -180,11 +179,11 @@ func (f *Fleet) fillFrom(ctx context.Context, from string, s record.Slot, to str
 		return unix.Rename(filepath.Join(from, "upper"), to) // over the empty one
 	}
 	// What is moved keeps its project, and would be counted nowhere.
-	return f.copyOf(ctx, from, s, to)
+	return f.copyOf(ctx, serial, from, s, to)
 }
 
 // copyOf copies an upper that nobody writes to, where that leaves the reserve free.
-func (f *Fleet) copyOf(ctx context.Context, from string, s record.Slot, to string) error {
+func (f *Fleet) copyOf(ctx context.Context, serial device.Serial, from string, s record.Slot, to string) error {
 	used, err := overlay.Footprint(ctx, from)
 	if err != nil {
 		return err
@@ -192,8 +191,7 @@ func (f *Fleet) copyOf(ctx context.Context, from string, s record.Slot, to strin
 	if err := f.fits(used.Bytes); err != nil {
 		return err
 	}
-	_, err = upper.Copy(ctx, f.layerDirs(s.Base.Digests), from, to, nil)
-	return err
+	return f.carrier(serial).Copy(s.Base, from, nil)(ctx, to)
 }
 
 // giveProjects makes the uppers in the directory of a board anew where the kernel keeps
@@ -217,7 +215,7 @@ func (f *Fleet) giveProjects(ctx context.Context, serial device.Serial, rec reco
 				return err
 			}
 		}
-		_, err := anew.Build(ctx, s.Base, s.N, func(to string) error { return f.copyOf(ctx, have.Path(id), s, to) })
+		_, err := anew.Build(ctx, s.Base, s.N, func(to string) error { return f.copyOf(ctx, serial, have.Path(id), s, to) })
 		if err != nil {
 			return fmt.Errorf("counting what it has: %w", err)
 		}

@@ -91,13 +91,8 @@ func (f *Fleet) bringBackWith(ctx context.Context, b *board, progress func(upper
 	if err := f.fits(s.Bytes); err != nil {
 		return err
 	}
-	dirs := f.layerDirs(s.Base.Digests)
 	next := record.Slot{Image: s.Image, Base: s.Base, Boot: s.Boot}
-	err = f.build(ctx, b, &rec, &next, func(ctx context.Context, to string) error {
-		_, err := upper.Copy(ctx, dirs, from, to, progress)
-		return err
-	})
-	if err != nil {
+	if err := f.build(ctx, b, &rec, &next, f.carrier(b.serial).Copy(s.Base, from, progress)); err != nil {
 		return err
 	}
 	rec.Slots = append(rec.Slots, next)

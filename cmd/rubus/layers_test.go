@@ -41,7 +41,7 @@ func house() map[string][]string {
 		"cmd/internal/devicecmd/changecmd": {"boot", "boot/identity", "boot/record", "boot/writes", "cmd/internal/cli", "cmd/internal/control", "cmd/internal/progress", "cmd/internal/showdiff", "cmd/internal/ui", "config/device", "images", "images/golden", "images/imageref", "images/layered", "images/sysdiff", "images/treediff", "images/treesum", "images/upper"},
 		"cmd/internal/devicecmd/entrycmd":  {"cmd/internal/cli", "cmd/internal/control", "cmd/internal/ui", "config/device", "config/edit"},
 		"cmd/internal/devicecmd/keycmd":    {"boot", "boot/record", "boot/writes", "cmd/internal/cli", "cmd/internal/ui", "config/device"},
-		"cmd/internal/devicecmd/rebasecmd": {"boot", "boot/batch", "boot/writes", "cmd/internal/cli", "cmd/internal/control", "cmd/internal/progress", "cmd/internal/ui", "config/device", "images", "images/imageref", "images/rebase"},
+		"cmd/internal/devicecmd/rebasecmd": {"boot", "boot/batch", "boot/carry", "boot/writes", "cmd/internal/cli", "cmd/internal/control", "cmd/internal/progress", "cmd/internal/ui", "config/device", "images", "images/imageref", "images/rebase"},
 		"cmd/internal/devicecmd/showcmd":   {"boot", "boot/flight", "cmd/internal/cli", "cmd/internal/control", "cmd/internal/devicecmd/keycmd", "cmd/internal/ui", "config", "config/device", "images/imageref"},
 		"cmd/internal/devicecmd/statecmd":  {"cmd/internal/cli", "cmd/internal/control", "cmd/internal/devicecmd/entrycmd", "cmd/internal/ui", "config/device", "config/edit"},
 		"cmd/internal/imagecmd": {
@@ -91,13 +91,14 @@ func house() map[string][]string {
 		"cmd/stormbench": {"boot/fakepi", "boot/fakepi/child", "boot/fakepi/nic", "cmd/internal/capture", "config/device", "images", "images/imageref", "nfsexport/nfsreplay"},
 
 		// The only room where images, overlays and exports meet; it knows no RPC.
-		"boot":                 {"boot/attempt", "boot/ballast", "boot/binding", "boot/bootfs", "boot/bootset", "boot/identity", "boot/phase", "boot/quota", "boot/record", "boot/rollout", "boot/sighting", "boot/turn", "boot/writes", "config/device", "images", "images/imageref", "images/layered", "images/rebase", "images/treediff", "images/upper", "nfsexport", "overlay"},
+		"boot":                 {"boot/attempt", "boot/ballast", "boot/binding", "boot/bootfs", "boot/bootset", "boot/carry", "boot/identity", "boot/phase", "boot/quota", "boot/record", "boot/rollout", "boot/sighting", "boot/turn", "boot/writes", "config/device", "images", "images/imageref", "images/upper", "nfsexport", "overlay"},
 		"boot/attempt":         {"boot/bootfs", "boot/bootset", "config/device"},
 		"boot/backup":          {"boot/record", "boot/writes", "config/device", "images", "images/archive", "images/imageref", "images/treesum", "images/upper", "overlay"},
 		"boot/ballast":         {},
 		"boot/batch":           {"config/device", "images/imageref"},
 		"boot/binding":         {"config/device"},
 		"boot/bootfs":          {"config/device"},
+		"boot/carry":           {"boot/bootset", "boot/identity", "boot/record", "boot/writes", "config/device", "images", "images/imageref", "images/rebase", "images/treediff", "images/upper", "overlay"},
 		"boot/eeprom":          {},
 		"boot/flight":          {"config/device"},
 		"boot/identity":        {"boot/rootfile", "config/boardtext", "images/layered"},

@@ -10,6 +10,7 @@ import (
 
 	"rubus/boot"
 	"rubus/boot/batch"
+	"rubus/boot/carry"
 	"rubus/boot/writes"
 	"rubus/cmd/internal/cli"
 	"rubus/cmd/internal/control"
@@ -182,14 +183,11 @@ func planRebase(ctx context.Context, g *cli.Globals, s *images.Store, serial dev
 		r.Skipped = "ephemeral"
 		return r, nil
 	}
-	trees, done, err := rebase.Open(p.Layers, p.UpperDir, next)
+	trees, done, err := carry.Trees(state, serial, p.Layers, p.UpperDir, next)
 	if err != nil {
 		return r, err
 	}
 	defer done()
-	if trees.Given, err = boot.GivenIn(state, serial, trees.Board); err != nil {
-		return r, err
-	}
 	r.Plan, err = rebase.Make(ctx, trees)
 	if err == nil && len(r.Items) == 0 {
 		r.Plan, r.Skipped = nil, "no writes"
