@@ -118,6 +118,7 @@ func (o *op) writer(obj *object) (int, unix.Errno) {
 	if fd := obj.rw.Load(); fd >= 0 {
 		return int(fd), 0
 	}
+	o.copies(obj)
 	if !o.alter.Running() {
 		o.alters()
 		defer o.altered()

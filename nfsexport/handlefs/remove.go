@@ -121,6 +121,7 @@ func (o *op) rename(dst *object, dstStat *unix.Stat_t, target *rawfs.Name) nfs3.
 	from, to := o.watch(o.obj), o.watch(dst)
 	defer from.end(o.obj)
 	defer to.end(dst)
+	o.waits() // a golden file is copied up
 	if o.may(o.obj, &o.st, creds.Write|creds.Exec) && o.may(dst, dstStat, creds.Write|creds.Exec) {
 		if e := o.connect(o.obj.fd, &o.name); e != 0 {
 			return status(e)
@@ -195,5 +196,6 @@ func (o *op) link(dst *object, st *unix.Stat_t) nfs3.Status {
 	defer sp.end(o.obj)
 	to := o.watch(dst)
 	defer to.end(dst)
+	o.copies(o.obj)
 	return status(rawfs.Link(o.obj.fd, dst.fd, &o.name))
 }

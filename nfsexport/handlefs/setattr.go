@@ -46,6 +46,7 @@ func (o *op) change(obj *object, st *unix.Stat_t, s nfs3.SetAttr) nfs3.Status {
 		return sts
 	}
 	defer sp.end(obj)
+	o.copies(obj)
 	if s.SetSize {
 		if st := o.resize(obj, st, s.Size); st != nfs3.OK {
 			return st

@@ -31,6 +31,14 @@ func (o *op) waits() {
 	}
 }
 
+// copies tells that the call will wait, if it is about to copy obj up: the kernel reads all
+// of a golden file, writes it, and brings the copy to disk.
+func (o *op) copies(obj *object) {
+	if obj.key.Lower() && !o.inUpper(&obj.key) {
+		o.waits()
+	}
+}
+
 // Settle implements nfs3.FS. The sync of the names speaks for the whole export.
 func (fs *FS) Settle(c *nfs3.Call, fh []byte) nfs3.Status {
 	o, st := fs.begin(c, fh)

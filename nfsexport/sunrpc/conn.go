@@ -48,6 +48,7 @@ type conn struct {
 	w       xdr.Writer
 	onRead  func(fd uintptr) bool // readSome
 	onTry   func(fd uintptr) bool // readOnce
+	onWait  func()                // waits
 	readN   int
 	readErr error
 	// pourMost is the most data that goes through a pipe: what comes in many small pieces
@@ -57,6 +58,7 @@ type conn struct {
 	taken    int // bytes of large records since replies were sent
 	// crowded: calls that are not long may run as long ones, as there were too many.
 	crowded bool
+	waited  bool // Threads count the call, which is not long, as one that waits
 
 	// Times of the server's clock, for the sweep; 0 where nothing is waited for.
 	lastRead     atomic.Int64
@@ -84,7 +86,7 @@ func newConn(s *Server, nc net.Conn) (*conn, error) {
 		c.readOnce(fd)
 		return true
 	}
-	c.onWrite = c.writeSome
+	c.onWrite, c.onWait = c.writeSome, c.waits
 	c.changed.L = &c.mu
 	c.lastRead.Store(s.clock.Load())
 	return c, nil
@@ -294,7 +296,7 @@ func (c *conn) cheap(ctx context.Context, p *program, plan Plan, rec record) {
 // alone runs c.call, which is not long.
 func (c *conn) alone(ctx context.Context, p *program, plan Plan) {
 	at := c.begin()
-	c.call.began = c.now
+	c.call.began, c.call.wait = c.now, c.onWait
 	ok := c.s.answer(ctx, p, &c.call, plan.Once, &c.w)
 	c.now = c.call.ended
 	if ok && c.call.sum != 0 && !c.call.Forget {
@@ -302,6 +304,7 @@ func (c *conn) alone(ctx context.Context, p *program, plan Plan) {
 		c.keep(c.call.XID, c.call.sum, c.w.Buf[at+markSize:])
 		c.mu.Unlock()
 	}
+	c.waitsOver(c.now.Sub(c.call.began))
 	c.end(at, ok)
 }
 

@@ -36,6 +36,25 @@ func (j *job) waits() {
 	j.c.handOver(j)
 }
 
+// waits is Call.Waits of calls that are not long: others have the thread, and what is behind
+// the call waits with it.
+func (c *conn) waits() {
+	if !c.waited {
+		c.waited = true
+		c.s.threads.Waits(1)
+	}
+}
+
+// waitsOver is for when such calls have ended, which took so long, if that is known.
+func (c *conn) waitsOver(took time.Duration) {
+	if c.waited {
+		c.waited = false
+		c.s.threads.Waits(-1)
+	} else if took > watchTick {
+		c.s.threads.Late()
+	}
+}
+
 // smallReply is the longest reply that is gathered with others.
 const smallReply = 4 << 10
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"time"
 
 	"rubus/nfsexport/xdr"
 )
@@ -38,15 +39,46 @@ func (c *counting) is(t *testing.T, waits, calls int) {
 	}
 }
 
-// defective panics in its wait.
+// forget begins to count the calls anew.
+func (c *counting) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calls = 0
+}
+
+// defective panics in its wait, and waits in calls that are not long.
 type defective struct{ *fake }
 
+func (p defective) Plan(c *Call) Plan {
+	plan := p.fake.Plan(c)
+	if c.Procedure == procEcho {
+		plan.Shared = 4
+	}
+	return plan
+}
+
 func (p defective) Serve(ctx context.Context, c *Call, w *xdr.Writer) Status {
-	if c.Procedure == procSlow {
+	switch c.Procedure {
+	case procSlow, procPanic:
 		c.Waits()
 		panic("defect")
+	case procEcho:
+		c.Waits()
 	}
 	return p.fake.Serve(ctx, c, w)
+}
+
+// ServeAll implements Joiner. It answers calls of which the second argument is 1.
+func (p defective) ServeAll(_ context.Context, c *Call, parts []Part, w *xdr.Writer) bool {
+	c.Waits()
+	for i := range parts {
+		args := parts[i].Args
+		if args.Uint32(); args.Uint32() != 1 {
+			return false
+		}
+		parts[i].Begin(w)
+	}
+	return true
 }
 
 // TestThreads: of calls that wait is told when they begin and when they end, each once.
@@ -70,7 +102,35 @@ func TestThreads(t *testing.T) {
 	c.reply()
 	c.reply()
 	threads.is(t, 0, 6)
+
+	// Calls that are not long are counted while they run: alone, also when they panic,
+	// together, and alone after they were not run together.
+	for _, calls := range []struct {
+		sent [][]byte
+		told int
+	}{
+		{[][]byte{message(6, procEcho, 9, 1)}, 2},
+		{[][]byte{message(6, procPanic)}, 2},
+		{[][]byte{message(6, procEcho, 9, 1), message(7, procEcho, 9, 1)}, 2},
+		{[][]byte{message(6, procEcho, 9, 1), message(7, procEcho, 9, 2)}, 6},
+	} {
+		var all []byte
+		for _, m := range calls.sent {
+			all = append(all, framed(m)...)
+		}
+		threads.forget()
+		c.send(all...)
+		for range calls.sent {
+			c.reply()
+		}
+		threads.is(t, 0, calls.told)
+	}
 }
+
+// unplanned has no long calls.
+type unplanned struct{ *fake }
+
+func (unplanned) Plan(*Call) Plan { return Plan{} }
 
 // TestThreadsLate: of a call that says nothing and takes long is told, too.
 func TestThreadsLate(t *testing.T) {
@@ -83,4 +143,19 @@ func TestThreadsLate(t *testing.T) {
 	f.release <- struct{}{}
 	c.reply()
 	threads.is(t, 0, 0)
+
+	// One that was not thought to be long is noticed when it ends.
+	_, addr = start(t, Config{Programs: []Program{unplanned{f}}, Threads: threads, Observe: func(Event) {}})
+	c = dial(t, addr)
+	c.send(framed(message(1, procSlow))...)
+	<-f.entered
+	time.Sleep(2 * watchTick) // how long it takes
+	select {
+	case <-threads.late:
+		t.Error("it is noticed before it ends")
+	default:
+	}
+	f.release <- struct{}{}
+	<-threads.late
+	c.reply()
 }

@@ -123,8 +123,9 @@ func (c *conn) together(ctx context.Context, p *program, all []Part) bool {
 	if s.observe != nil && began.IsZero() {
 		began = time.Now()
 	}
-	call.began = began
+	call.began, call.wait = began, c.onWait
 	st := s.runAll(ctx, p, call, all, &c.w)
+	c.waitsOver(0)
 	switch st {
 	case Success:
 	case NoReply:
@@ -150,6 +151,7 @@ func (c *conn) together(ctx context.Context, p *program, all []Part) bool {
 	}
 	if s.observe != nil {
 		c.now = time.Now()
+		c.waitsOver(c.now.Sub(began))
 		end, took := c.w.Len(), c.now.Sub(began)/time.Duration(len(all))
 		for i := len(all) - 1; i >= 0; i-- {
 			p := &all[i]
