@@ -142,6 +142,7 @@ func (fs *FS) retire(r *root) {
 	_ = r.calls.Hold(context.Background()) // it cannot fail: a root goes once
 	fs.snaps.forget(r)
 	fs.cache.forget(r)
+	fs.names.forget(r.id)
 	r.close()
 }
 

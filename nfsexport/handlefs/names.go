@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport"
 	"rubus/nfsexport/handlefs/fhandle"
 )
 
@@ -63,8 +64,8 @@ type nameEntry struct {
 	dir  uint64 // object.id
 	at   stamp  // of the directory, before the name was asked for
 	name string
-	none bool // there is nothing of that name
-	key  fhandle.Key
+	none bool        // there is nothing of that name
+	key  fhandle.Key // with none it says the export alone
 }
 
 func (n *names) slot(dir uint64, name string) *atomic.Pointer[nameEntry] {
@@ -81,4 +82,14 @@ func (n *names) find(dir *object, st *unix.Stat_t, name string) *nameEntry {
 		return nil
 	}
 	return e
+}
+
+// forget lets go of all names below an export, whose directories are closed for good: when
+// it comes back they are others, and nobody would ask for these again.
+func (n *names) forget(id nfsexport.ID) {
+	for i := range n.slots {
+		if e := n.slots[i].Load(); e != nil && e.key.Export() == id {
+			n.slots[i].CompareAndSwap(e, nil)
+		}
+	}
 }

@@ -3,6 +3,7 @@ package handlefs
 import (
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -141,6 +142,41 @@ func TestNamesOfSlowCall(t *testing.T) {
 		return
 	}
 	t.Fatal("every try saw a second begin")
+}
+
+// TestNamesGo: names of an export whose root is closed are let go of, those of others are not.
+func TestNamesGo(t *testing.T) {
+	w := newWorld(t, t.TempDir(), Options{}, true, func(lower string) { write(t, lower+"/there", "") })
+	w.stampTime = func() time.Time { return time.Now().Add(time.Hour) } // all is settled
+	w.lookup(t, "there")
+	var h []byte
+	var a, d nfs3.PostAttr
+	if st := w.Lookup(&w.call, w.root, "none", &h, &a, &d); st != nfs3.ErrNoEnt {
+		t.Fatal(st)
+	}
+	known := func() (all []string) {
+		for i := range w.names.slots {
+			if e := w.names.slots[i].Load(); e != nil {
+				all = append(all, e.name)
+			}
+		}
+		slices.Sort(all)
+		return all
+	}
+	other := &nameEntry{name: "another's"}
+	other.key.SetExport(w.exp.ID + 1)
+	for i := range w.names.slots {
+		if w.names.slots[i].CompareAndSwap(nil, other) {
+			break
+		}
+	}
+	if got := known(); !slices.Equal(got, []string{"another's", "none", "there"}) {
+		t.Errorf("known: %q", got)
+	}
+	must(t, w.Withdraw(w.exp.ID))
+	if got := known(); !slices.Equal(got, []string{"another's"}) {
+		t.Errorf("known when the root is closed: %q", got)
+	}
 }
 
 // object gives the open object of a handle.

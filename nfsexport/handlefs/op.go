@@ -353,7 +353,7 @@ func (o *op) named(dir *object, dst *unix.Stat_t, name string, st *unix.Stat_t) 
 	}
 	if settled {
 		e := &nameEntry{dir: dir.id, at: at, name: strings.Clone(name), none: obj == nil}
-		if obj != nil {
+		if e.key.SetExport(o.exp.ID); obj != nil {
 			e.key = obj.key
 		}
 		o.fs.names.slot(dir.id, name).Store(e)
