@@ -1,6 +1,8 @@
 package handlefs
 
 import (
+	"hash/maphash"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -134,20 +136,22 @@ func (o *op) calm() bool {
 type indexed struct {
 	shape uint64        // of the tree when it was read
 	at    time.Duration // then, see FS.began
-	names map[string]struct{}
-	many  bool // more than are remembered: as a rule there will not be fewer
+	seed  maphash.Seed
+	sums  []uint64 // of its names, in order
+	many  bool     // more than are remembered: as a rule there will not be fewer
 }
 
-// maxIndexed is how many names are remembered of an index.
+// maxIndexed is how many names are remembered of an index: their sums, as each root has
+// some. Two with one sum cost that the overlay is asked of what a layer could tell.
 const maxIndexed = 512
 
-// has says whether what k stands for was copied up.
+// has says whether what k stands for was copied up, or may have been.
 func (x *indexed) has(k *fhandle.Key) bool {
-	if len(x.names) == 0 {
+	if len(x.sums) == 0 {
 		return false
 	}
 	var name [fhandle.MaxIndexName]byte
-	_, ok := x.names[string(k.IndexName(&name))]
+	_, ok := slices.BinarySearch(x.sums, maphash.Bytes(x.seed, k.IndexName(&name)))
 	return ok
 }
 
@@ -166,7 +170,7 @@ func (o *op) indexed() *indexed {
 			return x
 		}
 	}
-	x := &indexed{shape: n, at: o.since, names: map[string]struct{}{}}
+	x := &indexed{shape: n, at: o.since, seed: o.fs.names.seed}
 	dot := rawfs.Name{'.'}
 	fd, e := rawfs.Open(r.index, &dot, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if e != 0 {
@@ -180,12 +184,13 @@ func (o *op) indexed() *indexed {
 		case e != 0:
 			return nil
 		case n == 0:
+			slices.Sort(x.sums)
 			r.indexed.Store(x)
 			return x
 		}
 		var ent rawfs.Dirent
 		for rest, ok := ent.Next(buf[:n]); ok; rest, ok = ent.Next(rest) {
-			if x.names[string(ent.Name)] = struct{}{}; len(x.names) > maxIndexed {
+			if x.sums = append(x.sums, maphash.Bytes(x.seed, ent.Name)); len(x.sums) > maxIndexed {
 				r.indexed.Store(&indexed{many: true})
 				return nil
 			}

@@ -130,3 +130,47 @@ func TestGoldenIsNamed(t *testing.T) {
 		}
 	}
 }
+
+// TestIndexed: what was copied up is known of a root, and what was not; and little is kept for
+// that, as each root has it.
+func TestIndexed(t *testing.T) {
+	const files, copied = 400, 300
+	w := newWorld(t, t.TempDir(), Options{}, true, func(lower string) {
+		must(t, os.Mkdir(lower+"/d", 0o755))
+		for i := range files {
+			write(t, fmt.Sprintf("%s/d/f%03d", lower, i), "golden")
+		}
+	})
+	d := w.lookup(t, "d")
+	var keys [files]fhandle.Key
+	for i := range files {
+		var a, da nfs3.PostAttr
+		var h []byte
+		name := fmt.Sprintf("f%03d", i)
+		if i < copied {
+			must(t, os.Chmod(w.ov.Root+"/d/"+name, 0o600))
+		}
+		if st := w.Lookup(&w.call, d, name, &h, &a, &da); st != nfs3.OK {
+			t.Fatal(st)
+		}
+		fhandle.Parse(h, &keys[i])
+	}
+	o, st := w.begin(&w.call, d)
+	if st != nfs3.OK {
+		t.Fatal(st)
+	}
+	defer o.end()
+	var x *indexed
+	// One for each doubling of the sums, and for what is read into.
+	if n := testing.AllocsPerRun(3, func() { o.exp.root.indexed.Store(nil); x = o.indexed() }); n > 16 || x == nil {
+		t.Fatalf("%v allocations for an index, %+v", n, x)
+	}
+	for i := range keys {
+		if x.has(&keys[i]) != (i < copied) {
+			t.Errorf("file %d: copied up: %v", i, x.has(&keys[i]))
+		}
+	}
+	if size := cap(x.sums) * 8; size > maxIndexed*8 {
+		t.Errorf("%d bytes are kept", size)
+	}
+}
