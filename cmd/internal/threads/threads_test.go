@@ -1,8 +1,11 @@
 package threads
 
 import (
+	"math/rand/v2"
 	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -89,6 +92,48 @@ func TestThreads(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAtOnce: whatever comes and goes at the same time, and whenever it is looked, nobody
+// waits without spare threads, and none is left at last.
+func TestAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var threads atomic.Int64
+		th := newThreads(2, func(n int) {
+			for range 20 { // as it takes its time
+				runtime.Gosched()
+			}
+			threads.Store(int64(n))
+		}, func() int64 { return 0 })
+		for range 2000 {
+			var all sync.WaitGroup
+			pause := rand.N(time.Duration(5)) * rest // when it is looked, too
+			for range 8 {
+				stay := rand.N(time.Duration(3)) * rest
+				all.Go(func() {
+					time.Sleep(pause)
+					th.Waits(1)
+					th.Waits(1)
+					th.Waits(-1)
+					time.Sleep(stay)
+					th.Waits(-1)
+				})
+			}
+			for range 4 {
+				time.Sleep(rand.N(rest))
+				synctest.Wait()
+				if n := th.waiting.Load(); threads.Load()-2 < spareFor(n) {
+					t.Fatalf("%d threads while %d calls wait", threads.Load(), n)
+				}
+			}
+			all.Wait()
+		}
+		time.Sleep(3 * rest)
+		synctest.Wait()
+		if th.waiting.Load() != 0 || th.on.Load() || threads.Load() != 2 {
+			t.Errorf("at last %d wait, and %d threads run", th.waiting.Load(), threads.Load())
+		}
+	})
 }
 
 // TestNew changes this process.
