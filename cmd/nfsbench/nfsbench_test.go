@@ -77,6 +77,10 @@ func TestEveryOperation(t *testing.T) {
 				t.Errorf("%s of %s: %+v", op, name, f)
 			}
 		}
+		// A part of the load that is closed; without another server, of our own.
+		if c, p := all.closed[op]["rubus"], all.paced[op]["rubus"]; len(c)+len(p) == 2 && p[0].OpsPerSec > 0.7*c[0].OpsPerSec {
+			t.Errorf("%s is paced at %.0f a second, and was made %.0f times: not half as often", op, p[0].OpsPerSec, c[0].OpsPerSec)
+		}
 		if !strings.Contains(closed.String(), op) || !strings.Contains(paced.String(), op) {
 			t.Errorf("%s is not in both tables", op)
 		}

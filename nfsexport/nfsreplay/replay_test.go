@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -379,4 +381,59 @@ func TestReadRefuses(t *testing.T) {
 	if _, err := Read(strings.NewReader("no recording")); err == nil {
 		t.Error("text was taken")
 	}
+}
+
+// TestReplayWaits: a call is made when the answers are there that its client had, and no later.
+func TestReplayWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		call := func(await ...int) Call {
+			return Call{Await: await, Proc: nfs3.ProcGetAttr, File2: -1, From: -1}
+		}
+		r := &Recording{Creds: []Cred{{}}, Nodes: make([]Node, 1), Calls: []Call{call(), call(), call(1), call(0)}}
+		board, server := net.Pipe()
+		defer board.Close()
+		var calls [][]byte // their numbers
+		next := func() bool {
+			mark := make([]byte, 4)
+			_ = server.SetReadDeadline(time.Now().Add(time.Second)) // of the bubble's clock
+			if _, err := io.ReadFull(server, mark); err != nil {
+				return false
+			}
+			b := make([]byte, binary.BigEndian.Uint32(mark)&^(1<<31))
+			if _, err := io.ReadFull(server, b); err != nil {
+				t.Error(err)
+			}
+			calls = append(calls, b[:4])
+			return true
+		}
+		answer := func(n int) {
+			var w xdr.Writer
+			w.Uint32(1<<31 | 24 + 4 + 84)
+			w.Buf = append(w.Buf, calls[n]...)
+			w.Uint32(1)
+			w.Extend(20 + 84)
+			if _, err := server.Write(w.Buf); err != nil {
+				t.Error(err)
+			}
+		}
+		done := make(chan error, 1)
+		go func() {
+			_, err := r.Replay(t.Context(), board, []byte("root"))
+			done <- err
+		}()
+		for _, step := range []struct{ answer, calls int }{{-1, 2}, {0, 2}, {1, 4}, {3, 4}, {2, 4}} {
+			if step.answer >= 0 {
+				answer(step.answer)
+			}
+			for next() {
+			}
+			if len(calls) != step.calls {
+				t.Errorf("%d calls are made after the answer to %d, want %d", len(calls), step.answer, step.calls)
+				return
+			}
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }
