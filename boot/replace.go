@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"rubus/boot/record"
@@ -93,16 +91,10 @@ func (f *Fleet) clearFor(ctx context.Context, b *board) error {
 	if err := f.setAside(ctx, b, b.record(), "", nil); err != nil {
 		return err
 	}
-	p := record.PathsOf(f.opt.State, b.serial)
-	devices := filepath.Dir(p.Dir())
-	if err := os.Rename(p.Dir(), filepath.Join(devices, ".trash-"+b.serial.String())); err != nil {
-		return err
-	}
-	return overlay.Uppers{Dir: devices, Serial: b.serial}.Sweep(ctx)
+	return f.disk(b.serial).Discard(ctx)
 }
 
-// handOver moves the state of a to b. The record says first whose it will be, then the
-// directory is renamed: a crash in between is finished by finishReplaces.
+// handOver moves the state of a to b, which has none.
 func (f *Fleet) handOver(ctx context.Context, a, b *board) error {
 	if err := f.cutOff(a); err != nil {
 		return err
@@ -119,19 +111,10 @@ func (f *Fleet) handOver(ctx context.Context, a, b *board) error {
 	for i := range rec.Slots {
 		rec.Slots[i].State, rec.Slots[i].Export = record.SlotParked, record.NewExportID()
 	}
-	from, to := record.PathsOf(f.opt.State, a.serial), record.PathsOf(f.opt.State, b.serial)
-	if err := record.SaveIn(from.Dir(), &rec); err != nil {
-		return err
-	}
-	f.step(stepIntended)
-	if err := os.Rename(from.Dir(), to.Dir()); err != nil {
-		return err
-	}
-	if err := record.SyncDirs(filepath.Dir(to.Dir())); err != nil {
+	if err := f.disk(a.serial).HandOver(&rec, func() { f.step(stepIntended) }); err != nil {
 		return err
 	}
 	f.step(stepMoved)
-	_ = os.Remove(from.Roots()) // empty: all is unmounted
 	a.mu.Lock()
 	a.rec = record.Record{Version: record.Version, Serial: a.serial}
 	a.mu.Unlock()

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strconv"
 	"time"
 
 	"rubus/boot/record"
@@ -98,27 +95,11 @@ func (f *Fleet) snapshotFor(ctx context.Context, b *board, note string, keep tim
 }
 
 func (f *Fleet) takeSnapshot(ctx context.Context, b *board, slot record.Slot, s *record.Snapshot, progress func(upper.Size)) error {
-	p := record.PathsOf(f.opt.State, b.serial)
-	tmp := filepath.Join(p.Snapshots(), ".new-"+strconv.Itoa(s.N))
-	if err := f.disk(b.serial).SweepSnapshots(ctx); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Join(tmp, "upper"), 0o700); err != nil {
-		return err
-	}
-	size, err := f.copyHeld(ctx, b, slot, filepath.Join(tmp, "upper"), progress)
-	if err == nil {
+	return f.disk(b.serial).AddSnapshot(ctx, s, func(to string) error {
+		size, err := f.copyHeld(ctx, b, slot, to, progress)
 		s.Bytes, s.Files = size.Bytes, size.Files
-		err = record.WriteSnapshot(tmp, *s)
-	}
-	if err != nil {
 		return err
-	}
-	f.step(stepCopied)
-	if err := os.Rename(tmp, p.Snapshot(s.N)); err != nil {
-		return err
-	}
-	return record.SyncDirs(p.Snapshots())
+	}, func() { f.step(stepCopied) })
 }
 
 // copyHeld copies the upper of a slot while its board's changes are held.

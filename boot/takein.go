@@ -91,7 +91,6 @@ func (f *Fleet) moveIn(ctx context.Context, b *board, rec record.Record, dir str
 		return err
 	}
 	in.Snapshots = len(all)
-	p := record.PathsOf(f.opt.State, b.serial)
 	if has, err := f.disk(b.serial).Exists(); err != nil {
 		return err
 	} else if has {
@@ -106,10 +105,7 @@ func (f *Fleet) moveIn(ctx context.Context, b *board, rec record.Record, dir str
 		return err
 	}
 	f.step(stepIntended)
-	if err := os.Rename(dir, p.Dir()); err != nil {
-		return err
-	}
-	if err := record.SyncDirs(filepath.Dir(p.Dir()), filepath.Dir(dir)); err != nil {
+	if err := f.disk(b.serial).MoveIn(dir); err != nil {
 		return err
 	}
 	f.step(stepMoved)

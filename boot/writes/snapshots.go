@@ -52,6 +52,32 @@ func (b Board) NextSnapshot() (int, error) {
 	return last, record.SyncDirs(p.Snapshots(), p.Dir())
 }
 
+// AddSnapshot makes a snapshot whose number was taken: fill copies an upper to where it is told,
+// and may say in s how much that is. copied is called when all is on the disk, under a name that
+// SweepSnapshots takes; what an error leaves behind has such a name, too.
+func (b Board) AddSnapshot(ctx context.Context, s *record.Snapshot, fill func(to string) error, copied func()) error {
+	if err := b.SweepSnapshots(ctx); err != nil {
+		return err
+	}
+	p := b.paths()
+	tmp := filepath.Join(p.Snapshots(), ".new-"+strconv.Itoa(s.N))
+	to := filepath.Join(tmp, "upper")
+	if err := os.MkdirAll(to, 0o700); err != nil {
+		return err
+	}
+	if err := fill(to); err != nil {
+		return err
+	}
+	if err := record.WriteSnapshot(tmp, *s); err != nil {
+		return err
+	}
+	copied()
+	if err := os.Rename(tmp, p.Snapshot(s.N)); err != nil {
+		return err
+	}
+	return record.SyncDirs(p.Snapshots())
+}
+
 // SweepSnapshots removes what is half made or half removed among a board's snapshots. When
 // ctx ends it may be called again.
 func (b Board) SweepSnapshots(ctx context.Context) error {
