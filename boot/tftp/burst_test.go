@@ -6,7 +6,9 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // TestFileOrder reads files of all lengths around chunks and blocks and
@@ -137,4 +139,29 @@ func TestReady(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTakeAllocates: an acknowledgement takes no memory. A boot has 16,000 of them.
+func TestTakeAllocates(t *testing.T) {
+	l := newLane(new(quiet), lan, time.Minute)
+	defer l.close()
+	f := &flight{to: airBoard, moved: new(atomic.Bool)}
+	l.add(f)
+	b := burst{buf: make([]byte, chunkSize), from: headerSize, block: 1024}
+	b.next()
+	if err := l.begin(f, b, nil); err != nil {
+		t.Fatal(err)
+	}
+	ack := []message{{airBoard, make([]byte, 4)}}
+	if n := testing.AllocsPerRun(chunkSize/1024-3, func() {
+		packAck(ack[0].data, f.number)
+		l.take(ack, true)
+	}); n != 0 || f.number != chunkSize/1024-1 {
+		t.Errorf("%v allocations for each, up to block %d", n, f.number)
+	}
+}
+
+func packAck(b []byte, block uint16) {
+	binary.BigEndian.PutUint16(b, opAck)
+	binary.BigEndian.PutUint16(b[2:], block)
 }

@@ -200,7 +200,8 @@ func (l *lane) take(in []message, all bool) {
 		switch {
 		case !ok:
 		case r.op == opError:
-			f.quit = &r
+			quit := r // or each acknowledgement would be kept apart, too
+			f.quit = &quit
 			f.end(errQuit)
 		case f.packet != nil && r.block == f.number && f.lot != l.lots:
 			// One of a lot: nobody can have heard yet of what goes out after it.

@@ -177,7 +177,9 @@ func (o *op) indexed() *indexed {
 		return nil
 	}
 	defer unix.Close(fd)
-	buf := make([]byte, 16<<10)
+	scratch := o.fs.snaps.scratch()
+	defer o.fs.snaps.bufs.Put(scratch)
+	buf := scratch[:]
 	for {
 		n, e := rawfs.ReadDir(fd, buf)
 		switch {

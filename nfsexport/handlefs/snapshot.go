@@ -125,10 +125,7 @@ func (s *snapshot) read(o *op, cookie uint64) unix.Errno {
 	var names strings.Builder
 	var low, high uint64 // of the hashes that are kept
 	high = math.MaxUint64
-	scratch, _ := o.fs.snaps.bufs.Get().(*[dirBuf]byte)
-	if scratch == nil {
-		scratch = new([dirBuf]byte)
-	}
+	scratch := o.fs.snaps.scratch()
 	defer o.fs.snaps.bufs.Put(scratch)
 	buf := scratch[:]
 	for {
@@ -267,6 +264,14 @@ type snapshots struct {
 }
 
 func (c *snapshots) init() { c.listing, c.large = maxListing, make(chan struct{}, largeListings) }
+
+// scratch gives what a directory is read into; it is to be put back to bufs.
+func (c *snapshots) scratch() *[dirBuf]byte {
+	if b, ok := c.bufs.Get().(*[dirBuf]byte); ok {
+		return b
+	}
+	return new([dirBuf]byte)
+}
 
 // keep keeps s with obj and lets go of the oldest when there are too many.
 func (c *snapshots) keep(obj *object, s *snapshot) {
