@@ -72,10 +72,11 @@ func (x *export) lines() (out []line) {
 	return out
 }
 
-// clients are the addresses that may use the export.
+// clients are the addresses that may use the export. None is of IPv6, where clientName
+// would be that of a whole network.
 func (x *export) clients() (out []netip.Addr) {
 	for _, a := range append([]netip.Addr{x.Client}, x.Awaited...) {
-		if a = a.Unmap(); a.IsValid() && !slices.Contains(out, a) {
+		if a = a.Unmap(); a.Is4() && !slices.Contains(out, a) {
 			out = append(out, a)
 		}
 	}
@@ -162,7 +163,10 @@ func (s *Server) Publish(e nfsexport.Export) error {
 func (s *Server) put(id nfsexport.ID, next *export) error {
 	ctx := context.Background()
 	found := s.found
-	s.found = slices.DeleteFunc(slices.Clone(found), func(l line) bool { return l.id == id })
+	s.found = slices.DeleteFunc(slices.Clone(found), func(l line) bool {
+		// A directory has one ID to its client: two would take it from each other in turn.
+		return l.id == id || next != nil && l.path == next.Dir
+	})
 	before, had := s.exports[id]
 	if next != nil {
 		s.exports[id] = next

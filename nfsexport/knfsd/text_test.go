@@ -137,7 +137,7 @@ func TestOwnFileSystem(t *testing.T) {
 
 // An export is one line for each address, each once.
 func TestClients(t *testing.T) {
-	x := &export{Export: nfsexport.Export{Dir: roots + "/b8123456/1", ID: 5, Client: addr1, Awaited: []netip.Addr{addr2, netip.AddrFrom16(addr1.As16()), {}}}}
+	x := &export{Export: nfsexport.Export{Dir: roots + "/b8123456/1", ID: 5, Client: addr1, Awaited: []netip.Addr{addr2, netip.AddrFrom16(addr1.As16()), netip.MustParseAddr("fd00::31"), {}}}}
 	want := []line{{path: x.Dir, client: addr1, id: 5}, {path: x.Dir, client: addr2, id: 5}}
 	if got := x.lines(); !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v", got)
