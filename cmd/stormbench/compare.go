@@ -151,10 +151,18 @@ func (s *service) storm(ctx context.Context, l *lan, o order) (r storm, err erro
 	if r.after, err = s.used(); err != nil {
 		return r, err
 	}
+	if err := r.sum(all, r.after.cpu-before.cpu); err != nil {
+		return r, fmt.Errorf("%s: %w", s.name, err)
+	}
+	return r, nil
+}
+
+// sum fills r with what came of its boards, and of the time that the server took for all of them.
+func (r *storm) sum(all []booted, cpu time.Duration) error {
 	var times, firmware, nfs []time.Duration
 	for i, b := range all {
 		if b.Error != "" {
-			return r, fmt.Errorf("%s: board %d of %d: %s", s.name, i, len(all), b.Error)
+			return fmt.Errorf("board %d of %d: %s", i, len(all), b.Error)
 		}
 		times = append(times, b.Firmware+b.NFS)
 		firmware, nfs = append(firmware, b.Firmware), append(nfs, b.NFS)
@@ -170,8 +178,8 @@ func (s *service) storm(ctx context.Context, l *lan, o order) (r storm, err erro
 	slices.Sort(nfs)
 	middle := len(times) / 2
 	r.boards, r.median, r.slowest, r.firmware, r.nfs = len(times), times[middle], times[len(times)-1], firmware[middle], nfs[middle]
-	r.cpu = (r.after.cpu - before.cpu) / time.Duration(len(times))
-	return r, nil
+	r.cpu = cpu / time.Duration(len(times))
+	return nil
 }
 
 // prepare has boards ask for their first file, and prints what rubus has taken then.

@@ -100,6 +100,25 @@ func TestStorm(t *testing.T) {
 	}
 }
 
+// TestSum: of the boards of a storm the one in the middle and the slowest are told, and a part of
+// the server's time for each.
+func TestSum(t *testing.T) {
+	board := func(firmware, nfs time.Duration, differ int) booted {
+		return booted{Firmware: firmware, NFS: nfs, Bytes: 20, Retries: 1, Replay: nfsreplay.Result{Calls: 30, Differ: differ, First: []string{"one"}[:differ]}}
+	}
+	var got storm
+	if err := got.sum([]booted{board(5, 1, 0), board(1, 70, 1), board(2, 2, 0), board(3, 9, 0), board(4, 4, 0)}, 500); err != nil {
+		t.Fatal(err)
+	}
+	want := storm{boards: 5, median: 8, slowest: 71, firmware: 3, nfs: 4, cpu: 100, bytes: 20, retries: 5, calls: 30, differ: 1, first: []string{"one"}}
+	if d := cmp.Diff(want, got, cmp.AllowUnexported(storm{}, used{})); d != "" {
+		t.Error(d)
+	}
+	if err := got.sum([]booted{board(1, 1, 0), {Error: "no answer"}}, 1); err == nil {
+		t.Error("a board that did not boot is none too slow")
+	}
+}
+
 // TestGoals: what is within its bound is met, and a small storm is held against none.
 func TestGoals(t *testing.T) {
 	var g goals

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/moby/sys/mountinfo"
 
@@ -141,5 +142,47 @@ func TestClients(t *testing.T) {
 	want := []line{{path: x.Dir, client: addr1, id: 5}, {path: x.Dir, client: addr2, id: 5}}
 	if got := x.lines(); !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestNote: what a process finds at its first look was before it. Then a client has called
+// when bytes moved, and else when its connection last had something from it.
+func TestNote(t *testing.T) {
+	dir := roots + "/b8123456/1"
+	uses := []use{{path: dir, domain: addr1.String() + "/32", live: true}}
+	moved := func(start string, read, written uint64) []counters {
+		return []counters{{path: dir, domain: addr1.String() + "/32", start: start, read: read, written: written}}
+	}
+	s := &Server{exports: map[nfsexport.ID]*export{}, seen: newSeen()}
+	x := &export{Export: nfsexport.Export{Dir: dir, ID: 5, Client: addr1, Activity: new(nfsexport.Activity)}}
+	s.exports[5] = x
+	begin := time.Unix(1000, 0)
+	for i, c := range []struct {
+		name          string
+		view          view
+		seen          bool
+		last          int64 // seconds after begin; -1: it never called
+		read, written uint64
+	}{
+		{"of before", view{stats: moved("a", 100, 100)}, false, -1, 0, 0},
+		{"nothing since", view{stats: moved("a", 100, 100), uses: uses}, true, -1, 0, 0},
+		{"more", view{stats: moved("a", 130, 100), uses: uses}, true, 2, 30, 0},
+		{"quiet", view{stats: moved("a", 130, 100), uses: uses}, true, 2, 30, 0},
+		{"counted anew", view{stats: moved("b", 0, 7), uses: uses}, true, 4, 30, 7},
+		{"a call that moves nothing", view{stats: moved("b", 0, 7), uses: uses, data: map[netip.Addr]time.Time{addr1: begin.Add(4500 * time.Millisecond)}}, true, 4, 30, 7},
+		{"another's", view{uses: []use{{path: dir, domain: addr2.String() + "/32", live: true}}, data: map[netip.Addr]time.Time{addr1: begin.Add(5 * time.Second)}}, false, 4, 30, 7},
+		{"refused", view{uses: []use{{path: dir, domain: addr1.String() + "/32"}}, data: map[netip.Addr]time.Time{addr1: begin.Add(6 * time.Second)}}, false, 4, 30, 7},
+	} {
+		now := begin.Add(time.Duration(i) * time.Second)
+		seen := s.note(c.view, now)
+		s.seen.looked = true
+		last := int64(-1)
+		if n := x.Activity.LastCall.Load(); n != 0 {
+			last = time.Unix(0, n).Unix() - begin.Unix()
+		}
+		if len(seen) == 1 != c.seen || last != c.last || x.Activity.BytesRead.Load() != c.read || x.Activity.BytesWritten.Load() != c.written {
+			t.Errorf("%s: seen %v, last call %d, %d and %d bytes; want %v, %d, %d and %d", c.name, seen, last,
+				x.Activity.BytesRead.Load(), x.Activity.BytesWritten.Load(), c.seen, c.last, c.read, c.written)
+		}
 	}
 }
