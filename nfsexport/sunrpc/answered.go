@@ -35,8 +35,9 @@ const (
 	// young is how long an answer is kept for which there is room: it may come late, and
 	// the copy later still.
 	young = int64(5 * time.Minute)
-	// toldApart is how many bytes of arguments tell calls apart.
-	toldApart = 256
+	// toldApart is how many bytes of arguments tell calls apart: those of a WRITE before
+	// its data are 88 at most.
+	toldApart = 128
 )
 
 // answer is one that was given.
@@ -99,11 +100,9 @@ func (s *Server) sum(c *Call, plan Plan) uint64 {
 	args := c.Args.Rest()
 	size := len(args) + c.more
 	h := maphash.Bytes(s.seed, args[:max(min(len(args), size-plan.Data, toldApart), 0)])
-	for _, v := range [...]uint64{
-		uint64(c.Program)<<32 | uint64(c.Version), uint64(c.Procedure)<<32 | uint64(size), uint64(c.UID)<<32 | uint64(c.GID),
-	} {
-		h = (h ^ v) * 0x9e3779b97f4a7c15
-	}
+	h += (uint64(c.Program)<<32 | uint64(c.Version)) * 0x9e3779b97f4a7c15 // odd numbers, by chance
+	h += (uint64(c.Procedure)<<32 | uint64(size)) * 0xbf58476d1ce4e5b9
+	h += (uint64(c.UID)<<32 | uint64(c.GID)) * 0x94d049bb133111eb
 	return h | 1
 }
 
@@ -117,23 +116,20 @@ func (c *conn) sentAgain() bool {
 		return true
 	}
 	c.crowded = c.crowded && len(c.xids) > 0
-	var known answer
-	if call.sum != 0 {
-		if e := c.answered.find(call.XID, call.sum); e != nil {
-			known = *e
-		}
-	}
-	c.mu.Unlock()
-	if known.n == 0 {
+	e := c.answered.find(call.XID, call.sum)
+	if e == nil {
+		c.mu.Unlock()
 		return false
 	}
 	at := c.begin()
-	c.w.Buf = append(c.w.Buf, known.reply[:known.n]...)
+	c.w.Buf = append(c.w.Buf, e.reply[:e.n]...)
+	out := int(e.n)
+	c.mu.Unlock()
 	c.end(at, true)
 	if c.s.observe != nil {
 		c.s.observe(Event{
 			Peer: call.Peer, Program: call.Program, Version: call.Version, Procedure: call.Procedure,
-			In: call.Args.Len() + call.more, Out: int(known.n), Replayed: true,
+			In: call.Args.Len() + call.more, Out: out, Replayed: true,
 		})
 	}
 	return true
