@@ -32,9 +32,11 @@ const (
 	// answerRoom is the longest reply that is kept. That to a WRITE with all its attributes
 	// has 160 bytes.
 	answerRoom = 160
-	// young is how long an answer is kept for which there is room: it may come late, and
-	// the copy later still.
-	young = int64(5 * time.Minute)
+	// young is how long an answer is kept for which there may be room: the copy was sent
+	// when it came, and only has to be read.
+	young = int64(time.Minute)
+	// season is after how long there is half the room, if it took a quarter.
+	season = int64(5 * time.Minute)
 	// toldApart is how many bytes of arguments tell calls apart: those of a WRITE before
 	// its data are 88 at most.
 	toldApart = 128
@@ -50,7 +52,11 @@ type answer struct {
 }
 
 // answered are the last answers of a connection, by number.
-type answered struct{ of []answer }
+type answered struct {
+	of    []answer
+	since int64 // the season's begin
+	n     int   // that came in it
+}
 
 // slot is where the answer to a call is, if there is one. Clients count their calls, some of
 // them (Linux on a little-endian processor) in the highest byte.
@@ -74,22 +80,29 @@ func (a *answered) find(xid uint32, sum uint64) *answer {
 // keep keeps an answer; most are kept at once.
 func (a *answered) keep(xid uint32, sum uint64, reply []byte, now int64, most int) {
 	if len(a.of) == 0 {
-		a.of = make([]answer, fewAnswers)
+		a.of, a.since = make([]answer, fewAnswers), now
+	}
+	if a.n++; now-a.since >= season {
+		if a.n <= len(a.of)/4 && len(a.of) > fewAnswers {
+			a.resize(len(a.of) / 2)
+		}
+		a.since, a.n = now, 0
 	}
 	e := a.slot(xid)
 	for e.n > 0 && e.xid != xid && now-e.at < young && len(a.of) < most {
-		a.grow()
+		a.resize(2 * len(a.of))
 		e = a.slot(xid)
 	}
 	e.sum, e.at, e.xid, e.n = sum, now, xid, uint32(copy(e.reply[:], reply))
 }
 
-func (a *answered) grow() {
+// resize makes room for n answers. Of two that belong in one place the younger stays.
+func (a *answered) resize(n int) {
 	old := a.of
-	a.of = make([]answer, 2*len(old))
+	a.of = make([]answer, n)
 	for i := range old {
-		if old[i].n > 0 {
-			*a.slot(old[i].xid) = old[i]
+		if e := a.slot(old[i].xid); old[i].n > 0 && (e.n == 0 || e.at < old[i].at) {
+			*e = old[i]
 		}
 	}
 }
