@@ -192,6 +192,10 @@ func (o *op) indexed() *indexed {
 		}
 		var ent rawfs.Dirent
 		for rest, ok := ent.Next(buf[:n]); ok; rest, ok = ent.Next(rest) {
+			switch string(ent.Name) {
+			case ".", "..":
+				continue
+			}
 			if x.sums = append(x.sums, maphash.Bytes(x.seed, ent.Name)); len(x.sums) > maxIndexed {
 				r.indexed.Store(&indexed{many: true})
 				return nil
