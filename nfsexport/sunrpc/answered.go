@@ -136,15 +136,14 @@ func (c *conn) sentAgain() bool {
 	}
 	at := c.begin()
 	c.w.Buf = append(c.w.Buf, e.reply[:e.n]...)
-	out := int(e.n)
 	c.mu.Unlock()
-	c.end(at, true)
 	if c.s.observe != nil {
 		c.s.observe(Event{
 			Peer: call.Peer, Program: call.Program, Version: call.Version, Procedure: call.Procedure,
-			In: call.Args.Len() + call.more, Out: out, Replayed: true,
+			In: call.Args.Len() + call.more, Out: c.w.Len() - at - markSize, Replayed: true,
 		})
 	}
+	c.end(at, true)
 	return true
 }
 
