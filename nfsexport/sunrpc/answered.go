@@ -22,6 +22,9 @@ import (
 // that comes then is thrown away, and the client waits for one to the copy. An answer too
 // many it throws away as well (xprt_lookup_rqst finds nothing).
 //
+// The room is for what a board has under way when its disk hangs. A copy that is
+// read after more answers than there is room for is not known any more, and is run.
+//
 // A connection that is made anew begins with none: what the old one answered came to the
 // client, or is run again before he writes anything newer there (see peers.enter).
 
