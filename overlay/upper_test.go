@@ -7,8 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -57,6 +59,34 @@ func TestUppersCreate(t *testing.T) {
 	must(t, err)
 	if st.Uid != 12 || st.Gid != 34 || st.Mode&0o7777 != 0o1751 || !slices.Equal(names, []string{"user.rubus"}) {
 		t.Errorf("new upper has owner %d:%d, mode %o, attributes %q", st.Uid, st.Gid, st.Mode, names)
+	}
+}
+
+// TestUppersAtOnce: hundreds of boards get an upper at a time, so what one takes of a stack is little.
+func TestUppersAtOnce(t *testing.T) {
+	const boards, most = 100, 64 << 10
+	from, to := t.TempDir(), t.TempDir()
+	must(t, unix.Setxattr(from, "user.rubus", []byte("x"), 0))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	var done, all sync.WaitGroup
+	hold := make(chan struct{})
+	for range boards {
+		done.Add(1)
+		all.Go(func() {
+			if err := copyAttributes(from, to); err != nil {
+				t.Error(err)
+			}
+			done.Done()
+			<-hold
+		})
+	}
+	done.Wait()
+	runtime.ReadMemStats(&after)
+	close(hold)
+	all.Wait()
+	if took := (int64(after.StackInuse) - int64(before.StackInuse)) / boards; took > most {
+		t.Errorf("%d bytes of stack for a board, want %d at most", took, most)
 	}
 }
 

@@ -285,9 +285,12 @@ func copyAttributes(from, to string) error {
 		if strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.") {
 			continue
 		}
-		buf := make([]byte, 64<<10) // XATTR_SIZE_MAX
-		n, err := unix.Lgetxattr(from, name, buf)
+		n, err := unix.Lgetxattr(from, name, nil)
 		if err != nil {
+			return fmt.Errorf("attribute %q of layer %q: %w", name, from, err)
+		}
+		buf := make([]byte, n)
+		if n, err = unix.Lgetxattr(from, name, buf); err != nil {
 			return fmt.Errorf("attribute %q of layer %q: %w", name, from, err)
 		}
 		if err := unix.Lsetxattr(to, name, buf[:n], 0); err != nil {
@@ -297,13 +300,18 @@ func copyAttributes(from, to string) error {
 	return nil
 }
 
+// listXattrs asks how much there is at first: room for the most, 64 KiB, would lie on the
+// stack of each goroutine that prepares a board, and there are hundreds of them at a time.
 func listXattrs(path string) ([]string, error) {
-	buf := make([]byte, 64<<10) // XATTR_LIST_MAX
-	n, err := unix.Llistxattr(path, buf)
-	if errors.Is(err, unix.EOPNOTSUPP) {
+	n, err := unix.Llistxattr(path, nil)
+	if n == 0 || errors.Is(err, unix.EOPNOTSUPP) {
 		return nil, nil
 	}
 	if err != nil {
+		return nil, err
+	}
+	buf := make([]byte, n)
+	if n, err = unix.Llistxattr(path, buf); err != nil {
 		return nil, err
 	}
 	return strings.FieldsFunc(string(buf[:n]), func(r rune) bool { return r == 0 }), nil
