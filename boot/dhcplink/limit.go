@@ -44,16 +44,19 @@ func (l Limits) WithDefaults() Limits {
 	return l
 }
 
-// Limiter is a token bucket for all boards together and one for each. Boards
-// share buckets by a hash that nobody outside can compute, so its memory is
-// constant whatever addresses a flood makes up.
+// Limiter is a token bucket for all boards together and two for each. Boards share
+// these by a hash that nobody outside can compute, so its memory is constant whatever
+// addresses a flood makes up. A board takes from both of its own and is refused when both are
+// empty: of a thousand boards that come together none has to do without for others
+// with the same bucket.
 type Limiter struct {
 	limits Limits
 	seed   maphash.Seed
 
 	mu     sync.Mutex
-	total  time.Time
-	boards [4096]time.Time
+	began  time.Time // the first request
+	total  bucket
+	boards [1 << 14]bucket
 }
 
 // NewLimiter makes a Limiter.
@@ -65,26 +68,49 @@ func NewLimiter(l Limits) *Limiter {
 func (l *Limiter) Board(mac device.MAC, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	slot := maphash.Bytes(l.seed, mac[:]) % uint64(len(l.boards))
-	return take(&l.boards[slot], now, l.limits.PerBoard, l.limits.BoardEvery)
+	at, h := l.since(now), maphash.Bytes(l.seed, mac[:])
+	a, b := &l.boards[h%uint64(len(l.boards))], &l.boards[h>>32%uint64(len(l.boards))]
+	burst, every := l.limits.PerBoard, l.limits.BoardEvery
+	if !a.has(at, burst, every) && !b.has(at, burst, every) {
+		return false
+	}
+	a.take(at, burst, every)
+	if b != a {
+		b.take(at, burst, every)
+	}
+	return true
 }
 
 // Answer takes one answer of all.
 func (l *Limiter) Answer(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return take(&l.total, now, l.limits.Total, l.limits.TotalEvery)
-}
-
-// take is the generic cell rate algorithm: full is when the bucket will be
-// full again, and each token pushes it back by one interval.
-func take(full *time.Time, now time.Time, burst int, every time.Duration) bool {
-	if full.Before(now) {
-		*full = now
-	}
-	if full.Sub(now) > time.Duration(burst-1)*every {
+	at := l.since(now)
+	if !l.total.has(at, l.limits.Total, l.limits.TotalEvery) {
 		return false
 	}
-	*full = full.Add(every)
+	l.total.take(at, l.limits.Total, l.limits.TotalEvery)
 	return true
+}
+
+// since is now as buckets have it.
+func (l *Limiter) since(now time.Time) time.Duration {
+	if l.began.IsZero() {
+		l.began = now
+	}
+	return now.Sub(l.began)
+}
+
+// bucket is one of the generic cell rate algorithm: the time, since the Limiter began, when it
+// will be full again.
+type bucket time.Duration
+
+// has says whether there is a token in it.
+func (b bucket) has(now time.Duration, burst int, every time.Duration) bool {
+	return time.Duration(b)-now <= time.Duration(burst-1)*every
+}
+
+// take takes a token: it will be full an interval later. An empty one stays so.
+func (b *bucket) take(now time.Duration, burst int, every time.Duration) {
+	*b = bucket(min(max(time.Duration(*b), now)+every, now+time.Duration(burst)*every))
 }

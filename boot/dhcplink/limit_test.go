@@ -38,3 +38,36 @@ func TestLimiter(t *testing.T) {
 		t.Errorf("of 10,000 more in 10 s %d are answered, want 200 a second", answered)
 	}
 }
+
+// TestLimiterPerBoard: one board has so many requests in one go, and then one a second, also when
+// the clock is older than the Limiter's first request.
+func TestLimiterPerBoard(t *testing.T) {
+	l, now := NewLimiter(Limits{}), time.Unix(1e9, 0)
+	many := func(mac device.MAC) (n int) {
+		for l.Board(mac, now) {
+			n++
+		}
+		return n
+	}
+	a, b := device.MAC{2, 0, 0, 0, 0, 1}, device.MAC{2, 0, 0, 0, 0, 2}
+	for _, step := range []struct {
+		name  string
+		mac   device.MAC
+		after time.Duration
+		want  int
+	}{
+		{"in one go", a, 0, 8},
+		{"at once again", a, 0, 0},
+		{"another board", b, 0, 8},
+		{"before a second is over", a, 999 * time.Millisecond, 0},
+		{"after a second", a, time.Millisecond, 1},
+		{"after three", a, 3 * time.Second, 3},
+		{"after a minute", a, time.Minute, 8},
+		{"an older clock", a, -time.Hour, 0},
+	} {
+		now = now.Add(step.after)
+		if n := many(step.mac); n != step.want {
+			t.Errorf("%s: %d, want %d", step.name, n, step.want)
+		}
+	}
+}
