@@ -74,7 +74,13 @@ func ListSnapshots(dir string) ([]Snapshot, error) {
 		if err != nil || n < 1 || strconv.Itoa(n) != e.Name() {
 			continue
 		}
-		s, err := ReadSnapshot(filepath.Join(dir, e.Name()))
+		at := filepath.Join(dir, e.Name())
+		s, err := ReadSnapshot(at)
+		if errors.Is(err, fs.ErrNotExist) {
+			if _, gone := os.Lstat(at); errors.Is(gone, fs.ErrNotExist) {
+				continue // removed since
+			}
+		}
 		if err != nil {
 			return nil, fmt.Errorf("snapshot %d: %v", n, err) //nolint:errorlint // none that is missing: it is broken
 		}
