@@ -149,12 +149,9 @@ restart="
 }
 
 // TestGanesha runs the suite on nfs-ganesha, as TestKernelServer does; it takes
-// two minutes. The checks of the wire are left out: one of them, COMMIT of a fifo,
+// two minutes, so scripts/test asks for it with --long only. The checks of the wire are left out: one of them, COMMIT of a fifo,
 // is not answered.
 func TestGanesha(t *testing.T) {
-	if os.Getenv("RUBUS_LONG") == "" {
-		t.Skip("it takes two minutes: RUBUS_LONG=1 or scripts/test --long runs it")
-	}
 	out := elsewhere(t, "ganesha", "", `
 cp -an "$tools/usr" "$tools/etc" / # it wants its files where the packages have them
 cp -an "$tools/sbin/." /usr/sbin/
