@@ -59,15 +59,7 @@ func TestChangedMeanwhile(t *testing.T) {
 			must(t, os.WriteFile(filepath.Join(lower, fmt.Sprint("g", i)), bytes.Repeat([]byte{'g'}, size), 0o644))
 		}
 	})[0]
-	startServer(t, "/proc/self/exe", spec{Addr: serverAddr, Exports: []nfsexport.Export{x}})
-	root, err := mountRoot(x.Client, x.Path)
-	must(t, err)
-	var conns [2]*raw
-	for i := range conns {
-		conns[i], err = dial(x.Client, 2049, true)
-		must(t, err)
-		defer conns[i].Close()
-	}
+	root, conns := serveTwo(t, x)
 	reads, writes := conns[0], conns[1]
 	for i := range rounds {
 		name := fmt.Sprint("g", i)

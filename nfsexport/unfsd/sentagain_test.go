@@ -29,6 +29,20 @@ type told struct {
 	err  error
 }
 
+// serveTwo serves x alone, and gives its root and two connections of its client.
+func serveTwo(t *testing.T, x nfsexport.Export) (root []byte, conns [2]*raw) {
+	t.Helper()
+	startServer(t, "/proc/self/exe", spec{Addr: serverAddr, Exports: []nfsexport.Export{x}})
+	root, err := mountRoot(x.Client, x.Path)
+	must(t, err)
+	for i := range conns {
+		conns[i], err = dial(x.Client, 2049, true)
+		must(t, err)
+		t.Cleanup(func() { conns[i].Close() })
+	}
+	return root, conns
+}
+
 // TestSentAgainAnyhow: a client writes to the pieces of a file over and over, to each when
 // the WRITE before was answered, by two connections, and sends any of its last calls again,
 // answered or not. What is in the file then is what the last WRITE that was answered wrote.
@@ -45,15 +59,7 @@ func TestSentAgainAnyhow(t *testing.T) {
 	x := roots(t, 1, func(lower string) {
 		must(t, os.WriteFile(filepath.Join(lower, "file"), make([]byte, whole), 0o644))
 	})[0]
-	startServer(t, "/proc/self/exe", spec{Addr: serverAddr, Exports: []nfsexport.Export{x}})
-	root, err := mountRoot(x.Client, x.Path)
-	must(t, err)
-	var conns [2]*raw
-	for i := range conns {
-		conns[i], err = dial(x.Client, 2049, true)
-		must(t, err)
-		defer conns[i].Close()
-	}
+	root, conns := serveTwo(t, x)
 	fh, err := conns[0].lookup(root, "file")
 	must(t, err)
 
