@@ -318,9 +318,8 @@ func (s *Server) Hold(_ context.Context, id nfsexport.ID) (release func(), err e
 	if ago := time.Since(time.Unix(0, x.Activity.LastCall.Load())); ago < holdQuiet {
 		return nil, fmt.Errorf("%w, and the board called %s ago", nfsexport.ErrCalled, ago.Round(time.Second))
 	}
-	held := &export{Export: x.Export, held: true}
-	if err := s.put(id, held); err != nil {
-		return nil, err
+	if err := s.put(id, &export{Export: x.Export, held: true}); err != nil {
+		return nil, errors.Join(err, s.unhold(id, x.Export)) // nobody else would
 	}
 	return func() {
 		s.mu.Lock()
@@ -329,7 +328,7 @@ func (s *Server) Hold(_ context.Context, id nfsexport.ID) (release func(), err e
 		if now == nil {
 			return // withdrawn
 		}
-		if err := s.put(id, &export{Export: now.Export}); err != nil {
+		if err := s.unhold(id, now.Export); err != nil {
 			s.log.Error("a board's calls wait until its export is mended", "export", now.Name, "err", err)
 			return
 		}
@@ -337,6 +336,14 @@ func (s *Server) Hold(_ context.Context, id nfsexport.ID) (release func(), err e
 			s.log.Warn("calls on a root may wait for two minutes more", "export", now.Name, "err", err)
 		}
 	}, nil
+}
+
+// unhold ends a hold. What the host cannot be told now, Run tells it. s.mu is held.
+func (s *Server) unhold(id nfsexport.ID, x nfsexport.Export) error {
+	free := &export{Export: x}
+	err := s.put(id, free)
+	s.exports[id] = free // also when the file of exports could not be written
+	return err
 }
 
 // Clear ends all exports of ours that an earlier process left, for good.
