@@ -41,8 +41,12 @@ func (b Board) MoveIn(dir string) error {
 func (b Board) Discard(ctx context.Context) error {
 	dir := b.paths().Dir()
 	devices := filepath.Dir(dir)
+	u := overlay.Uppers{Dir: devices, Serial: b.Serial}
+	if err := u.Sweep(ctx); err != nil { // of one that was cut short
+		return err
+	}
 	if err := os.Rename(dir, filepath.Join(devices, ".trash-"+b.Serial.String())); err != nil {
 		return err
 	}
-	return overlay.Uppers{Dir: devices, Serial: b.Serial}.Sweep(ctx)
+	return u.Sweep(ctx)
 }

@@ -53,6 +53,8 @@ func TestDiscardAndMoveIn(t *testing.T) {
 	s.record(s.slot(1, "mine"))
 	kept := filepath.Join(s.State, "devices", ".kept")
 	must(t, os.CopyFS(kept, os.DirFS(s.paths().Dir())))
+	// What was left of the board when it was discarded before is not in the way.
+	s.make(filepath.Join(s.State, "devices", ".trash-"+s.Serial.String(), "file"), "")
 	must(t, s.Discard(t.Context()))
 	if has, err := s.Exists(); has || err != nil || !slices.Equal(dirs(t, s.State), []string{".kept"}) {
 		t.Errorf("it exists: %v, %v; %q", has, err, dirs(t, s.State))
