@@ -2,9 +2,12 @@
 package nettest
 
 import (
+	"errors"
 	"net"
 	"runtime"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -50,6 +53,37 @@ func Within(t testing.TB, ns netns.NsHandle, f func()) {
 	must(t, netns.Set(ns))
 	f()
 	must(t, netns.Set(home))
+}
+
+// patience bounds Settled, which ends as soon as it may.
+const patience = time.Minute
+
+// Settled waits until all links that are up in the namespace of the calling thread, cables
+// and bridges, carry frames. The kernel looks at links that were set up once a second
+// (net/core/link_watch.c), and drops what is sent before; so does a bridge with what comes in
+// at its port.
+func Settled(t testing.TB) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); ; <-tick.C {
+		links, err := netlink.LinkList()
+		if errors.Is(err, netlink.ErrDumpInterrupted) {
+			continue
+		}
+		must(t, err)
+		waits := slices.IndexFunc(links, func(l netlink.Link) bool {
+			a := l.Attrs()
+			// Unknown is what was not looked at yet.
+			return a.Flags&net.FlagUp != 0 && a.Flags&net.FlagLoopback == 0 && a.OperState != netlink.OperUp
+		})
+		if waits < 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%q carries no frames", links[waits].Attrs().Name)
+		}
+	}
 }
 
 // Link is the link of a name in the namespace of the calling thread.

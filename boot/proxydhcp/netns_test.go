@@ -120,7 +120,7 @@ func dnsmasq(t testing.TB, args ...string) {
 	}
 }
 
-// board plays firmware on a link: raw frames, no IP stack.
+// board plays firmware on a link: raw frames, no IP stack. What it sends is not lost on its way.
 type board struct {
 	conn  *socket.Conn
 	index int
@@ -129,6 +129,7 @@ type board struct {
 
 func newBoard(t testing.TB, name string) *board {
 	t.Helper()
+	nettest.Settled(t)
 	l := nettest.Link(t, name)
 	c, err := dhcplink.Listen(l.Attrs().Index)
 	must(t, err)

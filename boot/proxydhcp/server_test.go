@@ -257,7 +257,9 @@ func TestRelayed(t *testing.T) {
 		var err error
 		conn, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(ap("0.0.0.0:67")))
 		must(t, err)
+		nettest.Settled(t)
 	})
+	nettest.Settled(t)
 	defer conn.Close()
 	must(t, netlink.RouteAdd(&netlink.Route{
 		Dst: &net.IPNet{IP: net.IPv4(10, 20, 0, 0).To4(), Mask: net.CIDRMask(24, 32)}, Gw: net.IPv4(10, 0, 0, 253),
