@@ -318,7 +318,7 @@ func TestPourFails(t *testing.T) {
 func TestPourStops(t *testing.T) {
 	const size = 128 << 10
 	p := newPourer(t)
-	s, addr := start(t, Config{Programs: []Program{p}, Limits: Limits{Pipes: 2, Receive: 2 * time.Second}})
+	s, addr := start(t, Config{Programs: []Program{p}, Limits: Limits{Pipes: 2}})
 	slow, gone, good := dialFrom(t, addr, "127.0.0.7", true), dialFrom(t, addr, "127.0.0.8", true), dialFrom(t, addr, "127.0.0.9", true)
 	for _, c := range []*client{slow, gone, good} {
 		c.warm(size)
@@ -338,6 +338,7 @@ func TestPourStops(t *testing.T) {
 		}
 	}
 	_ = gone.nc.Close()
+	s.sweep(s.clock.Load() + int64(2*time.Minute)) // it has stopped for longer than Limits.Receive
 	slow.wantClosed()
 	for idle, made := idlePipes(s); made != idle; idle, made = idlePipes(s) {
 		good.works()

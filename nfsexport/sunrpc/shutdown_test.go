@@ -35,7 +35,7 @@ func TestShutdown(t *testing.T) {
 // end together.
 func TestServeTwice(t *testing.T) {
 	f := newFake()
-	s, first := start(t, Config{Programs: []Program{f}, Limits: Limits{Idle: 200 * time.Millisecond}})
+	s, first := start(t, Config{Programs: []Program{f}, Limits: Limits{Write: 40 * time.Millisecond}}) // it looks often
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -45,6 +45,9 @@ func TestServeTwice(t *testing.T) {
 	for _, addr := range []string{first, l.Addr().String()} {
 		c := dial(t, addr)
 		c.works()
+		for _, in := range s.peers.list() {
+			in.lastRead.Store(-int64(time.Hour))
+		}
 		c.wantClosed() // idle: the sweeper is there for both
 	}
 	c := dial(t, l.Addr().String())
