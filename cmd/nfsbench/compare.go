@@ -20,18 +20,22 @@ type figure struct {
 	MBPerSec  float64       `json:"mb_per_second"` // of file data
 	P50       time.Duration `json:"p50_ns"`
 	P99       time.Duration `json:"p99_ns"`
-	CPU       float64       `json:"cpu_us"`      // per call, or per entry of a listing
-	LoadCPU   float64       `json:"load_cpu_us"` // the same of the load
+	CPU       float64       `json:"cpu_us,omitempty"` // per call, or per entry of a listing
+	LoadCPU   float64       `json:"load_cpu_us"`      // the same of the load
+	// Writes is how many WRITEs a second were brought to the disk meanwhile.
+	Writes float64 `json:"writes_per_second,omitempty"`
 }
 
-// results are those of both loads.
+// results are those of all loads: beside is the paced one beside writers.
 type results struct {
-	closed, paced figures
+	closed, paced, beside figures
 	// first: the paced load ran before all else that wanted a processor.
 	first bool
 }
 
-func newResults() *results { return &results{closed: figures{}, paced: figures{}, first: true} }
+func newResults() *results {
+	return &results{closed: figures{}, paced: figures{}, beside: figures{}, first: true}
+}
 
 // figures are those of all rounds, by operation and server.
 type figures map[string]map[string][]figure
@@ -54,21 +58,48 @@ func compare(ctx context.Context, o *options) error {
 		servers = []serverKind{g, servers[0]} // the first sets the pace
 	}
 	all := newResults()
-	for round := range o.rounds {
-		rates := map[string]float64{}
-		for _, k := range servers {
-			fmt.Fprintf(os.Stderr, "round %d of %d: %s\n", round+1, o.rounds, k.name)
-			if err := measure(ctx, o, k, rates, all); err != nil {
-				return fmt.Errorf("measuring %s: %w", k.name, err)
-			}
+	err := inTurn(o.rounds, servers, func(round int, k serverKind, rates map[string]float64) error {
+		fmt.Fprintf(os.Stderr, "round %d of %d: %s\n", round+1, o.rounds, k.name)
+		if err := measure(ctx, o, k, rates, all); err != nil {
+			return fmt.Errorf("measuring %s: %w", k.name, err)
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if o.json {
 		return printJSON(os.Stdout, all)
 	}
 	printTable(os.Stdout, all.closed)
-	printPaced(os.Stdout, all)
+	printPaced(os.Stdout, all.paced)
+	printBeside(os.Stdout, all.beside)
+	if !all.first {
+		fmt.Println("\nThe paced load had no right to run before all else: its own waiting is in its times.")
+	}
 	printGoals(os.Stdout, all)
+	return nil
+}
+
+// inTurn calls f for each server in each round, and every other round the other way round
+// (A B, B A, A B): so none always finds the disk as the other left it. The first sets the
+// pace: rates are empty when it begins a round, and are kept for the round that it ends.
+func inTurn(rounds int, servers []serverKind, f func(round int, k serverKind, rates map[string]float64) error) error {
+	rates := map[string]float64{}
+	for round := range rounds {
+		order := slices.Clone(servers)
+		if round%2 == 1 {
+			slices.Reverse(order)
+		}
+		if order[0].name == servers[0].name {
+			clear(rates)
+		}
+		for _, k := range order {
+			if err := f(round, k, rates); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
@@ -120,45 +151,14 @@ func measure(ctx context.Context, o *options, k serverKind, rates map[string]flo
 		if o.profile != "" && k.name == "rubus" {
 			_ = p.cmd.Process.Signal(unix.SIGUSR1)
 		}
-		dial := func() (*nfsload.Conn, error) { return nfsload.Dial(nfsAddr) }
-		res, err := one(o, p, &op, dial)
+		var err error
+		if op.writers != nil {
+			err = all.measureBeside(o, p, k, &op)
+		} else {
+			err = all.measureAlone(o, p, k, &op, rates, responder)
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", op.name, err)
-		}
-		all.closed.add(op.name, k.name, res.figure)
-		if rates[op.name] == 0 {
-			rates[op.name] = o.pace * res.rate
-		}
-		rate := rates[op.name]
-		paced, err := onePaced(o, p, &op, rate, dial)
-		if err != nil {
-			return fmt.Errorf("%s, paced: %w", op.name, err)
-		}
-		all.paced.add(op.name, k.name, paced.figure)
-		all.first = all.first && paced.first
-		if o.noBare || k.name != "rubus" {
-			continue
-		}
-		// The same records, to somebody who only moves bytes.
-		bare := op
-		bare.load.Once, bare.paced, bare.load.Check = false, nil, func(*nfsload.Reply) error { return nil }
-		for name, file := range map[string]int{"bare": 0, "sendfile": op.file} {
-			if name == "sendfile" && file == 0 {
-				continue
-			}
-			dial := func() (*nfsload.Conn, error) { return nfsload.DialResponder(rawAddr, res.reply, file) }
-			moved, err := one(o, responder, &bare, dial)
-			if err != nil {
-				return fmt.Errorf("%s, %s: %w", op.name, name, err)
-			}
-			all.closed.add(op.name, name, moved.figure)
-			if name == "sendfile" {
-				continue
-			}
-			if moved, err = onePaced(o, responder, &bare, rate, dial); err != nil {
-				return fmt.Errorf("%s, %s, paced: %w", op.name, name, err)
-			}
-			all.paced.add(op.name, name, moved.figure)
 		}
 	}
 	if o.noBare || k.name != "rubus" {
@@ -173,6 +173,52 @@ func measure(ctx context.Context, o *options, k serverKind, rates map[string]flo
 	return err
 }
 
+// measureAlone measures an operation with both loads, and for ours what the responder takes.
+func (all *results) measureAlone(o *options, p *process, k serverKind, op *operation, rates map[string]float64, responder *process) error {
+	res, err := one(o, p, op, dialNFS)
+	if err != nil {
+		return err
+	}
+	all.closed.add(op.name, k.name, res.figure)
+	if rates[op.name] == 0 {
+		rates[op.name] = o.pace * res.rate
+	}
+	rate := rates[op.name]
+	paced, err := onePaced(o, p, op, rate, o.time, dialNFS)
+	if err != nil {
+		return fmt.Errorf("paced: %w", err)
+	}
+	all.paced.add(op.name, k.name, paced.figure)
+	all.first = all.first && paced.first
+	if o.noBare || k.name != "rubus" {
+		return nil
+	}
+	// The same records, to somebody who only moves bytes.
+	bare := *op
+	bare.load.Once, bare.paced, bare.load.Check = false, nil, func(*nfsload.Reply) error { return nil }
+	for name, file := range map[string]int{"bare": 0, "sendfile": op.file} {
+		if name == "sendfile" && file == 0 {
+			continue
+		}
+		dial := func() (*nfsload.Conn, error) { return nfsload.DialResponder(rawAddr, res.reply, file) }
+		moved, err := one(o, responder, &bare, dial)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		all.closed.add(op.name, name, moved.figure)
+		if name == "sendfile" {
+			continue
+		}
+		if moved, err = onePaced(o, responder, &bare, rate, o.time, dial); err != nil {
+			return fmt.Errorf("%s, paced: %w", name, err)
+		}
+		all.paced.add(op.name, name, moved.figure)
+	}
+	return nil
+}
+
+func dialNFS() (*nfsload.Conn, error) { return nfsload.Dial(nfsAddr) }
+
 // measured is a figure, and what else came of it.
 type measured struct {
 	figure
@@ -182,44 +228,48 @@ type measured struct {
 }
 
 // one measures one operation under a closed load.
-func one(o *options, p *process, op *operation, dial func() (*nfsload.Conn, error)) (measured, error) {
-	return with(o, dial, func(conns []*nfsload.Conn) (m measured, err error) {
+func one(o *options, p *process, op *operation, dial func() (*nfsload.Conn, error)) (m measured, err error) {
+	err = with(o.conns, dial, func(conns []*nfsload.Conn) (err error) {
 		if !op.load.Once { // caches are warm, connections have their windows
 			if _, err := nfsload.Run(conns, o.window, &op.load, o.time/8); err != nil {
-				return m, err
+				return err
 			}
 		}
-		return op.figure(p, func() (*nfsload.Result, error) {
+		m, err = op.figure(p, func() (*nfsload.Result, error) {
 			return nfsload.Run(conns, o.window, &op.load, o.time)
 		})
+		return err
 	})
+	return m, err
 }
 
-// onePaced measures one operation under a load of so many calls a second.
-func onePaced(o *options, p *process, op *operation, rate float64, dial func() (*nfsload.Conn, error)) (measured, error) {
-	return with(o, dial, func(conns []*nfsload.Conn) (measured, error) {
+// onePaced measures one operation for d under a load of so many calls a second.
+func onePaced(o *options, p *process, op *operation, rate float64, d time.Duration, dial func() (*nfsload.Conn, error)) (m measured, err error) {
+	err = with(o.conns, dial, func(conns []*nfsload.Conn) (err error) {
 		load := op.paced
 		if load == nil {
 			load = &op.load
 		}
-		return op.figure(p, func() (*nfsload.Result, error) {
-			return nfsload.Pace(conns, o.window, rate, load, o.time)
+		m, err = op.figure(p, func() (*nfsload.Result, error) {
+			return nfsload.Pace(conns, o.window, rate, load, d)
 		})
+		return err
 	})
+	return m, err
 }
 
-// with makes connections for f.
-func with(o *options, dial func() (*nfsload.Conn, error), f func([]*nfsload.Conn) (measured, error)) (m measured, err error) {
+// with makes n connections for f.
+func with(n int, dial func() (*nfsload.Conn, error), f func([]*nfsload.Conn) error) (err error) {
 	var conns []*nfsload.Conn
 	defer func() {
 		for _, c := range conns {
 			err = errors.Join(err, c.Close())
 		}
 	}()
-	for range o.conns {
+	for range n {
 		c, err := dial()
 		if err != nil {
-			return m, err
+			return err
 		}
 		conns = append(conns, c)
 	}

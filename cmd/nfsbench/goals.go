@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"time"
 )
 
 // goal is what our server is to reach in an operation.
@@ -14,8 +13,8 @@ type goal struct {
 	most float64
 	// got gives the number, of what each server needed; whose is missing is zero.
 	got func(our, ganesha, sendfile figure) float64
-	// paced: the figures are those of the paced load.
-	paced bool
+	// of gives the load's figures; nil: those of the closed one.
+	of func(*results) figures
 }
 
 // goals are ratios of one run: the machine does not matter much for them.
@@ -33,14 +32,15 @@ func goals() (all []goal) {
 	all = append(all,
 		goal{op: "READ-1M", what: "CPU of sendfile's", most: 1.2, got: func(our, _, sendfile figure) float64 { return our.CPU / sendfile.CPU }},
 		goal{op: "READ-1M", what: "ganesha's MB/s of ours", most: 1, got: func(our, ganesha, _ figure) float64 { return ganesha.MBPerSec / our.MBPerSec }})
-	p99 := func(our, ganesha, _ figure) float64 {
-		return float64(our.P99) / float64(max(ganesha.P99, time.Nanosecond))
-	}
+	p99 := func(our, ganesha, _ figure) float64 { return ratio(our.P99, ganesha.P99) }
 	for _, op := range names() {
-		all = append(all, goal{op: op, what: "p99 at ganesha's rate", most: 1, got: p99, paced: true})
+		all = append(all, goal{op: op, what: "p99 at ganesha's rate", most: 1, got: p99, of: func(r *results) figures { return r.paced }})
 	}
 	for _, op := range names() {
 		all = append(all, goal{op: op, what: "p99 of ganesha's", most: 1, got: p99})
+	}
+	for _, op := range besideNames() {
+		all = append(all, goal{op: op, what: "p99 beside writers", most: 1, got: p99, of: func(r *results) figures { return r.beside }})
 	}
 	return all
 }
@@ -51,8 +51,8 @@ func printGoals(w io.Writer, res *results) {
 	met, n := 0, 0
 	for _, g := range goals() {
 		all := res.closed
-		if g.paced {
-			all = res.paced
+		if g.of != nil {
+			all = g.of(res)
 		}
 		our, ganesha, sendfile := all[g.op]["rubus"], all[g.op]["ganesha"], all[g.op]["sendfile"]
 		if len(our) == 0 || len(ganesha) == 0 {

@@ -19,12 +19,18 @@ Runs each server in turn over an overlay that it mounts below DIR, and prints
 what each operation costs. For scripts/bench, in namespaces of its own.
 
   --ganesha TOOLS  what scripts/peer-tools ganesha prints; without: not compared
-  --rounds N       how often each server is run (3); the medians are printed
+  --rounds N       how often each server is run (3), in every other round the other
+                   one first; the medians are printed
   --time DURATION  of each operation in each round, with each load (1s)
   --pace PART      what a paced load asks of all, as a part of what ganesha managed
                    with all in flight that may be (0.5); without: what rubus did
   --conns N, --window N   connections (4), and calls in flight on each (16)
-  --only OP,...    only these operations
+  --only OP,...    only these operations: NULL, GETATTR, ACCESS, LOOKUP, READ-4K,
+                   READ-128K, READ-1M, WRITE-4K, WRITE-128K, CREATE, REMOVE, LIST-ONCE,
+                   LIST-NEXT, LIST; and beside one and eight others, each with a WRITE
+                   of 4 KiB on its way to the disk at all times, 2,000 paced calls a
+                   second: GETATTR+1, GETATTR+8, LOOKUP+1, LOOKUP+8, READ-4K+1,
+                   READ-4K+8, READ-128K+1, READ-128K+8
   --no-bare        without the bare responder
   --json           one object per operation and server
   --profile DIR    CPU profiles of our server, one per operation, into DIR
@@ -81,6 +87,12 @@ func run(args []string) error {
 	}
 	if only != "" {
 		o.only = strings.Split(strings.ToUpper(only), ",")
+	}
+	known := slices.Concat(names(), besideNames())
+	for _, op := range o.only {
+		if !slices.Contains(known, op) {
+			return fmt.Errorf("no operation %q; there are %s", op, strings.Join(known, ", "))
+		}
 	}
 	if slices.Contains(o.only, "LIST-NEXT") { // what another board listed before
 		o.only = append(o.only, "LIST-ONCE")

@@ -23,6 +23,8 @@ type operation struct {
 	units float64
 	// file is how much of the answer a responder sends from a file.
 	file int
+	// writers are others that write meanwhile, each on a connection of its own (writers.go).
+	writers *nfsload.Load
 }
 
 const (
@@ -52,6 +54,9 @@ func operations(c *nfsload.Conn, root, next nfsload.Handle, conns int) ([]operat
 	}
 	for i := range smallFiles {
 		walk = append(walk, "etc/"+small(i))
+	}
+	for i := range mostWriters() {
+		walk = append(walk, syncedFile(i))
 	}
 	for _, name := range walk {
 		h, err := c.Walk(root, name)
@@ -110,10 +115,16 @@ func operations(c *nfsload.Conn, root, next nfsload.Handle, conns int) ([]operat
 	if err != nil {
 		return nil, err
 	}
-	return append(ops, create, remove, once, nextOnce, operation{
+	var synced []nfsload.Handle
+	for i := range mostWriters() {
+		synced = append(synced, handles[syncedFile(i)])
+	}
+	beside := besideWriters(ops, synced)
+	ops = append(ops, create, remove, once, nextOnce, operation{
 		name: "LIST", load: nfsload.Load{Calls: [][]nfsload.Call{list}},
 		units: float64(entries) / float64(len(list)),
-	}), nil
+	})
+	return append(ops, beside...), nil
 }
 
 // onceOnly is an operation whose calls can be made once only.

@@ -93,6 +93,11 @@ func newWorld(dir string, conns int) (w *world, err error) {
 			return w, fmt.Errorf("mounting an overlay (root is needed): %w", err)
 		}
 	}
+	for i := range mostWriters() {
+		if err := writeAsNFS(filepath.Join(w.root, syncedFile(i)), data[:syncedLen]); err != nil {
+			return w, err
+		}
+	}
 	for i := range conns {
 		if err := os.Mkdir(filepath.Join(w.root, madeDir(i)), 0o755); err != nil {
 			return w, err
@@ -137,5 +142,8 @@ func listedEntry(i int) string { return fmt.Sprintf("entry-%04d", i) }
 
 // madeDir is the directory in which connection i writes and makes files.
 func madeDir(i int) string { return fmt.Sprintf("made-%d", i) }
+
+// syncedFile is the file whose writer brings each WRITE to disk.
+func syncedFile(i int) string { return fmt.Sprintf("synced-%d", i) }
 
 func small(i int) string { return fmt.Sprintf("file-%02d.conf", i) }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -101,6 +102,45 @@ func Pace(conns []*Conn, window int, rate float64, l *Load, d time.Duration) (*R
 			return at
 		},
 	})
+}
+
+// Meanwhile makes the calls of l over all connections at once, each with so many in
+// flight, over and over for as long as f runs, which begins when each connection has had an
+// answer. The error is that of either; f is not cut short by the calls'.
+func Meanwhile(conns []*Conn, window int, l *Load, f func() error) (*Result, error) {
+	var over atomic.Bool
+	next, made, silent := l.turns(len(conns)), make([]int, len(conns)), len(conns)
+	underWay, ended := make(chan struct{}), make(chan struct{})
+	var res *Result
+	var err error
+	go func() {
+		defer close(ended)
+		res, err = l.run(false, driver{
+			conns: conns, window: window,
+			next: func(i int, now time.Duration) (Call, time.Duration) {
+				// There is room for one more than may be in flight: one is answered.
+				if made[i]++; made[i] == window+1 {
+					if silent--; silent == 0 {
+						close(underWay)
+					}
+				}
+				if over.Load() {
+					return nil, 0
+				}
+				return next(i), now
+			},
+		})
+	}()
+	var failed error
+	select {
+	case <-underWay:
+		failed = f()
+	case <-ended:
+		failed = errors.New("the calls did not get under way")
+	}
+	over.Store(true)
+	<-ended
+	return res, errors.Join(err, failed)
 }
 
 // turns gives the calls of each connection, one by one; nil: there are no more.

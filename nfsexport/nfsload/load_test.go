@@ -2,10 +2,12 @@ package nfsload
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -173,6 +175,71 @@ func TestPace(t *testing.T) {
 			}
 			if last := asked - interval; res.Elapsed < last {
 				t.Errorf("over in %v, before the last call was due", res.Elapsed)
+			}
+		})
+	}
+}
+
+// The calls go on for as long as something else does, which begins when they are under way.
+func TestMeanwhile(t *testing.T) {
+	addr := responder(t)
+	wrong := errors.New("wrong")
+	var conns []*Conn
+	for range 3 {
+		conn, err := DialResponder(addr, 28, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conns = append(conns, conn)
+	}
+	other, err := DialResponder(addr, 28, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	for _, c := range []struct {
+		name  string
+		check func(*Reply) error
+		f     error
+	}{
+		{"both well", nil, nil},
+		{"the other fails", nil, wrong},
+		{"the calls fail", func(*Reply) error { return wrong }, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			answered := new(atomic.Int64)
+			load := &Load{Calls: [][]Call{{NFS(0, nil)}}, Check: func(r *Reply) error {
+				answered.Add(1)
+				if c.check != nil {
+					return c.check(r)
+				}
+				return nil
+			}}
+			began := int64(0)
+			res, err := Meanwhile(conns, 1, load, func() error {
+				began = answered.Load()
+				for n := 0; answered.Load() < began+100; n++ {
+					if n == 100000 {
+						return errors.New("the calls do not go on")
+					}
+					if _, err := other.Do(NFS(0, nil)); err != nil {
+						return err
+					}
+				}
+				return c.f
+			})
+			if c.check != nil {
+				if !errors.Is(err, wrong) || began != 0 {
+					t.Errorf("%v, and the other began after %d answers", err, began)
+				}
+				return
+			}
+			if !errors.Is(err, c.f) || (err == nil) != (c.f == nil) || began < 3 {
+				t.Errorf("%v, and the other began after %d answers, want 3 at least", err, began)
+			}
+			if res == nil || int64(res.Calls) != answered.Load() || res.Calls < 103 {
+				t.Errorf("%+v of %d", res, answered.Load())
 			}
 		})
 	}

@@ -117,15 +117,39 @@ func Read(h Handle, off uint64, n int) Call {
 	return NFS(nfs3.ProcRead, func(w *xdr.Writer) { w.Opaque(h); w.Uint64(off); w.Uint32(uint32(n)) })
 }
 
-// Write sends data, unstable.
-func Write(h Handle, off uint64, data []byte) Call {
+// Write sends data, which may stay in the server's memory.
+func Write(h Handle, off uint64, data []byte) Call { return write(h, off, data, nfs3.Unstable) }
+
+// WriteSync sends data, which is to be on the disk when the answer comes. Written says
+// whether it is.
+func WriteSync(h Handle, off uint64, data []byte) Call { return write(h, off, data, nfs3.FileSync) }
+
+func write(h Handle, off uint64, data []byte, how nfs3.Stable) Call {
 	return NFS(nfs3.ProcWrite, func(w *xdr.Writer) {
 		w.Opaque(h)
 		w.Uint64(off)
 		w.Uint32(uint32(len(data)))
-		w.Uint32(uint32(nfs3.Unstable))
+		w.Uint32(uint32(how))
 		w.Opaque(data)
 	})
+}
+
+// Written reads the answer to a WRITE (RFC 1813 section 3.3.7): how many bytes were taken,
+// and whether they are on the disk.
+func Written(r *Reply) (n int, how nfs3.Stable, err error) {
+	d := xdr.NewReader(r.Results)
+	if st := d.Uint32(); !r.Accepted || st != 0 {
+		return 0, 0, errStatus
+	}
+	if d.Bool() { // size and times before
+		d.Skip(24)
+	}
+	skipAttr(&d)
+	n, how = int(d.Uint32()), nfs3.Stable(d.Uint32())
+	if !d.OK() {
+		return 0, 0, fmt.Errorf("an answer of %d bytes that is none", r.Size)
+	}
+	return n, how, nil
 }
 
 // Create makes a file that must not be there, of mode 0644.
