@@ -29,8 +29,8 @@ what each operation costs. For scripts/bench, in namespaces of its own.
                    READ-128K, READ-1M, WRITE-4K, WRITE-128K, CREATE, REMOVE, LIST-ONCE,
                    LIST-NEXT, LIST; and beside one and eight others, each with a WRITE
                    of 4 KiB on its way to the disk at all times, 2,000 paced calls a
-                   second: GETATTR+1, GETATTR+8, LOOKUP+1, LOOKUP+8, READ-4K+1,
-                   READ-4K+8, READ-128K+1, READ-128K+8
+                   second: GETATTR+1, GETATTR+8, READ-4K+1, READ-4K+8, READ-128K+1,
+                   READ-128K+8
   --no-bare        without the bare responder
   --json           one object per operation and server
   --profile DIR    CPU profiles of our server, one per operation, into DIR

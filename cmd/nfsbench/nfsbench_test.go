@@ -39,7 +39,7 @@ func TestGoals(t *testing.T) {
 	}, beside: figures{
 		"GETATTR+1": {"rubus": half(0, 9, 0), "ganesha": half(0, 10, 0)},
 		"GETATTR+8": {"rubus": half(0, 14, 0), "ganesha": half(0, 10, 0)},
-		"LOOKUP+8":  {"rubus": half(0, 1, 0)},
+		"READ-4K+8": {"rubus": half(0, 1, 0)},
 	}}
 	var b strings.Builder
 	printGoals(&b, all)

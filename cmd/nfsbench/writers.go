@@ -32,7 +32,7 @@ func mostWriters() int { return slices.Max(writers()) }
 // besideNames are the operations that are measured beside writers: GETATTR+8 is a GETATTR
 // beside eight.
 func besideNames() (all []string) {
-	for _, op := range []string{"GETATTR", "LOOKUP", "READ-4K", "READ-128K"} {
+	for _, op := range []string{"GETATTR", "READ-4K", "READ-128K"} {
 		for _, n := range writers() {
 			all = append(all, beside(op, n))
 		}
