@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"rubus/boot"
 	"rubus/boot/record"
 	"rubus/boot/sighting"
 	"rubus/boot/writes"
@@ -31,6 +32,31 @@ func TestSnapshotForATime(t *testing.T) {
 	l.fleet.Expire(t.Context())
 	if all := l.snapshots(); len(all) != 1 || all[0] != "1 stays" {
 		t.Errorf("when its time is over: %q", all)
+	}
+}
+
+// TestUndoneLate: what an undone rebase is to bring back when the board boots next stays until
+// then, however long it runs on.
+func TestUndoneLate(t *testing.T) {
+	l, _, _ := upLab(t)
+	x := l.loads()
+	l.reports(x)
+	l.settles(x)
+	if st, err := l.fleet.Undo(t.Context(), serialA, nil); err != nil || st != record.MoveUndoing {
+		t.Fatalf("undone: %s, %v", st, err)
+	}
+	n := l.move().Snapshot
+	l.clock.add(31 * 24 * time.Hour)
+	l.fleet.Expire(t.Context())
+	if err := l.fleet.RemoveSnapshot(t.Context(), serialA, n); !errors.Is(err, boot.ErrRefused) {
+		t.Errorf("snapshot %d is taken away: %v", n, err)
+	}
+	if x = l.loads(); l.golden(x) != "one" || l.read(x, "mine") != "first" || l.move().State != record.MoveUndone {
+		t.Errorf("it boots %q with %q: %+v", l.golden(x), l.read(x, "mine"), l.move())
+	}
+	l.fleet.Expire(t.Context())
+	if err := l.fleet.RemoveSnapshot(t.Context(), serialA, n); !errors.Is(err, boot.ErrNotFound) {
+		t.Errorf("snapshot %d, which was brought back, stays: %v", n, err)
 	}
 }
 

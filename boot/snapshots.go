@@ -117,13 +117,17 @@ func (f *Fleet) copyHeld(ctx context.Context, b *board, slot record.Slot, to str
 }
 
 // RemoveSnapshot removes a snapshot of a board. It blocks while it removes files, for which a
-// board that boots does not wait.
+// board that boots does not wait. The error wraps ErrRefused when the board is to boot it.
 func (f *Fleet) RemoveSnapshot(ctx context.Context, serial device.Serial, n int) error {
 	b, err := f.forWork(ctx, serial)
 	if err != nil {
 		return err
 	}
-	err = f.disk(serial).RemoveSnapshot(n)
+	if b.record().Move.Needs(n) {
+		err = fmt.Errorf("snapshot %d of board %s is what it boots next, as its rebase is undone: %w", n, serial, ErrRefused)
+	} else {
+		err = f.disk(serial).RemoveSnapshot(n)
+	}
 	b.work.Unlock()
 	if err != nil {
 		return err
@@ -154,7 +158,7 @@ func (f *Fleet) sweepHeld(ctx context.Context, b *board) error {
 	return done(f.disk(b.serial).SweepSnapshots(ctx))
 }
 
-// expire removes the snapshots of a board whose time is over.
+// expire removes the snapshots of a board whose time is over, but for one that it is to boot.
 func (f *Fleet) expire(ctx context.Context, b *board) {
 	all, err := record.LoadSnapshots(f.opt.State, b.serial)
 	if err != nil {
@@ -165,8 +169,9 @@ func (f *Fleet) expire(ctx context.Context, b *board) {
 		return
 	}
 	defer b.work.Unlock()
+	move := b.record().Move
 	for _, s := range all {
-		if s.Expires.IsZero() || f.opt.Now().Before(s.Expires) {
+		if s.Expires.IsZero() || f.opt.Now().Before(s.Expires) || move.Needs(s.N) {
 			continue
 		}
 		if err := f.disk(b.serial).RemoveSnapshot(s.N); err != nil {

@@ -231,6 +231,10 @@ func (r *Record) TakeBack(st MoveState, why string, now time.Time) {
 // Leave has the slot of a move that was taken back set aside, if the board is not on it.
 func (r *Record) Leave() { r.setAsideLater(r.Move.Slot, r.Move.asideNote()) }
 
+// Needs says that snapshot n is what the board boots next: a move that is being undone brings
+// it back.
+func (m *Move) Needs(n int) bool { return m != nil && m.State == MoveUndoing && m.Snapshot == n }
+
 // Gone takes note that a slot is no more; snapshot is what became of it, 0: nothing.
 func (m *Move) Gone(n, snapshot int) {
 	switch n {
