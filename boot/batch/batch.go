@@ -91,6 +91,9 @@ type Move struct {
 	Reports  bool
 }
 
+// GoesOn says that the board is yet to boot the version, or is on trial of it.
+func (m Move) GoesOn() bool { return m.State == pending || m.State == trial }
+
 // New is a batch of boards whose first are canaries; 0: all move at once.
 func New(n int, to imageref.Ref, conflicts string, first int, boards []device.Serial, now time.Time) Batch {
 	b := Batch{N: n, Made: now.UTC(), To: to, Conflicts: conflicts, First: first, State: Released}

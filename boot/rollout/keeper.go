@@ -49,8 +49,10 @@ type Keeper struct {
 	batches *batch.Book
 	log     *slog.Logger
 	now     func() time.Time
-	// advancing has a token while somebody advances the batches.
+	// advancing has a token while somebody advances the batches; he alone has found.
 	advancing chan struct{}
+	// found says that there are batches of an earlier daemon, not looked at for what it left.
+	found bool
 }
 
 // New makes the Keeper of the batches of a state directory. It reads nothing yet.
@@ -58,8 +60,11 @@ func New(state string, boards Boards, log *slog.Logger, now func() time.Time) *K
 	return &Keeper{boards: boards, batches: batch.NewBook(state), log: log, now: now, advancing: make(chan struct{}, 1)}
 }
 
-// Load reads the batches of an earlier daemon.
-func (k *Keeper) Load() error { return k.batches.Load() }
+// Load reads the batches of an earlier daemon. It comes before all else.
+func (k *Keeper) Load() error {
+	k.found = true
+	return k.batches.Load()
+}
 
 // Order asks for boards to be moved together.
 type Order struct {
@@ -144,14 +149,14 @@ func (k *Keeper) moveMember(ctx context.Context, b batch.Batch, serial device.Se
 		return b, nil // undone or stopped meanwhile
 	}
 	err := k.boards.Rebase(ctx, serial, Task{To: b.To, Conflicts: record.Conflicts(b.Conflicts), Batch: b.N, Later: later}, progress)
-	if ctx.Err() != nil {
-		return b, ctx.Err()
-	}
 	if err == nil {
 		if k.batches.IsDropped(b.N, serial) { // undone or stopped while it was copied
 			err = k.boards.Undo(ctx, serial, progress)
 		}
 		return b, err
+	}
+	if ctx.Err() != nil {
+		return b, ctx.Err()
 	}
 	state := string(record.MoveFailed)
 	if errors.Is(err, record.ErrNotFound) || errors.Is(err, writes.ErrNothing) || errors.Is(err, record.ErrOnIt) {
@@ -213,6 +218,9 @@ func (k *Keeper) Advance(ctx context.Context) {
 		return
 	}
 	defer func() { <-k.advancing }()
+	if k.found {
+		k.found = !k.takeBackDropped(ctx)
+	}
 	for _, b := range k.batches.List() {
 		if k.batches.IsBegun(b.N) || b.IsOver() && b.State != batch.Released {
 			continue
@@ -221,6 +229,29 @@ func (k *Keeper) Advance(ctx context.Context) {
 			k.log.Error("a batch cannot go on", "batch", b.N, "err", err)
 		}
 	}
+}
+
+// takeBackDropped takes back boards that were dropped while they were copied, and whose daemon
+// was killed before it could do so. It says whether all is done.
+func (k *Keeper) takeBackDropped(ctx context.Context) (done bool) {
+	done = true
+	for _, b := range k.batches.List() {
+		if k.batches.IsBegun(b.N) {
+			continue // of this daemon
+		}
+		for _, m := range b.Members {
+			if move, ok := k.moveOf(m.Serial, b.N); !ok || m.State != batch.Dropped || !move.GoesOn() {
+				continue
+			}
+			if err := k.boards.Undo(ctx, m.Serial, nil); err != nil {
+				done = false
+				if ctx.Err() == nil {
+					k.log.Error("a board that was dropped from its batch cannot be taken back", "batch", b.N, "serial", m.Serial, "err", err)
+				}
+			}
+		}
+	}
+	return done
 }
 
 func (k *Keeper) advanceAll(ctx context.Context, n int) error {

@@ -23,9 +23,9 @@ type site struct {
 	moves map[device.Serial]*record.Move
 	// cannot has why a board cannot be moved, or not be taken back.
 	cannot map[device.Serial]error
-	// copies is called while a board is moved.
-	copies func()
-	done   []string
+	// copies is called while a board is moved, and moved when it was.
+	copies, moved func()
+	done          []string
 }
 
 func (s *site) Version(to imageref.Ref) (imageref.Ref, error) {
@@ -49,6 +49,9 @@ func (s *site) Rebase(_ context.Context, serial device.Serial, t rollout.Task, _
 		return err
 	}
 	s.moves[serial] = &record.Move{Batch: t.Batch, To: t.To, State: record.MovePending}
+	if s.moved != nil {
+		s.moved()
+	}
 	return nil
 }
 
@@ -224,17 +227,41 @@ func TestUndo(t *testing.T) {
 	}
 }
 
-// TestUndoneWhileItCopies: a board whose batch is undone while it is copied is taken back.
+// TestUndoneWhileItCopies: a board whose batch is undone while it is copied is taken back, by
+// the next daemon if need be, which goes on until it can.
 func TestUndoneWhileItCopies(t *testing.T) {
-	b := newBench(t)
-	b.site.copies = func() {
-		b.site.copies = nil
-		if _, err := b.Undo(t.Context(), 1, nil); err != nil {
-			t.Error(err)
-		}
+	for name, killed := range map[string]bool{"": false, "and the daemon is killed": true} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.site.copies = func() {
+				b.site.copies = nil
+				if _, err := b.Undo(t.Context(), 1, nil); err != nil {
+					t.Error(err)
+				}
+			}
+			moved := []string{"move 0000000a now", "undo 0000000a"}
+			if killed {
+				b.site.moved = func() { panic("killed") }
+				func() {
+					defer func() { _ = recover() }()
+					b.order(0)
+				}()
+				b.restart()
+				b.site.cannot[b.a[0]] = errors.New("the disk is full")
+				b.Advance(t.Context())
+				delete(b.site.cannot, b.a[0])
+				b.Advance(t.Context())
+				b.Advance(t.Context())
+				moved = append(moved, "undo 0000000a")
+			} else {
+				b.order(0)
+			}
+			b.want("undone: dropped dropped dropped", moved...)
+			if st := b.site.moves[b.a[0]].State; st != record.MoveUndone {
+				t.Errorf("its move is %s", st)
+			}
+		})
 	}
-	b.order(0)
-	b.want("undone: dropped dropped dropped", "move 0000000a now", "undo 0000000a")
 }
 
 // TestReleaseAndGoOn: released by hand, a batch goes on; so does one whose caller is gone.
