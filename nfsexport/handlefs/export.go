@@ -29,19 +29,20 @@ var ErrPreparing = errors.New("export is being prepared")
 // they say Ready. It never changes; what changes is behind its pointers.
 type export struct {
 	nfsexport.Export
-	root  *root // nil: Preparing
-	lost  *atomic.Uint64
-	space *space
-	gate  *gate.Gate      // of the calls that change something
-	tree  *attrcache.Tree // the changes that calls make
+	root *root // nil: Preparing
+	lost *atomic.Uint64
+	gate *gate.Gate      // of the calls that change something
+	tree *attrcache.Tree // the changes that calls make
 }
 
 // root is the open mount of one export.
 type root struct {
 	id       nfsexport.ID
 	fd       int // the mount point: a real descriptor, open_by_handle_at needs one
-	disk     int // on the file system below the overlay; -1: none
+	upper    int // -1: none
 	index    int // see inUpper and openLayer; -1: none
+	disk     *disk
+	clones   bool // what is copied up shares the blocks of its layer
 	mount    int32
 	dev      uint64
 	ino      uint64
@@ -84,7 +85,7 @@ func (fs *FS) Publish(x nfsexport.Export) error {
 	if x.Activity == nil {
 		return fmt.Errorf("publishing export %s: it has no Activity", x.ID)
 	}
-	e := &export{Export: x, lost: new(atomic.Uint64), space: new(space), gate: gate.New(), tree: new(attrcache.Tree)}
+	e := &export{Export: x, lost: new(atomic.Uint64), gate: gate.New(), tree: new(attrcache.Tree)}
 	if x.State == nfsexport.Ready {
 		r, err := fs.openRoot(&x)
 		if err != nil {
@@ -96,7 +97,7 @@ func (fs *FS) Publish(x nfsexport.Export) error {
 	fs.mu.Lock()
 	old := (*fs.table.Load())[x.ID]
 	if old != nil {
-		e.lost, e.space, e.gate, e.tree = old.lost, old.space, old.gate, old.tree
+		e.lost, e.gate, e.tree = old.lost, old.gate, old.tree
 		if e.root != nil {
 			e.root.lost = e.lost
 		}
@@ -179,13 +180,13 @@ func (fs *FS) openRoot(x *nfsexport.Export) (*root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening %q: %w", x.Dir, err)
 	}
-	r := &root{fs: fs, id: x.ID, image: fs.shown.image(x.Layers), fd: fd, disk: -1, index: -1, calls: gate.New(), listings: make(chan struct{}, rootListings)}
+	r := &root{fs: fs, id: x.ID, image: fs.shown.image(x.Layers), fd: fd, upper: -1, index: -1, calls: gate.New(), listings: make(chan struct{}, rootListings)}
 	if err := r.check(); err != nil {
 		r.close()
 		return nil, fmt.Errorf("%q cannot be served: %w", x.Dir, err)
 	}
 	r.commits = commit.Open(r.fd, x.Upper)
-	r.openDisk(x.Upper, x.Index)
+	r.openDisk(x)
 	var path [unix.PathMax]byte
 	if p, ok := fs.proc.Path(r.fd, &path); ok {
 		r.path = string(p)
@@ -245,7 +246,7 @@ func (r *root) close() {
 	if r.commits != nil {
 		r.commits.Close()
 	}
-	for _, fd := range []int{r.disk, r.index, r.fd} {
+	for _, fd := range []int{r.upper, r.index, r.fd} {
 		if fd >= 0 {
 			unix.Close(fd)
 		}

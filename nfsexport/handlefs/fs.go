@@ -38,8 +38,8 @@ type Options struct {
 	// clients may still be told what was. 0: 100 ms; negative: nothing is remembered.
 	AttrAge time.Duration
 	// Reserve is how many bytes of the file system below the overlays are kept
-	// for the server's own state: below it boards' calls that need space are
-	// answered NFS3ERR_NOSPC. 0: nothing is kept.
+	// for the server's own state: a board's call that may need more space than there is
+	// above it is answered NFS3ERR_NOSPC. 0: nothing is kept.
 	Reserve uint64
 	// Rebind is asked about a call with a good handle from a peer that may not
 	// use the export: true when it is the export's board on another address, and
@@ -64,10 +64,14 @@ const (
 	// SyncFailed: data or names could not be brought to disk; the export's
 	// write verifier has changed.
 	SyncFailed
-	// SpaceLow: free space fell below Options.Reserve.
+	// SpaceLow: a call was refused, as all space above Options.Reserve is used up. Of all
+	// exports on a disk one is told it, and SpaceBack.
 	SpaceLow
-	// SpaceBack: free space is above it again.
+	// SpaceBack: there is free space above it again.
 	SpaceBack
+	// SpaceShort: a call was refused that needs more space than there is above it. It is
+	// told once a minute for a disk at most.
+	SpaceShort
 	// QuotaFull: a call did not fit into the export's quota. It is told once a
 	// minute at most.
 	QuotaFull
@@ -97,6 +101,7 @@ type FS struct {
 	snaps   snapshots
 	goldens goldenLists
 	layers  layerTable
+	disks   disks
 	ops     sync.Pool
 
 	stampTime func() time.Time // stampTime, but in tests
@@ -157,6 +162,7 @@ func (fs *FS) Close() error {
 	for id := range *fs.table.Load() {
 		errs = append(errs, fs.Withdraw(id))
 	}
+	fs.disks.close()
 	return errors.Join(append(errs, fs.proc.Close())...)
 }
 

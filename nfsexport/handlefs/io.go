@@ -143,6 +143,7 @@ func (fs *FS) write(c *nfs3.Call, fh []byte, pieces []nfs3.Piece, how nfs3.Stabl
 		p.Status = o.writePiece(p)
 		total += p.N
 	}
+	o.leaveRoom()
 	if total == 0 {
 		return nfs3.OK
 	}
@@ -162,7 +163,7 @@ func (o *op) writePiece(p *nfs3.Piece) nfs3.Status {
 	if n == 0 {
 		return nfs3.OK
 	}
-	if o.room() != roomy && o.grows(p.Off, n) {
+	if !o.fitsWrite(int64(p.Off), n) {
 		return nfs3.ErrNoSpc
 	}
 	if q := o.quota(); q != nil {
@@ -218,12 +219,6 @@ func (o *op) pwriteAs(fd int, data []byte, off int64) (n int, e unix.Errno) {
 		return e
 	})
 	return n, e
-}
-
-// grows says whether a write may need space: past the end, into a hole, or into
-// a file that has not been copied up.
-func (o *op) grows(off uint64, n int) bool {
-	return off+uint64(n) > uint64(o.st.Size) || o.st.Blocks*512 < o.st.Size || o.obj.rw.Load() < 0
 }
 
 // flush brings the object's data to disk; those who come meanwhile share the

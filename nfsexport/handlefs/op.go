@@ -42,6 +42,7 @@ type op struct {
 	counted *object
 	after   unix.Stat_t
 
+	room   int64      // taken of the disk, see fits
 	large  bool       // holds a large listing, see claim
 	locked [2]*object // for change, see lock
 	// changing: the call went in by the export's gate.
@@ -105,6 +106,7 @@ func (o *op) end() {
 		fs.cache.release(o.obj)
 	}
 	if o.exp != nil && o.exp.root != nil {
+		o.leaveRoom()
 		o.unclaim()
 		o.lower.close(o.exp.root)
 		o.dir.close()

@@ -2,7 +2,6 @@ package handlefs
 
 import (
 	"log/slog"
-	"path/filepath"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -59,19 +58,6 @@ func (o *op) inUpper(k *fhandle.Key) bool {
 	k.IndexName(&name)
 	_, _, e := unix.Syscall6(unix.SYS_FACCESSAT2, uintptr(o.exp.root.index), uintptr(unsafe.Pointer(&name[0])), unix.F_OK, unix.AT_SYMLINK_NOFOLLOW, 0, 0)
 	return e == 0
-}
-
-// openDisk opens what tells of the file system below the overlay and of what was
-// copied up; without them their answers are those of the overlay, and "nothing".
-func (r *root) openDisk(upper, index string) {
-	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC
-	if fd, err := unix.Open(filepath.Clean(upper), flags, 0); upper != "" && err == nil {
-		r.disk = fd
-	}
-	// No O_PATH: handles are opened by it, see openLayer.
-	if fd, err := unix.Open(filepath.Clean(index), flags&^unix.O_PATH, 0); index != "" && err == nil {
-		r.index = fd
-	}
 }
 
 // quota is the export's quota when there is one to be kept here, else nil.
@@ -165,7 +151,7 @@ func (s *taken) made(obj *object, st *unix.Stat_t) {
 
 // spendMaking takes the room for a new object in the call's directory.
 func (o *op) spendMaking() (taken, nfs3.Status) {
-	if o.room() != roomy {
+	if !o.fitsMaking() {
 		return taken{}, nfs3.ErrNoSpc
 	}
 	return o.spendOn(o.obj, &o.st, spending.Block, 1)

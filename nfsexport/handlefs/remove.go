@@ -91,8 +91,6 @@ func (fs *FS) Rename(c *nfs3.Call, from []byte, fromName string, to []byte, toNa
 		st = nfs3.ErrNotDir
 	case isDots(fromName) || isDots(toName):
 		st = nfs3.ErrPerm
-	case o.room() == scarce:
-		st = nfs3.ErrNoSpc
 	default:
 		if st = o.setName(&o.name, fromName); st == nfs3.OK {
 			if st = o.setName(&target, toName); st == nfs3.OK {
@@ -107,6 +105,9 @@ func (fs *FS) Rename(c *nfs3.Call, from []byte, fromName string, to []byte, toNa
 }
 
 func (o *op) rename(dst *object, dstStat *unix.Stat_t, target *rawfs.Name) nfs3.Status {
+	if !o.fitsRename() {
+		return nfs3.ErrNoSpc
+	}
 	moved, old := o.entry(o.obj, &o.name), o.entry(dst, target)
 	defer moved.release()
 	defer old.release()
@@ -169,7 +170,7 @@ func (fs *FS) Link(c *nfs3.Call, fh, dir []byte, name string, a *nfs3.PostAttr, 
 		st = nfs3.ErrIsDir
 	case isDots(name):
 		st = nfs3.ErrExist
-	case o.room() != roomy:
+	case !o.fitsLink():
 		st = nfs3.ErrNoSpc
 	default:
 		if st = o.setName(&o.name, name); st == nfs3.OK {

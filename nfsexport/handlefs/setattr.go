@@ -22,8 +22,6 @@ func (fs *FS) SetAttr(c *nfs3.Call, fh []byte, s *nfs3.SetAttr, guard *nfs3.Time
 	o.alters()
 	if guard != nil && (!w.Before.OK || *guard != w.Before.Ctime) {
 		st = nfs3.ErrNotSync
-	} else if l := o.room(); l == scarce && !shrinks(s, &o.st) || l == low && s.SetSize && s.Size > uint64(o.st.Size) {
-		st = nfs3.ErrNoSpc
 	} else {
 		st = o.change(o.obj, &o.st, *s)
 	}
@@ -32,15 +30,12 @@ func (fs *FS) SetAttr(c *nfs3.Call, fh []byte, s *nfs3.SetAttr, guard *nfs3.Time
 	return o.settle(st)
 }
 
-// shrinks says whether s does nothing but cut off data, which never needs space
-// worth naming.
-func shrinks(s *nfs3.SetAttr, st *unix.Stat_t) bool {
-	return s.SetSize && s.Size < uint64(st.Size) && !s.SetMode && !s.SetUID && !s.SetGID
-}
-
 // change makes the changes of s, in the order of the kernel's server: the size
 // first, then the rest.
 func (o *op) change(obj *object, st *unix.Stat_t, s nfs3.SetAttr) nfs3.Status {
+	if !o.fitsChange(obj, st, &s) {
+		return nfs3.ErrNoSpc
+	}
 	sp, sts := o.spendSetAttr(obj, st, &s)
 	if sts != nfs3.OK {
 		return sts

@@ -2,74 +2,129 @@ package handlefs
 
 import (
 	"log/slog"
-	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"rubus/nfsexport"
+	"rubus/nfsexport/handlefs/fhandle"
 	"rubus/nfsexport/handlefs/rawfs"
+	"rubus/nfsexport/handlefs/reserve"
+	"rubus/nfsexport/handlefs/spending"
 	"rubus/nfsexport/nfs3"
 )
 
-// level says how much of the file system's space boards may still use.
-type level int32
+// How boards are kept off the reserve of the disk: before a call does anything it takes
+// the space that it may need at most, as for a quota (see quota.go), or is refused. A
+// change of a golden file needs what its copy does. What removes or cuts off asks for
+// none, though the kernel may copy a directory for it, or a file that has other names.
 
-const (
-	roomy  level = iota
-	low          // below the reserve: nothing may grow
-	scarce       // below half of it: nothing may change but by removal, since a change may copy up
-)
-
-// minInodes is the reserve of inodes, where the file system counts them.
-const minInodes = 1024
-
-// space is what an export knows of the free space below its overlay. It is
-// asked once a second at most.
-type space struct {
-	asked atomic.Int64 // nanoseconds of the Unix clock
-	level atomic.Int32
+// fits takes so many bytes of the disk for the call; false: they are not there. With
+// small it is for what may use half of the reserve, see reserve.Disk.
+func (o *op) fits(bytes int64, small bool) bool {
+	if o.fs.opts.Reserve == 0 || bytes == 0 {
+		return true
+	}
+	ok, news := o.exp.root.disk.Take(bytes, small, o.now(), o.exp.root)
+	if ok {
+		o.room += bytes
+	}
+	switch news {
+	case reserve.Low:
+		o.fs.event(SpaceLow, slog.LevelWarn, "free space would fall below the reserve: what boards add is refused", o.exp.ID, nil)
+	case reserve.Back:
+		o.fs.event(SpaceBack, slog.LevelInfo, "free space is above the reserve again", o.exp.ID, nil)
+	case reserve.Large:
+		o.fs.event(SpaceShort, slog.LevelWarn, "a change was refused that needs more space than there is above the reserve (a large golden file is copied when it is changed)", o.exp.ID, nil)
+	}
+	return ok
 }
 
-// room gives the level now. It asks the kernel when a second has passed.
-func (o *op) room() level {
-	if o.fs.opts.Reserve == 0 {
-		return roomy
+// leaveRoom ends what fits took: the change is made, and the kernel knows of it.
+func (o *op) leaveRoom() {
+	if o.room != 0 {
+		o.exp.root.disk.End(o.room)
+		o.room = 0
 	}
-	s := o.exp.space
-	now := o.now().UnixNano()
-	was := s.asked.Load()
-	if d := now - was; d >= 0 && d < int64(time.Second) || !s.asked.CompareAndSwap(was, now) {
-		return level(s.level.Load())
-	}
-	var fsstat unix.Statfs_t
-	if o.exp.root.statfs(&fsstat) != 0 {
-		return level(s.level.Load())
-	}
-	free, l := fsstat.Bavail*uint64(fsstat.Bsize), roomy
+}
+
+// copyUp is the space that a change takes when it copies up what has the key k and the
+// attributes st; 0: it does not.
+func (o *op) copyUp(k *fhandle.Key, st *unix.Stat_t) int64 {
 	switch {
-	case free < o.fs.opts.Reserve/2:
-		l = scarce
-	case free < o.fs.opts.Reserve, fsstat.Files > 0 && fsstat.Ffree < minInodes:
-		l = low
+	case !k.Lower() || o.inUpper(k):
+		return 0
+	case st.Mode&unix.S_IFMT != unix.S_IFREG || o.exp.root.clones:
+		return spending.Block
 	}
-	if old := level(s.level.Swap(int32(l))); (old == roomy) != (l == roomy) {
-		if l == roomy {
-			o.fs.event(SpaceBack, slog.LevelInfo, "free space is above the reserve again", o.exp.ID, nil)
-		} else {
-			o.fs.event(SpaceLow, slog.LevelWarn, "free space is below the reserve: the board's writes are refused", o.exp.ID, nil)
+	return spending.Bytes(st) + spending.Block
+}
+
+// fitsMaking is for a new object: it takes a block itself, and its name may take one.
+func (o *op) fitsMaking() bool { return o.fits(2*spending.Block, false) }
+
+// fitsLink is for another name of the call's object.
+func (o *op) fitsLink() bool {
+	return o.fs.opts.Reserve == 0 || o.fits(o.copyUp(&o.obj.key, &o.st)+spending.Block, false)
+}
+
+// fitsRename is for another name of what o.name stands for. The directories may be copied
+// up.
+func (o *op) fitsRename() bool {
+	if o.fs.opts.Reserve == 0 {
+		return true
+	}
+	var st unix.Stat_t
+	up := int64(0)
+	if rawfs.StatAt(o.obj.fd, &o.name, &st) == 0 && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Blocks > 0 && o.keyOf(o.obj, &o.name) == 0 {
+		up = o.copyUp(&o.k, &st)
+	}
+	return o.fits(up+2*spending.Block, up <= spending.Block)
+}
+
+// fitsChange is for a change of attributes. A file that grows has a hole there, which is
+// refused where nothing could be written into it.
+func (o *op) fitsChange(obj *object, st *unix.Stat_t, s *nfs3.SetAttr) bool {
+	if o.fs.opts.Reserve == 0 || cutsAll(obj, st, s) {
+		return true
+	}
+	need := o.copyUp(&obj.key, st)
+	small := need <= spending.Block
+	if s.SetSize && s.Size > uint64(st.Size) {
+		need, small = need+spending.Block, false
+	}
+	return o.fits(need, small)
+}
+
+// fitsWrite is for a write of n bytes to the call's object.
+func (o *op) fitsWrite(off int64, n int) bool {
+	if o.fs.opts.Reserve == 0 {
+		return true
+	}
+	need, inside := spending.Growth(&o.st, off, int64(n))
+	if need == 0 && o.exp.root.disk.shares {
+		// What is written over may be a snapshot's, too, or a layer's.
+		need, inside = spending.Over(off, int64(n)), true
+	}
+	if o.obj.rw.Load() < 0 {
+		if up := o.copyUp(&o.obj.key, &o.st); up > 0 {
+			need, inside = need+up, false
 		}
 	}
-	return l
+	return o.fits(need, false) || inside && o.hasPlace(off, int64(n))
 }
 
-// statfs asks the file system below the overlay. Where that has quotas of its own,
-// the overlay's answer would be the board's.
-func (r *root) statfs(st *unix.Statfs_t) unix.Errno {
-	if r.disk >= 0 {
-		return rawfs.Errno(unix.Fstatfs(r.disk, st))
+// hasPlace says whether the call's file has blocks of its own for n bytes at off, which
+// are in it or behind it in its last block.
+func (o *op) hasPlace(off, n int64) bool {
+	n = min(n, o.st.Size-off)
+	if n <= 0 {
+		return true
 	}
-	return rawfs.Errno(unix.Fstatfs(r.fd, st))
+	if !o.exp.root.disk.shares {
+		return o.isWhole(off, n)
+	}
+	fd, e := o.reader()
+	return e == 0 && rawfs.HasOwn(fd, off, n)
 }
 
 // FSStat implements nfs3.FS. The reserve is not available to boards, and what its
@@ -91,12 +146,11 @@ func (fs *FS) FSStat(c *nfs3.Call, fh []byte, s *nfs3.FSStat, a *nfs3.PostAttr) 
 		Tbytes: f.Blocks * b, Fbytes: f.Bfree * b, Abytes: f.Bavail * b,
 		Tfiles: f.Files, Ffiles: f.Ffree, Afiles: f.Ffree,
 	}
-	var disk unix.Statfs_t
-	if e := o.exp.root.statfs(&disk); e != 0 {
-		return status(e)
+	free, err := o.exp.root.Free()
+	if err != nil {
+		return status(rawfs.Errno(err))
 	}
-	avail := disk.Bavail * uint64(disk.Bsize)
-	s.Abytes = min(s.Abytes, avail-min(avail, fs.opts.Reserve))
+	s.Abytes = min(s.Abytes, uint64(max(0, free.Bytes-int64(fs.opts.Reserve))))
 	if q := o.quota(); q != nil {
 		left(s, q.Max(), q.Used())
 	}

@@ -13,6 +13,7 @@ import (
 // call that failed changed nothing worth waiting for.
 func (o *op) settle(st nfs3.Status) nfs3.Status {
 	o.altered()
+	o.leaveRoom()
 	if st != nfs3.OK || o.exp.Async {
 		return st
 	}

@@ -29,6 +29,9 @@ func LastBlock(st *unix.Stat_t) int64 {
 	return 0
 }
 
+// Over is the space of the blocks that a write of n bytes at off writes to.
+func Over(off, n int64) int64 { return roundUp(off+n) - off&^(Block-1) }
+
 // Growth is the space that a write of n bytes at off may take at most, to a file of the
 // board's own with the attributes st. Where inside is true it is all within the file, which
 // has holes somewhere: if none is where the write goes, it takes nothing.
@@ -37,7 +40,7 @@ func Growth(st *unix.Stat_t, off, n int64) (most int64, inside bool) {
 	if end <= roundUp(st.Size) && !hasHoles(st) {
 		return 0, false // not past the last block
 	}
-	most = roundUp(end) - off&^(Block-1)
+	most = Over(off, n)
 	if off >= roundUp(st.Size) {
 		most += LastBlock(st)
 	}
