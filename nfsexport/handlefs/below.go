@@ -220,7 +220,7 @@ func (o *op) handleInSpite(dir int, name *rawfs.Name) (mount int32, e unix.Errno
 // as there is space on the disk, a quota that is the file system's.
 func (o *op) unsaid() unix.Errno {
 	const little = 1 << 20 // some file systems are full before their last block
-	if free, err := o.exp.root.Free(); err == nil && free.Bytes > little && free.Files != 0 {
+	if free, err := o.exp.root.Free(false); err == nil && free.Bytes > little && free.Files != 0 {
 		return unix.EDQUOT
 	}
 	return unix.ENOSPC

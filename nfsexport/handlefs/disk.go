@@ -23,6 +23,7 @@ type disk struct {
 	// shares: files may share blocks here, so that a write in place takes space, and
 	// what is copied up from this disk takes none.
 	shares bool
+	xfs    bool
 	// waiting tells how many bytes wait to be written, where statfs(2) does not: its
 	// files in sysfs.
 	waiting []int
@@ -74,6 +75,7 @@ func (x *disk) look(fd int) {
 	}
 	switch fsstat.Type {
 	case unix.XFS_SUPER_MAGIC:
+		x.xfs = true
 		// XFS_IOC_FSGEOMETRY_V1, linux/fs/xfs/libxfs/xfs_fs.h: flags, of which this is
 		// XFS_FSOP_GEOM_FLAGS_REFLINK.
 		var geometry [112]byte
@@ -106,8 +108,15 @@ func ioctl(fd int, request uintptr, arg unsafe.Pointer) unix.Errno {
 // Free asks what the file system below the overlay has free. Where that has quotas of its
 // own, the overlay's answer would be the board's. ext4 and xfs count what is written and not
 // yet on its way to the disk; btrfs does not, and says in sysfs how much that is. Where
-// there is none it is missing.
-func (r *root) Free() (reserve.Free, error) {
+// there is none it is missing. With all xfs gives back what it keeps ready behind files' ends
+// (as much again as they have), which others cannot have else, and what was removed.
+func (r *root) Free(all bool) (reserve.Free, error) {
+	if all && r.disk.xfs && r.index >= 0 {
+		// XFS_IOC_FREE_EOFBLOCKS, linux/fs/xfs/libxfs/xfs_fs.h: version 1, and
+		// XFS_EOF_FLAGS_SYNC, else it leaves out files with data that is not written yet.
+		arg := [32]uint32{1, 1}
+		ioctl(r.index, 0x8080583a, unsafe.Pointer(&arg))
+	}
 	fd := r.upper
 	if fd < 0 {
 		fd = r.fd

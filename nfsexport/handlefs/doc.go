@@ -3,5 +3,6 @@
 // What is in it decides one call on one object; op is the call and object the file. What
 // that takes is in the rooms below, which know neither: what a handle says (fhandle), the
 // system calls (rawfs), what the caller may (creds), who may change an export now (gate),
-// how a change comes to the disk (commit), and what a quota counts (spending).
+// how a change comes to the disk (commit), what a quota counts (spending), and what is left
+// of the disk (reserve).
 package handlefs

@@ -146,7 +146,7 @@ func (fs *FS) FSStat(c *nfs3.Call, fh []byte, s *nfs3.FSStat, a *nfs3.PostAttr) 
 		Tbytes: f.Blocks * b, Fbytes: f.Bfree * b, Abytes: f.Bavail * b,
 		Tfiles: f.Files, Ffiles: f.Ffree, Afiles: f.Ffree,
 	}
-	free, err := o.exp.root.Free()
+	free, err := o.exp.root.Free(false)
 	if err != nil {
 		return status(rawfs.Errno(err))
 	}

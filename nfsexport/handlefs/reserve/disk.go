@@ -15,7 +15,9 @@ type Free struct {
 
 // Asker asks the kernel.
 type Asker interface {
-	Free() (Free, error)
+	// Free is what is free. With all it is to be made as much as it can be at once; it
+	// may block on the disk then.
+	Free(all bool) (Free, error)
 }
 
 // News is what an admin should hear of.
@@ -64,6 +66,7 @@ type Disk struct {
 	mu      sync.Mutex // held by who asks
 	low     bool       // Low was told
 	lowAt   time.Time
+	allAt   time.Time // when all was asked for
 	largeAt time.Time
 }
 
@@ -80,7 +83,7 @@ func New(keep int64) *Disk {
 func (d *Disk) Take(n int64, small bool, now time.Time, a Asker) (bool, News) {
 	for since := now.UnixNano() - d.asked.Load(); since < int64(age) && since > -int64(age); {
 		t := d.taken.Load() // before most, see ask
-		if n > d.most.Load()-t {
+		if t+n > d.most.Load() {
 			break
 		}
 		if d.taken.CompareAndSwap(t, t+n) {
@@ -98,7 +101,13 @@ func (d *Disk) ask(n int64, small bool, now time.Time, a Asker) (bool, News) {
 	defer d.mu.Unlock()
 	most := d.most.Swap(math.MinInt64) // the others come here, and wait
 	ended := d.ended.Load()            // before the kernel is asked: its answer has all that
-	free, err := a.Free()
+	free, err := a.Free(false)
+	if err == nil && now.Sub(d.allAt).Abs() >= age {
+		if room, half := d.room(free, d.taken.Load()-ended); n > room && !(small && n <= half) {
+			d.allAt = now
+			free, err = a.Free(true)
+		}
+	}
 	if err != nil {
 		d.most.Store(most)
 		d.taken.Add(n)
@@ -106,10 +115,7 @@ func (d *Disk) ask(n int64, small bool, now time.Time, a Asker) (bool, News) {
 	}
 	for {
 		t := d.taken.Load()
-		room, half := free.Bytes-d.keep-(t-ended), free.Bytes-d.keep/2-(t-ended)
-		if free.Files >= 0 && free.Files < minFiles {
-			room = min(room, 0)
-		}
+		room, half := d.room(free, t-ended)
 		fits := n <= room || small && n <= half
 		if !fits {
 			d.grant(t, room, now)
@@ -120,6 +126,16 @@ func (d *Disk) ask(n int64, small bool, now time.Time, a Asker) (bool, News) {
 		}
 		return fits, d.tell(fits, room, now)
 	}
+}
+
+// room is what is free above the reserve, and above half of it, when so much may be
+// missing in an answer.
+func (d *Disk) room(free Free, missing int64) (room, half int64) {
+	room, half = free.Bytes-d.keep-missing, free.Bytes-d.keep/2-missing
+	if free.Files >= 0 && free.Files < minFiles {
+		room = min(room, 0)
+	}
+	return room, half
 }
 
 // grant lets calls take half of the room before the kernel is asked again.
