@@ -129,18 +129,30 @@ func BenchmarkWrite4k(b *testing.B) {
 	}
 }
 
-// BenchmarkWriteWithin is BenchmarkWrite4k and more, with a quota and without.
+// BenchmarkWriteWithin is BenchmarkWrite4k and more, at the end of a file and within it: with
+// a quota, with a reserve of the disk and without.
 func BenchmarkWriteWithin(b *testing.B) {
 	for _, size := range []int{4 << 10, 128 << 10} {
-		for name, limit := range map[string]int64{"quota": 1 << 40, "none": 0} {
+		for name, c := range map[string]struct {
+			quota   int64
+			reserve uint64
+		}{"quota": {quota: 1 << 40}, "reserve": {reserve: 1}, "none": {}} {
 			b.Run(fmt.Sprintf("%dk/%s", size>>10, name), func(b *testing.B) {
-				w, _ := newQuotaWorld(b, b.TempDir(), nfsexport.Space{Bytes: limit}, nil)
+				w := newWorld(b, b.TempDir(), Options{Reserve: c.reserve}, true, nil)
+				if c.quota > 0 {
+					w.exp.Quota = new(nfsexport.Quota)
+					w.exp.Quota.Limit(nfsexport.Space{Bytes: c.quota})
+					w.publish(b)
+				}
 				f := w.create(b, &w.call, "f", 0o644)
 				data := make([]byte, size)
 				var wcc nfs3.Wcc
 				var off uint64
 				defer cpu(b)()
 				for b.Loop() {
+					if off%(64<<20) == 0 {
+						w.cut(f, 0)
+					}
 					w.Write(&w.call, f, off%(64<<20), data, nfs3.Unstable, &wcc)
 					off += uint64(size)
 				}
