@@ -63,7 +63,7 @@ func (r *running) answer(ctx context.Context, event Event, start time.Time, req 
 	event.Block = block
 	client := event.Request.Client
 	tr := transfer{
-		lane: lane, file: file, answer: answer, block: block, wrap: r.AfterLast, overtaken: &t.overtaken,
+		lane: lane, file: file, answer: answer, block: block, wrap: r.AfterLast, overtaken: &t.overtaken, disk: r.Waits,
 		flight: flight{to: client, moved: &t.moved, waits: r.known(client.Addr())},
 	}
 	res := tr.run(ctx)

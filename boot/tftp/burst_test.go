@@ -2,6 +2,7 @@ package tftp
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"slices"
@@ -81,13 +82,23 @@ type partly struct {
 	off   int
 	ready func() bool
 	reads int // that might have waited
+	told  int // how often the server said so
+	waits atomic.Int64
+}
+
+// wait is told by the server that the file is read.
+func (p *partly) wait(n int) {
+	p.told += max(n, 0)
+	p.waits.Add(int64(n))
 }
 
 func (p *partly) Size() int64  { return int64(len(p.text)) }
 func (p *partly) Close() error { return nil }
 
 func (p *partly) Read(b []byte) (int, error) {
-	p.reads++
+	if p.reads++; p.waits.Load() != 1 {
+		return 0, errors.New("nobody was told")
+	}
 	if p.off == len(p.text) {
 		return 0, io.EOF
 	}
@@ -105,7 +116,8 @@ func (p *partly) ReadNow(b []byte) int {
 	return n
 }
 
-// What is in memory is sent without a Read that might wait, and what is not with it.
+// What is in memory is sent without a Read that might wait, and what is not with it; that it
+// might is told before.
 func TestReady(t *testing.T) {
 	random := rand.New(rand.NewPCG(5, 6))
 	text := strings.Repeat("0123456789abcdef", 40_000)
@@ -121,7 +133,7 @@ func TestReady(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := &partly{text: []byte(text), ready: c.ready}
-			f := serve(t, Server{Handler: openAs(file)})
+			f := serve(t, Server{Handler: openAs(file), Waits: file.wait})
 			b := f.board()
 			b.ask(rrq("f", c.options...))
 			size := 512
@@ -136,6 +148,9 @@ func TestReady(t *testing.T) {
 			f.outcome(OK)
 			if c.reads != (file.reads > 0) || c.options == nil && file.reads > 2 {
 				t.Errorf("%d reads", file.reads)
+			}
+			if c.reads != (file.told > 0) || file.waits.Load() != 0 {
+				t.Errorf("told %d times that it may wait, and at last %d do", file.told, file.waits.Load())
 			}
 		})
 	}

@@ -94,6 +94,9 @@ type Server struct {
 	// Grace is how long transfers may go on once the server stops, 5 s by
 	// default.
 	Grace time.Duration
+	// Waits, when not nil, is told 1 when a transfer reads what may have to come from
+	// a disk, and -1 when it has it, from many goroutines.
+	Waits func(n int)
 	// MTU gives the largest packet of an interface by its index; nil asks the
 	// kernel for that of the way to the client.
 	MTU func(index int) int
@@ -123,6 +126,9 @@ func (s *Server) withDefaults() Server {
 	}
 	if d.Observe == nil {
 		d.Observe = func(Event) {}
+	}
+	if d.Waits == nil {
+		d.Waits = func(int) {}
 	}
 	if d.Logger == nil {
 		d.Logger = slog.New(slog.DiscardHandler)

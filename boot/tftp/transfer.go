@@ -18,6 +18,7 @@ type transfer struct {
 	flight flight
 	// overtaken is set once the client asked for another file.
 	overtaken *atomic.Bool
+	disk      func(n int) // Server.Waits
 }
 
 // result is what became of a transfer.
@@ -35,9 +36,9 @@ func (t *transfer) run(ctx context.Context) result {
 	file := newReader(t.file, t.block, t.wrap)
 	b, err := single(packOAck(t.answer)), error(nil) // it is confirmed as block 0 (RFC 2347)
 	if len(t.answer) == 0 {
-		b, err = file.next()
+		b, err = t.read(file)
 	}
-	for ; ; b, err = file.next() {
+	for ; ; b, err = t.read(file) {
 		if err != nil {
 			t.lane.sendError(f.to, codeUndefined, "Read error")
 			return result{Failed, err}
@@ -49,6 +50,13 @@ func (t *transfer) run(ctx context.Context) result {
 			return result{outcome: OK}
 		}
 	}
+}
+
+// read reads on. What is in memory the lane has sent.
+func (t *transfer) read(file *reader) (burst, error) {
+	t.disk(1)
+	defer t.disk(-1)
+	return file.next()
 }
 
 // judge says what an error makes of the transfer.

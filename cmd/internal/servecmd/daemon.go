@@ -139,6 +139,7 @@ func (s *server) run(ctx context.Context) error {
 	handler := &tftp.Server{
 		Handler: files{s.fleet, s.neigh, s.log}, Known: s.fleet.IsBoard, Logger: s.log,
 		Observe: s.flights.file, MaxBlock: s.cfg.TFTP.MaxBlock, AfterLast: uint16(s.cfg.TFTP.Rollover), Plain: plainNames(s.cfg.TFTP.Plain),
+		Waits: s.threads.Waits,
 	}
 	serve := func(conn *net.UDPConn) { g.Go(func() error { return handler.Serve(ctx, conn) }) }
 	for _, conn := range s.tftp {

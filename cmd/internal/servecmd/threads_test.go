@@ -3,6 +3,7 @@ package servecmd
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pin/tftp/v3"
 	"github.com/vishvananda/netlink"
 
 	"rubus/boot"
@@ -25,8 +27,8 @@ import (
 	"rubus/nfsexport/nfsload"
 )
 
-// TestThreads: the daemon has spare threads while it prepares a board, and while a call of
-// the board's waits for a disk; no more than it needs otherwise.
+// TestThreads: the daemon has spare threads while it prepares a board, and while a call or a
+// file of the board's waits for a disk, or may; no more than it needs otherwise.
 func TestThreads(t *testing.T) {
 	nettest.Private(t)
 	was := runtime.GOMAXPROCS(0)
@@ -72,6 +74,16 @@ func TestThreads(t *testing.T) {
 		t.Fatalf("CREATE: %v", st)
 	}
 	want("a file was made", true)
+	want("nobody waits any more", false)
+	board(func() {
+		c, err := tftp.NewClient("10.77.0.1:69")
+		must(t, err)
+		file, err := c.Receive("b8123456/kernel8.img", "octet")
+		must(t, err)
+		_, err = file.WriteTo(io.Discard)
+		must(t, err)
+	})
+	want("a file was sent", true)
 	want("at last", false) // who comes next in this process has its own
 }
 
