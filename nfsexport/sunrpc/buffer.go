@@ -20,11 +20,12 @@ const (
 // buffer is a pooled piece of memory. Large ones are charged to a peer.
 type buffer struct {
 	b    []byte
-	peer *peer  // charged for it, or nil
-	of   *purse // that of all that it is taken from, then
+	from *holding // charged with it, or nil
+	by   *conn    // that took it, then
 }
 
-// pool hands out buffers of four sizes, the two larger ones charged.
+// pool hands out buffers of four sizes. The two larger ones are charged, and those of replies
+// that take more than a small one.
 type pool struct {
 	small, medium sync.Pool
 	wide, large   shelf
@@ -72,12 +73,14 @@ func (p *pool) trim() {
 	p.large.trim()
 }
 
-// isLarge says whether n bytes take a large buffer, which must be charged.
-func (p *pool) isLarge(n int) bool { return n > mediumBuffer }
-
-// largeFor is the size of the large buffer that holds n bytes.
-func (p *pool) largeFor(n int) int {
-	if n <= wideBuffer && wideBuffer < p.largeSize {
+// sizeFor is the size of the buffer that holds n bytes.
+func (p *pool) sizeFor(n int) int {
+	switch {
+	case n <= smallBuffer:
+		return smallBuffer
+	case n <= mediumBuffer:
+		return mediumBuffer
+	case n <= wideBuffer && wideBuffer < p.largeSize:
 		return wideBuffer
 	}
 	return p.largeSize
@@ -85,16 +88,14 @@ func (p *pool) largeFor(n int) int {
 
 // get gives a buffer of at least n bytes, which must not exceed largeSize.
 func (p *pool) get(n int) *buffer {
-	size := p.largeFor(n)
+	size := p.sizeFor(n)
 	var b *buffer
-	switch {
-	case n <= smallBuffer:
-		size = smallBuffer
+	switch size {
+	case smallBuffer:
 		b, _ = p.small.Get().(*buffer)
-	case n <= mediumBuffer:
-		size = mediumBuffer
+	case mediumBuffer:
 		b, _ = p.medium.Get().(*buffer)
-	case size == p.largeSize:
+	case p.largeSize:
 		b = p.large.get()
 	default:
 		b = p.wide.get()
@@ -110,9 +111,10 @@ func (p *pool) put(b *buffer) {
 	if b == nil {
 		return
 	}
-	if b.peer != nil {
-		b.peer.uncharge(b.of, len(b.b))
-		b.peer, b.of = nil, nil
+	if b.from != nil {
+		b.by.charged.Add(-int64(len(b.b)))
+		b.from.give(len(b.b))
+		b.from, b.by = nil, nil
 	}
 	switch len(b.b) {
 	case smallBuffer:

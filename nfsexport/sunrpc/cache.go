@@ -18,6 +18,9 @@ const (
 	cacheSets = 128
 	cacheWays = 128
 	noSlot    = -1
+	// strangers is who owns the slots of those whom nobody knows, all together: or whoever has
+	// many addresses would leave a board of their set no share to speak of.
+	strangers = 0
 )
 
 // sight is what the Cache knows of a call.
@@ -103,7 +106,7 @@ func (set *cacheSet) load(file *cacheFile, first int) {
 	slices.SortFunc(found, func(a, b foundKey) int { return cmp.Compare(a.key.began, b.key.began) })
 	for i := range found {
 		f := &found[i]
-		set.take(f.way, &f.key, wayMaybe)
+		set.take(f.way, &f.key, f.key.owner(), wayMaybe)
 		if f.state == slotDone {
 			set.states[f.way] = wayDone
 		}
@@ -159,11 +162,15 @@ func (c *Cache) begin(call *Call, w *xdr.Writer) (slot int, seen sight) {
 			k.began, call.Begun = at, at
 		}
 	}
-	way := set.victim(k.owner())
+	owner := k.owner()
+	if call.who != nil && call.who.stranger.Load() {
+		owner = strangers
+	}
+	way := set.victim(owner)
 	if way < 0 {
 		return noSlot, fresh // all are running: this one goes without
 	}
-	set.take(way, &k, wayRunning)
+	set.take(way, &k, owner, wayRunning)
 	slot = n*cacheWays + way
 	c.file.intend(slot, &k)
 	return slot, fresh
@@ -212,18 +219,18 @@ func (set *cacheSet) has(owner uint32) int {
 }
 
 // take gives a slot to a call.
-func (set *cacheSet) take(way int, k *cacheKey, state wayState) {
+func (set *cacheSet) take(way int, k *cacheKey, owner uint32, state wayState) {
 	set.drop(way)
 	set.turn++
 	set.turns[way] = set.turn
-	set.tags[way], set.states[way], set.owners[way] = k.tag(), state, k.owner()
+	set.tags[way], set.states[way], set.owners[way] = k.tag(), state, owner
 	for i := range set.shares {
-		if set.shares[i].owner == k.owner() {
+		if set.shares[i].owner == owner {
 			set.shares[i].n++
 			return
 		}
 	}
-	set.shares = append(set.shares, share{k.owner(), 1})
+	set.shares = append(set.shares, share{owner, 1})
 }
 
 // drop makes a slot free.

@@ -32,6 +32,7 @@ type conn struct {
 	raw    syscall.RawConn
 	ends   // addr is the client's, local where it came to
 	who    *peer
+	came   uint64 // its place in the order in which all came in
 	cancel context.CancelFunc
 
 	resume func()              // serve, for another goroutine
@@ -59,6 +60,8 @@ type conn struct {
 	// crowded: calls that are not long may run as long ones, as there were too many.
 	crowded bool
 	waited  bool // Threads count the call, which is not long, as one that waits
+
+	charged atomic.Int64 // bytes of its buffers that are charged to the peer
 
 	// Times of the server's clock, for the sweep; 0 where nothing is waited for.
 	lastRead     atomic.Int64
@@ -117,7 +120,7 @@ func (c *conn) serve(ctx context.Context) bool {
 	if c.frames.pool == nil {
 		c.frames = framer{
 			pool: &c.s.pool, pipes: &c.s.pipes, limit: c.s.limits.Record,
-			own:   func(n int) (*buffer, error) { return c.take(ctx, n) },
+			own:   func(n int) (*buffer, error) { return c.forRecord(ctx, n) },
 			split: c.split,
 		}
 	}
@@ -357,21 +360,30 @@ func (c *conn) flush() {
 	c.throttle(c.s.limits.Queue)
 }
 
-// take gets a buffer, charged to the peer when it is a large one; for that it
-// may wait.
-func (c *conn) take(ctx context.Context, n int) (*buffer, error) {
-	if !c.s.pool.isLarge(n) {
+// forRecord gets a buffer for a record of n bytes.
+func (c *conn) forRecord(ctx context.Context, n int) (*buffer, error) {
+	if n <= mediumBuffer {
 		return c.s.pool.get(n), nil
 	}
-	of, size := c.s.purseOf(c.who), c.s.pool.largeFor(n)
-	if !c.who.tryCharge(of, size) {
+	return c.take(ctx, n, true)
+}
+
+// take gets a buffer that is charged to the peer. It may wait for that; if it must not and
+// would, it gives nil.
+func (c *conn) take(ctx context.Context, n int, wait bool) (*buffer, error) {
+	from, size := &c.s.meansOf(c.who).bytes, c.s.pool.sizeFor(n)
+	if !from.try(size) {
+		if !wait {
+			return nil, nil
+		}
 		c.flush()
-		if err := c.who.charge(ctx, of, size); err != nil {
+		if from.take(ctx, size) != nil {
 			return nil, errClosing
 		}
 	}
+	c.charged.Add(int64(size))
 	b := c.s.pool.get(n)
-	b.peer, b.of = c.who, of
+	b.from, b.by = from, c
 	return b, nil
 }
 

@@ -105,10 +105,6 @@ func (c *conn) handOver(j *job) {
 func (c *conn) long(ctx context.Context, p *program, plan Plan, rec record) after {
 	c.throttle(c.s.limits.Queue)
 	c.waitJobs(c.s.limits.CallsPerConn)
-	if !c.slot(ctx) {
-		c.s.drop(rec)
-		return ended
-	}
 	j, ok := c.s.jobs.Get().(*job)
 	if !ok {
 		j = new(job)
@@ -121,8 +117,13 @@ func (c *conn) long(ctx context.Context, p *program, plan Plan, rec record) afte
 		n := copy(j.args.b, rec.b)
 		j.call.Args = xdr.NewReader(j.args.b[n-c.call.Args.Len() : n])
 	}
+	// The memory first, as a client may keep others from it: they hold no slots meanwhile.
 	if j.out = c.room(ctx, j.args, plan.Reply); j.out == nil {
-		c.release()
+		c.s.recycle(j)
+		return ended
+	}
+	slot := c.slot(ctx)
+	if slot == nil {
 		c.s.recycle(j)
 		return ended
 	}
@@ -134,7 +135,7 @@ func (c *conn) long(ctx context.Context, p *program, plan Plan, rec record) afte
 	c.s.isStranger(c.who) // who is known by now may have pipes
 	j.call.wait, j.call.pipes, j.call.who = j.wait, &c.s.pipes, c.who
 	bytes := 0
-	if j.out.peer == nil { // else it is charged
+	if len(j.out.b) <= mediumBuffer { // else there are few of them
 		bytes = len(j.out.b)
 	}
 	c.jobStarted(j.call.XID, bytes)
@@ -142,7 +143,7 @@ func (c *conn) long(ctx context.Context, p *program, plan Plan, rec record) afte
 	c.s.watch.add(j)
 	ok = c.s.answer(ctx, p, &j.call, plan.Once, &j.w)
 	// What may hold a thread is over; a write only waits.
-	c.release()
+	slot.give(1)
 	if j.waited {
 		j.waited = false
 		c.s.threads.Waits(-1)
@@ -192,45 +193,28 @@ func (c *conn) sendJob(j *job) {
 // honest call is large both ways.
 func (c *conn) room(ctx context.Context, args *buffer, reply int) *buffer {
 	n := min(reply+headRoom, c.s.pool.largeSize)
-	if !c.s.pool.isLarge(n) || args.peer == nil {
-		b, _ := c.take(ctx, n)
-		return b
+	if n <= smallBuffer {
+		return c.s.pool.get(n)
 	}
-	of := c.s.purseOf(c.who)
-	if !c.who.tryCharge(of, c.s.pool.largeFor(n)) {
-		return nil
-	}
-	b := c.s.pool.get(n)
-	b.peer, b.of = c.who, of
+	b, _ := c.take(ctx, n, args.from == nil)
 	return b
 }
 
-// slot gets the right to run one more long call, of the peer's and of all.
-func (c *conn) slot(ctx context.Context) bool {
-	if !c.who.calls.TryAcquire(1) {
+// slot gets the right to run one more long call: who calls gives it back to what slot gives.
+// nil: the connection ends.
+func (c *conn) slot(ctx context.Context) *holding {
+	from := &c.s.meansOf(c.who).calls
+	if !from.try(1) {
 		c.flush()
-		if c.who.calls.Acquire(ctx, 1) != nil {
-			return false
-		}
-	}
-	if !c.s.calls.TryAcquire(1) {
-		c.flush()
-		if c.s.calls.Acquire(ctx, 1) != nil {
-			c.who.calls.Release(1)
-			return false
+		if from.take(ctx, 1) != nil {
+			return nil
 		}
 	}
 	if c.dead.Load() {
-		c.release()
-		return false
+		from.give(1)
+		return nil
 	}
-	return true
-}
-
-// release gives back what slot got.
-func (c *conn) release() {
-	c.s.calls.Release(1)
-	c.who.calls.Release(1)
+	return from
 }
 
 // recycle gives back a job and its buffers.

@@ -8,23 +8,28 @@ type Limits struct {
 	// Conns and ConnsPerPeer are the most connections at once, in all (20,000)
 	// and from one address (16).
 	Conns, ConnsPerPeer int
+	// Brief says that clients make their calls and are done with a connection: when there is
+	// no place left, a new one gets that of the one that came first and has no call under way.
+	Brief bool
 	// Calls, CallsPerPeer and CallsPerConn are the most long calls that run at
-	// once, in all (512; each may hold an OS thread), for one address (64) and
-	// for one connection (64). Who has as many is not read from.
+	// once, in all (512; each may hold an OS thread), for one address (64, and no more than a
+	// quarter of what is left for others then) and for one connection (64). Who has as many is
+	// not read from.
 	Calls, CallsPerPeer, CallsPerConn int
 	// Inline is the most cheap calls that run at once before they count as long
 	// ones (1,024; each may hold an OS thread).
 	Inline int
 	// Bytes and BytesPerPeer are the most bytes of large records and replies
-	// held at once, in all (256 MiB) and for one address (32 MiB). Large is what
-	// exceeds 68 KiB.
+	// held at once, in all (256 MiB) and for one address (32 MiB, and no more than a 32nd of
+	// what is left for others then, but for one). Large is a record that exceeds 68 KiB, and a
+	// reply that may exceed 4 KiB.
 	Bytes, BytesPerPeer int64
 	// Pipes is the most replies that end in pages of a file and records whose data
-	// goes to one, at once (64; each takes two files), a quarter of them for one
-	// address. Others are copied.
+	// goes to one, at once (64; each takes two files), for one address a quarter of them, and
+	// no more than are left for others. Others are copied.
 	Pipes int
-	// Queue is how many bytes of replies may wait for one connection's client
-	// to read them before no more of its calls are read (1 MiB).
+	// Queue is how many bytes of memory may have replies that wait for one connection's client
+	// to read them before no more of its calls are read (1 MiB, and 136 KiB for small ones).
 	Queue int
 	// Record is the longest record (1 MiB and 8 KiB).
 	Record int

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-
-	"golang.org/x/sync/semaphore"
 )
 
 // privileged ports are those below it: only root of the client's machine can
@@ -17,25 +15,22 @@ const privileged = 1024
 // peer is one client address while it has connections.
 type peer struct {
 	conns []*conn
-	calls *semaphore.Weighted
-	bytes *semaphore.Weighted
-	pipes int // that it has of the server's; guarded by these
+	own   means // while somebody knows it
+	alms  means // while nobody does
+	pipes int   // that it has of the server's; guarded by these
 
 	addr     netip.Addr
 	stranger atomic.Bool  // nobody knew it when that was asked last
 	asked    atomic.Int64 // then, by the server's clock
 }
 
-// purse is bytes that peers hold at once, in all.
-type purse = semaphore.Weighted
-
-// purseOf is where the bytes of a peer are taken from: those whom nobody knows have little
-// between them, or a few addresses would make all others wait. One may become known.
-func (s *Server) purseOf(p *peer) *purse {
+// meansOf is where a peer takes from: those whom nobody knows have little between them, or a
+// few addresses would make all others wait. One may become known.
+func (s *Server) meansOf(p *peer) *means {
 	if s.isStranger(p) {
-		return s.little
+		return &p.alms
 	}
-	return s.bytes
+	return &p.own
 }
 
 // isStranger says whether nobody knows a peer. Of one that was a stranger that is asked anew,
@@ -50,35 +45,6 @@ func (s *Server) isStranger(p *peer) bool {
 		return false
 	}
 	return true
-}
-
-// charge waits until n bytes of a purse may be held for the peer.
-func (p *peer) charge(ctx context.Context, of *purse, n int) error {
-	if err := p.bytes.Acquire(ctx, int64(n)); err != nil {
-		return err
-	}
-	if err := of.Acquire(ctx, int64(n)); err != nil {
-		p.bytes.Release(int64(n))
-		return err
-	}
-	return nil
-}
-
-// tryCharge is charge without waiting.
-func (p *peer) tryCharge(of *purse, n int) bool {
-	if !p.bytes.TryAcquire(int64(n)) {
-		return false
-	}
-	if !of.TryAcquire(int64(n)) {
-		p.bytes.Release(int64(n))
-		return false
-	}
-	return true
-}
-
-func (p *peer) uncharge(of *purse, n int) {
-	p.bytes.Release(int64(n))
-	of.Release(int64(n))
 }
 
 // ends are those of a connection.
@@ -96,10 +62,10 @@ type peers struct {
 	// inside counts those in, and all else that must end before the server has.
 	inside sync.WaitGroup
 
-	refused, evicted uint64
+	came, refused, evicted uint64
 }
 
-// enter admits a new connection, or says no. A connection in victim makes room
+// admit lets a new connection in, or says no. A connection in victim makes room
 // for it and is to be cut. One that came from the same port to the same address has
 // ended for its client, who sends again what it got no answer to, and then what comes
 // after that: so nothing of the new one is run before nothing of the old one is, see
@@ -109,8 +75,10 @@ type peers struct {
 // of its address and lock its kernel out; with it for all, he could throw the
 // kernel out. So an unprivileged port never takes a privileged one's place.
 //
-// When all places are taken, one whom somebody knows gets that of one whom nobody does.
-func (ps *peers) enter(c *conn, l *Limits, known bool, isStranger func(*peer) bool) (victim *conn, ok bool) {
+// When all places are taken, one whom somebody knows gets that of one whom nobody does, or of
+// the address with most, when that has two more: so nobody loses what is no more than his share.
+func (s *Server) admit(c *conn) (victim *conn, ok bool) {
+	ps, l, known := &s.peers, &s.limits, s.known(c.addr.Addr())
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	addr := c.addr.Addr()
@@ -122,18 +90,16 @@ func (ps *peers) enter(c *conn, l *Limits, known bool, isStranger func(*peer) bo
 	case p != nil && len(p.conns) >= l.ConnsPerPeer:
 		victim, room = p.victim(c.addr.Port() < privileged), false
 	case !room && known:
-		victim = ps.victim(isStranger)
+		if victim = ps.victim(p, s.isStranger); victim == nil && l.Brief {
+			victim = ps.oldest()
+		}
 	}
 	if ps.closed || !room && victim == nil {
 		ps.refused++
 		return nil, false
 	}
 	if p == nil {
-		p = &peer{
-			calls: semaphore.NewWeighted(int64(l.CallsPerPeer)),
-			bytes: semaphore.NewWeighted(l.BytesPerPeer),
-			addr:  addr,
-		}
+		p = &peer{own: s.all.means(), alms: s.little.means(), addr: addr}
 		p.stranger.Store(true)
 		ps.byAddr[addr] = p
 	}
@@ -142,6 +108,8 @@ func (ps *peers) enter(c *conn, l *Limits, known bool, isStranger func(*peer) bo
 	}
 	p.conns = append(p.conns, c)
 	ps.total++
+	ps.came++
+	c.came = ps.came
 	ps.inside.Add(1)
 	c.who = p
 	if runs := ps.running[c.ends]; runs != nil {
@@ -218,15 +186,39 @@ func (p *peer) victim(forPrivileged bool) *conn {
 	return v
 }
 
-// victim is a connection to cut when all places are taken: of one whom nobody knows. May
-// be nil.
-func (ps *peers) victim(isStranger func(*peer) bool) *conn {
-	for _, p := range ps.byAddr {
-		if isStranger(p) {
-			return p.conns[0]
+// victim is a connection to cut for one of p, which may be nil, when all places are taken: of
+// one whom nobody knows, or else of who has most, if he has not fewer than p even then. May be nil.
+func (ps *peers) victim(p *peer, isStranger func(*peer) bool) *conn {
+	var most *peer
+	for _, o := range ps.byAddr {
+		if isStranger(o) {
+			return o.conns[0]
+		}
+		if most == nil || len(o.conns) > len(most.conns) {
+			most = o
 		}
 	}
-	return nil
+	has := 0
+	if p != nil {
+		has = len(p.conns)
+	}
+	if most == nil || len(most.conns) < has+2 {
+		return nil
+	}
+	return most.victim(true)
+}
+
+// oldest is the connection that came first, of those of which no call runs. May be nil.
+func (ps *peers) oldest() *conn {
+	var first *conn
+	for _, p := range ps.byAddr {
+		for _, c := range p.conns {
+			if (first == nil || c.came < first.came) && c.idle() {
+				first = c
+			}
+		}
+	}
+	return first
 }
 
 // leave takes a connection out, if it still is in. None of its calls runs any more.

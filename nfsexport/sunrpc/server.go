@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 )
 
 // Config is what a Server is made of.
@@ -32,8 +30,9 @@ type Config struct {
 	// else, so it is best to answer only neighbours.
 	DatagramFrom func(netip.Addr) bool
 	// Known says whether somebody from an address is expected to call; nil: all are.
-	// Others are served with what is not needed for those: an eighth of Limits.Bytes between
-	// them, no Pipes, and a place only until somebody known needs it. It must be quick.
+	// Others are served with what is not needed for those: an eighth of Limits.Bytes and of
+	// Limits.Calls more between them, no Pipes, and a place only until somebody known needs it.
+	// It must be quick.
 	Known func(netip.Addr) bool
 	// Threads is told of calls that hold a thread and do not use a processor; nil: nobody.
 	Threads Threads
@@ -70,11 +69,10 @@ type Server struct {
 	pipes  pipes
 	jobs   sync.Pool
 	parts  sync.Pool
-	calls  *semaphore.Weighted // long calls that may run
-	bytes  *purse              // of large buffers
-	little *purse              // of those of strangers
-	dgrams *semaphore.Weighted // long calls that came by datagram
-	inline atomic.Int64        // cheap calls that run
+	all    purses // of long calls that may run, and of bytes of large buffers
+	little purses // those of strangers
+	dgrams senders
+	inline atomic.Int64 // cheap calls that run
 	watch  watch
 	tasks  chan func()  // to goroutines that wait for something to do
 	idle   atomic.Int64 // how many wait
@@ -119,12 +117,9 @@ func New(cfg Config) *Server {
 	}
 	s.watch.every = watchTick
 	s.pool.largeSize = max(s.limits.Record, mediumBuffer+1)
-	s.calls = semaphore.NewWeighted(int64(s.limits.Calls))
-	s.bytes = semaphore.NewWeighted(max(s.limits.Bytes, int64(s.pool.largeSize)))
-	s.little = semaphore.NewWeighted(max(s.limits.Bytes/8, int64(s.pool.largeSize)))
+	s.all, s.little = s.newPurses(1), s.newPurses(8)
 	s.pipes.most, s.pipes.each = s.limits.Pipes, max(s.limits.Pipes/4, 1)
-	s.dgrams = semaphore.NewWeighted(datagramCalls)
-	s.limits.BytesPerPeer = max(s.limits.BytesPerPeer, int64(s.pool.largeSize))
+	s.dgrams = senders{of: make(map[netip.Addr]*holding), all: newPurse(datagramCalls, datagramsEach, partOfDatagrams)}
 	s.peers.byAddr, s.peers.running = make(map[netip.Addr]*peer), make(map[ends]*conn)
 	s.clock.Store(1)
 	return s
@@ -278,7 +273,7 @@ func (s *Server) enter(ctx context.Context, nc net.Conn) {
 		return
 	}
 	ctx, c.cancel = context.WithCancel(ctx)
-	victim, ok := s.peers.enter(c, &s.limits, s.known(c.addr.Addr()), s.isStranger)
+	victim, ok := s.admit(c)
 	if !ok {
 		c.cut()
 		return
@@ -310,43 +305,4 @@ func (s *Server) left(c *conn) {
 	s.peers.leave(c)
 	close(c.over)
 	s.peers.inside.Done()
-}
-
-// sweepUntil keeps the clock and cuts connections that wait for too long,
-// until ctx ends.
-func (s *Server) sweepUntil(ctx context.Context) {
-	t := time.NewTicker(s.limits.tick())
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-			now := max(1, time.Since(s.started).Nanoseconds())
-			s.clock.Store(now)
-			s.sweep(now)
-			s.pool.trim()
-		}
-	}
-}
-
-// sweep cuts the connections that are late at the time now of the clock.
-func (s *Server) sweep(now int64) {
-	l := &s.limits
-	for _, c := range s.peers.list() {
-		late := ""
-		partial, write := c.partialSince.Load(), c.writeSince.Load()
-		switch {
-		case write != 0 && now-write > int64(l.Write):
-			late = "does not read its replies"
-		case partial != 0 && now-partial > int64(l.Receive):
-			late = "does not complete its record"
-		case partial == 0 && now-c.lastRead.Load() > int64(l.Idle) && c.idle():
-			late = "is idle"
-		default:
-			continue
-		}
-		s.log.Debug("connection cut", "peer", c.addr.String(), "why", late)
-		c.cut()
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -12,9 +13,10 @@ import (
 )
 
 const (
-	// datagramCalls is how many long calls that came by datagram run at once;
-	// further ones are dropped, and their clients ask again.
-	datagramCalls = 32
+	// datagramCalls and datagramsEach are how many long calls that came by datagram run at
+	// once, in all and of one address; further ones are dropped, and their clients ask again.
+	// One has a 32nd of what is left, as of bytes.
+	datagramCalls, datagramsEach, partOfDatagrams = 256, 4, 32
 	// amplify bounds a reply by the length of the call: a datagram's sender may
 	// be forged, and whoever is hit by the reply should not be hit harder than
 	// the forger could himself.
@@ -23,6 +25,37 @@ const (
 	// are short.
 	maxDatagram = smallBuffer
 )
+
+// senders are those of whom long calls run that came by datagram.
+type senders struct {
+	mu  sync.Mutex
+	of  map[netip.Addr]*holding
+	all *purse
+}
+
+// begin says whether one more may run.
+func (s *senders) begin(of netip.Addr) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.of[of]
+	if h == nil {
+		h = &holding{of: s.all}
+	}
+	if !h.try(1) {
+		return false
+	}
+	s.of[of] = h
+	return true
+}
+
+func (s *senders) end(of netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.of[of]
+	if h.give(1); h.holds() == 0 {
+		delete(s.of, of)
+	}
+}
 
 // datagrams serves the calls that come to pc until its read deadline passes.
 func (s *Server) datagrams(ctx context.Context, pc net.PacketConn) error {
@@ -90,14 +123,15 @@ func (d *datagram) handle(ctx context.Context, c *Call, msg, oob []byte, w *xdr.
 		}
 		return
 	}
-	if !d.s.dgrams.TryAcquire(1) {
+	sender := c.Peer.Addr()
+	if !d.s.dgrams.begin(sender) {
 		return
 	}
 	long, copied := *c, append([]byte(nil), msg...)
 	long.Args = xdr.NewReader(copied[len(copied)-c.Args.Len():])
 	oob = append([]byte(nil), oob...)
 	d.s.peers.inside.Go(func() {
-		defer d.s.dgrams.Release(1)
+		defer d.s.dgrams.end(sender)
 		w := xdr.Writer{Buf: make([]byte, 0, headRoom)}
 		if d.s.answer(ctx, p, &long, plan.Once, &w) {
 			d.send(w.Buf, len(copied), long.Peer, oob)

@@ -24,6 +24,17 @@ type outgoing struct {
 
 func (o *outgoing) size() int { return len(o.data) + o.tail.size() }
 
+// memory is how many bytes are held until it is sent.
+func (o *outgoing) memory() int { return max(len(o.b.b), cap(o.data), o.size()) }
+
+// loose is how many of them nobody is charged with.
+func (o *outgoing) loose() int {
+	if o.b.from != nil {
+		return 0
+	}
+	return o.memory()
+}
+
 // writer is the sending side of a conn. Whoever has something to send puts it
 // into the queue; if nobody is writing he writes until the queue is empty, also
 // for those who come meanwhile.
@@ -38,7 +49,8 @@ type writer struct {
 	mu      sync.Mutex
 	changed sync.Cond // any of the following
 	queue   []outgoing
-	queued  int // bytes in queue and batch
+	queued  int // bytes of memory in queue and batch
+	loose   int // those of them that nobody is charged with
 	running int // bytes of the buffers for replies that calls are making, large ones apart
 	writing bool
 	broken  bool     // the connection is dead: nothing is written any more
@@ -53,14 +65,15 @@ type writer struct {
 func (c *conn) send(o outgoing) {
 	c.mu.Lock()
 	c.queue = append(c.queue, o)
-	c.queued += o.size()
+	c.queued += o.memory()
+	c.loose += o.loose()
 	if c.writing {
 		c.mu.Unlock()
 		return
 	}
 	c.writing = true
 	for len(c.queue) > 0 {
-		n := c.nextBatch()
+		queued, loose := c.nextBatch()
 		broken := c.broken
 		c.mu.Unlock()
 		var err error
@@ -77,7 +90,7 @@ func (c *conn) send(o outgoing) {
 		}
 		c.mu.Lock()
 		c.broken = c.broken || err != nil
-		c.queued -= n
+		c.queued, c.loose = c.queued-queued, c.loose-loose
 		c.changed.Broadcast()
 	}
 	c.writing = false
@@ -85,19 +98,20 @@ func (c *conn) send(o outgoing) {
 	c.mu.Unlock()
 }
 
-// nextBatch moves the front of the queue to the batch; c.mu is held. It gives
-// the bytes moved.
-func (c *conn) nextBatch() (n int) {
-	k := 0
+// nextBatch moves the front of the queue to the batch; c.mu is held. It gives what it was
+// counted for in queued and in loose.
+func (c *conn) nextBatch() (queued, loose int) {
+	k, n := 0, 0
 	for tail := false; k < len(c.queue) && k < maxVectors && !tail && (k == 0 || n+c.queue[k].size() <= maxVectorBytes); k++ {
 		n += c.queue[k].size()
+		queued, loose = queued+c.queue[k].memory(), loose+c.queue[k].loose()
 		tail = c.queue[k].tail != nil
 	}
 	c.batch = append(c.batch[:0], c.queue[:k]...)
 	rest := copy(c.queue, c.queue[k:])
 	clear(c.queue[rest:])
 	c.queue = c.queue[:rest]
-	return n
+	return queued, loose
 }
 
 // writeBatch writes the batch to the socket.
@@ -169,18 +183,26 @@ func (c *conn) writeVectors(fd int) (int, error) {
 	}
 }
 
-// throttle waits while more than limit bytes wait to be sent, or are to come. What
-// was answered before does not wait with it.
+// looseQueue is how many bytes may wait to be sent that nobody is charged with: two buffers
+// of replies that were gathered.
+const looseQueue = 2 * mediumBuffer
+
+// full says whether more than limit bytes wait to be sent, or are to come. c.mu is held.
+func (c *conn) full(limit int) bool {
+	return c.queued+c.running > limit || c.loose > min(limit, looseQueue)
+}
+
+// throttle waits while it is full. What was answered before does not wait with it.
 func (c *conn) throttle(limit int) {
 	c.mu.Lock()
-	full := c.queued+c.running > limit
+	full := c.full(limit)
 	c.mu.Unlock()
 	if !full {
 		return
 	}
 	c.flush()
 	c.mu.Lock()
-	for c.queued+c.running > limit && !c.broken {
+	for c.full(limit) && !c.broken {
 		c.changed.Wait()
 	}
 	c.mu.Unlock()
