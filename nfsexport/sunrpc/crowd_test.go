@@ -1,6 +1,7 @@
 package sunrpc
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
@@ -37,9 +38,11 @@ func until(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// halfRecord begins a record of 1 MiB.
-func halfRecord(c *client) {
-	c.send(append([]byte{0x80, 0x10, 0, 0}, make([]byte, mediumBuffer)...)...)
+// half begins a record of so many bytes.
+func half(size uint32) func(*client) {
+	return func(c *client) {
+		c.send(append(binary.BigEndian.AppendUint32(nil, size|lastFragment), make([]byte, mediumBuffer)...)...)
+	}
 }
 
 // unread asks for so many replies of so many bytes, and reads none.
@@ -55,8 +58,9 @@ func unread(calls, size uint32) func(*client) {
 // large does what a board does with large calls, some of each size.
 func (c *client) large() {
 	c.t.Helper()
-	for _, size := range []int{4 << 10, 60 << 10, 128 << 10, 1 << 20} {
+	for _, size := range []int{4 << 10, 60 << 10, 128 << 10} {
 		for xid := range uint32(3) {
+			_ = c.nc.SetDeadline(time.Now().Add(time.Minute))
 			c.send(framed(message(xid, procBig, uint32(size)))...)
 			if r := c.reply(); r.Len() != 24+size {
 				c.t.Fatalf("a reply of %d bytes to a READ of %d", r.Len(), size)
@@ -81,31 +85,33 @@ func crowd(t *testing.T, addr string, peers, conns int, do func(*client)) {
 // TestCrowd: peers that somebody knows hold all the memory that they get, and nothing ends
 // that. Who comes then, and who was there before, reads and writes at any size meanwhile.
 func TestCrowd(t *testing.T) {
-	const all, each = 128 << 20, 16 << 20
+	const conns = 4
+	const longest, all = 128<<10 + 8<<10, 128 * (128<<10 + 8<<10)
 	for name, do := range map[string]func(*client){
-		"large records that do not end":       halfRecord,
-		"large replies that nobody reads":     unread(8, 1<<20),
-		"replies of 60 KiB that nobody reads": unread(150, 60<<10),
+		"large records that do not end":       half(128 << 10),
+		"large replies that nobody reads":     unread(60, 128<<10),
+		"replies of 60 KiB that nobody reads": unread(120, 60<<10),
 	} {
 		for _, peers := range []int{16, 64} {
 			t.Run(fmt.Sprintf("%d peers, %s", peers, name), func(t *testing.T) {
 				s, addr := start(t, Config{Programs: []Program{newFake()}, Limits: Limits{
-					Bytes: all, BytesPerPeer: each, Idle: time.Hour, Receive: time.Hour, Write: time.Hour,
+					Record: longest, Bytes: all, Idle: time.Hour, Receive: time.Hour, Write: time.Hour,
 				}})
 				old := dialFrom(t, addr, "127.0.0.1", true)
 				old.large()
-				crowd(t, addr, peers, 16, do)
+				crowd(t, addr, peers, conns, do)
 				until(t, "the crowd wants more than it gets", func() bool { return s.all.bytes.wanted() >= peers })
+				held := all - s.all.bytes.left()
 				board := dialFrom(t, addr, "127.0.0.2", true)
 				for range 3 {
 					board.large()
 					old.large()
 				}
-				if n := s.all.bytes.left(); n < 0 || n > all-int64(peers)<<20 {
-					t.Errorf("%d of %d bytes are left", n, all)
+				if n := all - s.all.bytes.left(); n < held/2 || n > all {
+					t.Errorf("%d bytes are held, were %d of %d", n, held, all)
 				}
-				if n := s.Stats().Conns; n != peers*16+2 {
-					t.Errorf("%d connections are left of %d", n, peers*16+2)
+				if n := s.Stats().Conns; n != peers*conns+2 {
+					t.Errorf("%d connections are left of %d", n, peers*conns+2)
 				}
 			})
 		}
@@ -116,11 +122,11 @@ func TestCrowd(t *testing.T) {
 // go on lose what they hold, those who wait for longest first, and no more than is needed.
 func TestCrowdTakesAll(t *testing.T) {
 	const all, peers = 8, 12
-	for name, do := range map[string]func(*client){"records": halfRecord, "replies": unread(8, 1<<20)} {
+	for name, do := range map[string]func(*client){"records": half(1 << 20), "replies": unread(8, 1<<20)} {
 		t.Run(name, func(t *testing.T) {
-			s, addr := start(t, Config{Programs: []Program{newFake()}, Limits: Limits{
-				Bytes: all<<20 + all*8<<10, Idle: time.Hour, Receive: time.Hour, Write: time.Hour,
-			}})
+			s := New(Config{Programs: []Program{newFake()}, Limits: Limits{Bytes: all<<20 + all*8<<10}})
+			s.sweeping.Store(true) // the clock is the test's
+			addr := s.startFor(t)
 			crowd(t, addr, peers, 1, do)
 			until(t, "all memory is taken", func() bool { return s.all.bytes.wanted() == peers-all })
 			board := dialFrom(t, addr, "127.0.0.1", true)

@@ -125,6 +125,13 @@ func framed(msg []byte) []byte {
 // start serves cfg on a loopback port until the test ends.
 func start(t testing.TB, cfg Config) (*Server, string) {
 	t.Helper()
+	s := New(cfg)
+	return s, s.startFor(t)
+}
+
+// startFor is start for a server that there is; it gives its address.
+func (s *Server) startFor(t testing.TB) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +140,6 @@ func start(t testing.TB, cfg Config) (*Server, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New(cfg)
 	over := make(chan error, 1)
 	go func() { over <- s.Serve(context.Background(), []net.Listener{l}, []net.PacketConn{pc}) }()
 	t.Cleanup(func() {
@@ -146,7 +152,7 @@ func start(t testing.TB, cfg Config) (*Server, string) {
 			t.Errorf("Serve: %v", err)
 		}
 	})
-	return s, l.Addr().String()
+	return l.Addr().String()
 }
 
 // client is one connection of a test.

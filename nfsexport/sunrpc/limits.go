@@ -25,8 +25,8 @@ type Limits struct {
 	// reply that may exceed 4 KiB.
 	Bytes, BytesPerPeer int64
 	// Pipes is the most replies that end in pages of a file and records whose data
-	// goes to one, at once (64; each takes two files), for one address a quarter of them, and
-	// no more than are left for others. Others are copied.
+	// goes to one, at once (64; each takes two files), a quarter of them for one
+	// address. Others are copied.
 	Pipes int
 	// Queue is how many bytes of memory may have replies that wait for one connection's client
 	// to read them before no more of its calls are read (1 MiB, and 136 KiB for small ones).

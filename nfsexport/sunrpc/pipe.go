@@ -31,16 +31,15 @@ type pipes struct {
 
 	mu   sync.Mutex
 	idle []*pipe
-	made int // those and the ones in use
+	made int
 }
 
 // get gives an empty pipe; nil: there is none to be had.
 func (ps *pipes) get(who *peer) *pipe {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	left := ps.most - ps.made + len(ps.idle)
-	if who.pipes >= ps.each || who.pipes > 0 && who.pipes >= left-1 || who.stranger.Load() {
-		return nil // as in a purse, see may
+	if who.pipes >= ps.each || who.stranger.Load() {
+		return nil
 	}
 	var p *pipe
 	if last := len(ps.idle) - 1; last >= 0 {

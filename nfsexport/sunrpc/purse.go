@@ -26,7 +26,7 @@ type purse struct {
 }
 
 const (
-	// partOfBytes lets one peer have 7 calls of 1 MiB, or 60 of 128 KiB, of 256 MiB. Hundred
+	// partOfBytes lets one peer have 7 calls of 1 MiB, or 60 of 128 KiB, of 256 MiB. A hundred
 	// that each keep all they can get take all of it.
 	partOfBytes = 32
 	// partOfCalls lets one peer have 64 of 512. Calls end by themselves, so that who waits for
