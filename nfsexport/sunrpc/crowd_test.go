@@ -73,8 +73,8 @@ func (c *client) large() {
 	}
 }
 
-// crowd is so many peers, each with so many connections that do something.
-func crowd(t *testing.T, addr string, peers, conns int, do func(*client)) {
+// crowdOf is so many peers, each with so many connections that do something.
+func crowdOf(t *testing.T, addr string, peers, conns int, do func(*client)) {
 	for i := range peers {
 		for range conns {
 			do(dialFrom(t, addr, fmt.Sprintf("127.0.1.%d", i+1), false))
@@ -99,7 +99,7 @@ func TestCrowd(t *testing.T) {
 				}})
 				old := dialFrom(t, addr, "127.0.0.1", true)
 				old.large()
-				crowd(t, addr, peers, conns, do)
+				crowdOf(t, addr, peers, conns, do)
 				until(t, "the crowd wants more than it gets", func() bool { return s.all.bytes.wanted() >= peers })
 				held := all - s.all.bytes.left()
 				board := dialFrom(t, addr, "127.0.0.2", true)
@@ -109,6 +109,9 @@ func TestCrowd(t *testing.T) {
 				}
 				if n := all - s.all.bytes.left(); n < held/2 || n > all {
 					t.Errorf("%d bytes are held, were %d of %d", n, held, all)
+				}
+				if n := s.all.calls.left(); n != int64(s.limits.Calls) {
+					t.Errorf("who waits for memory keeps calls from running: %d of %d are left", n, s.limits.Calls)
 				}
 				if n := s.Stats().Conns; n != peers*conns+2 {
 					t.Errorf("%d connections are left of %d", n, peers*conns+2)
@@ -127,7 +130,7 @@ func TestCrowdTakesAll(t *testing.T) {
 			s := New(Config{Programs: []Program{newFake()}, Limits: Limits{Bytes: all<<20 + all*8<<10}})
 			s.sweeping.Store(true) // the clock is the test's
 			addr := s.startFor(t)
-			crowd(t, addr, peers, 1, do)
+			crowdOf(t, addr, peers, 1, do)
 			until(t, "all memory is taken", func() bool { return s.all.bytes.wanted() == peers-all })
 			board := dialFrom(t, addr, "127.0.0.1", true)
 			board.send(framed(message(1, procBig, 1<<20))...)
@@ -204,7 +207,7 @@ func TestCrowdCalls(t *testing.T) {
 				of = &s.little
 			}
 			const peers = 6
-			crowd(t, addr, peers, 2, func(c *client) {
+			crowdOf(t, addr, peers, 2, func(c *client) {
 				for i := range uint32(16) {
 					c.send(framed(message(i, procSlow))...)
 				}
