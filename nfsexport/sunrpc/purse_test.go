@@ -81,22 +81,23 @@ func TestPurseInTurn(t *testing.T) {
 			t.Errorf("they went to %q, want %q", gets, want)
 		}
 	}
-	for who, n := range map[string]int{"all": 60, "much": 20, "little": 10} {
+	for who, n := range map[string]int{"all": 45, "much": 20, "some": 15, "little": 10} {
 		if holders[who] = (&holding{of: p}); !holders[who].try(n) {
 			t.Fatal(who)
 		}
 	}
 	take(ctx, "much", 15)
 	take(ctx, "little", 15)
+	take(ctx, "some", 15)
 	soon, give := context.WithCancel(ctx)
 	take(soon, "left", 50)
-	take(ctx, "nothing", 20)
-	take(ctx, "nothing either", 15)
+	take(ctx, "nothing", 30)
+	take(ctx, "nothing either", 5)
 	if p.missing() != 75 {
 		t.Errorf("%d are missing", p.missing())
 	}
 	holders["all"].give(30) // 40 are left, kept for one who wants 50
-	if (&holding{of: p}).try(1) || p.wanted() != 5 {
+	if (&holding{of: p}).try(1) || p.wanted() != 6 {
 		t.Error("what is kept was given away")
 	}
 	give()
@@ -104,19 +105,20 @@ func TestPurseInTurn(t *testing.T) {
 	if p.missing() != 0 {
 		t.Errorf("%d are missing", p.missing())
 	}
-	holders["all"].give(30) // 35 are left
-	if p.wanted() != 2 {
+	holders["all"].give(15) // 20 are left
+	if p.wanted() != 3 {
 		t.Error("who holds some got more than is left then")
 	}
-	holders["nothing"].give(20)
-	is("little")
-	if p.wanted() != 1 || holders["much"].holds() != 20 {
-		t.Error("who holds much got more")
+	for _, step := range []struct {
+		who string
+		n   int
+		to  string
+	}{{"nothing", 30, "little"}, {"little", 25, "some"}, {"some", 30, "much"}} {
+		holders[step.who].give(step.n)
+		is(step.to)
 	}
-	holders["little"].give(25)
-	is("much")
 	holders["much"].give(35)
-	holders["nothing either"].give(15)
+	holders["nothing either"].give(5)
 	if p.left() != 100 || p.wanted() != 0 {
 		t.Errorf("%d are left, %d wait", p.left(), p.wanted())
 	}
