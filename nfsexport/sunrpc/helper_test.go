@@ -161,9 +161,11 @@ type client struct {
 	nc net.Conn
 }
 
+// dial connects from a port that is bound, and so no other connection's: one that the kernel
+// chooses as it connects may be in TIME_WAIT for another server, and not to be had by anew.
 func dial(t testing.TB, addr string) *client {
 	t.Helper()
-	nc, err := net.Dial("tcp", addr)
+	nc, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}).Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
