@@ -18,6 +18,8 @@ type Switch struct {
 	ports map[device.MAC]*port
 	// at has the ports by the addresses that their boards said in ARP.
 	at map[netip.Addr]*port
+	// down says that nothing is read from the link any more.
+	down bool
 }
 
 // NewSwitch makes a Switch, which reads link until that is closed or fails.
@@ -27,12 +29,16 @@ func NewSwitch(link Link) *Switch {
 	return s
 }
 
-// Plug gives a board a card. The MAC has no other card.
+// Plug gives a board a card. The MAC has no other card. When the link is closed or has
+// failed, so is the card.
 func (s *Switch) Plug(mac device.MAC) Link {
 	p := &port{queue: newQueue(), s: s, mac: mac}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ports[mac] = p
+	if s.down {
+		p.close()
+	}
 	return p
 }
 
@@ -43,6 +49,7 @@ func (s *Switch) run() {
 		if err != nil {
 			s.mu.Lock()
 			defer s.mu.Unlock()
+			s.down = true
 			for _, p := range s.ports {
 				p.close()
 			}

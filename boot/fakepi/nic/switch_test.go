@@ -97,9 +97,12 @@ func TestSwitchBroadcasts(t *testing.T) {
 			}
 		}
 		host.Close()
-		_ = boards[0].SetReadDeadline(time.Time{})
-		if _, err := boards[0].ReadFrame(make([]byte, 9)); !errors.Is(err, io.EOF) {
-			t.Errorf("the cable is gone: %v", err)
+		synctest.Wait()
+		for name, l := range map[string]Link{"plugged before": boards[0], "and after": s.Plug(macs[1])} {
+			_ = l.SetReadDeadline(time.Now().Add(time.Second))
+			if _, err := l.ReadFrame(make([]byte, 9)); !errors.Is(err, io.EOF) {
+				t.Errorf("the cable is gone, a card %s: %v", name, err)
+			}
 		}
 	})
 }
