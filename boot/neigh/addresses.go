@@ -2,12 +2,8 @@ package neigh
 
 import (
 	"bytes"
-	"fmt"
 	"net/netip"
 	"slices"
-
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"rubus/config/device"
 )
@@ -15,9 +11,9 @@ import (
 // Addresses are the IPv4 addresses that the kernel's tables of all links give to a
 // MAC now, in order: those it was heard at lately. Nothing is sent.
 func (t *Table) Addresses(mac device.MAC) ([]netip.Addr, error) {
-	all, err := netlink.NeighList(0, unix.AF_INET)
+	all, err := neighbours()
 	if err != nil {
-		return nil, fmt.Errorf("reading the neighbour table: %w", err)
+		return nil, err
 	}
 	var out []netip.Addr
 	for _, n := range all {

@@ -36,20 +36,18 @@ func routeBy(ip netip.Addr, link func(index int) (netlink.LinkAttrs, error)) (ro
 	if !r.ip.Is4() {
 		return r, fmt.Errorf("%v: %w", ip, ErrNotIPv4)
 	}
-	routes, err := netlink.RouteGet(r.ip.AsSlice())
-	if err == nil && len(routes) == 0 {
+	dst := &nl.RtMsg{RtMsg: unix.RtMsg{Family: unix.AF_INET, Dst_len: 32}}
+	msgs, err := rtnetlink(unix.RTM_GETROUTE, 0, unix.RTM_NEWROUTE, dst, nl.NewRtAttr(unix.RTA_DST, r.ip.AsSlice()))
+	if err == nil && len(msgs) == 0 {
 		err = unix.ENETUNREACH
+	}
+	if err == nil {
+		err = r.read(msgs[0])
 	}
 	if err != nil {
 		return r, fmt.Errorf("looking for the route to %v: %w", ip, err)
 	}
-	k := routes[0]
-	r.index = k.LinkIndex
-	r.src, _ = netip.AddrFromSlice(k.Src.To4())
-	r.local = k.Type == unix.RTN_LOCAL
-	r.gateway, _ = netip.AddrFromSlice(k.Gw.To4())
-	if k.Type == unix.RTN_UNICAST && !r.gateway.IsValid() && k.Via == nil {
-		// A tunnel has no gateway either, but no neighbours to tell apart.
+	if r.onLink {
 		if r.link, err = link(r.index); err != nil {
 			return r, fmt.Errorf("looking at the interface towards %v: %w", ip, err)
 		}
@@ -58,12 +56,32 @@ func routeBy(ip netip.Addr, link func(index int) (netlink.LinkAttrs, error)) (ro
 	return r, nil
 }
 
+// read takes a route out of the kernel's message. It is on the link as far as the route says:
+// a tunnel has no gateway either, but no neighbours to tell apart.
+func (r *route) read(msg []byte) error {
+	if len(msg) < unix.SizeofRtMsg {
+		return unix.EBADMSG
+	}
+	attrs, err := nl.ParseRouteAttrAsMap(msg[unix.SizeofRtMsg:])
+	if err != nil {
+		return err
+	}
+	if oif := attrs[unix.RTA_OIF].Value; len(oif) == 4 {
+		r.index = int(nl.NativeEndian().Uint32(oif))
+	}
+	r.src, _ = netip.AddrFromSlice(attrs[unix.RTA_PREFSRC].Value)
+	r.gateway, _ = netip.AddrFromSlice(attrs[unix.RTA_GATEWAY].Value)
+	_, via := attrs[unix.RTA_VIA]
+	kind := nl.DeserializeRtMsg(msg).Type
+	r.local = kind == unix.RTN_LOCAL
+	r.onLink = kind == unix.RTN_UNICAST && !r.gateway.IsValid() && !via
+	return nil
+}
+
 // neighbour is the entry of the kernel's table.
 func (r route) neighbour() (device.MAC, State, error) {
-	req := nl.NewNetlinkRequest(unix.RTM_GETNEIGH, 0)
-	req.AddData(&netlink.Ndmsg{Family: unix.AF_INET, Index: uint32(r.index)})
-	req.AddData(nl.NewRtAttr(netlink.NDA_DST, r.ip.AsSlice()))
-	msgs, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWNEIGH)
+	of := &netlink.Ndmsg{Family: unix.AF_INET, Index: uint32(r.index)}
+	msgs, err := rtnetlink(unix.RTM_GETNEIGH, 0, unix.RTM_NEWNEIGH, of, nl.NewRtAttr(netlink.NDA_DST, r.ip.AsSlice()))
 	if errors.Is(err, unix.ENOENT) || err == nil && len(msgs) == 0 {
 		return device.MAC{}, Absent, nil
 	}
@@ -96,18 +114,27 @@ func entry(n *netlink.Neigh) (device.MAC, State) {
 }
 
 // set writes the entry of the kernel's table.
-func (r route) set(mac device.MAC, state int) error { return netlink.NeighSet(r.entry(mac, state)) }
+func (r route) set(mac device.MAC, state uint16) error {
+	return r.write(unix.NLM_F_REPLACE, netlink.Ndmsg{State: state}, nl.NewRtAttr(netlink.NDA_LLADDR, mac[:]))
+}
 
 // keep is set unless the entry has another MAC by now, which the kernel itself looks at:
 // without NLM_F_REPLACE it changes no MAC (net/core/neighbour.c, __neigh_update), and says
 // nothing of that.
-func (r route) keep(mac device.MAC, state int) error { return netlink.NeighAppend(r.entry(mac, state)) }
+func (r route) keep(mac device.MAC, state uint16) error {
+	return r.write(unix.NLM_F_APPEND, netlink.Ndmsg{State: state}, nl.NewRtAttr(netlink.NDA_LLADDR, mac[:]))
+}
 
-func (r route) entry(mac device.MAC, state int) *netlink.Neigh {
-	return &netlink.Neigh{
-		LinkIndex: r.index, Family: unix.AF_INET, State: state,
-		IP: r.ip.AsSlice(), HardwareAddr: mac.HardwareAddr(),
-	}
+// use has the kernel ask for the address by ARP as a packet to it would, without the packet.
+func (r route) use() error {
+	return r.write(unix.NLM_F_REPLACE, netlink.Ndmsg{Flags: netlink.NTF_USE})
+}
+
+func (r route) write(how int, entry netlink.Ndmsg, more ...nl.NetlinkRequestData) error {
+	entry.Family, entry.Index = unix.AF_INET, uint32(r.index)
+	data := append([]nl.NetlinkRequestData{&entry, nl.NewRtAttr(netlink.NDA_DST, r.ip.AsSlice())}, more...)
+	_, err := rtnetlink(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|how, 0, data...)
+	return err
 }
 
 // resolve has the kernel ask for the address, unless it knows, and waits until
@@ -124,12 +151,10 @@ func (r route) resolve(ctx context.Context) (device.MAC, error) {
 	if err := c.Bind(&unix.SockaddrNetlink{Groups: unix.RTMGRP_NEIGH}); err != nil {
 		return device.MAC{}, fmt.Errorf("watching the neighbour table: %w", err)
 	}
-	// "Use" starts ARP as a packet to the address would, without the packet.
-	use := &netlink.Neigh{LinkIndex: r.index, Family: unix.AF_INET, IP: r.ip.AsSlice(), Flags: netlink.NTF_USE}
-	if err := netlink.NeighSet(use); err != nil {
+	if err := r.use(); err != nil {
 		return device.MAC{}, fmt.Errorf("asking for a neighbour: %w (needs CAP_NET_ADMIN)", err)
 	}
-	buf := make([]byte, 32<<10)
+	buf := make([]byte, 1) // what they say is asked for anew
 	for {
 		mac, state, err := r.neighbour()
 		switch {
@@ -150,15 +175,32 @@ func (r route) resolve(ctx context.Context) (device.MAC, error) {
 	}
 }
 
+// neighbours are the entries of the kernel's table, of all interfaces.
+func neighbours() ([]netlink.Neigh, error) {
+	msgs, err := rtnetlink(unix.RTM_GETNEIGH, unix.NLM_F_DUMP, unix.RTM_NEWNEIGH, &netlink.Ndmsg{Family: unix.AF_INET})
+	if err != nil {
+		return nil, fmt.Errorf("reading the neighbour table: %w", err)
+	}
+	list := make([]netlink.Neigh, 0, len(msgs))
+	for _, m := range msgs {
+		n, err := netlink.NeighDeserialize(m)
+		if err != nil {
+			return nil, fmt.Errorf("reading the neighbour table: %w", err)
+		}
+		list = append(list, *n)
+	}
+	return list, nil
+}
+
 // addressesOf are the addresses that the table has for a MAC on a link.
 func addressesOf(index int, mac device.MAC) ([]netip.Addr, error) {
-	list, err := netlink.NeighList(index, unix.AF_INET)
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return nil, fmt.Errorf("reading the neighbour table: %w", err)
+	list, err := neighbours()
+	if err != nil {
+		return nil, err
 	}
 	var found []netip.Addr
 	for i := range list {
-		if m, state := entry(&list[i]); state >= Stale && m == mac {
+		if m, state := entry(&list[i]); state >= Stale && m == mac && list[i].LinkIndex == index {
 			if ip, ok := netip.AddrFromSlice(list[i].IP.To4()); ok {
 				found = append(found, ip)
 			}
@@ -169,7 +211,16 @@ func addressesOf(index int, mac device.MAC) ([]netip.Addr, error) {
 
 // linkOf is what the kernel says of an interface.
 func linkOf(index int) (netlink.LinkAttrs, error) {
-	l, err := netlink.LinkByIndex(index)
+	of := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	of.Index = int32(index)
+	msgs, err := rtnetlink(unix.RTM_GETLINK, 0, unix.RTM_NEWLINK, of)
+	if err == nil && len(msgs) == 0 {
+		err = unix.ENODEV
+	}
+	if err != nil {
+		return netlink.LinkAttrs{}, err
+	}
+	l, err := netlink.LinkDeserialize(nil, msgs[0])
 	if err != nil {
 		return netlink.LinkAttrs{}, err
 	}

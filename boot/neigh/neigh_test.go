@@ -66,7 +66,7 @@ func TestLookupStates(t *testing.T) {
 	lan(t)
 	r, err := routeTo(piIP)
 	must(t, err)
-	for state, want := range map[int]State{
+	for state, want := range map[uint16]State{
 		unix.NUD_REACHABLE: Reachable, unix.NUD_PERMANENT: Reachable, unix.NUD_STALE: Stale, unix.NUD_FAILED: Failed,
 	} {
 		must(t, r.set(piMAC, state))
