@@ -38,8 +38,8 @@ const (
 	// maxSpare bounds them, as each takes memory for small objects. What waits beyond that
 	// waits as it would in any Go program.
 	maxSpare = 16
-	// reads are how many calls are taken to wait when some read from a disk: these do not
-	// say so.
+	// reads are how many calls are taken to wait when some read from a disk: READs over NFS
+	// do not say so.
 	reads = 6
 )
 
