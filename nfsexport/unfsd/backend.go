@@ -87,14 +87,14 @@ type Config struct {
 // are short and few.
 func mountLimits(files fileShares) sunrpc.Limits {
 	return sunrpc.Limits{
-		Conns: files.small, ConnsPerPeer: 8, Calls: 1024, CallsPerPeer: 4, CallsPerConn: 2, Record: 8 << 10,
+		Conns: files.small, ConnsPerPeer: 8, Brief: true, Calls: 1024, CallsPerPeer: 4, CallsPerConn: 2, Record: 8 << 10,
 		Idle: time.Minute, Receive: 10 * time.Second, Write: 10 * time.Second,
 	}
 }
 
 func portmapLimits(files fileShares) sunrpc.Limits {
 	return sunrpc.Limits{
-		Conns: files.small, ConnsPerPeer: 8, Record: 4 << 10,
+		Conns: files.small, ConnsPerPeer: 8, Brief: true, Record: 4 << 10,
 		Idle: 30 * time.Second, Receive: 10 * time.Second, Write: 10 * time.Second,
 	}
 }
