@@ -237,23 +237,6 @@ func TestRefusedBeforeSeen(t *testing.T) {
 	}
 }
 
-// proveDown lets time go by until the fleet has asked the board and judged.
-func (l *lab) proveDown(s device.Serial) {
-	l.Helper()
-	l.clock.add(10 * time.Minute)
-	deadline := time.Now().Add(time.Minute)
-	for time.Now().Before(deadline) {
-		l.fleet.LookAfter(l.Context())
-		for range 100 {
-			if st, ok := l.fleet.Board(s); ok && st.Up == phase.UpNo {
-				return
-			}
-			time.Sleep(time.Millisecond) // the answer is on its way to the board's evidence
-		}
-	}
-	l.Fatal("the board was never found to be down")
-}
-
 func TestRebind(t *testing.T) {
 	l := newLab(t)
 	x := l.boots(serialA, macA, addrA)
@@ -327,8 +310,7 @@ func TestRemovedDevice(t *testing.T) {
 		t.Error("a removed board gets files")
 	}
 	l.clock.add(time.Hour)
-	l.fleet.LookAfter(t.Context())
-	<-l.link.asked // it answers: it is only idle
+	l.answers(serialA) // it is only idle
 	l.fleet.LookAfter(t.Context())
 	if _, ok := l.exp.get(x.ID); !ok {
 		t.Fatal("a removed board that runs lost its root")

@@ -219,3 +219,36 @@ func TestForgedSerialsDoNotFillTheTable(t *testing.T) {
 		t.Errorf("%d boards are remembered", n)
 	}
 }
+
+// answers has the fleet ask the board, and waits until its answer is noted: else it would be of
+// the time to which a test sets the clock meanwhile.
+func (l *lab) answers(s device.Serial) {
+	l.Helper()
+	l.fleet.LookAfter(l.Context())
+	<-l.link.asked
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		if st, ok := l.fleet.Board(s); ok && st.Up == phase.UpYes {
+			return
+		}
+		if time.Now().After(deadline) {
+			l.Fatal("the board's answer is not noted")
+		}
+	}
+}
+
+// proveDown lets time go by until the fleet has asked the board and judged.
+func (l *lab) proveDown(s device.Serial) {
+	l.Helper()
+	l.clock.add(10 * time.Minute)
+	deadline := time.Now().Add(time.Minute)
+	for time.Now().Before(deadline) {
+		l.fleet.LookAfter(l.Context())
+		for range 100 {
+			if st, ok := l.fleet.Board(s); ok && st.Up == phase.UpNo {
+				return
+			}
+			time.Sleep(time.Millisecond) // the answer is on its way to the board's evidence
+		}
+	}
+	l.Fatal("the board was never found to be down")
+}
