@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -53,7 +54,8 @@ type flight struct {
 }
 
 // Dial connects to an RPC server. As root it calls from a port below 1024, as
-// kernels do.
+// kernels do, and as they do from one whose last connection was closed a moment ago:
+// there are 512.
 func Dial(addr string) (*Conn, error) {
 	var nc net.Conn
 	var err error
@@ -61,6 +63,13 @@ func Dial(addr string) (*Conn, error) {
 		d := net.Dialer{Timeout: 10 * time.Second}
 		if unix.Geteuid() == 0 {
 			d.LocalAddr = &net.TCPAddr{Port: 512 + rand.IntN(512)}
+			d.Control = func(_, _ string, raw syscall.RawConn) error {
+				var failed error
+				err := raw.Control(func(fd uintptr) {
+					failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+				})
+				return errors.Join(err, failed)
+			}
 		}
 		if nc, err = d.Dial("tcp4", addr); err == nil || !errors.Is(err, unix.EADDRINUSE) && !errors.Is(err, unix.EADDRNOTAVAIL) {
 			break
