@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport/handlefs/stamp"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -107,7 +108,7 @@ func TestAtimes(t *testing.T) {
 		}
 		for range 3 {
 			read(name, f)
-			for was := stampTime(); stampTime().Equal(was); {
+			for was := stamp.Now(); stamp.Now().Equal(was); {
 				unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil)
 			}
 		}

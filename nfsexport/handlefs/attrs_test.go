@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport/handlefs/stamp"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -64,12 +65,12 @@ func newTruth(t *testing.T, base string, seed uint64, used bool) *truth {
 // stamps says whether the kernel gives each change of a directory another time when
 // it was asked for between them (from Linux 6.13 on), however short a while that was.
 func (x *truth) stamps() bool {
-	seen := map[stamp]bool{}
+	seen := map[stamp.Stamp]bool{}
 	for i := range 20 {
 		must(x.t, os.Mkdir(filepath.Join(x.ov.Root, "stamps"), 0o700))
-		seen[stampOf(x.stat(x.t, "."))] = true
+		seen[stamp.Of(x.stat(x.t, "."))] = true
 		must(x.t, os.Remove(filepath.Join(x.ov.Root, "stamps")))
-		seen[stampOf(x.stat(x.t, "."))] = true
+		seen[stamp.Of(x.stat(x.t, "."))] = true
 		if len(seen) != 2*i+2 {
 			return false
 		}
@@ -88,7 +89,7 @@ func (x *truth) settle() {
 
 // settle waits until what changed last has settled.
 func settle() {
-	for was := time.Now(); stampTime().Sub(was) <= settleTime; {
+	for was := time.Now(); stamp.Now().Sub(was) <= stamp.SettleTime; {
 		unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil)
 	}
 }

@@ -3,6 +3,7 @@
 // What is in it decides one call on one object; op is the call and object the file. What
 // that takes is in the rooms below, which know neither: what a handle says (fhandle), the
 // system calls (rawfs), what the caller may (creds), who may change an export now (gate),
-// how a change comes to the disk (commit), what a quota counts (spending), and what is left
-// of the disk (reserve).
+// how a change comes to the disk (commit), what a quota counts (spending), what is left of
+// the disk (reserve), whether a file is what it was (stamp), and what names stood for
+// (names) and were told with handles (shown).
 package handlefs

@@ -143,7 +143,7 @@ func (fs *FS) retire(r *root) {
 	_ = r.calls.Hold(context.Background()) // it cannot fail: a root goes once
 	fs.snaps.forget(r)
 	fs.cache.forget(r)
-	fs.names.forget(r.id)
+	fs.names.Forget(r.id)
 	r.close()
 }
 
@@ -180,7 +180,7 @@ func (fs *FS) openRoot(x *nfsexport.Export) (*root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening %q: %w", x.Dir, err)
 	}
-	r := &root{fs: fs, id: x.ID, image: fs.shown.image(x.Layers), fd: fd, upper: -1, index: -1, calls: gate.New(), listings: make(chan struct{}, rootListings)}
+	r := &root{fs: fs, id: x.ID, image: fs.shown.Image(x.Layers), fd: fd, upper: -1, index: -1, calls: gate.New(), listings: make(chan struct{}, rootListings)}
 	if err := r.check(); err != nil {
 		r.close()
 		return nil, fmt.Errorf("%q cannot be served: %w", x.Dir, err)

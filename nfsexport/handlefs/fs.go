@@ -15,7 +15,10 @@ import (
 
 	"rubus/nfsexport"
 	"rubus/nfsexport/handlefs/fhandle"
+	"rubus/nfsexport/handlefs/names"
 	"rubus/nfsexport/handlefs/rawfs"
+	"rubus/nfsexport/handlefs/shown"
+	"rubus/nfsexport/handlefs/stamp"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -96,15 +99,16 @@ type FS struct {
 	sealer  *fhandle.Sealer
 	proc    rawfs.Proc
 	cache   cache
-	names   names
-	shown   shown
+	names   *names.Table
+	shown   *shown.Table
 	snaps   snapshots
 	goldens goldenLists
 	layers  layerTable
 	disks   disks
 	ops     sync.Pool
+	seed    maphash.Seed // of the sums of indexed
 
-	stampTime func() time.Time // stampTime, but in tests
+	stampTime func() time.Time // stamp.Now, but in tests
 	began     time.Time        // what attributes' ages are counted from
 
 	mu    sync.Mutex // held by those who change the table
@@ -143,11 +147,10 @@ func New(opts Options) (*FS, error) {
 	if err != nil {
 		return nil, err
 	}
-	fs := &FS{opts: opts, sealer: fhandle.NewSealer(opts.Key), proc: proc, stampTime: stampTime, began: opts.Now()}
+	fs := &FS{opts: opts, sealer: fhandle.NewSealer(opts.Key), proc: proc, names: names.New(), shown: shown.New(), seed: maphash.MakeSeed(), stampTime: stamp.Now, began: opts.Now()}
 	fs.cache.init(opts.MaxFDs)
 	fs.snaps.init()
 	fs.goldens.init()
-	fs.names.seed, fs.shown.seed = maphash.MakeSeed(), maphash.MakeSeed()
 	fs.table.Store(&map[nfsexport.ID]*export{})
 	fs.ops.New = func() any { return &op{fs: fs} }
 	return fs, nil

@@ -9,6 +9,7 @@ import (
 
 	"rubus/nfsexport/handlefs/fhandle"
 	"rubus/nfsexport/handlefs/rawfs"
+	"rubus/nfsexport/handlefs/stamp"
 )
 
 // Listings of golden directories. What overlayfs takes to find a name for the first time
@@ -79,7 +80,7 @@ func (o *op) openGolden(g *goldenDir) int {
 		rawfs.Stat(o.obj.fd, &st) == 0 && rawfs.Stat(fd, &is) == 0 && st.Nlink > 1 && is.Ino == st.Ino && is.Mode == st.Mode && is.Nlink == st.Nlink && is.Uid == st.Uid && is.Gid == st.Gid &&
 		is.Size == st.Size && is.Mtim == st.Mtim && is.Ctim == st.Ctim {
 		k := o.obj.key
-		g.is, g.key = goldenStat{is.Dev, identityOf(&is)}, &k
+		g.is, g.key = goldenStat{is.Dev, stamp.Identify(&is)}, &k
 		return fd
 	}
 	unix.Close(fd)
@@ -170,7 +171,7 @@ func (o *op) indexed() *indexed {
 			return x
 		}
 	}
-	x := &indexed{shape: n, at: o.since, seed: o.fs.names.seed}
+	x := &indexed{shape: n, at: o.since, seed: o.fs.seed}
 	dot := rawfs.Name{'.'}
 	fd, e := rawfs.Open(r.index, &dot, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if e != 0 {

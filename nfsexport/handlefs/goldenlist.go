@@ -11,6 +11,7 @@ import (
 
 	"rubus/nfsexport/handlefs/fhandle"
 	"rubus/nfsexport/handlefs/rawfs"
+	"rubus/nfsexport/handlefs/stamp"
 )
 
 // What a first listing has found in a golden directory is so on all boards of the image, as
@@ -57,7 +58,7 @@ type goldenList struct {
 // goldenStat tells a directory of a layer from others, and from what it was before.
 type goldenStat struct {
 	dev uint64
-	identity
+	stamp.Identity
 }
 
 func (g *goldenLists) init() { g.max, g.m = maxGoldens, map[goldenID]*list.Element{} }
@@ -103,7 +104,7 @@ func (g *goldenLists) remove(e *list.Element) {
 func (o *op) takeGolden(s *snapshot) bool {
 	id := goldenIDOf(o.exp.root.image, &o.obj.key)
 	l := o.fs.goldens.find(&id)
-	if l == nil || !s.settled || o.goldenFD() < 0 || l.is != o.dir.is || l.is.stamp != s.at {
+	if l == nil || !s.settled || o.goldenFD() < 0 || l.is != o.dir.is || l.is.Stamp != s.at {
 		return false
 	}
 	var up unix.Stat_t
@@ -134,7 +135,7 @@ func (o *op) goldenRun(s *snapshot, n int) *atomic.Pointer[entryRun] {
 
 // listOf gives the list that s is, and remembers it if need be.
 func (o *op) listOf(s *snapshot) *goldenList {
-	if s.at != o.dir.is.stamp {
+	if s.at != o.dir.is.Stamp {
 		return nil
 	}
 	g, id := &o.fs.goldens, goldenIDOf(o.exp.root.image, &o.obj.key)

@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/nfsexport/handlefs/rawfs"
+	"rubus/nfsexport/handlefs/stamp"
 )
 
 // A golden file is read from the layer that it lies in, past the overlay: that is the same
@@ -13,20 +14,10 @@ import (
 // the layer is read only by a call that found the attributes that the layer's file had
 // when it was opened. What a client gets so is of one moment, attributes and data.
 
-// identity is what tells a layer's file from a copy of it.
-type identity struct {
-	stamp
-	ino  uint64
-	size int64
-	mode uint32
-}
-
-func identityOf(st *unix.Stat_t) identity { return identity{stampOf(st), st.Ino, st.Size, st.Mode} }
-
 // golden says whether the call's object is read from its layer and was the layer's file
 // when the call looked at it: what is there never changes. (While it is written to for
 // the first time its client may be sent what it writes, as by any server.)
-func (o *op) golden() bool { return o.obj.inLayer.Load() && o.obj.layer == identityOf(&o.st) }
+func (o *op) golden() bool { return o.obj.inLayer.Load() && o.obj.layer == stamp.Identify(&o.st) }
 
 // openLayer opens the call's object in its layer; its lock open is held. It gives -1 when
 // the object is the board's, or nobody can tell. The handle of the overlay says which inode
@@ -41,8 +32,8 @@ func (o *op) openLayer() int {
 	}
 	// A copy from now on is not taken for the file: it is younger. One from before has an
 	// entry in the index.
-	s := identityOf(&o.st)
-	if !s.settled(o.fs.stampTime()) || o.inUpper(&obj.key) {
+	s := stamp.Identify(&o.st)
+	if !s.Settled(o.fs.stampTime()) || o.inUpper(&obj.key) {
 		return -1
 	}
 	if !obj.key.Inner(&o.h) {
@@ -53,7 +44,7 @@ func (o *op) openLayer() int {
 		return -1
 	}
 	var st unix.Stat_t
-	if e := rawfs.Stat(fd, &st); e != 0 || identityOf(&st) != s {
+	if e := rawfs.Stat(fd, &st); e != 0 || stamp.Identify(&st) != s {
 		unix.Close(fd)
 		return -1
 	}

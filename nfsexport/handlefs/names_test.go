@@ -3,12 +3,12 @@ package handlefs
 import (
 	"fmt"
 	"os"
-	"slices"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport/handlefs/stamp"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -62,7 +62,7 @@ func TestNamesOfOthers(t *testing.T) {
 		if err := unix.Stat(w.ov.Root+"/d", &st); err != nil {
 			t.Fatal(err)
 		}
-		for at := stampOf(&st); !at.settled(stampTime()); {
+		for at := stamp.Of(&st); !at.Settled(stamp.Now()); {
 			unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil)
 		}
 	}
@@ -97,7 +97,7 @@ func TestNamesOfOthers(t *testing.T) {
 	}
 	settle()
 	seen("settled")
-	if w.names.find(w.object(t, d), w.stat(t, "d"), "f5") == nil {
+	if w.names.Find(w.object(t, d).id, stamp.Of(w.stat(t, "d")), "f5") == nil {
 		t.Error("nothing is remembered")
 	}
 }
@@ -114,7 +114,7 @@ func TestNamesOfSlowCall(t *testing.T) {
 		for _, name := range []string{"f", "new"} {
 			write(t, local(name), name)
 		}
-		before := stampOf(w.stat(t, "d"))
+		before := stamp.Of(w.stat(t, "d"))
 		w.FS.stampTime = func() time.Time {
 			if err := unix.Renameat2(unix.AT_FDCWD, local("new"), unix.AT_FDCWD, local("f"), unix.RENAME_EXCHANGE); err != nil {
 				t.Error(err)
@@ -124,11 +124,11 @@ func TestNamesOfSlowCall(t *testing.T) {
 		var h []byte
 		var a, da nfs3.PostAttr
 		st := w.Lookup(&w.call, d, "f", &h, &a, &da)
-		w.FS.stampTime = stampTime
+		w.FS.stampTime = stamp.Now
 		if st != nfs3.OK {
 			t.Fatal(st)
 		}
-		if before != stampOf(w.stat(t, "d")) {
+		if before != stamp.Of(w.stat(t, "d")) {
 			continue // a second began
 		}
 		h = h[:0]
@@ -144,7 +144,7 @@ func TestNamesOfSlowCall(t *testing.T) {
 	t.Fatal("every try saw a second begin")
 }
 
-// TestNamesGo: names of an export whose root is closed are let go of, those of others are not.
+// TestNamesGo: names of an export whose root is closed are let go of.
 func TestNamesGo(t *testing.T) {
 	w := newWorld(t, t.TempDir(), Options{}, true, func(lower string) { write(t, lower+"/there", "") })
 	w.stampTime = func() time.Time { return time.Now().Add(time.Hour) } // all is settled
@@ -154,28 +154,18 @@ func TestNamesGo(t *testing.T) {
 	if st := w.Lookup(&w.call, w.root, "none", &h, &a, &d); st != nfs3.ErrNoEnt {
 		t.Fatal(st)
 	}
-	known := func() (all []string) {
-		for i := range w.names.slots {
-			if e := w.names.slots[i].Load(); e != nil {
-				all = append(all, e.name)
-			}
+	root := w.object(t, w.root).id
+	known := func(name string) bool { return w.names.Find(root, stamp.Of(w.stat(t, "")), name) != nil }
+	for _, name := range []string{"there", "none"} {
+		if !known(name) {
+			t.Errorf("%q is not remembered", name)
 		}
-		slices.Sort(all)
-		return all
-	}
-	other := &nameEntry{name: "another's"}
-	other.key.SetExport(w.exp.ID + 1)
-	for i := range w.names.slots {
-		if w.names.slots[i].CompareAndSwap(nil, other) {
-			break
-		}
-	}
-	if got := known(); !slices.Equal(got, []string{"another's", "none", "there"}) {
-		t.Errorf("known: %q", got)
 	}
 	must(t, w.Withdraw(w.exp.ID))
-	if got := known(); !slices.Equal(got, []string{"another's"}) {
-		t.Errorf("known when the root is closed: %q", got)
+	for _, name := range []string{"there", "none"} {
+		if known(name) {
+			t.Errorf("%q is remembered when the root is closed", name)
+		}
 	}
 }
 

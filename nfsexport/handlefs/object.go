@@ -9,6 +9,7 @@ import (
 
 	"rubus/nfsexport/handlefs/commit"
 	"rubus/nfsexport/handlefs/fhandle"
+	"rubus/nfsexport/handlefs/stamp"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -36,11 +37,11 @@ type object struct {
 	snap    atomic.Pointer[snapshot]
 	snapAt  *list.Element // where snapshots has it; guarded by that
 
-	open  sync.Mutex   // held while ro or rw is opened
-	ro    atomic.Int32 // for reading, or -1
-	layer identity     // of the layer's file, see golden; set before inLayer
-	rw    atomic.Int32 // for both, or -1
-	dirty atomic.Bool  // unstable data since the last sync
+	open  sync.Mutex     // held while ro or rw is opened
+	ro    atomic.Int32   // for reading, or -1
+	layer stamp.Identity // of the layer's file, see golden; set before inLayer
+	rw    atomic.Int32   // for both, or -1
+	dirty atomic.Bool    // unstable data since the last sync
 	syncs commit.Group
 
 	acl   atomic.Int32 // see perm.go

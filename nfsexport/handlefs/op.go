@@ -12,6 +12,7 @@ import (
 	"rubus/nfsexport/attrcache"
 	"rubus/nfsexport/handlefs/fhandle"
 	"rubus/nfsexport/handlefs/rawfs"
+	"rubus/nfsexport/handlefs/stamp"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -336,29 +337,29 @@ func (o *op) named(dir *object, dst *unix.Stat_t, name string, st *unix.Stat_t) 
 	if isDots(name) { // ".." changes with a directory's own name
 		return o.child(dir, st)
 	}
-	if e := o.fs.names.find(dir, dst, name); e != nil {
-		if e.none {
+	at := stamp.Of(dst)
+	if n := o.fs.names.Find(dir.id, at, name); n != nil {
+		if n.None {
 			return nil, nfs3.ErrNoEnt
 		}
-		if obj := o.fs.cache.get(&e.key, o.exp.root); obj != nil {
+		if obj := o.fs.cache.get(&n.Key, o.exp.root); obj != nil {
 			if e := o.attributes(obj, st); e == 0 && st.Nlink > 0 {
 				return obj, nfs3.OK
 			}
 			o.fs.cache.release(obj)
 		}
 	}
-	at := stampOf(dst)
-	settled := at.settled(o.fs.stampTime()) // before the name is looked up
+	settled := at.Settled(o.fs.stampTime()) // before the name is looked up
 	obj, s := o.child(dir, st)
 	if s != nfs3.OK && s != nfs3.ErrNoEnt {
 		return obj, s
 	}
 	if settled {
-		e := &nameEntry{dir: dir.id, at: at, name: strings.Clone(name), none: obj == nil}
-		if e.key.SetExport(o.exp.ID); obj != nil {
-			e.key = obj.key
+		var k fhandle.Key
+		if k.SetExport(o.exp.ID); obj != nil {
+			k = obj.key
 		}
-		o.fs.names.slot(dir.id, name).Store(e)
+		o.fs.names.Keep(dir.id, at, name, obj == nil, &k)
 	}
 	return obj, s
 }

@@ -8,6 +8,7 @@ import (
 
 	"rubus/nfsexport/handlefs/creds"
 	"rubus/nfsexport/handlefs/rawfs"
+	"rubus/nfsexport/handlefs/shown"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -26,7 +27,7 @@ type lister struct {
 	st     unix.Stat_t
 	at     time.Duration // since when entry is true, see FS.began
 	golden bool          // its layer was asked
-	shown  shownBatch
+	shown  shown.Batch
 }
 
 // ReadDir implements nfs3.FS. Entries come in the order of their cookies, which
@@ -56,7 +57,7 @@ func (fs *FS) ReadDir(c *nfs3.Call, dir []byte, cookie uint64, verf *uint64, plu
 		return false, status(e)
 	}
 	eof = o.list(s, cookie, plus, to) && !s.more
-	o.showsAll()
+	o.lister.shown.Flush(fs.shown)
 	o.lister.entry = nfs3.Entry{} // its name may be of a large listing
 	if o.alter.Running() {
 		o.postNow(o.obj, a)

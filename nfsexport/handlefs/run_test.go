@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport/handlefs/stamp"
 	"rubus/nfsexport/nfs3"
 )
 
@@ -50,7 +51,7 @@ func TestListedAfterChange(t *testing.T) {
 		}
 	}
 	settle := func() {
-		for at := stampOf(w.stat(t, "d")); !at.settled(stampTime()); {
+		for at := stamp.Of(w.stat(t, "d")); !at.Settled(stamp.Now()); {
 			unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil)
 		}
 		now = now.Add(attrAge)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/nfsexport/handlefs/rawfs"
+	"rubus/nfsexport/handlefs/stamp"
 )
 
 // snapshot is a directory read whole, or the part of a large one that follows a
@@ -27,7 +28,7 @@ type snapshot struct {
 	more  bool   // there are entries behind the last
 
 	changes uint64 // object.changes when it was read
-	at      stamp
+	at      stamp.Stamp
 	// settled: it holds for as long as the stamp stays, and with it what is known of
 	// its entries, which is kept.
 	settled bool
@@ -54,7 +55,7 @@ func (s *snapshot) bytes() int {
 
 // fits says whether s is what obj holds now, and knows what follows cookie.
 func (s *snapshot) fits(obj *object, st *unix.Stat_t, cookie uint64) bool {
-	return s.changes == obj.changes.Load() && s.at == stampOf(st) &&
+	return s.changes == obj.changes.Load() && s.at == stamp.Of(st) &&
 		s.after <= cookie && (!s.more || cookie < s.ents[len(s.ents)-1].cookie)
 }
 
@@ -69,8 +70,8 @@ func (fs *FS) snapshot(o *op, cookie uint64) (*snapshot, unix.Errno) {
 	if s := o.obj.snap.Load(); s != nil && (cookie != 0 || s.settled) && s.fits(o.obj, st, cookie) {
 		return s, 0
 	}
-	s := &snapshot{changes: o.obj.changes.Load(), at: stampOf(st)}
-	s.settled = s.at.settled(fs.stampTime())
+	s := &snapshot{changes: o.obj.changes.Load(), at: stamp.Of(st)}
+	s.settled = s.at.Settled(fs.stampTime())
 	if o.takeGolden(s) {
 		return s, 0
 	}

@@ -1,4 +1,4 @@
-package handlefs
+package shown
 
 import (
 	"fmt"
@@ -11,11 +11,11 @@ import (
 	"rubus/nfsexport/handlefs/fhandle"
 )
 
-// TestShown: names that were told last are remembered, by the name that was told last, and what is
+// TestFind: names that were told last are remembered, by the name that was told last, and what is
 // remembered does not grow. Several tell at once.
-func TestShown(t *testing.T) {
+func TestFind(t *testing.T) {
 	const tellers, rounds = 4, 512
-	s := &shown{seed: maphash.MakeSeed()}
+	s := New()
 	sum := func(teller, round, i int) uint64 {
 		return maphash.Comparable(s.seed, [3]int{teller, round, i}) | 1<<63
 	}
@@ -26,7 +26,7 @@ func TestShown(t *testing.T) {
 		}
 	}
 	tell := func(dir *fhandle.Key, teller, round int, name string) {
-		b := &shownBatch{n: runLen - round%3, dir: dir, names: *names[name]}
+		b := &Batch{n: runLen - round%3, dir: dir, names: *names[name]}
 		for i := range b.n {
 			b.sums[i] = sum(teller, round, i)
 		}
@@ -72,8 +72,8 @@ func TestShown(t *testing.T) {
 	if want := tellers * 256 * (runLen - 1) * 3 / 4; there < want {
 		t.Errorf("%d of those told last are remembered, want %d", there, want)
 	}
-	for i := range shownRuns { // as many as there may be
-		s.put(&shownBatch{n: 1, dir: &dirs[0], sums: [runLen]uint64{sum(tellers, i, 0)}, names: [runLen]string{"name"}})
+	for i := range runs { // as many as there may be
+		s.put(&Batch{n: 1, dir: &dirs[0], sums: [runLen]uint64{sum(tellers, i, 0)}, names: [runLen]string{"name"}})
 	}
 	for k := range tellers {
 		for round := range rounds {
@@ -85,12 +85,12 @@ func TestShown(t *testing.T) {
 }
 
 // What is remembered of names holds no listing that they were told by: that may be large.
-func TestShownCopies(t *testing.T) {
-	s := &shown{seed: maphash.MakeSeed()}
+func TestCopies(t *testing.T) {
+	s := New()
 	listing := strings.Repeat("name", 1<<18)
 	begin, end := address(listing), address(listing)+uintptr(len(listing))
 	for n := 1; n <= runLen; n++ {
-		b := &shownBatch{n: n, dir: new(fhandle.Key)}
+		b := &Batch{n: n, dir: new(fhandle.Key)}
 		for i := range n {
 			b.sums[i], b.names[i] = maphash.Comparable(s.seed, [2]int{n, i})|1<<63, listing[i*8:][:8]
 		}

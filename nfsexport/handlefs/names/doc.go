@@ -1,0 +1,3 @@
+// Package names remembers what names in settled directories stand for, or that nothing has
+// them.
+package names
