@@ -1,6 +1,9 @@
 package attrcache
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // Tree knows which changes to a tree of files have begun and ended. Attributes that
 // were read while no change ran are true until the next one begins: then they are
@@ -85,6 +88,13 @@ func (c *count) mark(own *Change) (n uint64, ok bool) {
 		return own.n, own.alone && c.begun.Load() == own.n
 	}
 	return c.idle()
+}
+
+// Reading says since when something that was read of a file is true.
+type Reading struct {
+	OK   bool // else only its reader may use it
+	Mark Mark
+	At   time.Duration // on the reader's clock
 }
 
 // Holds says whether what was read of the file after m is true still.

@@ -21,30 +21,23 @@ const attrAge = 100 * time.Millisecond
 
 // attrs are an object's attributes. They never change.
 type attrs struct {
-	reading
-	st unix.Stat_t
-}
-
-// reading says since when something that was read is true.
-type reading struct {
-	ok   bool // else only its reader may use it
-	mark attrcache.Mark
-	at   time.Duration // since FS.began
+	attrcache.Reading // by the time since FS.began
+	st                unix.Stat_t
 }
 
 // reads begins a reading of attributes of the file with inode number ino; own is a
 // change of the call that has done all its work, or nil.
-func (o *op) reads(ino uint64, own *attrcache.Change) (r reading) {
+func (o *op) reads(ino uint64, own *attrcache.Change) (r attrcache.Reading) {
 	if o.fs.opts.AttrAge > 0 {
-		r.mark, r.ok = o.exp.tree.Mark(ino, own)
-		r.at = o.since
+		r.Mark, r.OK = o.exp.tree.Mark(ino, own)
+		r.At = o.since
 	}
 	return r
 }
 
 // holds says whether what was read then is true still.
-func (o *op) holds(r *reading, ino uint64) bool {
-	return r.ok && o.isFresh(r.at) && o.exp.tree.Holds(r.mark, ino)
+func (o *op) holds(r *attrcache.Reading, ino uint64) bool {
+	return r.OK && o.isFresh(r.At) && o.exp.tree.Holds(r.Mark, ino)
 }
 
 // isFresh says whether what was read then is young enough.
@@ -56,7 +49,7 @@ func (o *op) isFresh(at time.Duration) bool {
 
 // attributes gives the attributes of obj, as remembered if they are true still.
 func (o *op) attributes(obj *object, st *unix.Stat_t) unix.Errno {
-	if a := obj.attrs.Load(); a != nil && o.holds(&a.reading, obj.ino) {
+	if a := obj.attrs.Load(); a != nil && o.holds(&a.Reading, obj.ino) {
 		*st = a.st
 		return 0
 	}
@@ -70,7 +63,7 @@ func (o *op) read(obj *object, st *unix.Stat_t, own *attrcache.Change) unix.Errn
 	if e := rawfs.Stat(obj.fd, st); e != 0 {
 		return e
 	}
-	if r.ok && st.Ino == obj.ino {
+	if r.OK && st.Ino == obj.ino {
 		obj.attrs.Store(&attrs{r, *st})
 	}
 	return 0

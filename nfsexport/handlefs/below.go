@@ -264,7 +264,7 @@ func (o *op) connectKids(dir int, next *[]fhandle.Kernel) unix.Errno {
 	if e := rawfs.Stat(dir, &st); e != 0 || st.Nlink != 1 {
 		return e
 	}
-	buf := make([]byte, dirBuf)
+	buf := make([]byte, rawfs.DirBuf)
 	for {
 		n, e := rawfs.ReadDir(dir, buf)
 		if e != 0 || n == 0 {

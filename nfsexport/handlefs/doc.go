@@ -4,6 +4,7 @@
 // that takes is in the rooms below, which know neither: what a handle says (fhandle), the
 // system calls (rawfs), what the caller may (creds), who may change an export now (gate),
 // how a change comes to the disk (commit), what a quota counts (spending), what is left of
-// the disk (reserve), whether a file is what it was (stamp), and what names stood for
-// (names) and were told with handles (shown).
+// the disk (reserve), whether a file is what it was (stamp), what names stand for (names),
+// what a directory has (listing), what boards of an image share of it (golden), and which
+// names came with handles (shown).
 package handlefs

@@ -141,7 +141,6 @@ func (fs *FS) Doubt(on bool) { fs.doubt.Store(on) }
 // retire waits for the last call to leave r and closes everything below it.
 func (fs *FS) retire(r *root) {
 	_ = r.calls.Hold(context.Background()) // it cannot fail: a root goes once
-	fs.snaps.forget(r)
 	fs.cache.forget(r)
 	fs.names.Forget(r.id)
 	r.close()

@@ -15,6 +15,8 @@ import (
 
 	"rubus/nfsexport"
 	"rubus/nfsexport/handlefs/fhandle"
+	"rubus/nfsexport/handlefs/golden"
+	"rubus/nfsexport/handlefs/listing"
 	"rubus/nfsexport/handlefs/names"
 	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/nfsexport/handlefs/shown"
@@ -98,15 +100,19 @@ type FS struct {
 	opts    Options
 	sealer  *fhandle.Sealer
 	proc    rawfs.Proc
+	bufs    rawfs.DirBufs
 	cache   cache
 	names   *names.Table
 	shown   *shown.Table
-	snaps   snapshots
-	goldens goldenLists
+	kept    listing.Kept
+	goldens *golden.Table
 	layers  layerTable
 	disks   disks
 	ops     sync.Pool
-	seed    maphash.Seed // of the sums of indexed
+	seed    maphash.Seed // of the sums in indexed
+
+	large   chan struct{} // held by calls that hold a large listing
+	listing int           // the size of one that is not held whole: listing.Large, but in tests
 
 	stampTime func() time.Time // stamp.Now, but in tests
 	began     time.Time        // what attributes' ages are counted from
@@ -147,10 +153,13 @@ func New(opts Options) (*FS, error) {
 	if err != nil {
 		return nil, err
 	}
-	fs := &FS{opts: opts, sealer: fhandle.NewSealer(opts.Key), proc: proc, names: names.New(), shown: shown.New(), seed: maphash.MakeSeed(), stampTime: stamp.Now, began: opts.Now()}
+	fs := &FS{
+		opts: opts, sealer: fhandle.NewSealer(opts.Key), proc: proc, seed: maphash.MakeSeed(),
+		names: names.New(), shown: shown.New(), goldens: golden.New(golden.Most),
+		large: make(chan struct{}, largeListings), listing: listing.Large,
+		stampTime: stamp.Now, began: opts.Now(),
+	}
 	fs.cache.init(opts.MaxFDs)
-	fs.snaps.init()
-	fs.goldens.init()
 	fs.table.Store(&map[nfsexport.ID]*export{})
 	fs.ops.New = func() any { return &op{fs: fs} }
 	return fs, nil

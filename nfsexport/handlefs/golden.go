@@ -8,6 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/nfsexport/handlefs/fhandle"
+	"rubus/nfsexport/handlefs/golden"
+	"rubus/nfsexport/handlefs/listing"
 	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/nfsexport/handlefs/stamp"
 )
@@ -28,13 +30,13 @@ import (
 type goldenDir struct {
 	of    *object // nil: none is open
 	fd    int     // -1: it is not golden
-	is    goldenStat
+	is    golden.Stat
 	mount int32
 	ix    *indexed
 	key   *fhandle.Key // a copy of the directory's
 
-	list *goldenList // what boards share of it; nil: nothing
-	snap *snapshot   // that was compared with it
+	shared *listing.Listing // what boards share of it; nil: nothing
+	own    *listing.Listing // that was compared with it
 }
 
 func (g *goldenDir) close() {
@@ -80,7 +82,7 @@ func (o *op) openGolden(g *goldenDir) int {
 		rawfs.Stat(o.obj.fd, &st) == 0 && rawfs.Stat(fd, &is) == 0 && st.Nlink > 1 && is.Ino == st.Ino && is.Mode == st.Mode && is.Nlink == st.Nlink && is.Uid == st.Uid && is.Gid == st.Gid &&
 		is.Size == st.Size && is.Mtim == st.Mtim && is.Ctim == st.Ctim {
 		k := o.obj.key
-		g.is, g.key = goldenStat{is.Dev, stamp.Identify(&is)}, &k
+		g.is, g.key = golden.Stat{Dev: is.Dev, Identity: stamp.Identify(&is)}, &k
 		return fd
 	}
 	unix.Close(fd)
@@ -95,7 +97,7 @@ func (o *op) lookGolden(ino uint64, h []byte) bool {
 	if !ofLayer(l.typ) || o.goldenFD() < 0 || !o.calm() {
 		return false
 	}
-	if rawfs.StatAt(g.fd, &l.name, &l.st) != 0 || l.st.Dev != g.is.dev || l.st.Ino != ino {
+	if rawfs.StatAt(g.fd, &l.name, &l.st) != 0 || l.st.Dev != g.is.Dev || l.st.Ino != ino {
 		return false
 	}
 	if t := l.st.Mode & unix.S_IFMT; t != unix.S_IFREG && t != unix.S_IFLNK {
@@ -178,11 +180,10 @@ func (o *op) indexed() *indexed {
 		return nil
 	}
 	defer unix.Close(fd)
-	scratch := o.fs.snaps.scratch()
-	defer o.fs.snaps.bufs.Put(scratch)
-	buf := scratch[:]
+	buf := o.fs.bufs.Get()
+	defer o.fs.bufs.Put(buf)
 	for {
-		n, e := rawfs.ReadDir(fd, buf)
+		n, e := rawfs.ReadDir(fd, buf[:])
 		switch {
 		case e != 0:
 			return nil

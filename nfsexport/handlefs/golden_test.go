@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rubus/nfsexport/handlefs/fhandle"
+	"rubus/nfsexport/handlefs/listing"
 	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/nfsexport/nfs3"
 )
@@ -16,14 +17,14 @@ import (
 // goldenWorld has a golden directory d, of which nobody has looked up a name.
 func goldenWorld(t *testing.T, base string) *world {
 	return newWorld(t, base, Options{}, true, func(lower string) {
-		golden(t, lower)
+		fillGolden(t, lower)
 		must(t, unix.Mknod(lower+"/d/hidden", unix.S_IFCHR, 0))
 	})
 }
 
-func golden(t *testing.T, lower string) {
+func fillGolden(t *testing.T, lower string) {
 	must(t, errors.Join(os.MkdirAll(lower+"/d/sub", 0o755), os.Mkdir(lower+"/e", 0o755), os.Mkdir(lower+"/f", 0o755)))
-	for i := range 2 * runLen {
+	for i := range 2 * listing.RunLen {
 		write(t, fmt.Sprintf("%s/d/f%02d", lower, i), "golden")
 	}
 	write(t, lower+"/f/a", "golden")
@@ -72,7 +73,7 @@ func TestGolden(t *testing.T) {
 						t.Errorf("%q was told by its layer: %v", name, shown)
 					}
 				}
-				if len(told) != 2*runLen+5 {
+				if len(told) != 2*listing.RunLen+5 {
 					t.Errorf("%s: %d entries", when, len(told))
 				}
 				if when == "golden" && fsType != "btrfs" {

@@ -1,12 +1,13 @@
 package handlefs
 
 import (
-	"container/list"
 	"errors"
 	"fmt"
+	"iter"
 	"math/bits"
 	"os"
 	"reflect"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -15,6 +16,8 @@ import (
 
 	"rubus/nfsexport"
 	"rubus/nfsexport/handlefs/fhandle"
+	"rubus/nfsexport/handlefs/golden"
+	"rubus/nfsexport/handlefs/listing"
 	"rubus/nfsexport/nfs3"
 	"rubus/nfsexport/nfstest"
 )
@@ -40,36 +43,43 @@ func (w *world) next(t testing.TB, id nfsexport.ID) *world {
 	return n
 }
 
-// forget has nothing be remembered of golden directories.
-func (g *goldenLists) forget() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.m, g.total = map[goldenID]*list.Element{}, 0
-	g.order.Init()
+// remembered is what is remembered of a golden directory for other boards, or nil.
+func (w *world) remembered(d []byte) *listing.Listing {
+	var k fhandle.Key
+	fhandle.Parse(d, &k)
+	id := golden.IDOf((*w.table.Load())[w.exp.ID].root.image, &k)
+	if is := w.goldens.Find(&id); is != nil {
+		return is.List
+	}
+	return nil
+}
+
+// runs gives what is known of the entries of a listing, with its number.
+func runs(l *listing.Listing) iter.Seq2[int, *listing.Run] {
+	return func(yield func(int, *listing.Run) bool) {
+		for n := range (l.Len() + listing.RunLen - 1) / listing.RunLen {
+			if r := l.Run(n); r != nil && !yield(n, r) {
+				return
+			}
+		}
+	}
 }
 
 // lie is the size of all files in what is remembered after lies: whoever is told it was told
 // from memory.
 const lie = 4711
 
-func (g *goldenLists) lies() {
-	for e := g.order.Front(); e != nil; e = e.Next() {
-		for i := range e.Value.(*goldenList).runs {
-			at := &e.Value.(*goldenList).runs[i]
-			was := at.Load()
-			if was == nil {
-				continue
-			}
-			r := *was
-			r.Run = nfs3.MakeRun(was.Len(), 0, 0)
-			for i := range was.Len() {
-				var ent nfs3.Entry
-				was.Entry(i, &ent)
-				ent.Attr.Size = lie
-				r.Add(&ent)
-			}
-			at.Store(&r)
+func lies(l *listing.Listing) {
+	for n, was := range runs(l) {
+		r := *was
+		r.Run = nfs3.MakeRun(was.Len(), 0, 0)
+		for i := range was.Len() {
+			var ent nfs3.Entry
+			was.Entry(i, &ent)
+			ent.Attr.Size = lie
+			r.Add(&ent)
 		}
+		l.SetRun(n, &r)
 	}
 }
 
@@ -91,13 +101,13 @@ func TestGoldenNextBoard(t *testing.T) {
 		first, host, next func(*testing.T, *world)
 		told              int // files of d that are told from memory
 	}{
-		{"nothing", "d", nothing, nothing, nothing, 2*runLen + 1},
-		{"another directory", "d", nothing, nothing, writes("f/a"), 2*runLen + 1},
-		{"the first wrote to a file", "d", writes("d/f03"), nothing, nothing, 2*runLen + 1},
-		{"the first removed a file", "d", does(func(c nfstest.Client) error { return c.Unlink("d/f03") }), nothing, nothing, 2*runLen + 1},
+		{"nothing", "d", nothing, nothing, nothing, 2*listing.RunLen + 1},
+		{"another directory", "d", nothing, nothing, writes("f/a"), 2*listing.RunLen + 1},
+		{"the first wrote to a file", "d", writes("d/f03"), nothing, nothing, 2*listing.RunLen + 1},
+		{"the first removed a file", "d", does(func(c nfstest.Client) error { return c.Unlink("d/f03") }), nothing, nothing, 2*listing.RunLen + 1},
 		{"wrote to a file", "d", nothing, nothing, writes("d/f03"), 0},
-		{"wrote to a file's other name", "d", nothing, nothing, writes("e/other"), 2 * runLen},
-		{"mode of a file's other name", "d", nothing, nothing, does(func(c nfstest.Client) error { return c.Chmod("e/other", 0o600) }), 2 * runLen},
+		{"wrote to a file's other name", "d", nothing, nothing, writes("e/other"), 2 * listing.RunLen},
+		{"mode of a file's other name", "d", nothing, nothing, does(func(c nfstest.Client) error { return c.Chmod("e/other", 0o600) }), 2 * listing.RunLen},
 		{"made a file", "d", nothing, nothing, does(writeSync("d/new", "new")), 0},
 		{"removed a file", "d", nothing, nothing, does(func(c nfstest.Client) error { return c.Unlink("d/f03") }), 0},
 		{"made it anew", "d", nothing, nothing, does(func(c nfstest.Client) error { return errors.Join(c.Unlink("d/f03"), writeSync("d/f03", "new")(c)) }), 0},
@@ -119,14 +129,15 @@ func TestGoldenNextBoard(t *testing.T) {
 		}, nothing, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t, t.TempDir(), Options{Now: func() time.Time { return now }}, true, func(lower string) { golden(t, lower) })
+			w := newWorld(t, t.TempDir(), Options{Now: func() time.Time { return now }}, true, func(lower string) { fillGolden(t, lower) })
 			settle()
-			all := w.all(t, w.lookup(t, "d"), 1000, true)
+			d := w.lookup(t, "d")
+			all := w.all(t, d, 1000, true)
 			c.first(t, w)
 			c.host(t, w)
 			n := w.next(t, 99)
 			n.lookup(t, "d")
-			w.goldens.lies()
+			lies(w.remembered(d))
 			c.next(t, n)
 			settle()
 			told := 0
@@ -177,28 +188,24 @@ func (w *world) nextIsTold(t *testing.T, d []byte) {
 			t.Errorf("%q was told with %+v; it has %+v, and by its handle %+v (%v)", e.name, e.attr, want, by, st)
 		}
 	}
-	if told := w.goldens.told(); told < 3 {
-		t.Errorf("%d entries are remembered for other boards", told)
+	if n := told(w.remembered(d)); n < 3 {
+		t.Errorf("%d entries are remembered for other boards", n)
 	}
 	must(t, n.Withdraw(n.exp.ID))
 	n.ov.Unmount(t)
 }
 
 // told counts the entries that other boards are told of.
-func (g *goldenLists) told() (n int) {
-	for e := g.order.Front(); e != nil; e = e.Next() {
-		for i := range e.Value.(*goldenList).runs {
-			if r := e.Value.(*goldenList).runs[i].Load(); r != nil {
-				n += bits.OnesCount32(r.golden)
-			}
-		}
+func told(l *listing.Listing) (n int) {
+	for _, r := range runs(l) {
+		n += bits.OnesCount32(r.Golden)
 	}
 	return n
 }
 
 // TestGoldenListsAreBounded: the oldest go, whoever lists them at once, and what is told is the same.
 func TestGoldenListsAreBounded(t *testing.T) {
-	const dirs, files = 8, 3*runLen + 1
+	const dirs, files = 8, 3*listing.RunLen + 1
 	w := newWorld(t, t.TempDir(), Options{}, true, func(lower string) {
 		for i := range dirs * files {
 			os.Mkdir(fmt.Sprintf("%s/d%d", lower, i%dirs), 0o755)
@@ -208,27 +215,22 @@ func TestGoldenListsAreBounded(t *testing.T) {
 	settle()
 	list := func(w *world, i int) []listed { return w.all(t, w.lookup(t, fmt.Sprintf("d%d", i)), 1000, true) }
 	list(w, 0)
-	one := w.goldens.total
-	w.goldens.max = 3*one + one/2
-	check := func(when string) {
-		t.Helper()
-		sum := 0
-		for e := w.goldens.order.Front(); e != nil; e = e.Next() {
-			sum += e.Value.(*goldenList).bytes
+	one := w.remembered(w.lookup(t, "d0")).Bytes()
+	w.goldens = golden.New(3*one + one/2)
+	known := func() (all []int) {
+		for i := range dirs {
+			if w.remembered(w.lookup(t, fmt.Sprintf("d%d", i))) != nil {
+				all = append(all, i)
+			}
 		}
-		if sum != w.goldens.total || sum > w.goldens.max || len(w.goldens.m) != w.goldens.order.Len() || len(w.goldens.m) != 3 {
-			t.Errorf("%s: %d directories, %d bytes in %d of %d", when, len(w.goldens.m), sum, w.goldens.total, w.goldens.max)
-		}
+		return all
 	}
 	var first [dirs][]listed
 	for i := range dirs {
 		first[i] = list(w, i)
 	}
-	check("one board")
-	var k fhandle.Key
-	fhandle.Parse(w.lookup(t, fmt.Sprintf("d%d", dirs-3)), &k)
-	if id := goldenIDOf((*w.table.Load())[w.exp.ID].root.image, &k); w.goldens.order.Front().Value.(*goldenList).id != id {
-		t.Error("the oldest that is left is not the third from last")
+	if got := known(); !slices.Equal(got, []int{dirs - 3, dirs - 2, dirs - 1}) {
+		t.Errorf("after one board these are remembered: %v", got)
 	}
 	var all sync.WaitGroup
 	for i := range 4 {
@@ -246,11 +248,12 @@ func TestGoldenListsAreBounded(t *testing.T) {
 		})
 	}
 	all.Wait()
-	check("four more at once")
-	w.goldens.max = one / 2
-	w.goldens.forget()
+	if got := known(); len(got) != 3 {
+		t.Errorf("after four more at once these are remembered: %v", got)
+	}
+	w.goldens = golden.New(one / 2)
 	list(w.next(t, 99), 0)
-	if len(w.goldens.m) != 0 {
+	if len(known()) != 0 {
 		t.Error("what has no room is remembered")
 	}
 }

@@ -1,7 +1,6 @@
 package handlefs
 
 import (
-	"container/list"
 	"sync"
 	"sync/atomic"
 
@@ -9,6 +8,7 @@ import (
 
 	"rubus/nfsexport/handlefs/commit"
 	"rubus/nfsexport/handlefs/fhandle"
+	"rubus/nfsexport/handlefs/listing"
 	"rubus/nfsexport/handlefs/stamp"
 	"rubus/nfsexport/nfs3"
 )
@@ -34,8 +34,7 @@ type object struct {
 	// and after a change are of this change alone. It is taken before open.
 	dir     sync.RWMutex
 	changes atomic.Uint64 // of the directory, by us
-	snap    atomic.Pointer[snapshot]
-	snapAt  *list.Element // where snapshots has it; guarded by that
+	listed  listing.Place // of the directory, when it was read last
 
 	open  sync.Mutex     // held while ro or rw is opened
 	ro    atomic.Int32   // for reading, or -1
@@ -154,12 +153,10 @@ func (o *op) keep(slot *atomic.Int32, fd int) {
 	o.fs.trim()
 }
 
-// close closes the descriptors, and lets go of the snapshot, which the next object of the
+// close closes the descriptors, and lets go of the listing, which the next object of the
 // handle does not take over. No one holds obj any more.
 func (obj *object) close() {
-	if s := obj.snap.Load(); s != nil {
-		obj.root.fs.snaps.drop(obj, s)
-	}
+	obj.root.fs.kept.Clear(&obj.listed)
 	if fd := int(obj.ro.Load()); fd >= 0 {
 		unix.Close(fd)
 	}

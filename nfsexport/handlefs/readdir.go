@@ -1,21 +1,15 @@
 package handlefs
 
 import (
-	"sort"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"rubus/nfsexport/handlefs/creds"
+	"rubus/nfsexport/handlefs/listing"
 	"rubus/nfsexport/handlefs/rawfs"
 	"rubus/nfsexport/handlefs/shown"
 	"rubus/nfsexport/nfs3"
-)
-
-// The cookies of the two names every directory has. 0 is the start.
-const (
-	cookieDot    = 1
-	cookieDotDot = 2
 )
 
 // lister is the scratch memory of a listing.
@@ -52,39 +46,39 @@ func (fs *FS) ReadDir(c *nfs3.Call, dir []byte, cookie uint64, verf *uint64, plu
 	// beside it are of one object.
 	o.obj.dir.RLock()
 	defer o.obj.dir.RUnlock()
-	s, e := fs.snapshot(o, cookie)
+	s, e := o.listing(cookie)
 	if e != 0 {
 		return false, status(e)
 	}
-	eof = o.list(s, cookie, plus, to) && !s.more
+	eof = o.list(s, cookie, plus, to) && !s.More()
 	o.lister.shown.Flush(fs.shown)
 	o.lister.entry = nfs3.Entry{} // its name may be of a large listing
 	if o.alter.Running() {
 		o.postNow(o.obj, a)
 	}
-	if eof && !s.settled {
-		fs.snaps.drop(o.obj, s)
-	} else if o.obj.snap.Load() != s {
-		fs.snaps.keep(o.obj, s)
+	if eof && !s.Settled() {
+		fs.kept.Drop(&o.obj.listed, s)
+	} else if o.obj.listed.Last() != s {
+		fs.kept.Keep(&o.obj.listed, s)
 	}
 	return eof, nfs3.OK
 }
 
 // list gives the entries after cookie; it is true when the last was taken.
-func (o *op) list(s *snapshot, cookie uint64, plus bool, to nfs3.Entries) bool {
-	if cookie < cookieDot && !o.emitSelf(nfs3.Entry{Name: ".", Cookie: cookieDot}, plus, to) {
+func (o *op) list(s *listing.Listing, cookie uint64, plus bool, to nfs3.Entries) bool {
+	if cookie < listing.CookieDot && !o.emitSelf(nfs3.Entry{Name: ".", Cookie: listing.CookieDot}, plus, to) {
 		return false
 	}
-	if cookie < cookieDotDot {
-		ent := nfs3.Entry{FileID: s.parent, Name: "..", Cookie: cookieDotDot}
+	if cookie < listing.CookieDotDot {
+		ent := nfs3.Entry{FileID: s.Parent(), Name: "..", Cookie: listing.CookieDotDot}
 		o.lister.typ = unix.DT_DIR
 		if o.obj.isRoot() && !o.emitSelf(ent, plus, to) || !o.obj.isRoot() && !o.emit(ent, plus, to) {
 			return false
 		}
 	}
-	for i := sort.Search(len(s.ents), func(i int) bool { return s.ents[i].cookie > cookie }); i < len(s.ents); {
-		if plus && s.runs != nil {
-			if r, n := o.run(s, i/runLen), i%runLen; r != nil {
+	for i := s.From(cookie); i < s.Len(); {
+		if plus && s.HasRuns() {
+			if r, n := o.run(s, i/listing.RunLen), i%listing.RunLen; r != nil {
 				took := to.AddRun(&r.Run, n)
 				if i += took; n+took < r.Len() {
 					return false
@@ -92,9 +86,9 @@ func (o *op) list(s *snapshot, cookie uint64, plus bool, to nfs3.Entries) bool {
 				continue
 			}
 		}
-		d := &s.ents[i]
-		o.lister.typ = d.typ
-		if !o.emit(nfs3.Entry{FileID: d.ino, Name: s.name(d), Cookie: d.cookie}, plus, to) {
+		d := s.Entry(i)
+		o.lister.typ = d.Type
+		if !o.emit(nfs3.Entry{FileID: d.Ino, Name: s.Name(d), Cookie: d.Cookie}, plus, to) {
 			return false
 		}
 		i++

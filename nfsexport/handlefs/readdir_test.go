@@ -178,22 +178,18 @@ func TestHuge(t *testing.T) {
 	if got := len(w.all(t, d, 4000, true)); got != n+2 {
 		t.Errorf("%d entries with attributes", got)
 	}
-	w.snaps.mu.Lock()
-	if w.snaps.total == 0 || w.snaps.total > maxSnapshots {
-		t.Errorf("snapshots of %d bytes are kept for the next listing", w.snaps.total)
+	if n, _ := w.kept.Size(); n == 0 {
+		t.Error("no listing is kept for the next call")
 	}
-	w.snaps.mu.Unlock()
 	w.Withdraw(w.exp.ID)
-	w.snaps.mu.Lock()
-	defer w.snaps.mu.Unlock()
-	if w.snaps.total != 0 || w.snaps.objs.Len() != 0 {
-		t.Errorf("snapshots of %d bytes are kept after the end", w.snaps.total)
+	if n, bytes := w.kept.Size(); n != 0 || bytes != 0 {
+		t.Errorf("%d listings of %d bytes are kept after the end", n, bytes)
 	}
 }
 
-// TestSnapshotsGo: what was read of a directory goes with its object, as nobody finds it any
+// TestListingsGo: what was read of a directory goes with its object, as nobody finds it any
 // more: of one that was closed for want of room, and of one that was removed.
-func TestSnapshotsGo(t *testing.T) {
+func TestListingsGo(t *testing.T) {
 	const dirs = 64
 	w := newWorld(t, t.TempDir(), Options{MaxFDs: 10}, true, func(lower string) {
 		for i := range dirs {
@@ -205,56 +201,26 @@ func TestSnapshotsGo(t *testing.T) {
 	must(t, w.client().Mkdir("removed", 0o755))
 	w.all(t, w.lookup(t, "removed"), 4000, true)
 	gone := w.object(t, w.lookup(t, "removed"))
-	if gone.snap.Load() == nil {
+	if gone.listed.Last() == nil {
 		t.Fatal("nothing is kept of a directory that was listed")
 	}
 	must(t, w.client().Rmdir("removed"))
-	if gone.snap.Load() != nil {
-		t.Error("a snapshot of a directory that was removed is kept")
+	if gone.listed.Last() != nil {
+		t.Error("a listing of a directory that was removed is kept")
 	}
 	for i := range dirs {
 		w.all(t, w.lookup(t, fmt.Sprintf("d%d", i)), 4000, true)
 	}
-	w.snaps.mu.Lock()
-	defer w.snaps.mu.Unlock()
-	kept, closed, bytes := 0, 0, 0
-	for e := w.snaps.objs.Front(); e != nil; e = e.Next() {
-		obj := e.Value.(*object)
-		if kept, bytes = kept+1, bytes+obj.snap.Load().bytes(); w.cache.shard(&obj.key).m[obj.key] != obj {
-			closed++
+	open, bytes := 0, 0
+	for i := range w.cache.shards {
+		for _, obj := range w.cache.shards[i].m {
+			if l := obj.listed.Last(); l != nil {
+				open, bytes = open+1, bytes+l.Bytes()
+			}
 		}
 	}
-	if kept == 0 || closed > 0 || bytes != w.snaps.total {
-		t.Errorf("%d snapshots of %d bytes are kept, counted as %d; %d are of directories that were closed", kept, bytes, w.snaps.total, closed)
-	}
-}
-
-func TestTies(t *testing.T) {
-	s := snapshot{names: "abcdefghij"}
-	for i, hash := range []uint64{9, 9, 9, 10, 2, 0, 9, 11} {
-		s.ents = append(s.ents, dirent{cookie: hash, off: uint32(i), n: 1})
-	}
-	s.order()
-	var names string
-	last := uint64(cookieDotDot)
-	for i := range s.ents {
-		if s.ents[i].cookie <= last {
-			t.Errorf("cookie %d after %d", s.ents[i].cookie, last)
-		}
-		last = s.ents[i].cookie
-		names += s.name(&s.ents[i])
-	}
-	if names != "feabcgdh" {
-		t.Errorf("order %q", names)
-	}
-}
-
-// TestHashGolden holds the cookies still: clients keep them over upgrades.
-func TestHashGolden(t *testing.T) {
-	for name, want := range map[string]uint64{"": 4320086567632128585, "a": 2353318092356957078, "bash.bashrc": 1029347242810843518} {
-		if got := nameHash([]byte(name)); got != want {
-			t.Errorf("nameHash(%q) = %d", name, got)
-		}
+	if kept, size := w.kept.Size(); kept == 0 || kept != open || size != bytes {
+		t.Errorf("%d listings of %d bytes are kept, %d of %d are of directories that are open", kept, size, open, bytes)
 	}
 }
 
@@ -268,7 +234,7 @@ func TestLargeListing(t *testing.T) {
 			write(t, fmt.Sprintf("%s/d/name%d", lower, i), "")
 		}
 	})
-	w.snaps.listing = limit
+	w.listing = limit
 	d := w.lookup(t, "d")
 	for _, n := range []int{7, 1000, files + 10} {
 		seen := map[string]bool{}
@@ -285,13 +251,13 @@ func TestLargeListing(t *testing.T) {
 			if len(l) == 0 && !eof {
 				t.Fatal("a listing of nothing that does not end")
 			}
-			if w.snaps.total > 3*limit {
-				t.Fatalf("%d bytes are held", w.snaps.total)
+			if _, bytes := w.kept.Size(); bytes > 3*limit {
+				t.Fatalf("%d bytes are held", bytes)
 			}
 			if calls == 100 { // the server is restarted
 				w.Close()
 				w.FS = newFS(t, Options{})
-				w.snaps.listing = limit
+				w.listing = limit
 				w.publish(t)
 			}
 		}
@@ -302,7 +268,7 @@ func TestLargeListing(t *testing.T) {
 			t.Errorf("%d calls for what cannot be held at once", calls)
 		}
 	}
-	if n, m := len(w.snaps.large), len((*w.table.Load())[w.exp.ID].root.listings); n+m != 0 {
+	if n, m := len(w.large), len((*w.table.Load())[w.exp.ID].root.listings); n+m != 0 {
 		t.Errorf("%d and %d large listings are still held", n, m)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rubus/nfsexport/handlefs/listing"
 	"rubus/nfsexport/handlefs/stamp"
 	"rubus/nfsexport/nfs3"
 )
@@ -19,7 +20,7 @@ func TestListedAfterChange(t *testing.T) {
 	w := newWorld(t, t.TempDir(), Options{Now: func() time.Time { return now }}, true, func(lower string) {
 		os.MkdirAll(lower+"/d/sub", 0o755)
 		os.Mkdir(lower+"/e", 0o755)
-		for i := range 3 * runLen {
+		for i := range 3 * listing.RunLen {
 			write(t, fmt.Sprintf("%s/d/f%02d", lower, i), "golden")
 		}
 		must(t, os.Link(lower+"/d/f40", lower+"/e/link"))
@@ -31,7 +32,7 @@ func TestListedAfterChange(t *testing.T) {
 		t.Helper()
 		there, err := os.ReadDir(w.ov.Root + "/d")
 		must(t, err)
-		for _, n := range []int{1, 7, runLen, 1000} {
+		for _, n := range []int{1, 7, listing.RunLen, 1000} {
 			l := w.all(t, d, n, true)
 			if len(l) != len(there)+2 {
 				t.Fatalf("%s: %d entries, there are %d", when, len(l), len(there)+2)
@@ -117,7 +118,7 @@ func TestListedAfterChange(t *testing.T) {
 	} {
 		settle()
 		listed("before " + x.what)
-		if s := w.object(t, d).snap.Load(); s == nil || s.runs == nil || s.runs[0].Load() == nil || s.runs[len(s.runs)-1].Load() == nil {
+		if l := w.object(t, d).listed.Last(); l == nil || !l.HasRuns() || l.Run(0) == nil || l.Run((l.Len()-1)/listing.RunLen) == nil {
 			t.Fatalf("before %s: nothing is remembered", x.what)
 		}
 		if err := x.do(); err != nil {
