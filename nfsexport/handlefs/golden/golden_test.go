@@ -106,6 +106,11 @@ func TestBound(t *testing.T) {
 	if known != "567" {
 		t.Errorf("of eight these are remembered: %s", known)
 	}
+	for i := range 9 { // it changes over and over
+		if table.Of(&ids[7], &Stat{Dev: uint64(i)}, l); len(table.m) != 3 || table.order.Len() != 3 || table.bytes != 3*l.Bytes() {
+			t.Fatalf("%d directories of %d are remembered, %d bytes", len(table.m), table.order.Len(), table.bytes)
+		}
+	}
 	var all sync.WaitGroup
 	for n := range 4 {
 		all.Go(func() {

@@ -84,6 +84,52 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// TestBatch: what a listing tells is remembered when it is flushed, or there are many of it, of
+// the image alone, and with the directory that each name is in.
+func TestBatch(t *testing.T) {
+	s := New()
+	var b Batch
+	var dirs [2]fhandle.Key
+	images := [2]uint64{s.Image([]string{"a", "b"}), s.Image([]string{"ab"})}
+	keys := make([]fhandle.Key, runLen+2)
+	for i := range keys {
+		kernel := [8]byte{byte(i)}
+		fhandle.Parse(append([]byte{1, fhandle.Overlay, 8, 10: 0}, append(kernel[:], make([]byte, 16)...)...), &keys[i])
+	}
+	found := func(i int) string {
+		dir, name := s.Find(images[0], &keys[i])
+		if other, _ := s.Find(images[1], &keys[i]); other != nil {
+			t.Errorf("%d is told to be in another image", i)
+		}
+		for d := range dirs {
+			if dir == &dirs[d] {
+				name += fmt.Sprint(" in ", d)
+			}
+		}
+		return name
+	}
+	for i := range keys {
+		dir := &dirs[0]
+		if i > runLen {
+			dir = &dirs[1]
+		}
+		b.Add(s, images[0], dir, &keys[i], fmt.Sprint("name", i))
+	}
+	for i, want := range map[int]string{0: "name0 in 0", runLen - 1: fmt.Sprint("name", runLen-1, " in 0"), runLen: fmt.Sprint("name", runLen, " in 0"), runLen + 1: ""} {
+		if got := found(i); got != want {
+			t.Errorf("before the end %d is %q, want %q", i, got, want)
+		}
+	}
+	b.Flush(s)
+	b.Flush(s)
+	if got := found(runLen + 1); got != fmt.Sprint("name", runLen+1, " in 1") {
+		t.Errorf("at the end the last is %q", got)
+	}
+	if b.names != [runLen]string{} {
+		t.Errorf("%q of the listing is held", b.names)
+	}
+}
+
 // What is remembered of names holds no listing that they were told by: that may be large.
 func TestCopies(t *testing.T) {
 	s := New()
