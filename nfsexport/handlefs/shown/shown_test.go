@@ -11,9 +11,9 @@ import (
 	"rubus/nfsexport/handlefs/fhandle"
 )
 
-// TestFind: names that were told last are remembered, by the name that was told last, and what is
+// TestShown: names that were told last are remembered, by the name that was told last, and what is
 // remembered does not grow. Several tell at once.
-func TestFind(t *testing.T) {
+func TestShown(t *testing.T) {
 	const tellers, rounds = 4, 512
 	s := New()
 	sum := func(teller, round, i int) uint64 {
@@ -131,7 +131,7 @@ func TestBatch(t *testing.T) {
 }
 
 // What is remembered of names holds no listing that they were told by: that may be large.
-func TestCopies(t *testing.T) {
+func TestShownCopies(t *testing.T) {
 	s := New()
 	listing := strings.Repeat("name", 1<<18)
 	begin, end := address(listing), address(listing)+uintptr(len(listing))
