@@ -179,7 +179,7 @@ func (a *air) through(t *testing.T, size int64) (f *flight, res result, took tim
 	go func() { defer close(ended); l.run() }()
 	tr := &transfer{
 		lane: l, file: memFile{zeros{}, size}, answer: []option{{"tsize", "1"}}, block: 1468,
-		flight: flight{to: airBoard, moved: new(atomic.Bool)}, overtaken: new(atomic.Bool),
+		flight: flight{to: airBoard, moved: new(atomic.Bool)}, overtaken: new(atomic.Bool), disk: func(int) {},
 	}
 	begin := time.Now()
 	res = tr.run(t.Context())
