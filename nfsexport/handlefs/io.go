@@ -231,6 +231,8 @@ func (o *op) flush(dataOnly bool) nfs3.Status {
 	if e != 0 {
 		return status(e)
 	}
+	sp := o.watch(obj)
+	defer sp.end(obj) // what its writes take is known for sure when they are done
 	o.waits()
 	if dataOnly {
 		e = commit.Data(fd)
